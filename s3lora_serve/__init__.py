@@ -1,0 +1,3 @@
+"""s3lora-serve: verify, prune and serve LoRA agent planners on vLLM."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,143 @@
+"""Every error this package raises on purpose, as one tree.
+
+* ``S3LoRAError`` (``code``, ``hint``)
+    * ``ConfigError``: planners.yaml or an option is wrong; nothing was started
+    * ``AdapterError``: an adapter was refused; nothing was published
+        * ``SourceError``: it could not be fetched
+        * ``FormatError``: the files are not a readable PEFT LoRA folder
+        * ``UnsafeFileError``: a pickle, a symlink, or a path that leaves the folder
+        * ``UnsupportedError``: a PEFT feature that the engine would ignore or reject
+        * ``LimitError``: a rank or size over the configured limit
+        * ``BaseModelMismatch``: shapes or module names that do not fit the base model
+        * ``PolicyRejection``: the policy's action is ``reject`` and it would have pruned
+    * ``StoreError``: a published revision is missing or does not match its digest
+    * ``EngineError``: the inference engine refused or failed
+        * ``SlotLoadError``: an adapter could not be loaded into a slot
+        * ``NoEffectError``: it loaded, but changes nothing
+        * ``EngineDead``: the engine no longer runs; only a restart helps
+    * ``PlannerError``: a request named a planner that cannot answer
+        * ``UnknownPlanner``: no planner of that name
+        * ``PlannerNotReady``: it exists, but does not serve at present
+
+A message names the offender, its value and the limit; ``hint`` names the next step.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class S3LoRAError(Exception):
+    """Base of the tree. ``code`` is stable and machine-readable; ``hint`` is what to do next (may be empty)."""
+
+    code: ClassVar[str] = "s3lora_error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class ConfigError(S3LoRAError):
+    """planners.yaml or an option is wrong; nothing was started."""
+
+    code = "config_error"
+
+
+class AdapterError(S3LoRAError):
+    """An adapter was refused; nothing was published."""
+
+    code = "adapter_refused"
+
+
+class SourceError(AdapterError):
+    """The adapter could not be fetched."""
+
+    code = "source_unavailable"
+
+
+class FormatError(AdapterError):
+    """The files are not a readable PEFT LoRA folder."""
+
+    code = "bad_format"
+
+
+class UnsafeFileError(AdapterError):
+    """A pickle, a symlink, or a path that leaves the adapter's folder."""
+
+    code = "unsafe_file"
+
+
+class UnsupportedError(AdapterError):
+    """A PEFT feature that the engine would ignore or reject."""
+
+    code = "unsupported_feature"
+
+
+class LimitError(AdapterError):
+    """A rank or size over the configured limit."""
+
+    code = "over_limit"
+
+
+class BaseModelMismatch(AdapterError):
+    """Shapes or module names that do not fit the base model."""
+
+    code = "base_model_mismatch"
+
+
+class PolicyRejection(AdapterError):
+    """The policy's action is ``reject`` and it would have pruned."""
+
+    code = "policy_rejected"
+
+
+class StoreError(S3LoRAError):
+    """A published revision is missing or does not match its digest."""
+
+    code = "store_error"
+
+
+class EngineError(S3LoRAError):
+    """The inference engine refused or failed."""
+
+    code = "engine_error"
+
+
+class SlotLoadError(EngineError):
+    """An adapter could not be loaded into a slot."""
+
+    code = "slot_load_failed"
+
+
+class NoEffectError(EngineError):
+    """The adapter loaded, but the model answers as if it had not."""
+
+    code = "no_effect"
+
+
+class EngineDead(EngineError):
+    """The engine no longer runs; only a restart helps."""
+
+    code = "engine_dead"
+
+
+class PlannerError(S3LoRAError):
+    """A request named a planner that cannot answer."""
+
+    code = "planner_error"
+
+
+class UnknownPlanner(PlannerError):
+    """No planner of that name."""
+
+    code = "unknown_planner"
+
+
+class PlannerNotReady(PlannerError):
+    """The planner exists, but does not serve at present."""
+
+    code = "planner_not_ready"
