@@ -1,0 +1,24 @@
+"""The planner contract: what a planner is asked, what it answers, and the grammar between."""
+
+from planners.grammar import plan_grammar
+from planners.plan import Plan, PlanMeta, PlanStep, Problem, SsiSummary, Timings, Usage
+from planners.prompts import render_messages
+from planners.rewoo import PlanSyntaxError, parse, render
+from planners.tools import PlannerInput, ToolSpec
+
+__all__ = [
+    "Plan",
+    "PlanMeta",
+    "PlanStep",
+    "PlanSyntaxError",
+    "PlannerInput",
+    "Problem",
+    "SsiSummary",
+    "Timings",
+    "ToolSpec",
+    "Usage",
+    "parse",
+    "plan_grammar",
+    "render",
+    "render_messages",
+]

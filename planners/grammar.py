@@ -1,0 +1,80 @@
+"""An EBNF grammar whose every sentence is a valid plan: one rule per step.
+
+Step i may only name offered tools and only refer to #E1...#E(i-1), so plans are acyclic, use known tools and
+known evidence by construction. Text is bounded, so decoding ends. Written for xgrammar, which vLLM decodes with.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from planners.tools import MAX_STEPS, MAX_TOOLS, TOOL_NAME, ToolSpec, tool_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_TEXT = 240  # characters of a thought or an input; a reference counts as one
+
+# What ``str.strip`` removes may not stand first, or a text could be blank. "#" only starts references and
+# brackets only delimit inputs, so neither can be text; control characters and line breaks never are.
+_VISIBLE = r"[^\x00-\x20#\[\]\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]"
+_CHAR = r"[^\x00-\x1f#\[\]\x7f-\x9f\u2028\u2029]"
+_NOT_DIGIT = r"[^\x00-\x1f#\[\]0-9\x7f-\x9f\u2028\u2029]"
+
+
+def plan_grammar(
+    tools: Sequence[ToolSpec | str], max_steps: int, *, first: int = 1, max_text: int = MAX_TEXT
+) -> str:
+    """Grammar of every plan of 1 to ``max_steps`` steps over ``tools``, numbered from ``#E{first}``.
+
+    ``first`` > 1 continues a plan whose results #E1...#E(first-1) are known (``PlannerInput.first_step``).
+    The order of ``tools`` does not matter: equal sets give equal text, which the engine has compiled already.
+    Raises ValueError for no tools, unusable names, or numbers out of range.
+    """
+    names = tool_names(tools)
+    for name in names:
+        if not TOOL_NAME.fullmatch(name):  # a quote in a name would change the grammar
+            raise ValueError(
+                f"tool name {name!r}: use 1 to 64 letters, digits and '_', not starting with a digit"
+            )
+    if not 1 <= len(names) <= MAX_TOOLS:
+        raise ValueError(f"{len(names)} tools: offer 1 to {MAX_TOOLS}")
+    if not 1 <= max_steps <= MAX_STEPS:
+        raise ValueError(f"max_steps {max_steps}: use 1 to {MAX_STEPS}")
+    if not 1 <= first <= MAX_STEPS + 1:
+        raise ValueError(f"first {first}: use 1 to {MAX_STEPS + 1}")
+    if max_text < 2:
+        raise ValueError(f"max_text {max_text}: use at least 2")
+    return _grammar(names, max_steps, first, max_text)
+
+
+@lru_cache(maxsize=256)
+def _grammar(names: tuple[str, ...], max_steps: int, first: int, max_text: int) -> str:
+    last = first + max_steps - 1
+    rules = [
+        f"root ::= s{first}",
+        f"tool ::= {' | '.join(_quote(name) for name in names)}",
+        f"visible ::= {_VISIBLE}",
+        f"char ::= {_CHAR}",
+        f"notdigit ::= {_NOT_DIGIT}",
+        f"text ::= visible char{{0,{max_text - 1}}}",
+    ]
+    for i in range(first, last + 1):
+        rules.extend(_input_rules(i, max_text))
+        more = f' ("\\n" s{i + 1})?' if i < last else ""
+        rules.append(f's{i} ::= "Plan: " text "\\n#E{i} = " tool "[" in{i} "]"{more}')
+    return "\n".join(rules) + "\n"
+
+
+def _input_rules(i: int, max_text: int) -> list[str]:
+    if i == 1:
+        return ["in1 ::= text"]
+    known = " | ".join(_quote(f"#E{n}") for n in range(1, i))
+    # A digit right after "#E1" would make it "#E10", a step that may not exist: hence notdigit.
+    piece = f"(char | ref{i} notdigit){{0,{max_text - 2}}} ref{i}?"
+    return [f"ref{i} ::= {known}", f"in{i} ::= visible {piece} | ref{i} (notdigit {piece})?"]
+
+
+def _quote(text: str) -> str:
+    return f'"{text}"'

@@ -1,0 +1,118 @@
+"""What a planner is asked: a task, the tools it may use, and what is already known."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_TOOLS = 64
+MAX_STEPS = 32
+MAX_TASK_CHARS = 32_000
+MAX_TOOL_CHARS = 500
+MAX_EVIDENCE_CHARS = 8_000
+MAX_FEEDBACK = 20
+
+TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
+# C0 and C1 controls but tab, newline and carriage return: they cannot be seen, so nobody means to send them.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def _printable(text: str) -> str:
+    if found := _CONTROL.search(text):
+        raise ValueError(
+            f"control character U+{ord(found.group()):04X} at position {found.start()}; remove it"
+        )
+    return text
+
+
+_ToolText = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=MAX_TOOL_CHARS), AfterValidator(_printable)
+]
+_TaskText = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TASK_CHARS),
+    AfterValidator(_printable),
+]
+_EvidenceText = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=MAX_EVIDENCE_CHARS), AfterValidator(_printable)
+]
+
+
+class ToolSpec(BaseModel):
+    """One tool a plan may use. The plan writes the name; the planner reads name and description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    description: _ToolText = ""
+
+    @field_validator("name")
+    @classmethod
+    def _usable(cls, name: str) -> str:
+        if not TOOL_NAME.fullmatch(name):
+            # Executors of ReWOO plans look for \w+ (LangGraph's example), so "web-search" would be cut.
+            raise ValueError(
+                f"tool name {name!r}: use 1 to 64 letters, digits and '_', not starting with a digit, "
+                f"such as {_suggest(name)!r}"
+            )
+        return name
+
+
+class PlannerInput(BaseModel):
+    """One request for a plan.
+
+    ``evidence`` holds results that are already known, ``"#E1"`` to ``"#En"`` without a gap; the plan then
+    continues at ``#E(n+1)`` and may use them. ``feedback`` names what was wrong with an earlier answer.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: _TaskText
+    tools: Annotated[tuple[ToolSpec, ...], Field(min_length=1, max_length=MAX_TOOLS)]
+    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 8
+    evidence: Annotated[dict[str, _EvidenceText], Field(max_length=MAX_STEPS)] = Field(default_factory=dict)
+    feedback: Annotated[tuple[_ToolText, ...], Field(max_length=MAX_FEEDBACK)] = ()
+
+    @field_validator("tools")
+    @classmethod
+    def _distinct(cls, tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
+        names = [tool.name for tool in tools]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"tool {twice[0]!r} is offered {names.count(twice[0])} times; give each tool its own name"
+            )
+        return tools
+
+    @field_validator("evidence")
+    @classmethod
+    def _contiguous(cls, evidence: dict[str, str]) -> dict[str, str]:
+        wanted = [f"#E{n}" for n in range(1, len(evidence) + 1)]
+        if odd := [key for key in evidence if key not in wanted]:
+            raise ValueError(
+                f"evidence {odd[0]!r}: {len(evidence)} results are called {_span(wanted)}, without a gap"
+            )
+        return {key: evidence[key] for key in wanted}
+
+    @property
+    def first_step(self) -> int:
+        """Number of the first step to plan: 1, or one more than the evidence given."""
+        return len(self.evidence) + 1
+
+
+def tool_names(tools: Sequence[ToolSpec | str]) -> tuple[str, ...]:
+    """Names of the tools, sorted: the canonical order, so that equal tool sets share one compiled grammar."""
+    return tuple(sorted({tool if isinstance(tool, str) else tool.name for tool in tools}))
+
+
+def _span(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+
+
+def _suggest(name: str) -> str:
+    fixed = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")[:64] or "Tool"
+    return fixed if not fixed[0].isdigit() else f"_{fixed}"[:64]
