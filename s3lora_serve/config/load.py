@@ -1,0 +1,131 @@
+"""From a planners.yaml file to Config: every problem at once, each with its line and its path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from s3lora_serve.config.problems import Loc, explain, listing
+from s3lora_serve.config.settings import Config
+from s3lora_serve.errors import ConfigError
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a planners.yaml; nothing is started. Relative paths become relative to the file.
+
+    Raises ConfigError, whose message lists every problem with its line and dotted path.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read {path}: {reason}") from error
+    data, lines = _parse(path, text)
+    problems = [
+        (loc, f"given twice, again on line {line}; YAML would silently keep the last")
+        for loc, line in lines.repeated
+    ]
+    config = None
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        problems += [(tuple(e["loc"]), explain(e)) for e in error.errors()]
+    if config is not None:
+        problems += _unclear_folders(config, path.parent)
+        config = _anchored(config, path.resolve().parent)
+        problems += _missing_folders(config)
+    if problems or config is None:
+        raise ConfigError(listing(path, problems, lines))
+    return config
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of planners.yaml, for editors and for checks without this package."""
+    schema = Config.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "planners.yaml"}
+
+
+class _Lines(dict[Loc, int]):
+    """Line number (from 1) of every key, and the keys given twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repeated: list[tuple[Loc, int]] = []
+
+
+def _parse(path: Path, text: str) -> tuple[Mapping[str, Any], _Lines]:
+    lines = _Lines()
+    try:
+        node, data = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date, for instance
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(
+            f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or error}"
+        ) from error
+    if not isinstance(data, Mapping):
+        given = "is empty" if data is None else f"holds a {type(data).__name__}, not a mapping"
+        raise ConfigError(f"{path} {given}", hint="start from one of the files in configs/")
+    _index(node, (), lines)
+    return data, lines
+
+
+def _index(node: yaml.Node | None, at: Loc, lines: _Lines) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*at, str(key.value))
+            if here in lines and key.tag != "tag:yaml.org,2002:merge":
+                lines.repeated.append((here, key.start_mark.line + 1))
+            lines.setdefault(here, key.start_mark.line + 1)
+            _index(value, here, lines)
+
+
+def _is_local(source: str) -> bool:
+    return "://" not in source
+
+
+def _is_folder(base_model: str) -> bool:
+    # By its first character, never by what happens to exist: a typo must not turn a folder into a download.
+    return base_model.startswith((".", "/", "~"))
+
+
+def _anchored(config: Config, folder: Path) -> Config:
+    """The same settings with every relative path made absolute against ``folder``."""
+
+    def anchor(text: str) -> str:
+        return str((folder / Path(text).expanduser()).resolve())
+
+    planners = {
+        name: p.model_copy(update={"source": anchor(p.source)}) if _is_local(p.source) else p
+        for name, p in config.planners.items()
+    }
+    base = config.base_model
+    return config.model_copy(
+        update={
+            "base_model": anchor(base) if _is_folder(base) else base,
+            "planners": planners,
+            "store": config.store.model_copy(update={"path": Path(anchor(str(config.store.path)))}),
+        }
+    )
+
+
+def _unclear_folders(config: Config, folder: Path) -> Iterator[tuple[Loc, str]]:
+    base = config.base_model
+    if not _is_folder(base) and base != "demo" and (folder / base).is_dir():
+        yield (
+            ("base_model",),
+            f"{base} is read as a Hugging Face id; for the folder write ./{base}",
+        )
+
+
+def _missing_folders(config: Config) -> Iterator[tuple[Loc, str]]:
+    # Said now, in one list: otherwise it comes up one planner at a time, after the base model was prepared.
+    if _is_folder(config.base_model) and not Path(config.base_model).is_dir():
+        yield ("base_model",), f"there is no folder {config.base_model}"
+    for name, planner in config.planners.items():
+        if _is_local(planner.source) and not Path(planner.source).is_dir():
+            yield ("planners", name, "source"), f"there is no folder {planner.source}"

@@ -1,0 +1,117 @@
+"""What is wrong with a planners.yaml, said so that it can be mended: line, path, value, limit."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from s3lora_serve.config.settings import Config, ServerConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+Loc = tuple[int | str, ...]
+
+_SECRET = re.compile(r"(^|_)(api_?key|token|secret|password|credentials?)(_env)?$", re.IGNORECASE)
+
+
+def explain(error: ErrorDetails) -> str:
+    """One pydantic error as a sentence that names the value and the limit; never the value of a secret."""
+    kind, loc = error["type"], tuple(error["loc"])
+    if kind == "extra_forbidden":
+        return _unknown_key(loc)
+    if kind == "missing":
+        return "is required"
+    if kind == "value_error":
+        return str(error["ctx"]["error"])
+    if loc[-1:] == ("[key]",):
+        return f"YAML reads one of its keys as {error['input']!r}; put that key in quotes"
+    if kind == "too_short":
+        return "is empty; at least one entry is needed"
+    if kind in ("model_type", "dict_type"):
+        message = "should be a mapping"
+    elif loc[-1:] == ("api_key_env",):
+        message = "should be the name of an environment variable: letters, digits and '_'"
+    else:
+        message = str(error["msg"]).removeprefix("Input ").removeprefix("String ").removeprefix("Value ")
+    if any(_SECRET.search(str(part)) for part in loc):
+        return message  # a key pasted into the wrong place must not reach a log
+    return f"{message}, not {_short(error['input'])}"
+
+
+def listing(path: Path, problems: Sequence[tuple[Loc, str]], lines: Mapping[Loc, int]) -> str:
+    """All problems of one file, by line: ``line 7, engine.max_lora: unknown key; did you mean max_loras?``"""
+
+    def line_of(loc: Loc) -> int:
+        while loc and loc not in lines:
+            loc = loc[:-1]
+        return lines.get(loc, 0)
+
+    rows = []
+    for loc, message in sorted(problems, key=lambda p: line_of(p[0])):
+        line = [f"line {line_of(loc)}"] if line_of(loc) else []
+        parts = loc[:-2] if loc[-1:] == ("[key]",) else loc
+        dotted = [".".join(str(part) for part in parts)] if parts else []
+        where = ", ".join([*line, *dotted])
+        rows.append(f"  {where}: {message}" if where else f"  {message}")
+    count = "1 problem" if len(rows) == 1 else f"{len(rows)} problems"
+    return "\n".join([f"{path} has {count}:", *rows])
+
+
+def _unknown_key(loc: Loc) -> str:
+    key, known = str(loc[-1]), list(_model_at(loc[:-1]).model_fields)
+    if _SECRET.search(key):
+        env = ServerConfig.model_fields["api_key_env"].default
+        return (
+            f"secrets are read from the environment only; remove it here, set {env} instead"
+            " (another name: server.api_key_env)"
+        )
+    if close := difflib.get_close_matches(key, known, n=1):
+        return f"unknown key; did you mean {close[0]}?"
+    for dotted in _all_keys(Config):
+        if dotted.rsplit(".", 1)[-1] == key:
+            return f"unknown key here; did you mean {dotted}?"
+    nearest = max(known, key=lambda k: difflib.SequenceMatcher(None, key, k).ratio())
+    return f"unknown key; the nearest known one is {nearest} (known: {', '.join(known)})"
+
+
+def _model_at(loc: Loc) -> type[BaseModel]:
+    """The section that a path leads to; in ``dict[str, Section]`` the path names the entry too."""
+    model: type[BaseModel] = Config
+    parts = iter(loc)
+    for part in parts:
+        annotation = model.model_fields[str(part)].annotation
+        inner = _section_in(annotation)
+        if inner is None:
+            break
+        model = inner
+        if get_origin(annotation) is dict:
+            next(parts, None)
+    return model
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section in ``Section``, ``Section | None`` or ``dict[str, Section]``."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if (section := _section_in(field.annotation)) is not None:
+            entry = "NAME." if get_origin(field.annotation) is dict else ""
+            yield from _all_keys(section, f"{prefix}{name}.{entry}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

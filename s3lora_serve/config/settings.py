@@ -1,0 +1,222 @@
+"""planners.yaml as typed, frozen settings."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from s3lora_serve.errors import ConfigError
+
+PLANNER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+# vLLM engine arguments that have a setting of their own, and where it is.
+_OWN_SETTING = {
+    "model": "base_model",
+    "tokenizer": "base_model",
+    "revision": "base_model_revision",
+    "served_model_name": "planners",
+    "lora_modules": "planners",
+    "enable_lora": "planners",
+    "max_loras": "engine.max_loras",
+    "max_lora_rank": "engine.max_lora_rank",
+    "dtype": "engine.dtype",
+    "max_model_len": "engine.max_model_len",
+    "enforce_eager": "engine.enforce_eager",
+    "tensor_parallel_size": "engine.tensor_parallel_size",
+    "gpu_memory_utilization": "engine.gpu_memory_utilization",
+    "host": "server.host",
+    "port": "server.port",
+    "api_key": "server.api_key_env",
+}
+
+
+class _Section(BaseModel):
+    # strict: YAML already has types, so `top: yes` is a mistake and must not become 1.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class AdaptiveRule(_Section):
+    """Prune modules whose robust z-score within the adapter exceeds ``z``, at most ``max_share`` of them."""
+
+    z: float = Field(3.5, gt=0, description="robust z-score (median, MAD) above which a module is pruned")
+    max_share: float = Field(0.25, gt=0, le=1, description="largest share of the modules that may be pruned")
+
+
+class PolicyConfig(_Section):
+    """How modules are scored and what happens to the sharp ones. The default is the paper's."""
+
+    scorer: Literal["mas-svd", "svd", "spsvd", "reference", "random"] = Field(
+        "mas-svd", description="how a module is scored; higher is riskier"
+    )
+    top: int | None = Field(None, ge=0, description="prune this many of the highest scores (default 10)")
+    threshold: float | None = Field(None, description="prune every module that scores above this")
+    adaptive: AdaptiveRule | None = Field(None, description="let the adapter's own score distribution decide")
+    action: Literal["prune", "observe", "reject"] = Field(
+        "prune",
+        description="prune; observe: score and report only; reject: refuse what would have been pruned",
+    )
+    seed: int = Field(0, ge=0, description="seed of the random scorer")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_rule(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            given = [k for k in ("top", "threshold", "adaptive") if data.get(k) is not None]
+            if len(given) > 1:
+                raise ValueError(f"give one of top, threshold, adaptive, not {' and '.join(given)}")
+            if not given:
+                return {**data, "top": 10}
+        return data
+
+    @model_validator(mode="after")
+    def _reject_needs_a_bar(self) -> PolicyConfig:
+        if self.action == "reject" and self.top:
+            raise ValueError("action reject with top would refuse every adapter; use threshold or adaptive")
+        return self
+
+
+class LimitsConfig(_Section):
+    """What an adapter may be at most before it is refused."""
+
+    max_adapter_mib: float = Field(2048, gt=0, description="all files of an adapter together, MiB")
+    max_files: int = Field(64, gt=0, description="files in an adapter's folder")
+
+
+class PlannerConfig(_Section):
+    """One public planner name and the adapter behind it."""
+
+    source: str = Field(
+        min_length=1, description="local folder, demo://name, hf://org/name[@revision] or any fsspec URL"
+    )
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="expected SHA-256 of the source's weights file"
+    )
+    description: str = Field("", description="shown to clients that list the planners")
+    policy: PolicyConfig | None = Field(None, description="replaces the fleet's policy as a whole")
+
+
+class EngineConfig(_Section):
+    """The vLLM engine. Unset values are vLLM's own defaults."""
+
+    max_loras: int = Field(4, ge=1, description="adapters that can share one batch; at least one per planner")
+    # vllm/config/lora.py accepts no other max_lora_rank
+    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
+        16, description="highest rank admitted; every request pays for it, whatever its adapter's rank"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: int | None = Field(None, ge=64, description="prompt plus output, tokens")
+    enforce_eager: bool = Field(False, description="no CUDA graphs; LoRA on CPU is always eager")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the base model")
+    gpu_memory_utilization: float | None = Field(None, gt=0, le=1, description="share of each GPU's memory")
+    cpu_kv_cache_gib: int = Field(1, ge=1, description="KV cache of the CPU engine, GiB")
+    extra_args: dict[str, Any] = Field(
+        default_factory=dict, description="further vLLM engine arguments, by their Python names"
+    )
+
+    @field_validator("extra_args")
+    @classmethod
+    def _not_ours(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        for name in extra:
+            if (ours := _OWN_SETTING.get(name.lstrip("-").replace("-", "_"))) is not None:
+                raise ValueError(f"{name} has its own setting: {ours}")
+            if name == "trust_remote_code":
+                raise ValueError("trust_remote_code is not supported: a base model must not bring code")
+        return extra
+
+
+class ServerConfig(_Section):
+    """Where to listen and who may ask."""
+
+    host: str = Field("127.0.0.1", description="address to bind; other than loopback needs an API key")
+    port: int = Field(8000, ge=0, le=65535, description="0 lets the system choose")
+    api_key_env: str = Field(
+        "S3LORA_API_KEY",
+        pattern="^[A-Za-z_][A-Za-z0-9_]*$",
+        description="name of the environment variable that holds the API key",
+    )
+    max_body_mib: float = Field(4, gt=0, description="largest request body, MiB")
+
+    def api_key(self, environ: Mapping[str, str]) -> str | None:
+        """The API key from ``environ``, or None; raises ConfigError if one is needed to bind ``host``."""
+        key = environ.get(self.api_key_env) or None
+        if key is None and not _is_loopback(self.host):
+            raise ConfigError(
+                f"server.host is {self.host}, which others can reach, and {self.api_key_env} is not set",
+                hint=f"set {self.api_key_env} in the environment, or listen on 127.0.0.1",
+            )
+        return key
+
+
+class StoreConfig(_Section):
+    """Where published revisions live."""
+
+    path: Path = Field(Path(".s3lora/store"), strict=False, description="folder, made when missing")
+
+
+class Config(_Section):
+    """A whole planners.yaml."""
+
+    base_model: str = Field(
+        min_length=1,
+        description="'demo', a Hugging Face id, or a local folder (starting with '.', '/' or '~')",
+    )
+    base_model_revision: str | None = Field(
+        None, description="commit or tag of a Hugging Face base model; unset follows its default branch"
+    )
+    planners: dict[str, PlannerConfig] = Field(
+        min_length=1,
+        description="the name that clients put in 'model', and the adapter behind it",
+        json_schema_extra={"propertyNames": {"pattern": f"^{PLANNER_NAME.pattern}$"}},
+    )
+    policy: PolicyConfig = Field(default_factory=lambda: PolicyConfig())
+    limits: LimitsConfig = Field(default_factory=lambda: LimitsConfig())
+    engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
+    server: ServerConfig = Field(default_factory=lambda: ServerConfig())
+    store: StoreConfig = Field(default_factory=lambda: StoreConfig())
+
+    @field_validator("base_model")
+    @classmethod
+    def _model(cls, model: str) -> str:
+        if not model.startswith((".", "/", "~")) and not HUB_ID.fullmatch(model):
+            raise ValueError(
+                f"{model!r} is neither 'demo', a Hugging Face id (org/name) nor a folder (./name, /name)"
+            )
+        return model
+
+    @field_validator("planners")
+    @classmethod
+    def _names(cls, planners: dict[str, PlannerConfig]) -> dict[str, PlannerConfig]:
+        for name in planners:
+            if not PLANNER_NAME.fullmatch(name):
+                raise ValueError(
+                    f"planner name {name!r}: use at most 63 of a-z, 0-9, '.', '_' and '-',"
+                    " starting with a letter or digit"
+                )
+        return planners
+
+    @model_validator(mode="after")
+    def _fleet_fits(self) -> Config:
+        # All planners serve at once; with fewer slots vLLM would evict one adapter to load the next.
+        if self.engine.max_loras < len(self.planners):
+            raise ValueError(
+                f"engine.max_loras is {self.engine.max_loras} but there are {len(self.planners)} planners;"
+                f" raise engine.max_loras to at least {len(self.planners)}"
+            )
+        return self
+
+    def policy_of(self, planner: str) -> PolicyConfig:
+        """The planner's own policy, or the fleet's."""
+        return self.planners[planner].policy or self.policy
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
