@@ -18,6 +18,8 @@
     * ``PlannerError``: a request named a planner that cannot answer
         * ``UnknownPlanner``: no planner of that name
         * ``PlannerNotReady``: it exists, but does not serve at present
+        * ``PlanIncomplete``: it answered, but not with a whole plan
+    * ``TransitionError``: a planner was asked to take a step that its state does not allow; a defect of ours
 
 A message names the offender, its value and the limit; ``hint`` names the next step.
 """
@@ -141,3 +143,15 @@ class PlannerNotReady(PlannerError):
     """The planner exists, but does not serve at present."""
 
     code = "planner_not_ready"
+
+
+class PlanIncomplete(PlannerError):
+    """The planner answered, but not with a whole plan."""
+
+    code = "plan_incomplete"
+
+
+class TransitionError(S3LoRAError):
+    """A planner was asked to take a step that its state does not allow; a defect of ours."""
+
+    code = "illegal_transition"

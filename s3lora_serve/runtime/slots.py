@@ -1,0 +1,63 @@
+"""Engine slots: ids that are never reused and names that are never shared."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from pathlib import Path
+
+from s3lora_serve.engine.port import Slot
+from s3lora_serve.errors import SlotLoadError
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+def slot_name(alias: str, digest: str) -> str:
+    """``alias@sha12``: the engine's own name for one revision of one planner.
+
+    Letters that are not safe in a model name become ``-``; a hash of the alias then keeps two such aliases apart.
+    """
+    safe = _UNSAFE.sub("-", alias)
+    if safe != alias:
+        safe = f"{safe}-{hashlib.sha256(alias.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return f"{safe}@{digest[:12]}"
+
+
+class SlotTable:
+    """Hands out slots. An id is never given twice; a name is held by at most one live slot.
+
+    Why: a failed id that is tried again serves a half-loaded adapter, and two ids under one name can kill the
+    engine, because vLLM compares adapters by name only (vllm/lora/request.py).
+    """
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)  # vLLM takes ids from 1
+        self._live: dict[str, Slot] = {}
+        self._alias: dict[str, str] = {}  # slot name → planner; kept after retirement, for requests that end late
+
+    @property
+    def live(self) -> tuple[Slot, ...]:
+        """Slots that were handed out and not retired, oldest first."""
+        return tuple(self._live.values())
+
+    def allocate(self, alias: str, digest: str, path: Path) -> Slot:
+        """A new slot for this revision. Raises SlotLoadError while an earlier slot of the same name is live."""
+        name = slot_name(alias, digest)
+        if held := self._live.get(name):
+            raise SlotLoadError(
+                f"slot name {name!r} is held by slot {held.id}", hint="unload that slot before loading it again"
+            )
+        slot = Slot(name=name, id=next(self._ids), path=path)
+        self._live[name] = slot
+        self._alias[name] = alias
+        return slot
+
+    def retire(self, slot: Slot) -> None:
+        """Free the slot's name, after the engine has forgotten it. Does nothing for a slot that is not live."""
+        if self._live.get(slot.name) == slot:
+            del self._live[slot.name]
+
+    def planner_of(self, name: str) -> str | None:
+        """The planner that a slot name was allocated for, live or retired; None for a name never handed out."""
+        return self._alias.get(name)
