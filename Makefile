@@ -1,0 +1,62 @@
+# Serve the demo planners or run the tests from a fresh clone. Everything is installed into $(VENV).
+
+PYTHON      ?= python3
+VENV        ?= .venv
+CONFIG      ?= configs/planners.yaml
+ARGS        ?=
+# PyTorch's index of CPU builds, for machines whose pip does not know it yet (README, "Install").
+TORCH_INDEX ?=
+
+bin       := $(VENV)/bin
+installed := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test lint format schema clean
+
+help:
+	@echo "make serve    serve the demo planners on this machine (CPU); CONFIG=file for others"
+	@echo "make test     run the tests; ARGS='-k config' for some"
+	@echo "make lint     ruff and mypy, as the tests run them"
+	@echo "make format   let ruff rewrite the code"
+	@echo "make schema   write configs/planners.schema.json anew"
+	@echo "make clean    remove $(VENV), caches and build output; the model cache and .s3lora stay"
+
+serve: $(installed)
+	@$(bin)/s3lora-serve --config $(CONFIG) $(ARGS)
+
+test: $(installed)
+	@$(bin)/python -m pytest $(ARGS)
+
+lint: $(installed)
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+
+format: $(installed)
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+schema: $(installed)
+	$(bin)/s3lora config schema > configs/planners.schema.json
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+install: $(installed)
+
+# The stamp makes the second run start at once; a change of the dependencies installs them anew.
+$(installed): pyproject.toml constraints/cpu.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) found; install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(None if sys.version_info >= (3, 11) else "error: $(PYTHON) is Python " + v + ", but 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.12")'
+	@echo "==> Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "==> Installing the CPU engine and the tools: about 200 packages and 3 GB, a few minutes the first time"
+	@$(bin)/python -m pip install --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints/cpu.txt -e ".[cpu,dev]" \
+	  || { echo; echo "error: the installation failed. If it could not find torch 2.13.0+cpu, pip does not know PyTorch's index"; \
+	       echo "of CPU builds: take its address from the installation page of PyTorch (pip, CPU) and run"; \
+	       echo "    make TORCH_INDEX=<that address> $(MAKECMDGOALS)"; exit 1; }
+	@$(bin)/python -c 'import torchvision' >/dev/null 2>&1 \
+	  || { echo "==> Removing torchvision, torchaudio and torchcodec: these builds do not fit the CPU build of torch, and nothing here uses them"; \
+	       $(bin)/python -m pip uninstall --disable-pip-version-check -q -y torchvision torchaudio torchcodec; }
+	@touch $@
