@@ -1,7 +1,7 @@
 """An EBNF grammar whose every sentence is a valid plan: one rule per step.
 
-Step i may only name offered tools and only refer to #E1...#E(i-1), so plans are acyclic, use known tools and
-known evidence by construction. Text is bounded, so decoding ends. Written for xgrammar, which vLLM decodes with.
+Step i may only name offered tools and only refer to #E1...#E(i-1): plans are acyclic, use known tools and
+known evidence by construction. Text is bounded: decoding ends. For xgrammar, which vLLM decodes with.
 """
 
 from __future__ import annotations

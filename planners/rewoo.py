@@ -5,8 +5,8 @@
     Plan: Find where that person was born.
     #E2 = Search[#E1 place of birth]
 
-The paper's own parser turns ``#E10`` and above into "No evidence found", aborts on a plan without evidence and
-lets a repeated ``#E1`` overwrite the first. Here ids have any number of digits, a syntax error names its line,
+The paper's own parser turns ``#E10`` and above into "No evidence found", aborts on a plan without evidence
+and lets a repeated ``#E1`` overwrite the first. Here ids have several digits, a syntax error names its line,
 and a repeated id is kept for ``Plan.problems`` to report.
 """
 

@@ -2,6 +2,7 @@
 
 * ``S3LoRAError`` (``code``, ``hint``)
     * ``ConfigError``: planners.yaml or an option is wrong; nothing was started
+    * ``BaseModelUnavailable``: the base model could not be prepared; nothing was started
     * ``AdapterError``: an adapter was refused; nothing was published
         * ``SourceError``: it could not be fetched
         * ``FormatError``: the files are not a readable PEFT LoRA folder
@@ -47,6 +48,12 @@ class ConfigError(S3LoRAError):
     """planners.yaml or an option is wrong; nothing was started."""
 
     code = "config_error"
+
+
+class BaseModelUnavailable(S3LoRAError):
+    """The base model could not be prepared; nothing was started."""
+
+    code = "base_model_unavailable"
 
 
 class AdapterError(S3LoRAError):
