@@ -80,6 +80,7 @@ def _index(node: yaml.Node | None, at: Loc, lines: _Lines) -> None:
             here = (*at, str(key.value))
             if here in lines and key.tag != "tag:yaml.org,2002:merge":
                 lines.repeated.append((here, key.start_mark.line + 1))
+                continue
             lines.setdefault(here, key.start_mark.line + 1)
             _index(value, here, lines)
 

@@ -36,6 +36,8 @@ def explain(error: ErrorDetails) -> str:
         return "is empty; at least one entry is needed"
     if kind in ("model_type", "dict_type"):
         message = "should be a mapping"
+    elif kind == "string_type":
+        message = "should be text, in quotes if YAML reads it otherwise"
     elif loc[-1:] == ("api_key_env",):
         message = "should be the name of an environment variable: letters, digits and '_'"
     else:

@@ -109,7 +109,9 @@ class EngineConfig(_Section):
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
         16, description="highest rank admitted; every request pays for it, whatever its adapter's rank"
     )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="of the base model's weights; auto takes the checkpoint's"
+    )
     max_model_len: int | None = Field(None, ge=64, description="prompt plus output, tokens")
     enforce_eager: bool = Field(False, description="no CUDA graphs; LoRA on CPU is always eager")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the base model")

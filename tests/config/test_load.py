@@ -1,0 +1,215 @@
+"""A planners.yaml becomes Config, or one error that lists everything wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from s3lora_serve.config import load_config
+from s3lora_serve.errors import ConfigError
+
+GOOD = "base_model: org/model\nplanners:\n  math: {source: hf://org/math@v1}\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    """Write a planners.yaml and return its path."""
+
+    def _write(text: str) -> Path:
+        path = tmp_path / "planners.yaml"
+        path.write_text(text)
+        return path
+
+    return _write
+
+
+def problems(path: Path) -> list[str]:
+    """The lines of the one error that ``path`` is refused with."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    first, *rest = caught.value.message.splitlines()
+    assert first == f"{path} has {len(rest)} problem{'s' if len(rest) > 1 else ''}:"
+    return [line.strip() for line in rest]
+
+
+def test_the_default_policy_is_the_papers(write):
+    """Without a policy, modules are scored with mas-svd and the top ten are pruned."""
+    policy = load_config(write(GOOD)).policy_of("math")
+    assert ("mas-svd", 10, None, None, "prune") == (
+        policy.scorer,
+        policy.top,
+        policy.threshold,
+        policy.adaptive,
+        policy.action,
+    )
+
+
+def test_a_planners_policy_replaces_the_fleets_as_a_whole(write):
+    """A planner that only names an action gets the default rule, not the fleet's threshold."""
+    config = load_config(
+        write(GOOD + "  code: {source: hf://o/c, policy: {action: observe}}\npolicy: {threshold: 0.5}\n")
+    )
+    assert config.policy_of("math").threshold == 0.5
+    assert (config.policy_of("code").top, config.policy_of("code").threshold) == (10, None)
+
+
+def test_paths_are_relative_to_the_file(write, tmp_path, monkeypatch):
+    """Folder sources, a folder base model and the store are found from anywhere."""
+    for folder in ("base", "adapters/math", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    path = write("base_model: ./base\nplanners:\n  math: {source: adapters/math}\nstore: {path: store}\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = load_config(Path("..") / path.name)
+    assert config.base_model == str(tmp_path / "base")
+    assert config.planners["math"].source == str(tmp_path / "adapters/math")
+    assert config.store.path == tmp_path / "store"
+
+
+@pytest.mark.parametrize("source", ["demo://x", "hf://org/name@v1", "s3://bucket/key", "https://host/x.zip"])
+def test_a_source_with_a_scheme_is_left_as_it_is(write, source):
+    """Only local folders are looked for; a URL is whatever its file system makes of it."""
+    assert load_config(write(GOOD.replace("hf://org/math@v1", source))).planners["math"].source == source
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD + "planer: 1\n", "line 4, planer: unknown key; did you mean planners?"),
+        (
+            GOOD + "engine: {max_lora_ranks: 8}\n",
+            "line 4, engine.max_lora_ranks: unknown key; did you mean max_lora_rank?",
+        ),
+        (
+            GOOD.replace("v1}", "v1, polcy: {top: 1}}"),
+            "line 3, planners.math.polcy: unknown key; did you mean policy?",
+        ),
+        (
+            GOOD.replace("v1}", "v1, policy: {adaptive: {zz: 1}}}"),
+            "line 3, planners.math.policy.adaptive.zz: unknown key; did you mean z?",
+        ),
+        (GOOD + "port: 80\n", "line 4, port: unknown key here; did you mean server.port?"),
+        (
+            GOOD + "store: {qqq: 80}\n",
+            "line 4, store.qqq: unknown key; the nearest known one is path (known: path)",
+        ),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(write, text, expected):
+    """A mistyped or misplaced key is refused, never ignored, and the message says what was probably meant."""
+    assert problems(write(text)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD + "policy: {top: -1}\n", "line 4, policy.top: should be greater than or equal to 0, not -1"),
+        (GOOD + "policy: {top: yes}\n", "line 4, policy.top: should be a valid integer, not True"),
+        (
+            GOOD.replace("v1}", "v1, sha256: 12}"),
+            "line 3, planners.math.sha256: should be text, in quotes if YAML reads it otherwise, not 12",
+        ),
+        (
+            GOOD + "policy: {top: 1, threshold: 2}\n",
+            "line 4, policy: give one of top, threshold, adaptive, not top and threshold",
+        ),
+        (
+            GOOD + "policy: {action: reject}\n",
+            "line 4, policy: action reject with top would refuse every adapter; use threshold or adaptive",
+        ),
+        (
+            GOOD + "engine: {max_lora_rank: 24}\n",
+            "line 4, engine.max_lora_rank: should be 1, 8, 16, 32, 64, 128, 256, 320 or 512, not 24",
+        ),
+        (
+            GOOD + "engine: {extra_args: {max-loras: 9}}\n",
+            "line 4, engine.extra_args: max-loras has its own setting: engine.max_loras",
+        ),
+        (
+            GOOD + "engine: {extra_args: {trust_remote_code: true}}\n",
+            "line 4, engine.extra_args: trust_remote_code is not supported: a base model must not bring code",
+        ),
+        (
+            GOOD + "  code: {source: hf://o/c}\nengine: {max_loras: 1}\n",
+            "engine.max_loras is 1 but there are 2 planners; raise engine.max_loras to at least 2",
+        ),
+        (
+            GOOD.replace("math:", "Math:"),
+            "line 2, planners: planner name 'Math': use at most 63 of a-z, 0-9, '.', '_' and '-',"
+            " starting with a letter or digit",
+        ),
+        (
+            GOOD.replace("math:", "no:"),
+            "line 2, planners: YAML reads one of its keys as False; put that key in quotes",
+        ),
+        (
+            GOOD.replace("org/model", "a b"),
+            "line 1, base_model: 'a b' is neither 'demo', a Hugging Face id (org/name)"
+            " nor a folder (./name, /name)",
+        ),
+        ("planners:\n  math: {source: hf://o/m}\n", "base_model: is required"),
+        ("base_model: gpt2\nplanners: {}\n", "line 2, planners: is empty; at least one entry is needed"),
+        ("base_model: gpt2\nplanners: [a]\n", "line 2, planners: should be a mapping, not ['a']"),
+        (
+            GOOD + "store: {path: a}\nserver: {port: 1}\nstore: {path: b}\n",
+            "line 4, store: given twice, again on line 6; YAML would silently keep the last",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_limit(write, text, expected):
+    """The message carries the line, the dotted path, what is allowed and what was given."""
+    assert problems(write(text)) == [expected]
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file(write):
+    """Nobody has to mend a file one run at a time."""
+    found = problems(write(GOOD + "server: {port: 70000}\nengine: {max_lora: 1, dtype: int4}\nextra: 1\n"))
+    assert [line.split(":")[0] for line in found] == [
+        "line 4, server.port",
+        "line 5, engine.dtype",
+        "line 5, engine.max_lora",
+        "line 6, extra",
+    ]
+
+
+def test_missing_folders_are_named_before_anything_starts(write, tmp_path):
+    """A local base model or source that does not exist is refused, and never looked up on a hub instead."""
+    assert problems(write("base_model: ./base\nplanners:\n  math: {source: adapters/math}\n")) == [
+        f"line 1, base_model: there is no folder {tmp_path / 'base'}",
+        f"line 3, planners.math.source: there is no folder {tmp_path / 'adapters/math'}",
+    ]
+
+
+def test_an_id_that_is_also_a_folder_is_refused(write, tmp_path):
+    """What a base model means must not depend on which folders happen to exist."""
+    (tmp_path / "org/model").mkdir(parents=True)
+    assert problems(write(GOOD)) == [
+        "line 1, base_model: org/model is read as a Hugging Face id; for the folder write ./org/model"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"a: [\n", "line 2, column 1: not valid YAML: expected the node content"),
+        (b"a:\n\tb: 1\n", "line 2, column 1: not valid YAML: found character '\\t'"),
+        (b"", "is empty"),
+        (b"- a\n", "holds a list, not a mapping"),
+        (b"a: 2026-13-45\n", "not valid YAML: month must be in 1..12"),
+        (b"\xff\xfe", "it is not UTF-8 text"),
+    ],
+)
+def test_what_is_not_a_mapping_is_refused(tmp_path, content, reason):
+    """A file that is not a YAML mapping says so, with the place where reading stopped."""
+    path = tmp_path / "planners.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert reason in caught.value.message
+    assert str(path) in caught.value.message
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    """The path and the system's reason are named."""
+    with pytest.raises(ConfigError, match="absent.yaml: No such file or directory"):
+        load_config(tmp_path / "absent.yaml")

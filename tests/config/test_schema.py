@@ -1,0 +1,71 @@
+"""The published JSON Schema says what the loader says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from s3lora_serve.config import json_schema, load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+EXAMPLES = sorted(CONFIGS.glob("*.yaml"))
+GOOD = {"base_model": "org/model", "planners": {"math": {"source": "hf://org/math"}}}
+
+
+def test_the_committed_schema_is_current():
+    """`make schema` was run after the last change of the settings."""
+    assert json.loads((CONFIGS / "planners.schema.json").read_text()) == json_schema()
+
+
+def test_there_are_examples_for_cpu_one_gpu_and_several():
+    """The three situations that a newcomer may be in each have a file to start from."""
+    assert [path.name for path in EXAMPLES] == ["multi-gpu.yaml", "one-gpu.yaml", "planners.yaml"]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_valid(path):
+    """An example loads, fits the schema, and tells an editor where the schema is."""
+    load_config(path)
+    jsonschema.Draft202012Validator(json_schema()).validate(yaml.safe_load(path.read_text()))
+    first = path.read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=planners.schema.json"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"planer": 1},
+        {"planners": {}},
+        {"planners": {"Bad Name": {"source": "x"}}},
+        {"planners": {"math": {"source": "x", "polcy": {}}}},
+        {"engine": {"max_lora_rank": 24}},
+        {"policy": {"scorer": "magic"}},
+        {"server": {"port": 70000}},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_the_schema_refuses_what_the_loader_refuses(tmp_path, wrong):
+    """An editor that knows only the schema marks the same mistakes."""
+    validator = jsonschema.Draft202012Validator(json_schema())
+    validator.validate(GOOD)
+    assert not validator.is_valid({**GOOD, **wrong})
+    path = tmp_path / "planners.yaml"
+    path.write_text(yaml.safe_dump({**GOOD, **wrong}))
+    with pytest.raises(Exception, match="problem"):
+        load_config(path)
+
+
+def test_every_setting_is_explained():
+    """Each leaf of the schema has a description or is a section with one of its own."""
+    schema = json_schema()
+    bare = [
+        f"{name}.{key}"
+        for name, section in {"Config": schema, **schema["$defs"]}.items()
+        for key, field in section["properties"].items()
+        if "description" not in field and "$ref" not in field
+    ]
+    assert bare == []
