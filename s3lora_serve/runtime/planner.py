@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +10,8 @@ from s3lora_serve.errors import TransitionError
 from s3lora_serve.runtime.states import TRANSITIONS, PlannerState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from s3lora_serve.adapters.store import Revision
     from s3lora_serve.engine.port import Slot
     from s3lora_serve.runtime.probe import Effect
@@ -24,6 +25,7 @@ class Planner:
 
     name: str
     revision: Revision
+    description: str = ""
     state: PlannerState = PlannerState.ADMITTED
     slot: Slot | None = None  # None before loading, and for good when the base model answers
     effect: Effect | None = None
@@ -41,10 +43,12 @@ class Planner:
         return "base" if self.revision.fully_pruned else "adapter"
 
     def to(self, state: PlannerState, **changes: Any) -> Planner:
-        """This planner one step further. Raises TransitionError for a step that ``TRANSITIONS`` does not list."""
+        """This planner one step further. Raises TransitionError for a step that is not in ``TRANSITIONS``."""
         if state not in TRANSITIONS[self.state]:
             allowed = ", ".join(sorted(TRANSITIONS[self.state])) or "none, it is final"
-            raise TransitionError(f"planner {self.name!r} cannot go from {self.state} to {state}; allowed: {allowed}")
+            raise TransitionError(
+                f"planner {self.name!r} cannot go from {self.state} to {state}; allowed: {allowed}"
+            )
         return dataclasses.replace(self, state=state, **changes)
 
     def took(self, stage: str, seconds: float) -> Planner:

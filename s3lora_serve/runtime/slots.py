@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s3lora_serve.engine.port import Slot
 from s3lora_serve.errors import SlotLoadError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -16,7 +19,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 def slot_name(alias: str, digest: str) -> str:
     """``alias@sha12``: the engine's own name for one revision of one planner.
 
-    Letters that are not safe in a model name become ``-``; a hash of the alias then keeps two such aliases apart.
+    Characters that are not safe in a model name become ``-``; a hash of the alias keeps two such apart.
     """
     safe = _UNSAFE.sub("-", alias)
     if safe != alias:
@@ -34,7 +37,9 @@ class SlotTable:
     def __init__(self) -> None:
         self._ids = itertools.count(1)  # vLLM takes ids from 1
         self._live: dict[str, Slot] = {}
-        self._alias: dict[str, str] = {}  # slot name → planner; kept after retirement, for requests that end late
+        self._alias: dict[
+            str, str
+        ] = {}  # slot name → planner; kept after retirement, for requests that end late
 
     @property
     def live(self) -> tuple[Slot, ...]:
@@ -42,11 +47,12 @@ class SlotTable:
         return tuple(self._live.values())
 
     def allocate(self, alias: str, digest: str, path: Path) -> Slot:
-        """A new slot for this revision. Raises SlotLoadError while an earlier slot of the same name is live."""
+        """A new slot for this revision. Raises SlotLoadError while another of the same name is live."""
         name = slot_name(alias, digest)
         if held := self._live.get(name):
             raise SlotLoadError(
-                f"slot name {name!r} is held by slot {held.id}", hint="unload that slot before loading it again"
+                f"slot name {name!r} is held by slot {held.id}",
+                hint="unload that slot before loading it again",
             )
         slot = Slot(name=name, id=next(self._ids), path=path)
         self._live[name] = slot
@@ -54,10 +60,10 @@ class SlotTable:
         return slot
 
     def retire(self, slot: Slot) -> None:
-        """Free the slot's name, after the engine has forgotten it. Does nothing for a slot that is not live."""
+        """Free the slot's name, after the engine has forgotten it. Does nothing for one that is not live."""
         if self._live.get(slot.name) == slot:
             del self._live[slot.name]
 
     def planner_of(self, name: str) -> str | None:
-        """The planner that a slot name was allocated for, live or retired; None for a name never handed out."""
+        """The planner that a slot name was given to, live or retired; None for a name never handed out."""
         return self._alias.get(name)

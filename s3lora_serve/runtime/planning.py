@@ -1,0 +1,103 @@
+"""One plan: request → prompt and grammar → engine → plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planners import (
+    Plan,
+    PlanMeta,
+    PlannerInput,
+    PlanSyntaxError,
+    SsiSummary,
+    Timings,
+    Usage,
+    parse,
+    plan_grammar,
+    render_messages,
+)
+from planners.grammar import MAX_TEXT
+from s3lora_serve.engine.port import Sampling
+from s3lora_serve.errors import EngineError, PlanIncomplete
+
+if TYPE_CHECKING:
+    from s3lora_serve.engine.port import Engine, RequestFacts
+    from s3lora_serve.runtime.planner import Planner
+
+# "Plan: ", "\n#E32 = ", a tool's name, brackets and a line break, in characters.
+_STEP_FRAME = 24 + 64
+
+
+async def make_plan(
+    engine: Engine,
+    planner: Planner,
+    request: PlannerInput,
+    *,
+    base_model: str,
+    temperature: float,
+    seed: int | None,
+) -> Plan:
+    """One plan from one generation, decoded under the grammar of the request's tools.
+
+    Raises PlanIncomplete when the answer was cut off, EngineError when it does not keep to the grammar.
+    """
+    sampling = Sampling(
+        max_tokens=token_budget(request.max_steps, engine.max_model_len),
+        temperature=temperature,
+        seed=seed,
+        grammar=plan_grammar(request.tools, request.max_steps, first=request.first_step),
+    )
+    answer = await engine.chat(render_messages(request), planner.slot, sampling)
+    if answer.facts.finish_reason != "stop":
+        raise PlanIncomplete(
+            f"planner {planner.name!r} was cut off after {answer.facts.output_tokens} tokens"
+            f" (finish_reason {answer.facts.finish_reason!r})",
+            hint=f"ask for fewer than {request.max_steps} steps, or shorten the task: the model's limit is"
+            f" {engine.max_model_len} tokens for prompt and plan",
+        )
+    plan = _read(answer.text, request)
+    return plan.model_copy(update={"meta": _meta(planner, answer.facts, base_model)})
+
+
+def token_budget(max_steps: int, max_model_len: int) -> int:
+    """Most tokens a plan may take: one for each character that the grammar allows, within the model's length.
+
+    English takes about a quarter of that, so a whole plan is never cut; a model that rambles still ends.
+    """
+    return min(max_steps * (2 * MAX_TEXT + _STEP_FRAME), max_model_len)
+
+
+def _read(text: str, request: PlannerInput) -> Plan:
+    try:
+        plan = parse(text)
+    except PlanSyntaxError as error:
+        raise EngineError(f"the engine's answer is not a plan although a grammar was set: {error}") from error
+    if problems := plan.problems(request.tools, request.evidence):
+        raise EngineError(f"the engine's plan breaks the grammar that was set: {problems[0]}")
+    return plan
+
+
+def _meta(planner: Planner, facts: RequestFacts, base_model: str) -> PlanMeta:
+    ssi = planner.revision.lineage.report.summary()
+    return PlanMeta(
+        planner=planner.name,
+        revision=planner.revision.digest,
+        base_model=base_model,
+        ssi=SsiSummary(
+            min=ssi.min, median=ssi.median, max=ssi.max, mean=ssi.mean, modules=ssi.modules, inert=ssi.inert
+        ),
+        pruned_modules=planner.revision.lineage.pruned,
+        usage=Usage(
+            prompt_tokens=facts.prompt_tokens,
+            output_tokens=facts.output_tokens,
+            cached_tokens=facts.cached_tokens,
+        ),
+        timings=Timings(
+            queue_seconds=facts.queue_seconds,
+            first_token_seconds=facts.first_token_seconds,
+            total_seconds=facts.total_seconds,
+        ),
+        constraint="grammar",
+        repairs=0,
+        finish_reason=facts.finish_reason,
+    )

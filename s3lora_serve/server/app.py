@@ -1,0 +1,87 @@
+"""The HTTP application: the engine's OpenAI endpoints and our own, behind one key."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from starlette.routing import Route
+
+from s3lora_serve import __version__
+from s3lora_serve.server.auth import OPEN_PATHS, Guard, check_binding
+from s3lora_serve.server.catalogue import catalogue_router
+from s3lora_serve.server.errors import ErrorBody, exception_handlers
+from s3lora_serve.server.middleware import BodyLimit, RequestScope
+from s3lora_serve.server.openai import OPENAI_ROUTES, OpenAIRoute
+from s3lora_serve.server.openapi import openapi_of
+from s3lora_serve.server.operations import operations_router
+from s3lora_serve.server.plans import plans_router
+from s3lora_serve.server.redact import redactor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.types import Scope
+
+    from s3lora_serve.config import ServerConfig
+    from s3lora_serve.engine.port import Engine
+    from s3lora_serve.runtime.service import PlannerService
+
+
+# Of our own routes; the one for 422 also keeps FastAPI from describing its own.
+_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (401, 404, 422, 503)}
+
+
+def create_app(
+    service: PlannerService, engine: Engine, settings: ServerConfig, api_key: str | None
+) -> FastAPI:
+    """The application for a service that was started. Raises ConfigError for an open address without a key.
+
+    The engine's own application is not mounted: only ``OPENAI_ROUTES`` are handed to it, since vLLM's brings
+    routes that load adapters, pause the engine or read files, some of them without a key.
+    """
+    key = (api_key or "").strip() or None
+    check_binding(settings.host, key)
+    engine_app = engine.openai_app()
+    redact = redactor(lambda: [planner.revision.path for planner in service.planners()])
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # The engine's application has one too: vLLM's logs statistics from it.
+        async with engine_app.router.lifespan_context(engine_app):
+            yield
+
+    app = FastAPI(
+        title="s3lora-serve",
+        version=__version__,
+        summary="Verified and spectrally pruned LoRA planners.",
+        docs_url=None,  # the pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        exception_handlers=exception_handlers(redact),
+    )
+    openai = OpenAIRoute(engine_app, service, redact)
+    app.router.routes.extend(Route(path, openai, methods=["POST"]) for path in OPENAI_ROUTES)
+    routers = (
+        plans_router(service),
+        catalogue_router(service, engine.max_model_len, redact),
+        operations_router(service, engine_app),
+    )
+    for router in routers:
+        app.include_router(router, responses=_ERRORS)
+    routes = frozenset(
+        (*OPENAI_ROUTES, *(route.path for r in routers for route in r.routes if isinstance(route, Route)))
+    )
+    app.openapi = openapi_of(app, engine_app, served=OPENAI_ROUTES, open_paths=OPEN_PATHS)  # type: ignore[method-assign]
+
+    def count(scope: Scope, status: int) -> None:
+        route = getattr(scope.get("route"), "path", scope["path"])
+        service.metrics.http(route if route in routes else "other", scope["state"].get("planner", ""), status)
+
+    # Each one wraps those before it: the last is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=int(settings.max_body_mib * 2**20))
+    app.add_middleware(Guard, api_key=key)
+    app.add_middleware(RequestScope, count=count)
+    return app

@@ -1,0 +1,89 @@
+"""Who may ask: an API key as a bearer token, and no open port without one."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+
+from s3lora_serve.errors import ConfigError
+from s3lora_serve.server.errors import error_response
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+# Orchestrators probe these without credentials; they tell nothing but up or not.
+OPEN_PATHS = frozenset({"/livez", "/readyz"})
+
+
+def check_binding(host: str, api_key: str | None) -> None:
+    """Refuse to listen where others can reach without an API key. Raises ConfigError."""
+    if not api_key and not is_loopback(host):
+        raise ConfigError(
+            f"server.host is {host!r}, which others can reach, and there is no API key",
+            hint="set the API key in the environment, or listen on 127.0.0.1",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``: localhost, 127.0.0.0/8 or ::1."""
+    name = host.strip("[]").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+class Guard:
+    """ASGI middleware: lets a request through with the API key or, when there is none, to a loopback name.
+
+    It stands before routing, so without the key a path that does not exist looks like any other. Asking for a
+    loopback name keeps web pages from reaching the port through a name of their own (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, api_key: str | None) -> None:
+        self._app = app
+        self._digest = _digest(api_key.encode()) if api_key else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # no route here speaks it
+            return
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            refusal = self._check(Headers(scope=scope))
+            if refusal is not None:
+                await error_response(*refusal[:2], code=refusal[2], headers=refusal[3])(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, headers: Headers) -> tuple[int, str, str, dict[str, str]] | None:
+        if self._digest is None:
+            name = _host_name(headers.get("host", ""))
+            if is_loopback(name):
+                return None
+            message = f"host {name[:80]!r} is not this machine; without an API key only localhost is answered"
+            return 403, message, "forbidden_host", {}
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(
+            _digest(token.strip().encode("latin-1")), self._digest
+        ):
+            return None
+        message = "a valid API key is needed; send it as 'Authorization: Bearer KEY'"
+        return 401, message, "invalid_api_key", {"www-authenticate": "Bearer"}
+
+
+def _host_name(header: str) -> str:
+    if header.startswith("["):  # [::1]:8000
+        return header.partition("]")[0] + "]"
+    return header.rpartition(":")[0] if ":" in header else header
+
+
+def _digest(secret: bytes) -> bytes:
+    # Comparing digests takes the same time whatever the length of what was sent.
+    return hashlib.sha256(secret).digest()

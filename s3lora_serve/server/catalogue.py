@@ -1,0 +1,44 @@
+"""Routes that say what is served: models in OpenAI's terms, planners in ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+
+from s3lora_serve.server.views import base_card, planner_card, planner_report, planner_summary
+
+if TYPE_CHECKING:
+    from s3lora_serve.runtime.service import PlannerService
+    from s3lora_serve.server.redact import Redactor
+
+
+def catalogue_router(service: PlannerService, max_model_len: int, redact: Redactor) -> APIRouter:
+    """``/v1/models`` and ``/v1/planners``."""
+    router = APIRouter(tags=["planners"])
+
+    @router.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """Planners and their base model, as OpenAI lists models."""
+        cards = [planner_card(planner, service, max_model_len) for planner in service.planners()]
+        return {"object": "list", "data": [*cards, base_card(service, max_model_len)]}
+
+    @router.get("/v1/models/{name}")
+    async def model(name: str) -> dict[str, Any]:
+        """One planner or the base model, as OpenAI shows a model."""
+        if name == service.base_model:
+            return base_card(service, max_model_len)
+        return planner_card(service.get(name), service, max_model_len)
+
+    @router.get("/v1/planners")
+    async def planners() -> dict[str, Any]:
+        """Every planner: its state, revision, spectral summary and what was pruned."""
+        data = [planner_summary(planner, service, redact) for planner in service.planners()]
+        return {"object": "list", "data": data}
+
+    @router.get("/v1/planners/{name}")
+    async def planner(name: str) -> dict[str, Any]:
+        """One planner in full: lineage, prune plan, proof of effect and a row for each module."""
+        return planner_report(service.get(name), service, redact)
+
+    return router

@@ -1,0 +1,118 @@
+"""Every error leaves in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from s3lora_serve.errors import (
+    EngineDead,
+    EngineError,
+    PlanIncomplete,
+    PlannerNotReady,
+    S3LoRAError,
+    UnknownPlanner,
+)
+from s3lora_serve.server.validation import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from starlette.requests import Request
+
+    from s3lora_serve.server.redact import Redactor
+
+log = logging.getLogger(__name__)
+
+# The first class that an error is an instance of decides; anything else is a defect of ours and gets 500.
+STATUS: Mapping[type[S3LoRAError], int] = {
+    UnknownPlanner: 404,
+    PlannerNotReady: 503,
+    PlanIncomplete: 422,
+    EngineDead: 503,
+    EngineError: 502,
+}
+
+_HTTP_CODES = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
+
+
+class ErrorDetail(BaseModel):
+    """OpenAI's error fields; ``code`` is stable, ``message`` is for people."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """What every answer with a status of 400 or more holds."""
+
+    error: ErrorDetail
+
+
+class RequestRefused(S3LoRAError):
+    """The request itself is wrong; it reached no planner. ``reason`` is the stable code of the answer."""
+
+    def __init__(
+        self, message: str, *, reason: str, status: int = 400, param: str | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.status = status
+        self.param = param
+
+
+def error_response(
+    status: int,
+    message: str,
+    *,
+    code: str,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """One error as a response; ``type`` follows from the status."""
+    body = {"error": {"message": message, "type": error_type(status), "param": param, "code": code}}
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def error_type(status: int) -> str:
+    """OpenAI's ``type`` for a status."""
+    if status in (401, 403):
+        return "authentication_error"
+    return "invalid_request_error" if status < 500 else "server_error"
+
+
+def exception_handlers(redact: Redactor) -> dict[Any, Callable[[Request, Any], Any]]:
+    """Handlers that turn each exception into a response, its message freed of server paths."""
+
+    async def refused(_: Request, error: RequestRefused) -> JSONResponse:
+        return error_response(error.status, str(error), code=error.reason, param=error.param)
+
+    async def ours(_: Request, error: S3LoRAError) -> JSONResponse:
+        status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
+        if status >= 500:
+            log.error("%s: %s", error.code, error)
+        # What a client sent comes back as it was; what the engine or a file said may hold paths.
+        message = str(error) if status == 404 else redact(str(error))
+        return error_response(status, message, code=error.code)
+
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        code = _HTTP_CODES.get(error.status_code, "http_error")
+        message = redact(str(error.detail))
+        if error.status_code in (404, 405):
+            message = (
+                f"{request.method} {request.url.path[:80]!r} is not served; GET /openapi.json says what is"
+            )
+        return error_response(error.status_code, message, code=code, headers=error.headers)
+
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        message, param = describe(error.errors())
+        return error_response(422, message, code="invalid_request", param=param)
+
+    return {RequestRefused: refused, S3LoRAError: ours, HTTPException: http, RequestValidationError: invalid}

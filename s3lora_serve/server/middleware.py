@@ -1,0 +1,121 @@
+"""What every request passes before it is routed: it gets an id, its body a bound, its outcome a count."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import uuid
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from s3lora_serve.server.errors import error_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+_REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_BODY_SECONDS = 30.0
+
+
+class RequestScope:
+    """Outermost ASGI middleware: names the request, counts its response, turns what nobody caught into a 500.
+
+    A client's own ``x-request-id`` is kept when it is short and plain, as it goes into logs and the engine.
+    """
+
+    def __init__(self, app: ASGIApp, count: Callable[[Scope, int], None]) -> None:
+        self._app = app
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = given if _REQUEST_ID_SHAPE.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, named)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            if not status:
+                message = f"an unexpected error; the server's log has it under request id {request_id}"
+                await error_response(500, message, code="internal_error")(scope, receive, named)
+        finally:
+            self._count(scope, status or 499)  # 499: the client left before an answer began
+
+
+class BodyLimit:
+    """ASGI middleware: reads the whole body, within a size and a time, before anything sees the request."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float = _BODY_SECONDS) -> None:
+        self._app = app
+        self._max = max_bytes
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._max:
+            await self._too_large()(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._seconds):
+                body = await self._read(receive)
+        except TimeoutError:
+            message = f"the body did not arrive within {self._seconds:g} seconds"
+            await error_response(408, message, code="body_timeout", headers=_CLOSE)(scope, receive, send)
+            return
+        if body is None:
+            return  # the client left
+        if len(body) > self._max:
+            await self._too_large()(scope, receive, send)
+            return
+        await self._app(scope, replay(body, receive), send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        body = bytearray()
+        while len(body) <= self._max:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                break
+        return bytes(body)
+
+    def _too_large(self) -> ASGIApp:
+        message = f"the body is over the limit of {self._max} bytes; raise server.max_body_mib"
+        return error_response(413, message, code="body_too_large", headers=_CLOSE)
+
+
+# The rest of the body is still on its way; without this the server would read it as the next request.
+_CLOSE = {"connection": "close"}
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that gives the body once more, then what the client does next: leave, in the end."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return again

@@ -1,0 +1,86 @@
+"""Routes for whoever runs the server: is it alive, is it ready, what does it count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Response
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Scope
+
+    from s3lora_serve.runtime.service import PlannerService
+
+
+def operations_router(service: PlannerService, engine_app: ASGIApp) -> APIRouter:
+    """``/livez``, ``/readyz`` and ``/metrics``."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/livez")
+    async def livez() -> JSONResponse:
+        """200 unless the engine has died, since then only a restart helps. Needs no key."""
+        alive = await service.healthy()
+        return JSONResponse({"status": "alive" if alive else "dead"}, status_code=200 if alive else 503)
+
+    @router.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """200 while the engine is healthy and every planner serves. Needs no key, so it names none."""
+        ready = await service.ready()
+        planners = service.planners()
+        body = {
+            "status": "ready" if ready else "not ready",
+            "planners": {"serving": sum(planner.up for planner in planners), "configured": len(planners)},
+        }
+        return JSONResponse(body, status_code=200 if ready else 503)
+
+    @router.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Our metrics and the engine's, in the Prometheus text format."""
+        text = service.metrics.exposition() + _without_ours(await _engine_metrics(engine_app))
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+async def _engine_metrics(engine_app: ASGIApp) -> bytes:
+    """What the engine's application answers to GET /metrics; nothing when it has no such route.
+
+    Asked in process rather than read from a registry: with several processes vLLM keeps its own
+    (vllm/v1/metrics/prometheus.py).
+    """
+    status, body = 0, bytearray()
+
+    async def send(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        else:
+            body.extend(message.get("body", b""))
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/metrics",
+        "raw_path": b"/metrics",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [],
+        "client": None,
+        "server": None,
+        "state": {},
+    }
+    await engine_app(scope, receive, send)
+    return bytes(body) if status == 200 else b""
+
+
+def _without_ours(text: bytes) -> bytes:
+    # In Prometheus' multiprocess mode the engine's registry collects every metric of the process, ours too.
+    ours = (b"s3lora_", b"# HELP s3lora_", b"# TYPE s3lora_")
+    return b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(ours))

@@ -1,0 +1,72 @@
+"""What is wrong with a request body, said so that it can be mended."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from planners import ToolSpec
+from s3lora_serve.server.plan_request import PlanRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+# Fields of each object in a body, by the path that leads to it (without list positions).
+_FIELDS: Mapping[tuple[str, ...], Iterable[str]] = {
+    (): PlanRequest.model_fields,
+    ("tools",): ToolSpec.model_fields,
+}
+_MOST_PROBLEMS = 5
+_MOST_CHARS = 300
+
+
+def describe(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
+    """All problems as one message, and the first field at fault. Repeats little of what was sent."""
+    shown = [_sentence(error)[:_MOST_CHARS] for error in errors[:_MOST_PROBLEMS]]
+    if len(errors) > _MOST_PROBLEMS:
+        shown.append(f"and {len(errors) - _MOST_PROBLEMS} more problems")
+    return "; ".join(shown), (_dotted(errors[0]) or None) if errors else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``did you mean 'x'?`` when a known name is close, else the list of known ones."""
+    known = sorted(known)
+    if close := difflib.get_close_matches(name, known, n=1):
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(known)}"
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    kind, path = error["type"], _path(error)
+    if kind == "json_invalid":
+        return f"the body is not JSON: {error['ctx']['error']}"
+    if not path:
+        return "the body must be a JSON object, sent as application/json"
+    if kind == "extra_forbidden":
+        parent = tuple(part for part in path[:-1] if isinstance(part, str))
+        name = str(path[-1])[:80]
+        return f"unknown field {name!r}; {nearest(name, _FIELDS.get(parent, ()))}"
+    if kind == "missing":
+        return f"field {_dotted(error)!r} is required"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{_dotted(error)}: {message}" + (
+        "" if kind == "value_error" else f", not {_short(error['input'])}"
+    )
+
+
+def _path(error: Mapping[str, Any]) -> tuple[int | str, ...]:
+    loc: tuple[int | str, ...] = tuple(error["loc"])
+    return loc[1:] if loc[:1] == ("body",) else loc
+
+
+def _dotted(error: Mapping[str, Any]) -> str:
+    if error["type"] == "json_invalid":
+        return ""
+    return ".".join(str(part)[:80] for part in _path(error))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str | int | float | bool | None):
+        text = repr(value[:60] if isinstance(value, str) else value)
+        return text if len(text) <= 60 else text[:57] + "..."
+    return f"a {type(value).__name__} of {len(value)} entries"

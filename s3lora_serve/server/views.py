@@ -1,0 +1,114 @@
+"""Planners as clients see them. Nothing here holds a path of the server."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from s3lora_serve.server.redact import public_source
+
+if TYPE_CHECKING:
+    from s3lora_serve.runtime.planner import Planner
+    from s3lora_serve.runtime.service import PlannerService
+    from s3lora_serve.server.redact import Redactor
+
+
+def base_card(service: PlannerService, max_model_len: int) -> dict[str, Any]:
+    """The base model's entry in ``/v1/models``."""
+    return {
+        "id": service.base_model,
+        "object": "model",
+        "created": int(service.started_at),
+        "owned_by": "s3lora-serve",
+        "root": service.base_model,
+        "parent": None,
+        "max_model_len": max_model_len,
+    }
+
+
+def planner_card(planner: Planner, service: PlannerService, max_model_len: int) -> dict[str, Any]:
+    """A planner's entry in ``/v1/models``: OpenAI's fields, and ours under ``s3lora``."""
+    return {
+        "id": planner.name,
+        "object": "model",
+        "created": int(planner.revision.lineage.created_at),
+        "owned_by": "s3lora-serve",
+        "root": service.base_model,
+        "parent": service.base_model,
+        "max_model_len": max_model_len,
+        "s3lora": {
+            "revision": planner.revision.digest,
+            "ssi": _ssi(planner),
+            "pruned_modules": list(planner.revision.lineage.pruned),
+            "state": planner.state.value,
+        },
+    }
+
+
+def planner_summary(planner: Planner, service: PlannerService, redact: Redactor) -> dict[str, Any]:
+    """A planner's entry in ``/v1/planners``."""
+    lineage = planner.revision.lineage
+    return {
+        "id": planner.name,
+        "object": "planner",
+        "description": planner.description,
+        "state": planner.state.value,
+        "reason": redact(planner.reason) or None,
+        "served_by": planner.served_by,
+        "revision": planner.revision.digest,
+        "base_model": service.base_model,
+        "ssi": _ssi(planner),
+        "kept_modules": lineage.kept,
+        "pruned_modules": list(lineage.pruned),
+    }
+
+
+def planner_report(planner: Planner, service: PlannerService, redact: Redactor) -> dict[str, Any]:
+    """All that is known of a planner: summary, lineage, prune plan, proof of effect, a row a module."""
+    lineage = planner.revision.lineage
+    pruned = frozenset(lineage.pruned)
+    return {
+        **planner_summary(planner, service, redact),
+        "lineage": {
+            "source": public_source(lineage.source),
+            "source_sha256": lineage.source_sha256,
+            "scorer": lineage.scorer,
+            "scorer_version": lineage.scorer_version,
+            "policy": lineage.policy,
+            "action": lineage.action,
+            "created_at": lineage.created_at,
+        },
+        "plan": {
+            "pruned": list(lineage.plan.pruned),
+            "reason": lineage.plan.reason,
+            "abstained": lineage.plan.abstained,
+        },
+        "effect": dataclasses.asdict(planner.effect) if planner.effect else None,
+        "seconds": dict(planner.seconds),
+        "modules": [
+            {
+                "module": row.module,
+                "shape": list(row.shape),
+                "rank": row.rank,
+                "scaling": row.scaling,
+                "norm": row.norm,
+                "ssi": row.ssi,
+                "score": row.score,
+                "inert": row.inert,
+                "pruned": name in pruned,
+            }
+            for name, row in lineage.report.rows.items()
+        ],
+    }
+
+
+def _ssi(planner: Planner) -> dict[str, Any]:
+    ssi = planner.revision.lineage.report.summary()
+    return {
+        "min": ssi.min,
+        "median": ssi.median,
+        "max": ssi.max,
+        "mean": ssi.mean,
+        "modules": ssi.modules,
+        "inert": ssi.inert,
+    }
