@@ -1,0 +1,199 @@
+"""``s3lora inspect``, ``prune`` and ``verify``: one adapter at a time, no engine."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from s3lora_serve.cli.console import Stages, out, printable, say
+from s3lora_serve.errors import ConfigError, SourceError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from s3lora_serve.adapters.verify import Limits
+    from s3lora_serve.spectral.policy import PrunePlan, PrunePolicy
+
+Source = Annotated[
+    str, typer.Argument(help="Local folder, demo://name, hf://org/name[@revision] or any fsspec URL.")
+]
+Scorer = Annotated[str, typer.Option(help="mas-svd, svd, spsvd, reference or random.")]
+Top = Annotated[int | None, typer.Option(help="Prune this many of the highest scores (the default: 10).")]
+Threshold = Annotated[float | None, typer.Option(help="Prune every module that scores above this.")]
+Adaptive = Annotated[
+    bool, typer.Option("--adaptive", help="Let the adapter's own scores decide; may abstain.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of the random scorer.")]
+_BASE = "Base model that it must fit: demo, a Hugging Face id or a folder."
+Base = Annotated[str, typer.Option(help=_BASE)]
+OptionalBase = Annotated[str | None, typer.Option(help=f"{_BASE} Without it, the fit is not checked.")]
+MaxRank = Annotated[int, typer.Option(help="Highest rank let in; that of an engine is engine.max_lora_rank.")]
+
+
+def inspect(
+    source: Source,
+    scorer: Scorer = "mas-svd",
+    top: Top = None,
+    threshold: Threshold = None,
+    adaptive: Adaptive = False,
+    seed: Seed = 0,
+    base: OptionalBase = None,
+    max_rank: MaxRank = 512,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, not a table.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw SSI by layer and projection: a .png, .svg or .pdf.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Rows of the table; 0 for all.")] = 30,
+) -> None:
+    """Show an adapter's modules by spectral sharpness (SSI) and what a policy would prune. Read only."""
+    policy, limits = _policy(scorer, top, threshold, adaptive, seed), _limits(max_rank)
+    from s3lora_serve.adapters import admission
+    from s3lora_serve.cli.resolve import to_base_model, to_source
+
+    with Stages(f"inspecting {source}") as stage:
+        spec = to_base_model(base, None, stage).spec if base else None
+        stage("fetching and scoring")
+        report, plan, _ = admission.inspect(to_source(source), policy=policy, base=spec, limits=limits)
+    if as_json:
+        facts = {
+            "source": source,
+            "policy": policy.to_json(),
+            "plan": _plan_json(plan),
+            "report": report.to_json(),
+        }
+        typer.echo(json.dumps(facts, indent=2, allow_nan=False))
+    else:
+        out.print(report.table(plan, limit=limit or None))
+    if plot is not None:
+        _write(report.plot(plan), plot)
+        say(f"wrote {plot}")
+
+
+def prune(
+    source: Source,
+    base: Base,
+    destination: Annotated[Path, typer.Option("--out", help="New folder for the pruned adapter.")],
+    scorer: Scorer = "mas-svd",
+    top: Top = None,
+    threshold: Threshold = None,
+    adaptive: Adaptive = False,
+    seed: Seed = 0,
+    max_rank: MaxRank = 512,
+) -> None:
+    """Write a pruned copy of an adapter, which PEFT and vLLM load unchanged, with its lineage beside it.
+
+    The copy is what the server would publish: checked against the base model, deterministic to the byte.
+    """
+    policy, limits = _policy(scorer, top, threshold, adaptive, seed), _limits(max_rank)
+    _check_new(destination)
+    from s3lora_serve.adapters.admission import admit
+    from s3lora_serve.adapters.store import RevisionStore
+    from s3lora_serve.cli.resolve import to_base_model, to_source
+
+    with (
+        Stages(f"pruning {source}") as stage,
+        tempfile.TemporaryDirectory(dir=destination.parent, prefix=".s3lora-prune-") as work,
+    ):
+        spec = to_base_model(base, None, stage).spec
+        # The way of the server itself, into a store of its own: so this is what the server would publish.
+        store = RevisionStore(Path(work))
+        revision = admit(
+            to_source(source), base=spec, policy=policy, limits=limits, store=store, progress=stage
+        )
+        revision.path.rename(destination)
+    lineage = revision.lineage
+    total = lineage.kept + len(lineage.pruned)
+    out.print(
+        f"{destination}: revision {revision.short}, {len(lineage.pruned)} of {total} modules pruned",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    if revision.fully_pruned:
+        say("nothing is left: there are no weights to load, only the base model answers", "yellow")
+
+
+def verify(
+    source: Source,
+    base: Base,
+    max_rank: MaxRank = 512,
+    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the weights file.")] = None,
+) -> None:
+    """Check that an adapter may be let in: files, format, features, values, and its fit to the base model.
+
+    Exit code 0 if it may, 1 with the reason if not.
+    """
+    limits = _limits(max_rank)
+    from s3lora_serve.adapters.peft_format import read_peft
+    from s3lora_serve.adapters.sources import fetch
+    from s3lora_serve.adapters.verify import check_adapter
+    from s3lora_serve.cli.resolve import to_base_model, to_source
+
+    with (
+        Stages(f"verifying {source}") as stage,
+        tempfile.TemporaryDirectory(prefix="s3lora-verify-") as work,
+    ):
+        model = to_base_model(base, None, stage)
+        fetched = fetch(to_source(source), Path(work) / "source", limits, stage)
+        if sha256 is not None and fetched.sha256 != sha256.lower():
+            raise SourceError(f"{source}: its weights have sha256 {fetched.sha256}, but {sha256} is expected")
+        stage("verify")
+        adapter = read_peft(fetched.folder)
+        check_adapter(adapter, model.spec, limits)
+    rank = max(m.rank for m in adapter.modules.values())
+    for line in (
+        f"ok: {len(adapter.modules)} modules up to rank {rank} fit {model.name}",
+        f"sha256 {fetched.sha256}",
+    ):
+        out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+    for warning in (*fetched.warnings, *adapter.warnings):
+        say(f"note: {warning}", "yellow")
+
+
+def _policy(scorer: str, top: int | None, threshold: float | None, adaptive: bool, seed: int) -> PrunePolicy:
+    from pydantic import ValidationError
+
+    from s3lora_serve.cli.resolve import to_policy
+    from s3lora_serve.config import AdaptiveRule, PolicyConfig
+
+    given: dict[str, Any] = {"scorer": scorer, "top": top, "threshold": threshold, "seed": seed}
+    if adaptive:
+        given["adaptive"] = AdaptiveRule()
+    try:
+        return to_policy(PolicyConfig(**given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = f"--{first['loc'][0]} " if first["loc"] else ""
+        reason = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+        raise ConfigError(f"{option}{reason}") from error
+
+
+def _limits(max_rank: int) -> Limits:
+    from s3lora_serve.cli.resolve import to_limits
+    from s3lora_serve.config import LimitsConfig
+
+    return to_limits(LimitsConfig(), max_rank)
+
+
+def _plan_json(plan: PrunePlan) -> dict[str, Any]:
+    return {"pruned": list(plan.pruned), "reason": plan.reason, "abstained": plan.abstained}
+
+
+def _check_new(destination: Path) -> None:
+    if destination.exists() or destination.is_symlink():
+        raise ConfigError(f"{destination} exists already", hint="name a new folder; nothing is overwritten")
+    if not destination.parent.is_dir():
+        raise ConfigError(f"there is no folder {destination.parent}", hint=f"mkdir -p {destination.parent}")
+
+
+def _write(figure: Figure, path: Path) -> None:
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--plot {path} has no picture's ending", hint="use .png, .svg or .pdf")
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,60 @@
+"""``s3lora config``: check a planners.yaml, print its schema. Neither starts anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path  # noqa: TC003  (typer reads the annotation)
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from s3lora_serve.cli.console import EXIT_CODES, out, printable
+
+if TYPE_CHECKING:
+    from s3lora_serve.config import PolicyConfig
+
+app = typer.Typer(help="Check a planners.yaml, or print its JSON Schema.", no_args_is_help=True)
+
+
+@app.command(epilog=EXIT_CODES)
+def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> None:
+    """Check a configuration and show what it resolves to. Opens no adapter: `s3lora-serve --check` does."""
+    from s3lora_serve.config import load_config
+
+    config = load_config(file)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("planner", "source", "policy"):
+        table.add_column(column, overflow="fold")
+    for name, planner in config.planners.items():
+        table.add_row(name, Text(printable(planner.source)), _in_words(config.policy_of(name)))
+    out.print(table)
+    revision = f" at {config.base_model_revision}" if config.base_model_revision else ""
+    out.print(
+        f"base model {printable(config.base_model)}{revision}", highlight=False, markup=False, soft_wrap=True
+    )
+    out.print(f"store      {config.store.path}", highlight=False, markup=False, soft_wrap=True)
+    host, port = config.server.host, config.server.port
+    out.print(
+        f"listens on {host}:{port}, API key from {config.server.api_key_env}", highlight=False, markup=False
+    )
+    out.print(Text(f"{file} is valid", style="green"), soft_wrap=True)
+
+
+@app.command(epilog=EXIT_CODES)
+def schema() -> None:
+    """Print the JSON Schema of planners.yaml (committed as configs/planners.schema.json)."""
+    from s3lora_serve.config import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def _in_words(policy: PolicyConfig) -> str:
+    if policy.threshold is not None:
+        rule = f"above {policy.threshold:g}"
+    elif policy.adaptive is not None:
+        rule = f"adaptive z {policy.adaptive.z:g}, at most {policy.adaptive.max_share:.0%}"
+    else:
+        rule = f"top {policy.top}"
+    return f"{policy.action} {rule} by {policy.scorer}"

@@ -1,0 +1,115 @@
+"""How the commands speak: results on stdout, all else on stderr, one clean message for a known error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from s3lora_serve.errors import ConfigError, S3LoRAError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OK, REFUSED, USAGE = 0, 1, 2
+EXIT_CODES = "Exit codes: 0 done; 1 the adapter was refused or a step failed; 2 wrong usage or configuration."
+
+out = Console()
+err = Console(stderr=True)
+
+
+def run(command: Callable[[], object]) -> None:
+    """Run a command line; an error of ours becomes one message on stderr and an exit code, no traceback."""
+    try:
+        command()
+    except S3LoRAError as error:
+        say_error(error)
+        sys.exit(exit_code(error))
+    except BrokenPipeError:  # the reader left, as in `s3lora inspect ... | head`
+        sys.stderr.close()
+        sys.exit(REFUSED)
+
+
+def exit_code(error: S3LoRAError) -> int:
+    """2 for what the caller wrote, 1 for what was found or what failed."""
+    return USAGE if isinstance(error, ConfigError) else REFUSED
+
+
+def say_error(error: S3LoRAError, subject: str = "") -> None:
+    """Print the message, and the hint on a line of its own."""
+    # Messages quote names out of adapters: whatever is not printable must not reach the terminal as it is.
+    about = f"{subject}: " if subject else ""
+    line = Text.assemble(("error: ", "bold red"), printable(about + error.message))
+    err.print(line, soft_wrap=True, highlight=False)
+    if error.hint:
+        err.print(Text.assemble(("hint:  ", "bold cyan"), printable(error.hint)), soft_wrap=True)
+
+
+def say(text: str, style: str = "") -> None:
+    """A remark beside the result: on stderr, so that stdout stays clean."""
+    err.print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """The text with control characters (terminal escapes, bidirectional marks) written out as ``\\x1b``."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+class Stages:
+    """Shows how far one task is: a bar on a terminal, elsewhere a line for a stage that takes over a second.
+
+    Calling it reports a stage and the share done (0..1, None if unknown). With ``keep``, a task that succeeds
+    leaves a line with ``note`` and its seconds.
+    """
+
+    def __init__(self, title: str, *, keep: bool = False) -> None:
+        self.note = ""
+        self._title, self._keep = printable(title), keep
+        self._stage, self._told, self._began, self._stage_began = "", "", 0.0, 0.0
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        self._began = self._stage_began = time.monotonic()
+        if err.is_terminal:
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[stage]}", style="dim", markup=False),
+                TimeElapsedColumn(),
+                console=err,
+                transient=True,
+            )
+            self._bar.start()
+            self._bar.add_task(self._title, total=None, stage="")
+        return self
+
+    def __call__(self, stage: str, fraction: float | None = None) -> None:
+        if self._bar is not None:
+            total = None if fraction is None else 1.0
+            self._bar.update(
+                self._bar.task_ids[0], total=total, completed=fraction or 0.0, stage=printable(stage)
+            )
+        elif stage != self._stage:
+            self._stage, self._stage_began = stage, time.monotonic()
+            if fraction is None:  # a stage of unknown length: nothing will be heard of it until it ends
+                self._tell(stage)
+        elif time.monotonic() - self._stage_began > 1.0:
+            self._tell(stage)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._keep and kind is None:
+            seconds = time.monotonic() - self._began
+            line = Text.assemble(("✓ ", "green"), f"{self._title:<12} {printable(self.note)}")
+            err.print(line.append(f"  {seconds:.1f} s", style="dim"), soft_wrap=True)
+
+    def _tell(self, stage: str) -> None:
+        if stage != self._told:
+            self._told = stage
+            say(f"  {self._title}: {stage} ...", "dim")

@@ -1,0 +1,85 @@
+"""From settings to the values that the layers below take: the only place where one becomes the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from s3lora_serve.adapters.base_model import BaseModelSpec
+    from s3lora_serve.adapters.verify import Limits
+    from s3lora_serve.config import Config, LimitsConfig, PolicyConfig
+    from s3lora_serve.engine.vllm_settings import VllmSettings
+    from s3lora_serve.spectral.policy import PrunePolicy
+
+DEMO = "demo"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The base model: where the engine finds it, what clients call it, and what adapters must fit."""
+
+    location: str  # folder or Hugging Face id
+    name: str
+    revision: str | None
+    spec: BaseModelSpec
+
+
+def to_base_model(base_model: str, revision: str | None, report: Callable[[str, float], None]) -> BaseModel:
+    """Prepare the base model and read its shapes; ``demo`` takes half a minute the first time."""
+    from s3lora_serve.adapters.base_model import BaseModelSpec
+
+    location, name = base_model, base_model
+    if base_model == DEMO:
+        from s3lora_serve.demo.base_model import NAME, prepare_demo_base
+
+        location, name = str(prepare_demo_base(progress=report)), NAME
+    elif Path(base_model).is_dir():
+        name = Path(base_model).resolve().name  # never a path of this machine
+    report("reading its shapes", 0.0)
+    spec = BaseModelSpec.from_pretrained(location, revision=revision)
+    return BaseModel(location, name, revision, replace(spec, name=name))
+
+
+def to_source(text: str) -> str:
+    """The source with ``demo://name`` replaced by the folder of that committed adapter."""
+    if not text.startswith("demo://"):
+        return text
+    from s3lora_serve.demo import adapter_path
+
+    return str(adapter_path(text.removeprefix("demo://")))
+
+
+def to_policy(config: PolicyConfig) -> PrunePolicy:
+    """The settings of a policy as the pure function's own type."""
+    from s3lora_serve.spectral.policy import Adaptive, PrunePolicy, Threshold, Top
+
+    rule: Top | Threshold | Adaptive
+    if config.threshold is not None:
+        rule = Threshold(config.threshold)
+    elif config.adaptive is not None:
+        rule = Adaptive(z=config.adaptive.z, max_share=config.adaptive.max_share)
+    else:
+        rule = Top(10 if config.top is None else config.top)
+    return PrunePolicy(scorer=config.scorer, rule=rule, action=config.action, seed=config.seed)
+
+
+def to_limits(config: LimitsConfig, max_rank: int) -> Limits:
+    """The configured limits in bytes, with the engine's highest rank."""
+    from s3lora_serve.adapters.verify import Limits
+
+    return Limits(
+        max_rank=max_rank, max_bytes=int(config.max_adapter_mib * 2**20), max_files=config.max_files
+    )
+
+
+def to_engine_settings(config: Config, base: BaseModel) -> VllmSettings:
+    """The engine section with the base model that was prepared for it."""
+    from s3lora_serve.engine.vllm_settings import VllmSettings
+
+    return VllmSettings(
+        model=base.location, revision=base.revision, served_name=base.name, **config.engine.model_dump()
+    )

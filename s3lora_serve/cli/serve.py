@@ -1,0 +1,118 @@
+"""``s3lora-serve``: a planners.yaml in, a server out; the data path from the first line to the last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path  # noqa: TC003  (typer reads the annotation)
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from s3lora_serve import __version__
+from s3lora_serve.cli.console import EXIT_CODES, say
+
+if TYPE_CHECKING:
+    from s3lora_serve.config import Config
+
+LEVELS = ("debug", "info", "warning", "error")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(epilog=EXIT_CODES)
+def serve(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The planners.yaml to serve.")],
+    host: Annotated[str | None, typer.Option(help="Listen here instead of server.host.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Listen here instead of server.port; 0: any free port.")
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Admit every planner, show the result, and stop before the engine."),
+    ] = False,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=lambda v: _version(v), is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Serve the planners of a configuration on vLLM.
+
+    Each adapter is fetched, verified, scored, pruned and published, then loaded and proved to change the
+    model's answers. If one planner cannot be served, none is: the command names every failing one and stops.
+    """
+    _set_logging(log_level)
+    # SIGTERM takes the way of an error, so that temporary folders and engine processes go.
+    signal.signal(signal.SIGTERM, _terminated)
+    from s3lora_serve.config import load_config
+
+    settings = _with_address(load_config(config), host, port)
+    say(f"s3lora-serve {__version__}, {config}", "bold")
+    if check:
+        from s3lora_serve.cli.admit import admit_fleet
+        from s3lora_serve.cli.banner import show_revisions
+
+        fleet = admit_fleet(settings)
+        show_revisions(fleet.revisions)
+    else:
+        from s3lora_serve.cli.launch import launch
+
+        asyncio.run(launch(settings, dict(os.environ)))
+
+
+def main() -> None:
+    """The entry point ``s3lora-serve``."""
+    from s3lora_serve.cli.console import run
+
+    run(app)
+
+
+def _with_address(config: Config, host: str | None, port: int | None) -> Config:
+    from pydantic import ValidationError
+
+    from s3lora_serve.config import ServerConfig
+    from s3lora_serve.errors import ConfigError
+
+    changes: dict[str, Any] = {}
+    if host is not None:
+        changes["host"] = host
+    if port is not None:
+        changes["port"] = port
+    try:
+        server = ServerConfig(**{**config.server.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = str(first["msg"]).removeprefix("Input ")
+        raise ConfigError(f"--{first['loc'][0]} {first['input']}: {reason}") from error
+    return config.model_copy(update={"server": server})
+
+
+def _set_logging(level: str) -> None:
+    from s3lora_serve.errors import ConfigError
+
+    if level not in LEVELS:
+        raise ConfigError(f"--log-level {level!r} is not known", hint=f"use {', '.join(LEVELS)}")
+    ours = getattr(logging, level.upper())
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=max(ours, logging.WARNING),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+    )
+    for name in ("s3lora_serve", "planners", "uvicorn.access"):
+        logging.getLogger(name).setLevel(ours)
+    # vLLM logs some hundred lines at info. It reads this when it is imported, here and in its processes.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "DEBUG" if level == "debug" else "WARNING")
+
+
+def _terminated(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"s3lora-serve {__version__}")
+        raise typer.Exit
