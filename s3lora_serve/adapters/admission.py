@@ -1,0 +1,161 @@
+"""An adapter becomes a revision: fetch → verify → score → prune → publish."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3lora_serve.adapters.canonical_json import canonical_digest
+from s3lora_serve.adapters.lineage import LINEAGE_FORMAT, Lineage, Revision
+from s3lora_serve.adapters.peft_format import PeftAdapter, read_peft, write_peft
+from s3lora_serve.adapters.progress import Progress, silent
+from s3lora_serve.adapters.sources import Fetched, fetch
+from s3lora_serve.adapters.verify import Limits, check_adapter
+from s3lora_serve.errors import PolicyRejection, SourceError
+from s3lora_serve.spectral.policy import PrunePlan, PrunePolicy, plan
+from s3lora_serve.spectral.scorers import SCORER_VERSION, score
+
+if TYPE_CHECKING:
+    from s3lora_serve.adapters.base_model import BaseModelSpec
+    from s3lora_serve.adapters.store import RevisionStore
+    from s3lora_serve.spectral.report import SpectralReport
+
+__all__ = ["Progress", "admit", "inspect"]
+
+
+def admit(
+    source: str,
+    *,
+    base: BaseModelSpec,
+    policy: PrunePolicy,
+    limits: Limits,
+    store: RevisionStore,
+    expected_sha256: str | None = None,
+    progress: Progress | None = None,
+) -> Revision:
+    """Publish ``source`` as an immutable revision that fits ``base``; admitting the same again returns the
+    same revision.
+
+    Raises a subclass of AdapterError, and publishes nothing, if the adapter is refused; ``expected_sha256``
+    pins the source's weights file. Raises StoreError if the store holds a damaged revision of it.
+    """
+    tell = progress or silent
+    with store.staging() as work:
+        fetched = fetch(source, work / "source", limits, tell)
+        _check_pin(fetched, expected_sha256)
+        key = _admission_key(fetched, base, policy, limits)
+        if known := store.find(key):
+            tell("publish", 1.0)
+            return known
+
+        tell("verify", 0.0)
+        adapter = read_peft(fetched.folder)
+        check_adapter(adapter, base, limits)
+
+        tell("score", 0.0)
+        report = score(adapter.modules, policy.scorer, seed=policy.seed)
+
+        tell("prune", 0.0)
+        chosen = plan(report, policy)
+        _reject_if_asked(chosen, policy, report)
+        drop = _to_drop(chosen, policy, report)
+        built = work / "revision"
+        built.mkdir()
+        weights = write_peft(built, adapter, drop, original=fetched.weights)
+
+        tell("publish", 0.0)
+        lineage = Lineage(
+            source=fetched.uri,
+            source_sha256=fetched.sha256,
+            base_model=base.name,
+            base_digest=base.digest,
+            policy=policy.to_json(),
+            scorer=policy.scorer,
+            scorer_version=SCORER_VERSION,
+            report=report,
+            plan=chosen,
+            action=policy.action,
+            kept=len(adapter.modules) - len(drop),
+            pruned=drop,
+            uniform_scaling=adapter.uniform_scaling,
+            weights_sha256=weights.sha256 if weights else None,
+            weights_bytes=weights.bytes if weights else 0,
+            config=adapter.config.narrowed(adapter.modules.keys() - set(drop)).canonical(),
+            created_at=datetime.now(UTC),
+            warnings=(*fetched.warnings, *adapter.warnings, *_other_base(adapter, base)),
+        )
+        revision = store.publish(built, lineage, key=key)
+    tell("publish", 1.0)
+    return revision
+
+
+def inspect(
+    source: str, *, policy: PrunePolicy, base: BaseModelSpec | None = None, limits: Limits
+) -> tuple[SpectralReport, PrunePlan, PeftAdapter]:
+    """Score ``source`` and plan what would be pruned; publishes nothing, and never raises PolicyRejection.
+
+    The fit to a base model is checked only if one is given. Raises as ``admit`` does otherwise.
+    """
+    with tempfile.TemporaryDirectory(prefix="s3lora-inspect-") as work:
+        fetched = fetch(source, Path(work) / "source", limits)
+        adapter = read_peft(fetched.folder)
+        check_adapter(adapter, base, limits)
+        report = score(adapter.modules, policy.scorer, seed=policy.seed)
+        return report, plan(report, policy), adapter
+
+
+def _check_pin(fetched: Fetched, expected: str | None) -> None:
+    if expected is not None and fetched.sha256 != expected.lower():
+        raise SourceError(
+            f"{fetched.uri}: its weights have sha256 {fetched.sha256}, but {expected.lower()} is expected",
+            hint="the source changed: review it, then update sha256",
+        )
+
+
+def _admission_key(fetched: Fetched, base: BaseModelSpec, policy: PrunePolicy, limits: Limits) -> str:
+    """What an admission's outcome depends on; the limits too, since a stricter one may refuse."""
+    return canonical_digest(
+        {
+            "format": LINEAGE_FORMAT,
+            "weights": fetched.sha256,
+            "config": fetched.config.sha256,
+            "policy": policy.to_json(),
+            "scorer_version": SCORER_VERSION,
+            "base": [base.name, base.digest],
+            "limits": [limits.max_rank, limits.max_bytes, limits.max_files, limits.per_module_scaling],
+        }
+    )
+
+
+def _reject_if_asked(chosen: PrunePlan, policy: PrunePolicy, report: SpectralReport) -> None:
+    if policy.action == "reject" and chosen.pruned:
+        worst = ", ".join(f"{name} ({report[name].score:.3f})" for name in chosen.pruned[:3])
+        more = f" and {len(chosen.pruned) - 3} more" if len(chosen.pruned) > 3 else ""
+        raise PolicyRejection(
+            f"{len(chosen.pruned)} of {len(report.rows)} modules are over the bar ({chosen.reason}): "
+            f"{worst}{more}",
+            hint="review the adapter, or use action: prune",
+        )
+
+
+def _to_drop(chosen: PrunePlan, policy: PrunePolicy, report: SpectralReport) -> tuple[str, ...]:
+    """The modules to leave out: all of them if what would remain is inert, as that would change nothing."""
+    if policy.action != "prune" or not chosen.pruned:
+        return ()
+    kept_live = [
+        row for row in report.rows.values() if row.module not in set(chosen.pruned) and not row.inert
+    ]
+    return chosen.pruned if kept_live else tuple(report.rows)
+
+
+def _other_base(adapter: PeftAdapter, base: BaseModelSpec) -> tuple[str, ...]:
+    """A differing name is worth a line, not a refusal: shapes were checked, and a local path is usual."""
+    declared = adapter.config.base_model_name_or_path
+    if (
+        not declared
+        or declared.rstrip("/").rpartition("/")[2].lower() == base.name.rpartition("/")[2].lower()
+    ):
+        return ()
+    return (f"it names {declared!r} as its base model; every module fits {base.name!r}",)

@@ -1,0 +1,66 @@
+"""What an adapter must fit: the base model's linear layers, from its configuration alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3lora_serve.adapters.canonical_json import canonical_digest
+from s3lora_serve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class BaseModelSpec:
+    """The linear layers of a causal language model that an adapter may update.
+
+    ``shapes`` is keyed by dotted path and holds (out, in), also for GPT-2's Conv1D, whose weight is stored as
+    [in, out]. Output heads and embeddings are not in it.
+    """
+
+    name: str
+    shapes: Mapping[str, tuple[int, int]]
+    revision: str | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of names and shapes: what admission checked. Two models of one shape share it."""
+        return canonical_digest({name: list(shape) for name, shape in self.shapes.items()})
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | Path, *, revision: str | None = None) -> BaseModelSpec:
+        """Build the architecture without weights (meta device); runs no code from the model's repository.
+
+        A local folder is named by its last part, so that no server path is published. Raises ConfigError if
+        the configuration cannot be read or is not that of a causal language model known to transformers.
+        """
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers.pytorch_utils import Conv1D
+
+        local = Path(path_or_id).is_dir()
+        try:
+            config = AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ConfigError(
+                f"base model {str(path_or_id)!r}: {reason}",
+                hint="name a causal language model that transformers knows without remote code",
+            ) from error
+        head = model.get_output_embeddings()
+        shapes = {}
+        for name, module in model.named_modules():
+            if module is head:
+                continue
+            if isinstance(module, torch.nn.Linear):
+                shapes[name] = (module.out_features, module.in_features)
+            elif isinstance(module, Conv1D):
+                inputs, outputs = module.weight.shape
+                shapes[name] = (int(outputs), int(inputs))
+        return cls(Path(path_or_id).resolve().name if local else str(path_or_id), shapes, revision)

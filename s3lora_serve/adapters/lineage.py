@@ -1,0 +1,109 @@
+"""Where a published revision came from and what was done to it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from s3lora_serve.adapters.canonical_json import canonical_digest
+from s3lora_serve.spectral.policy import PrunePlan
+from s3lora_serve.spectral.report import SpectralReport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+LINEAGE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Everything about a revision that its files do not say. Digests are sha256, 64 hex digits."""
+
+    source: str  # resolved address, without credentials
+    source_sha256: str  # of the source's weights file
+    base_model: str
+    base_digest: str  # of the layer names and shapes that were checked
+    policy: Mapping[str, Any]  # PrunePolicy.to_json()
+    scorer: str
+    scorer_version: str
+    report: SpectralReport
+    plan: PrunePlan
+    action: str  # prune, observe or reject
+    kept: int  # modules in the published weights
+    pruned: tuple[str, ...]  # modules that were dropped
+    uniform_scaling: bool  # an engine that ignores rank_pattern and alpha_pattern serves it right
+    weights_sha256: str | None  # of the published weights; None if no module is left
+    weights_bytes: int
+    config: Mapping[str, Any]  # the published adapter_config.json
+    created_at: datetime
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The revision's identity: what is served, and what decided it (ADR 0002).
+
+        Time, place and the report are left out, so that two machines admitting the same adapter agree. A
+        fully pruned revision has no weights of its own, and takes its source's digest in their place.
+        """
+        return canonical_digest(
+            {
+                "format": LINEAGE_FORMAT,
+                "weights": self.weights_sha256 or f"none of {self.source_sha256}",
+                "config": dict(self.config),
+                "pruned": sorted(self.pruned),
+                "policy": dict(self.policy),
+                "scorer": [self.scorer, self.scorer_version],
+                "base": self.base_digest,
+            }
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict for lineage.json; ``from_json`` is its inverse."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return fields | {
+            "format": LINEAGE_FORMAT,
+            "policy": dict(self.policy),
+            "config": dict(self.config),
+            "report": self.report.to_json(),
+            "plan": asdict(self.plan),
+            "created_at": self.created_at.isoformat(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Lineage:
+        """Read what ``to_json`` wrote. Raises KeyError, TypeError or ValueError if it is not that."""
+        fields = dict(data)
+        if (written := fields.pop("format")) != LINEAGE_FORMAT:
+            raise ValueError(f"its format is {written!r}, this release reads {LINEAGE_FORMAT}")
+        plan = dict(fields["plan"])
+        return cls(
+            **fields
+            | {
+                "report": SpectralReport.from_json(fields["report"]),
+                "plan": PrunePlan(**plan | {"pruned": tuple(plan["pruned"])}),
+                "pruned": tuple(fields["pruned"]),
+                "warnings": tuple(fields["warnings"]),
+                "created_at": datetime.fromisoformat(fields["created_at"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A published adapter. ``path`` is what the engine loads: its files never change."""
+
+    digest: str
+    path: Path
+    lineage: Lineage
+
+    @property
+    def short(self) -> str:
+        """The first 12 digits, enough to name it."""
+        return self.digest[:12]
+
+    @property
+    def fully_pruned(self) -> bool:
+        """Whether no module is left: the base model serves it, since the engine loads no empty adapter."""
+        return self.lineage.kept == 0

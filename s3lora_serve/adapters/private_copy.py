@@ -1,0 +1,101 @@
+"""The bounded, hashed copy of an adapter's files from any opener into a folder that nobody else writes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from s3lora_serve.adapters.adapter_config import CONFIG_NAME
+from s3lora_serve.adapters.hashing_file import HashedFile, HashingWriter
+from s3lora_serve.adapters.peft_format import WEIGHTS_NAME
+from s3lora_serve.adapters.verify import MAX_CONFIG_BYTES, Limits, is_pickle
+from s3lora_serve.errors import LimitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from s3lora_serve.adapters.progress import Progress
+
+CHUNK_BYTES = 4 << 20
+COPIED = (CONFIG_NAME, WEIGHTS_NAME)
+
+
+class ByteReader(Protocol):
+    """The part of a binary file that copying needs."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+        ...
+
+
+Opener = Callable[[str], AbstractContextManager[ByteReader]]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A private copy. ``uri`` is the resolved source without credentials."""
+
+    folder: Path
+    uri: str
+    weights: HashedFile
+    config: HashedFile
+    ignored: tuple[str, ...]  # file names in the source that were not copied
+
+    @property
+    def sha256(self) -> str:
+        """sha256 (64 hex digits) of the source's weights file."""
+        return self.weights.sha256
+
+    @property
+    def bytes(self) -> int:
+        """Bytes copied."""
+        return self.weights.bytes + self.config.bytes
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know about the files that were left behind."""
+        return tuple(f"{name} is a pickle: ignored, never opened" for name in self.ignored if is_pickle(name))
+
+
+def copy_adapter(
+    uri: str,
+    names: list[str],
+    open_file: Opener,
+    sizes: Mapping[str, int | None],
+    dest: Path,
+    limits: Limits,
+    progress: Progress,
+) -> Fetched:
+    """Copy the known files into ``dest`` (made anew), hashing and counting on the way; a lying size does not
+    get past the limit.
+
+    Raises LimitError, and whatever ``open_file`` raises.
+    """
+    dest.mkdir(parents=True, exist_ok=True)
+    caps = {CONFIG_NAME: min(MAX_CONFIG_BYTES, limits.max_bytes), WEIGHTS_NAME: limits.max_bytes}
+    copies: dict[str, HashedFile] = {}
+    for name in COPIED:
+        size = sizes.get(name)
+        if size is not None and size > caps[name]:
+            raise _too_big(name, f"{size} bytes", caps[name])
+        target = dest / name
+        target.unlink(missing_ok=True)  # what an interrupted try left
+        with open_file(name) as source, HashingWriter(target) as writer:
+            copied = 0
+            while chunk := source.read(CHUNK_BYTES):
+                copied += len(chunk)
+                if copied > caps[name]:
+                    raise _too_big(name, "more", caps[name])
+                writer.write(chunk)
+                if name == WEIGHTS_NAME and size:
+                    progress("fetch", min(1.0, copied / size))
+            copies[name] = writer.finish()
+    ignored = tuple(sorted(name for name in names if name not in COPIED))
+    return Fetched(dest, uri, copies[WEIGHTS_NAME], copies[CONFIG_NAME], ignored)
+
+
+def _too_big(name: str, size: str, cap: int) -> LimitError:
+    knob = "" if name == CONFIG_NAME else "raise limits.max_adapter_mib"
+    return LimitError(f"{name} has {size} > {cap} bytes", hint=knob)

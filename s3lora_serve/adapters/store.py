@@ -1,0 +1,167 @@
+"""Published revisions, each in a folder named by its digest.
+
+::
+
+    <root>/revisions/<digest>/   adapter_config.json, adapter_model.safetensors, lineage.json; never changed
+    <root>/keys/<key>            the digest that an admission with this key led to: a cache, safe to delete
+    <root>/staging/              work in progress; what a crash leaves is swept when the store is opened
+    <root>/lock                  shared by whoever stages, taken alone by whoever sweeps
+
+A revision appears by one rename of a synced folder, so after a crash it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3lora_serve.adapters.adapter_config import CONFIG_NAME
+from s3lora_serve.adapters.durable import rename_unless_there, sync_folder, write_synced
+from s3lora_serve.adapters.lineage import Lineage, Revision
+from s3lora_serve.adapters.peft_format import WEIGHTS_NAME, config_bytes
+from s3lora_serve.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["LINEAGE_NAME", "Lineage", "Revision", "RevisionStore"]
+
+LINEAGE_NAME = "lineage.json"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class RevisionStore:
+    """Content-addressed revisions under ``root``, shared by any number of processes of one machine."""
+
+    def __init__(self, root: Path) -> None:
+        """Open or create the store, and sweep what a crash left. Raises StoreError if it is not writable."""
+        self._root = root.expanduser().resolve()
+        self._revisions, self._keys, self._staging = (
+            self._root / name for name in ("revisions", "keys", "staging")
+        )
+        try:
+            for folder in (self._revisions, self._keys, self._staging):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+        except OSError as error:
+            raise StoreError(f"store {root}: {error}", hint="set store.path to a writable folder") from error
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A private folder on the store's file system, removed afterwards.
+
+        Raises StoreError for an OSError inside it: what is not the source's fault is the disk's.
+        """
+        try:
+            with self._locked(fcntl.LOCK_SH):
+                folder = Path(tempfile.mkdtemp(dir=self._staging))
+                try:
+                    yield folder
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            raise StoreError(
+                f"store {self._root.name}: {error}", hint="is its disk full or read-only?"
+            ) from error
+
+    def publish(self, built: Path, lineage: Lineage, *, key: str | None = None) -> Revision:
+        """Publish ``built`` (from ``write_peft``, in ``staging``) atomically; never overwrites a revision.
+
+        If the revision exists already, that one is returned, with the lineage of its first admission. ``key``
+        is remembered for ``find``. Raises StoreError if the existing revision is damaged.
+        """
+        place = self._revisions / lineage.digest
+        if not place.exists():
+            text = json.dumps(lineage.to_json(), indent=1, allow_nan=False)
+            write_synced(built / LINEAGE_NAME, text.encode())
+            for file in built.iterdir():
+                file.chmod(0o444)
+            sync_folder(built)
+            rename_unless_there(built, place)
+            sync_folder(self._revisions)
+        revision = self.get(lineage.digest)
+        if key is not None:
+            self._remember(key, lineage.digest)
+        return revision
+
+    def get(self, digest: str) -> Revision:
+        """The revision of this digest; looks at sizes only. Raises StoreError if it is absent or damaged."""
+        if not _DIGEST.fullmatch(digest):
+            raise StoreError(f"{digest!r} is not a revision: expected 64 hex digits")
+        place = self._revisions / digest
+        if not place.is_dir():
+            raise StoreError(f"revision {digest[:12]} is not in the store", hint="admit its adapter again")
+        try:
+            lineage = Lineage.from_json(json.loads((place / LINEAGE_NAME).read_bytes()))
+            size = (place / WEIGHTS_NAME).stat().st_size if lineage.kept else 0
+            (place / CONFIG_NAME).stat()
+        except FileNotFoundError as error:
+            raise _damaged(digest, f"{Path(error.filename).name} is missing") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(
+                digest, f"{LINEAGE_NAME} is unreadable ({type(error).__name__}: {error})"
+            ) from error
+        if size != lineage.weights_bytes:
+            raise _damaged(digest, f"{WEIGHTS_NAME} has {size} bytes, published with {lineage.weights_bytes}")
+        return Revision(digest, place, lineage)
+
+    def find(self, key: str) -> Revision | None:
+        """The revision that an admission with this key led to, if it is there and not visibly damaged."""
+        try:
+            return self.get((self._keys / key).read_text().strip())
+        except (FileNotFoundError, StoreError):
+            return None
+
+    def list(self) -> tuple[Revision, ...]:
+        """All revisions, oldest first. Raises StoreError at the first damaged one."""
+        names = (place.name for place in self._revisions.iterdir())
+        found = [self.get(name) for name in names if _DIGEST.fullmatch(name)]
+        return tuple(sorted(found, key=lambda revision: (revision.lineage.created_at, revision.digest)))
+
+    def check(self, digest: str) -> Revision:
+        """Read every byte of a revision again. Raises StoreError if anything is not what was published."""
+        revision = self.get(digest)
+        lineage, place = revision.lineage, revision.path
+        if lineage.digest != digest:
+            raise _damaged(digest, f"{LINEAGE_NAME} describes revision {lineage.digest[:12]}")
+        if (place / CONFIG_NAME).read_bytes() != config_bytes(lineage.config):
+            raise _damaged(digest, f"{CONFIG_NAME} was changed after publication")
+        if lineage.kept:
+            with (place / WEIGHTS_NAME).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != lineage.weights_sha256:
+                raise _damaged(digest, f"{WEIGHTS_NAME} has sha256 {found}, not {lineage.weights_sha256}")
+        expected = {CONFIG_NAME, LINEAGE_NAME} | ({WEIGHTS_NAME} if lineage.kept else set())
+        if extra := {entry.name for entry in place.iterdir()} - expected:
+            raise _damaged(digest, f"{min(extra)!r} was not published")
+        return revision
+
+    def _remember(self, key: str, digest: str) -> None:
+        with self.staging() as folder:
+            write_synced(folder / "key", digest.encode())
+            (folder / "key").replace(self._keys / key)
+
+    @contextlib.contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
+        """The kernel drops the lock when its holder dies, however it dies."""
+        with (self._root / "lock").open("ab") as file:
+            fcntl.flock(file, how)
+            yield
+
+    def _sweep(self) -> None:
+        """Remove what crashed admissions left; do nothing while anybody stages."""
+        with contextlib.suppress(BlockingIOError), self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            for left in self._staging.iterdir():
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _damaged(digest: str, what: str) -> StoreError:
+    hint = "restore it from a backup, or remove its folder and admit the adapter again"
+    return StoreError(f"revision {digest[:12]}: {what}", hint=hint)
