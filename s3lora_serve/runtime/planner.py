@@ -12,7 +12,7 @@ from s3lora_serve.runtime.states import TRANSITIONS, PlannerState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from s3lora_serve.adapters.store import Revision
+    from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Slot
     from s3lora_serve.runtime.probe import Effect
 

@@ -12,7 +12,6 @@ from s3lora_serve.errors import (
     EngineDead,
     PlannerNotReady,
     S3LoRAError,
-    SlotLoadError,
     UnknownPlanner,
 )
 from s3lora_serve.metrics.prometheus import Metrics
@@ -24,7 +23,7 @@ from s3lora_serve.runtime.slots import SlotTable
 
 if TYPE_CHECKING:
     from planners import Plan, PlannerInput
-    from s3lora_serve.adapters.store import Revision
+    from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Engine, RequestFacts
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,6 @@ class PlannerService:
         """
         for planner in self.planners():
             await self._bring_up(planner)
-        await self._check_residents()
         self._engine.observe(self._observe)  # from here on: the probes above are not requests
 
     def planners(self) -> tuple[Planner, ...]:
@@ -137,8 +135,6 @@ class PlannerService:
             planner = self._set(planner.to(PlannerState.LOADING, slot=slot))
             with _Stopwatch() as load:
                 await self._engine.load(slot)
-                if slot.id not in await self._engine.loaded():
-                    raise SlotLoadError(f"the engine accepted slot {slot.name} but does not list it")
             planner = self._set(planner.took("load", load.seconds).to(PlannerState.PROBING))
             with _Stopwatch() as probe:
                 effect = await prove_effect(self._engine, slot)
@@ -152,17 +148,6 @@ class PlannerService:
         except Exception as error:  # a defect met by one adapter must not keep the others from serving
             log.exception("planner %s: unexpected failure", planner.name)
             await self._fail(planner, f"{type(error).__name__}: {error}")
-
-    async def _check_residents(self) -> None:
-        """Fail planners that the engine dropped again while it loaded later ones."""
-        loaded = await self._engine.loaded()
-        for planner in self.planners():
-            if planner.up and planner.slot is not None and planner.slot.id not in loaded:
-                self._engine.unroute(planner.name)
-                await self._fail(
-                    planner,
-                    f"the engine dropped slot {planner.slot.name} to load another; raise engine.max_loras",
-                )
 
     async def _fail(self, planner: Planner, reason: str) -> None:
         self._set(planner.to(PlannerState.FAILED, reason=reason))

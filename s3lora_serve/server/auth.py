@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -13,10 +14,12 @@ from s3lora_serve.errors import ConfigError
 from s3lora_serve.server.errors import error_response
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Orchestrators probe these without credentials; they tell nothing but up or not.
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 
 
 def check_binding(host: str, api_key: str | None) -> None:
@@ -56,32 +59,37 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})  # no route here speaks it
             return
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            refusal = self._check(Headers(scope=scope))
+            refusal = self._refusal(Headers(scope=scope))
             if refusal is not None:
-                await error_response(*refusal[:2], code=refusal[2], headers=refusal[3])(scope, receive, send)
+                await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, headers: Headers) -> tuple[int, str, str, dict[str, str]] | None:
+    def _refusal(self, headers: Headers) -> Response | None:
         if self._digest is None:
-            name = _host_name(headers.get("host", ""))
-            if is_loopback(name):
-                return None
-            message = f"host {name[:80]!r} is not this machine; without an API key only localhost is answered"
-            return 403, message, "forbidden_host", {}
+            return _stranger(headers.get("host", ""))
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(
-            _digest(token.strip().encode("latin-1")), self._digest
-        ):
+        sent = _digest(token.strip().encode("latin-1"))  # as it came: header bytes are read as latin-1
+        if scheme.lower() == "bearer" and hmac.compare_digest(sent, self._digest):
             return None
-        message = "a valid API key is needed; send it as 'Authorization: Bearer KEY'"
-        return 401, message, "invalid_api_key", {"www-authenticate": "Bearer"}
+        return error_response(
+            401,
+            "a valid API key is needed; send it as 'Authorization: Bearer KEY'",
+            code="invalid_api_key",
+            headers={"www-authenticate": "Bearer"},
+        )
 
 
-def _host_name(header: str) -> str:
-    if header.startswith("["):  # [::1]:8000
-        return header.partition("]")[0] + "]"
-    return header.rpartition(":")[0] if ":" in header else header
+def _stranger(host: str) -> Response | None:
+    """A refusal for a Host header that is not well-formed or does not name this machine."""
+    name = _HOST.fullmatch(host)
+    if name and is_loopback(name[1]):
+        return None
+    return error_response(
+        403,
+        f"host {host[:80]!r} is not this machine, and without an API key only localhost is answered",
+        code="forbidden_host",
+    )
 
 
 def _digest(secret: bytes) -> bytes:

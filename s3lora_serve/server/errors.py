@@ -77,8 +77,18 @@ def error_response(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """One error as a response; ``type`` follows from the status."""
-    body = {"error": {"message": message, "type": error_type(status), "param": param, "code": code}}
-    return JSONResponse(body, status_code=status, headers=headers)
+    error = {
+        "message": _utf8(message),
+        "type": error_type(status),
+        "param": param and _utf8(param),
+        "code": code,
+    }
+    return JSONResponse({"error": error}, status_code=status, headers=headers)
+
+
+def _utf8(text: str) -> str:
+    # JSON can spell half a surrogate pair, which no response can: what came in must not break the answer.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def error_type(status: int) -> str:

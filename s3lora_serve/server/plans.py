@@ -29,8 +29,9 @@ def plans_router(service: PlannerService) -> APIRouter:
         made = await _unless_gone(request, work)
         if made is None:
             return Response(status_code=499)  # nobody is there to read it; for the metrics
-        response.headers["x-s3lora-planner"] = planner.name
-        response.headers["x-s3lora-revision"] = planner.revision.digest
+        if made.meta is not None:  # the revision that planned, whatever serves by now
+            response.headers["x-s3lora-planner"] = made.meta.planner
+            response.headers["x-s3lora-revision"] = made.meta.revision
         return made
 
     return router

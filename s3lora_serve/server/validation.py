@@ -22,6 +22,9 @@ _MOST_CHARS = 300
 
 def describe(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
     """All problems as one message, and the first field at fault. Repeats little of what was sent."""
+    # A list whose entries are wrong is also too short without them, says pydantic; the entries say enough.
+    inside = {_path(error)[:depth] for error in errors for depth in range(len(_path(error)))}
+    errors = [error for error in errors if error["type"] != "too_short" or _path(error) not in inside]
     shown = [_sentence(error)[:_MOST_CHARS] for error in errors[:_MOST_PROBLEMS]]
     if len(errors) > _MOST_PROBLEMS:
         shown.append(f"and {len(errors) - _MOST_PROBLEMS} more problems")

@@ -31,7 +31,7 @@ def planner_card(planner: Planner, service: PlannerService, max_model_len: int) 
     return {
         "id": planner.name,
         "object": "model",
-        "created": int(planner.revision.lineage.created_at),
+        "created": int(planner.revision.lineage.created_at.timestamp()),
         "owned_by": "s3lora-serve",
         "root": service.base_model,
         "parent": service.base_model,
@@ -74,9 +74,12 @@ def planner_report(planner: Planner, service: PlannerService, redact: Redactor) 
             "source_sha256": lineage.source_sha256,
             "scorer": lineage.scorer,
             "scorer_version": lineage.scorer_version,
-            "policy": lineage.policy,
+            "policy": dict(lineage.policy),
             "action": lineage.action,
-            "created_at": lineage.created_at,
+            "weights_sha256": lineage.weights_sha256,
+            "weights_bytes": lineage.weights_bytes,
+            "created_at": lineage.created_at.isoformat(),
+            "warnings": [redact(warning) for warning in lineage.warnings],
         },
         "plan": {
             "pruned": list(lineage.plan.pruned),

@@ -1,0 +1,183 @@
+"""Request ids, bounded bodies, and errors that nobody caught."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+
+from s3lora_serve.server.middleware import BodyLimit, RequestScope, replay
+
+LIMIT = 100
+
+
+async def echo(scope, receive, send):
+    """Answer with the length of the body."""
+    body = await Request(scope, receive).body()
+    await PlainTextResponse(str(len(body)))(scope, receive, send)
+
+
+def client(app):
+    """A client of an ASGI application, which sees what the server's answer would be."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
+
+
+async def chunks(sizes):
+    """A body of unknown length, in pieces."""
+    for size in sizes:
+        yield b"x" * size
+
+
+@given(st.lists(st.integers(0, 60), max_size=6))
+async def test_a_body_passes_exactly_up_to_the_limit(sizes):
+    """However it is cut into pieces, a body of at most the limit arrives whole and a longer one gets 413."""
+    async with client(BodyLimit(echo, LIMIT)) as http:
+        answer = await http.post("/", content=chunks(sizes))
+    total = sum(sizes)
+    assert (answer.status_code, answer.text if total <= LIMIT else "") == (
+        (200, str(total)) if total <= LIMIT else (413, "")
+    )
+
+
+async def test_a_declared_length_over_the_limit_is_refused_unread():
+    """A body that says it is too long is not read at all."""
+    reads = []
+
+    async def receive():
+        reads.append(1)
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(b"content-length", str(10**30).encode())]}
+    await BodyLimit(echo, LIMIT)(scope, receive, send)
+    assert (reads, sent[0]["status"], json.loads(sent[1]["body"])["error"]["code"]) == (
+        [],
+        413,
+        "body_too_large",
+    )
+
+
+async def test_a_body_that_does_not_come_is_given_up():
+    """A client that trickles its body does not hold the connection for ever."""
+
+    async def never():
+        await asyncio.sleep(60)
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await BodyLimit(echo, LIMIT, seconds=0.01)({"type": "http", "headers": []}, never, send)
+    assert (sent[0]["status"], (b"connection", b"close") in sent[0]["headers"]) == (408, True)
+
+
+async def test_a_client_that_left_gets_no_answer():
+    """A connection that closes before the body is complete reaches nothing and sends nothing."""
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await BodyLimit(echo, LIMIT)({"type": "http", "headers": []}, gone, send)
+    assert sent == []
+
+
+async def test_replay_gives_the_body_once_and_then_the_client():
+    """After the body comes what the client does: engines watch that to stop for a client that left."""
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    receive = replay(b"body", gone)
+    assert [await receive(), await receive()] == [
+        {"type": "http.request", "body": b"body", "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+
+@pytest.mark.parametrize("given_id", ["abc", "chat:1.2-3_4", "x" * 128])
+async def test_a_plain_request_id_is_kept(given_id):
+    """A client can follow its request by its own id."""
+    async with client(RequestScope(echo, lambda scope, status: None)) as http:
+        answer = await http.get("/", headers={"x-request-id": given_id})
+    assert answer.headers.get_list("x-request-id") == [given_id]
+
+
+@pytest.mark.parametrize("given_id", [None, "", "x" * 129, "a b", "a/../b", b"\xff", "a\tb"])
+async def test_any_other_is_replaced(given_id):
+    """An id that is missing, long or odd is replaced by 32 hex digits, since it goes into logs."""
+    async with client(RequestScope(echo, lambda scope, status: None)) as http:
+        answer = await http.get("/", headers={} if given_id is None else {"x-request-id": given_id})
+    (made,) = answer.headers.get_list("x-request-id")
+    assert (len(made), set(made) <= set("0123456789abcdef")) == (32, True)
+
+
+async def test_what_nobody_caught_is_a_500_that_names_the_request(caplog):
+    """The client learns the id and nothing of the defect; the log has the defect under that id."""
+
+    async def broken(scope, receive, send):
+        raise RuntimeError("secret /srv/detail")
+
+    counted = []
+    app = RequestScope(broken, lambda scope, status: counted.append(status))
+    with caplog.at_level(logging.ERROR):
+        async with client(app) as http:
+            answer = await http.get("/", headers={"x-request-id": "r1"})
+    assert (answer.status_code, answer.json()["error"], counted) == (
+        500,
+        {
+            "message": "an unexpected error; the server's log has it under request id r1",
+            "type": "server_error",
+            "param": None,
+            "code": "internal_error",
+        },
+        [500],
+    )
+    assert "secret /srv/detail" in caplog.text
+    assert "request r1 failed" in caplog.text
+
+
+async def test_a_failure_in_mid_answer_is_counted_by_what_was_sent(caplog):
+    """Once an answer began nothing else can be sent, and the count is of what the client saw."""
+
+    async def breaks_off(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("late")
+
+    sent, counted = [], []
+
+    async def send(message):
+        sent.append(message["type"])
+
+    app = RequestScope(breaks_off, lambda scope, status: counted.append(status))
+    await app({"type": "http", "headers": []}, None, send)
+    assert (sent, counted) == (["http.response.start"], [200])
+
+
+async def test_a_client_that_left_before_the_answer_counts_as_499():
+    """A request without any answer is not counted as a success."""
+
+    async def silent(scope, receive, send):
+        return
+
+    counted = []
+    await RequestScope(silent, lambda scope, status: counted.append(status))(
+        {"type": "http", "headers": []}, None, None
+    )
+    assert counted == [499]
