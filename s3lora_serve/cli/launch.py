@@ -134,9 +134,6 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-            signal.signal(
-                number, signal.SIG_IGN
-            )  # the engine is being closed; there is nothing left to hurry
 
 
 @contextmanager
@@ -148,7 +145,7 @@ def _bound(settings: ServerConfig) -> Iterator[socket.socket]:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            # Bound, not yet listening: until planners answer, a connection is refused rather than kept waiting.
+            # Bound, not yet listening: until planners answer, connections are refused rather than kept waiting.
             listening.bind((host, port))
         except OSError as error:
             raise ConfigError(

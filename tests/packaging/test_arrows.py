@@ -32,7 +32,7 @@ ARROWS = {
 
 
 def part(module: str) -> str:
-    """The part of the tree that a dotted module belongs to: ``planners``, or the name under ``s3lora_serve``."""
+    """The part of the tree that a module belongs to: ``planners``, or the name under ``s3lora_serve``."""
     names = module.split(".")
     return names[0] if names[0] != "s3lora_serve" else (names[1] if len(names) > 1 else "s3lora_serve")
 
@@ -76,7 +76,9 @@ def test_every_part_has_its_arrows():
 def test_a_vendor_is_imported_in_one_place(vendor):
     """What another project may change is met in one part of the tree only."""
     places = {
-        part(module_of(path)) for path in SOURCES if any(name.split(".")[0] == vendor for name in imports(path))
+        part(module_of(path))
+        for path in SOURCES
+        if any(name.split(".")[0] == vendor for name in imports(path))
     }
     assert len(places) <= 1
 

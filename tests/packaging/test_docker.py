@@ -77,7 +77,9 @@ def test_nothing_secret_is_built_in(path):
 @each_dockerfile
 def test_what_is_copied_exists_and_reaches_the_builder(path):
     """Every COPY source is in the repository and let through by .dockerignore."""
-    allowed = [line[1:].strip("/") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
+    allowed = [
+        line[1:].strip("/") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
+    ]
     sources = [
         source
         for name, args in instructions(path)

@@ -1,0 +1,109 @@
+"""The two commands of a newcomer, and what they install with."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def dry_run(target: str, folder: Path, *options: str) -> str:
+    """What make would do for ``target`` in a fresh tree with the Makefile in it."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "constraints").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "constraints" / "cpu.txt", folder / "constraints" / "cpu.txt")
+    command = ["make", "--dry-run", *options, target]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("target", "last"),
+    [
+        ("serve", ".venv/bin/s3lora-serve --config configs/planners.yaml"),
+        ("test", ".venv/bin/python -m pytest"),
+    ],
+)
+def test_a_command_installs_from_the_pins_and_then_runs(tmp_path, target, last):
+    """Both commands need nothing but Python and make: they make the environment first."""
+    steps = dry_run(target, tmp_path)
+    assert '-m pip install --disable-pip-version-check  -c constraints/cpu.txt -e ".[cpu,dev]"' in steps
+    assert steps.strip().splitlines()[-1].strip() == last
+
+
+@needs_make
+def test_the_second_run_installs_nothing(tmp_path):
+    """The stamp is newer than what it depends on, so only the command itself is left."""
+    dry_run("test", tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed").touch()
+    assert dry_run(
+        "test", tmp_path, "--old-file=pyproject.toml", "--old-file=constraints/cpu.txt"
+    ).split() == [
+        ".venv/bin/python",
+        "-m",
+        "pytest",
+    ]
+
+
+@needs_make
+def test_an_old_python_is_refused_with_what_to_do(tmp_path):
+    """The message names the version found, the one needed, and how to choose another."""
+    old = tmp_path / "python-old"
+    # Answers the Makefile's check as Python 3.9 would.
+    old.write_text(
+        "#!/bin/sh\nexec python3 -c 'import sys; sys.version_info = (3, 9, 1); exec(sys.argv[1])' \"$2\"\n"
+    )
+    old.chmod(0o755)
+    dry_run("test", tmp_path)
+    done = subprocess.run(
+        ["make", "test", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "is Python 3.9, but 3.11 or newer is needed; name one: make PYTHON=" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_continuous_integration_runs_make_test():
+    """What a newcomer runs and what decides about a change are one command."""
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert lines[0] == "#!/usr/bin/env bash"
+    assert lines[-1] == "make test"
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_every_dependency_has_a_lower_bound():
+    """A bound says which release was looked at; without one, pip may choose any."""
+    requirements = PROJECT["dependencies"] + list(chain(*PROJECT["optional-dependencies"].values()))
+    assert [r for r in requirements if ">=" not in r] == []
+
+
+def test_every_dependency_is_pinned_for_the_commands():
+    """constraints/cpu.txt has an exact version of all that the extras cpu and dev name."""
+    pins = [
+        line
+        for line in (ROOT / "constraints" / "cpu.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert [pin for pin in pins if not re.fullmatch(r"[a-z0-9.-]+==[0-9][0-9a-z.]*", pin)] == []
+    extras = PROJECT["optional-dependencies"]
+    wanted = {
+        re.split(r"[\[<>=!~ ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+        for requirement in [*PROJECT["dependencies"], *extras["cpu"], *extras["dev"], *extras["train"]]
+    }
+    assert wanted - {pin.split("==")[0] for pin in pins} == set()
+
+
+def test_the_promised_extras_exist():
+    """The README's install lines name these."""
+    assert {"cpu", "gpu", "langchain", "dev"} <= set(PROJECT["optional-dependencies"])
