@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from starlette.applications import Starlette
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.applications import Starlette
 
 Outcome = Literal["ok", "aborted", "error"]
 
@@ -16,9 +18,10 @@ Outcome = Literal["ok", "aborted", "error"]
 class Slot:
     """One adapter revision as the engine knows it.
 
-    ``name`` is unique per revision (``alias@sha12``), ``id`` is never reused and ``path`` is immutable while the slot
-    exists: vLLM keys its prefix cache by name and path and re-reads ``path`` when a slot was evicted
-    (v1/core/kv_cache_utils.py, lora/worker_manager.py).
+    ``name`` is unique per revision (``alias@sha12``), ``id`` is from 1 up and never reused, and ``path`` is
+    the absolute path of a folder that does not change while the slot exists: vLLM keys its prefix cache by
+    name and path and re-reads ``path`` when a slot was evicted (v1/core/kv_cache_utils.py,
+    lora/worker_manager.py).
     """
 
     name: str
@@ -28,7 +31,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to decode: ``temperature`` 0 is greedy; ``grammar`` is a GBNF/EBNF text that constrains the output."""
+    """How to decode: ``temperature`` 0 is greedy; ``grammar`` is an EBNF text that constrains the output.
+
+    ``max_tokens`` is cut to what fits ``max_model_len``; ``stop`` strings end the output and are not part
+    of it.
+    """
 
     max_tokens: int
     temperature: float = 0.0
@@ -39,17 +46,21 @@ class Sampling:
 
 @dataclass(frozen=True)
 class RequestFacts:
-    """What one finished engine request cost. Times are seconds; a figure that was not measured is None."""
+    """What one finished engine request cost. Times are seconds; a figure that was not measured is None.
+
+    A request for n answers is one request: its prompt counts once, its output tokens are those of all
+    answers, and the queue and first-token times are those of one of them.
+    """
 
     slot: str | None  # Slot.name, None for the base model
-    outcome: Outcome
+    outcome: Outcome  # aborted: the client left or the engine was told to stop; error: the engine failed
     prompt_tokens: int
-    cached_tokens: int | None
-    output_tokens: int
-    queue_seconds: float | None
-    first_token_seconds: float | None
-    total_seconds: float
-    finish_reason: str | None
+    cached_tokens: int | None  # prompt tokens that came from the prefix cache
+    output_tokens: int  # that the consumer was handed: 0 when an unstreamed request was aborted
+    queue_seconds: float | None  # from the engine's queue to its first step
+    first_token_seconds: float | None  # from the engine's queue to the first token, so at least queue_seconds
+    total_seconds: float  # from the call to its end
+    finish_reason: str | None  # the last answer's: stop, length, abort, error
 
 
 @dataclass(frozen=True)
@@ -68,11 +79,17 @@ class Engine(Protocol):
 
     Promises that every backend keeps, and that ``tests/engine/contract.py`` checks on each:
 
-    * ``load`` either makes the slot usable or raises ``SlotLoadError`` and leaves every other slot serving.
-    * A failed id is never usable afterwards; callers never retry with the same id (vllm.md law 6).
+    * ``load`` either makes the slot usable or raises ``SlotLoadError`` and leaves every other slot serving;
+      it never makes room by dropping another slot. Loading a loaded slot again is a no-op.
+    * The id of a failed load is out of use for good: another ``load`` with it raises ``SlotLoadError``.
     * ``loaded`` reads the engine's own state, never what was asked of it.
-    * ``unload`` of a slot that is not loaded is a no-op.
+    * ``unload`` of a slot that is not loaded is a no-op; of one that an alias still means, an
+      ``EngineError``.
+    * Only loaded slots can be used: ``score``, ``chat`` and ``route`` raise ``EngineError`` for any other.
     * A request that names no slot gets the base model, whatever else shares its batch.
+    * The same tokens under the same slot score the same, up to the noise of the engine's arithmetic.
+    * Once the engine is dead, ``healthy`` is False and every call that needs it raises ``EngineDead``.
+    * Nothing but this package's errors (and cancellation) leaves a method.
     """
 
     @property
@@ -91,11 +108,11 @@ class Engine(Protocol):
         ...
 
     async def load(self, slot: Slot) -> None:
-        """Make the slot's weights usable. Raises SlotLoadError, EngineDead."""
+        """Make the slot's weights usable; refuses one without tensors. Raises SlotLoadError, EngineDead."""
         ...
 
     async def unload(self, slot: Slot) -> None:
-        """Free the slot. The caller guarantees that no request uses it."""
+        """Free the slot. The caller guarantees that no request uses it. Raises EngineError, EngineDead."""
         ...
 
     async def loaded(self) -> frozenset[int]:
@@ -103,11 +120,16 @@ class Engine(Protocol):
         ...
 
     async def score(self, token_ids: Sequence[int], slot: Slot | None) -> tuple[float, ...]:
-        """Log-probability (nats) of each prompt token after the first, under the slot or the base model."""
+        """Log-probability (nats) of each prompt token after the first, under the slot or the base model.
+
+        Empty for fewer than two tokens. Needs no tokenizer. Raises EngineError, EngineDead.
+        """
         ...
 
-    async def chat(self, messages: Sequence[dict[str, str]], slot: Slot | None, sampling: Sampling) -> Completion:
-        """Render with the base model's chat template and generate one answer."""
+    async def chat(
+        self, messages: Sequence[dict[str, str]], slot: Slot | None, sampling: Sampling
+    ) -> Completion:
+        """One answer, under the base model's chat template. Raises EngineError, EngineDead."""
         ...
 
     async def healthy(self) -> bool:
@@ -115,11 +137,18 @@ class Engine(Protocol):
         ...
 
     def observe(self, observer: Observer) -> None:
-        """Call ``observer`` once for each engine request that ends, from whichever route it came."""
+        """Call ``observer`` once for each engine request that ends, from whichever route it came.
+
+        Its calls come from the event loop and must not block; what it raises is logged and otherwise ignored.
+        """
         ...
 
     def route(self, alias: str, slot: Slot | None) -> None:
-        """Let OpenAI requests with ``model=alias`` use this slot (None: the base model). One assignment, no await."""
+        """Let OpenAI requests with ``model=alias`` use this slot (None: the base model).
+
+        Does not await: each request sees the alias before or after, never in between. Raises EngineError
+        for a slot that is not loaded and for the base model's own name.
+        """
         ...
 
     def unroute(self, alias: str) -> None:
@@ -127,7 +156,7 @@ class Engine(Protocol):
         ...
 
     def openai_app(self) -> Starlette:
-        """The OpenAI-compatible ASGI application, with every route the backend brings; the server filters them."""
+        """The OpenAI-compatible ASGI app, with every route the backend brings; the server filters them."""
         ...
 
     async def close(self) -> None:

@@ -1,0 +1,144 @@
+"""The vLLM engine behind the port: vLLM's engine client and its OpenAI app, in this process."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from s3lora_serve.engine.vllm_requests import VllmRequests
+from s3lora_serve.engine.vllm_routes import VllmRoutes
+from s3lora_serve.engine.vllm_settings import VllmSettings, engine_arguments
+from s3lora_serve.engine.vllm_slots import VllmSlots
+from s3lora_serve.engine.vllm_start import check_cpu_fix, import_vllm, set_environment
+from s3lora_serve.engine.vllm_tap import RequestTap
+from s3lora_serve.errors import ConfigError, EngineError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Sequence
+
+    from starlette.applications import Starlette
+
+    from s3lora_serve.engine.port import Completion, Observer, Sampling, Slot
+
+log = logging.getLogger(__name__)
+
+__all__ = ["VllmEngine", "VllmSettings"]
+
+
+class VllmEngine:
+    """One vLLM engine and the OpenAI app in front of it. Made by ``start``, ended by ``close``.
+
+    The methods are those of the Engine protocol in ``engine/port.py``, which says what each promises.
+    """
+
+    def __init__(
+        self, version: str, client: Any, tap: RequestTap, app: Starlette, owned: AsyncExitStack
+    ) -> None:
+        self._version = version
+        self._client = client
+        self._tap = tap
+        self._app = app
+        self._owned = owned
+        self._closed = False
+        self._slots = VllmSlots(client)
+        self._routes = VllmRoutes(app.state.openai_serving_models)
+        self._requests = VllmRequests(client, tap, app.state.online_renderer)
+
+    @classmethod
+    async def start(cls, settings: VllmSettings, progress: Callable[[str], None] | None = None) -> VllmEngine:
+        """Start vLLM and return once it can answer; ``progress`` is told of each long step.
+
+        Takes 15 to 30 s on CPU and blocks the event loop meanwhile. Raises ConfigError for settings that vLLM
+        refuses, EngineError for anything else.
+        """
+        say = progress or log.info
+        set_environment(settings.cpu_kv_cache_gib)
+        say("importing vLLM")
+        version = import_vllm()
+        check_cpu_fix()
+        arguments = engine_arguments(settings)
+        say(f"starting vLLM {version} with {settings.base_name}")
+        async with AsyncExitStack() as owned:
+            try:
+                client, tap, app = await _build(arguments, owned)
+            except ValueError as error:  # pydantic's ValidationError is one
+                raise ConfigError(f"vLLM refuses the engine settings: {error}") from error
+            except (RuntimeError, OSError) as error:
+                raise EngineError(
+                    f"vLLM did not start: {error}", hint="the lines of EngineCore above name the cause"
+                ) from error
+            return cls(version, client, tap, app, owned.pop_all())
+
+    @property
+    def version(self) -> str:
+        return f"vllm {self._version}"
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._client.model_config.get_vocab_size())
+
+    @property
+    def max_model_len(self) -> int:
+        return int(self._client.model_config.max_model_len)
+
+    async def load(self, slot: Slot) -> None:
+        await self._slots.load(slot)
+
+    async def unload(self, slot: Slot) -> None:
+        if aliases := self._routes.aliases_of(slot.id):
+            raise EngineError(
+                f"slot {slot.name} still answers for {', '.join(aliases)}", hint="route these elsewhere first"
+            )
+        await self._slots.unload(slot)
+
+    async def loaded(self) -> frozenset[int]:
+        return await self._slots.listed()
+
+    async def score(self, token_ids: Sequence[int], slot: Slot | None) -> tuple[float, ...]:
+        return await self._requests.score(list(token_ids), self._lora_request(slot))
+
+    async def chat(
+        self, messages: Sequence[dict[str, str]], slot: Slot | None, sampling: Sampling
+    ) -> Completion:
+        return await self._requests.chat(messages, self._lora_request(slot), sampling)
+
+    async def healthy(self) -> bool:
+        return not (self._closed or self._client.errored)
+
+    def observe(self, observer: Observer) -> None:
+        self._tap.add(observer)
+
+    def route(self, alias: str, slot: Slot | None) -> None:
+        self._routes.set(alias, self._lora_request(slot))
+
+    def unroute(self, alias: str) -> None:
+        self._routes.drop(alias)
+
+    def openai_app(self) -> Starlette:
+        return self._app
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._owned.aclose()
+
+    def _lora_request(self, slot: Slot | None) -> Any | None:
+        return None if slot is None else self._slots.request_of(slot)
+
+
+async def _build(arguments: Namespace, owned: AsyncExitStack) -> tuple[Any, RequestTap, Starlette]:
+    with warnings.catch_warnings():
+        # 0.32 moved these three; the old place still works, in every release from 0.19 to 0.33.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from vllm.entrypoints.openai.api_server import build_app, build_async_engine_client, init_app_state
+
+    client = await owned.enter_async_context(build_async_engine_client(arguments))
+    tap = RequestTap(client.generate)
+    client.generate = tap.generate  # before the app is made, so that no route can have kept the original
+    tasks = await client.get_supported_tasks()
+    app: Starlette = build_app(arguments, tasks, client.model_config)
+    await init_app_state(client, app.state, arguments, tasks)
+    return client, tap, app

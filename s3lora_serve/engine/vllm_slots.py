@@ -1,0 +1,115 @@
+"""Slots on vLLM's side: which ids are loaded, which are out of use for good."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from s3lora_serve.engine.slot_files import read_slot_files
+from s3lora_serve.engine.vllm_errors import translate_load, translated
+from s3lora_serve.errors import EngineError, SlotLoadError
+
+if TYPE_CHECKING:
+    from s3lora_serve.engine.port import Slot
+
+
+class VllmSlots:
+    """Loads and unloads adapters through one engine client, and keeps vLLM's slot laws.
+
+    Only slots loaded here may be used: vLLM would load any other from its path in the middle of a step.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._requests: dict[int, Any] = {}  # slot id → LoRARequest, of loaded slots
+        self._burnt: set[int] = set()
+        self._lock = asyncio.Lock()
+
+    async def load(self, slot: Slot) -> None:
+        """Load the slot, or nothing if just this slot is loaded. Raises SlotLoadError, EngineDead."""
+        async with self._lock:  # check and load are one step
+            try:
+                await self._load(slot)
+            except SlotLoadError:
+                if slot.id not in self._requests:
+                    self._burnt.add(slot.id)
+                raise
+
+    async def unload(self, slot: Slot) -> None:
+        """Free the slot; nothing if it is not loaded. Raises EngineDead."""
+        if self._requests.pop(slot.id, None) is not None:
+            with translated(f"unloading slot {slot.name}"):
+                await self._client.remove_lora(slot.id)
+
+    async def listed(self) -> frozenset[int]:
+        """The ids that vLLM itself reports. Raises EngineDead."""
+        with translated("listing slots"):
+            return frozenset(await self._client.list_loras())
+
+    def request_of(self, slot: Slot) -> Any:
+        """The LoRARequest of a loaded slot. Raises EngineError for any other."""
+        request = self._requests.get(slot.id)
+        if request is None or request.lora_name != slot.name:
+            raise EngineError(f"slot {slot.name} (id {slot.id}) is not loaded", hint="load it first")
+        return request
+
+    async def _load(self, slot: Slot) -> None:
+        if await self._already_loaded(slot):
+            return
+        read_slot_files(slot)
+        request = _lora_request(slot)
+        try:
+            await self._client.add_lora(request)
+            listed = slot.id in await self._client.list_loras()
+        except BaseException as error:  # cancelled, too
+            await self._burn(slot)
+            if isinstance(error, Exception):
+                raise translate_load(error, slot) from error
+            raise
+        if not listed:
+            await self._burn(slot)
+            raise SlotLoadError(
+                f"slot {slot.name}: vLLM accepted id {slot.id} but does not list it",
+                hint="the engine's log has the details; load it again under a new id",
+            )
+        self._requests[slot.id] = request
+
+    async def _already_loaded(self, slot: Slot) -> bool:
+        """True if just this slot is loaded; raises SlotLoadError if it must not be loaded."""
+        if slot.id in self._burnt:
+            raise SlotLoadError(
+                f"slot id {slot.id} failed before and is out of use", hint="load it under a new id"
+            )
+        held = await self.listed()
+        for id_, request in self._requests.items():
+            same = request.lora_name == slot.name and request.lora_path == str(slot.path)
+            if id_ == slot.id and same:
+                return id_ in held
+            if id_ == slot.id:
+                raise SlotLoadError(f"slot id {id_} is taken by {request.lora_name}", hint="use a new id")
+            if request.lora_name == slot.name:
+                # Requests compare by name only: two ids under one can end the engine (vllm/lora/request.py).
+                raise SlotLoadError(
+                    f"slot name {slot.name} is taken by id {id_}", hint="unload that slot first"
+                )
+        limit = int(self._client.vllm_config.lora_config.max_cpu_loras)  # max_loras, unless set apart
+        if len(held) >= limit:
+            raise SlotLoadError(
+                f"slot {slot.name}: all {limit} slots are taken, and vLLM would drop one of them for it",
+                hint="raise engine.max_loras; a swap needs one more than there are planners",
+            )
+        return False
+
+    async def _burn(self, slot: Slot) -> None:
+        # vLLM keeps a failed id registered, and a second try serves a half-loaded adapter
+        # (vllm/lora/model_manager.py), so this id is out of use for good.
+        self._burnt.add(slot.id)
+        with suppress(Exception):  # best effort: the load's own error is the one to report
+            await self._client.remove_lora(slot.id)
+
+
+def _lora_request(slot: Slot) -> Any:
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(lora_name=slot.name, lora_int_id=slot.id, lora_path=str(slot.path))

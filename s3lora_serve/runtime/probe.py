@@ -1,0 +1,73 @@
+"""Proof that a loaded adapter changes what the model says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from s3lora_serve.errors import EngineError, NoEffectError
+
+if TYPE_CHECKING:
+    from s3lora_serve.engine.port import Engine, Slot
+
+PROBE_TOKENS = 24
+NOISE_FACTOR = 4.0
+FLOOR = 1e-5  # nats; differences below are rounding of the log-softmax, not of the adapter
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Largest change of a probe token's log-probability (nats): by the adapter, and between base runs."""
+
+    max_abs_delta: float
+    noise: float
+
+
+def probe_tokens(vocab_size: int) -> tuple[int, ...]:
+    """``PROBE_TOKENS`` ids spread over the vocabulary, the same for each engine with that vocabulary.
+
+    A golden-ratio walk: far-apart ids, no randomness, no tokenizer.
+    """
+    step = max(1, round(vocab_size * 0.6180339887))
+    return tuple((step * (i + 1)) % vocab_size for i in range(PROBE_TOKENS))
+
+
+async def prove_effect(engine: Engine, slot: Slot) -> Effect:
+    """Score a fixed text under base, slot and base again; raise NoEffectError unless the slot stands out.
+
+    vLLM answers 200 for an adapter whose modules match nothing and serves the base model (vllm#34186), so
+    the only proof is in the numbers. The second base run measures the noise, which is zero on an idle CPU
+    and not when other requests share the batch. Raises EngineError for scores that are not finite.
+    """
+    tokens = probe_tokens(engine.vocab_size)
+    before = await _scores(engine, tokens, None)
+    under = await _scores(engine, tokens, slot)
+    after = await _scores(engine, tokens, None)
+    effect = Effect(max_abs_delta=_distance(under, before), noise=_distance(after, before))
+    needed = max(NOISE_FACTOR * effect.noise, FLOOR)
+    if effect.max_abs_delta <= needed:
+        raise NoEffectError(
+            f"slot {slot.name} changes the log-probabilities of {len(tokens)} probe tokens by "
+            f"{effect.max_abs_delta:.2g} nats, not over {needed:.2g} (noise {effect.noise:.2g})",
+            hint="its modules may match none of the model's layers, which vLLM does not report (vllm#34186), or "
+            "its B matrices are zero: untrained",
+        )
+    return effect
+
+
+async def _scores(engine: Engine, tokens: tuple[int, ...], slot: Slot | None) -> tuple[float, ...]:
+    scores = await engine.score(tokens, slot)
+    who = slot.name if slot else "the base model"
+    if len(scores) != len(tokens) - 1:
+        raise EngineError(f"{who} scored {len(scores)} of {len(tokens) - 1} probe tokens")
+    if bad := [s for s in scores if not math.isfinite(s)]:
+        raise EngineError(
+            f"{who} gives {bad[0]} on {len(bad)} of {len(scores)} probe tokens",
+            hint="the weights overflow the engine's dtype; try engine.dtype: float32",
+        )
+    return scores
+
+
+def _distance(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
