@@ -146,7 +146,7 @@ class ServerConfig(_Section):
 
     def api_key(self, environ: Mapping[str, str]) -> str | None:
         """The API key from ``environ``, or None; raises ConfigError if one is needed to bind ``host``."""
-        key = environ.get(self.api_key_env) or None
+        key = environ.get(self.api_key_env, "").strip() or None
         if key is None and not _is_loopback(self.host):
             raise ConfigError(
                 f"server.host is {self.host}, which others can reach, and {self.api_key_env} is not set",

@@ -36,13 +36,13 @@ def problems(path: Path) -> list[str]:
 def test_the_default_policy_is_the_papers(write):
     """Without a policy, modules are scored with mas-svd and the top ten are pruned."""
     policy = load_config(write(GOOD)).policy_of("math")
-    assert ("mas-svd", 10, None, None, "prune") == (
+    assert (
         policy.scorer,
         policy.top,
         policy.threshold,
         policy.adaptive,
         policy.action,
-    )
+    ) == ("mas-svd", 10, None, None, "prune")
 
 
 def test_a_planners_policy_replaces_the_fleets_as_a_whole(write):
@@ -211,5 +211,5 @@ def test_what_is_not_a_mapping_is_refused(tmp_path, content, reason):
 
 def test_a_missing_file_is_refused(tmp_path):
     """The path and the system's reason are named."""
-    with pytest.raises(ConfigError, match="absent.yaml: No such file or directory"):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: No such file or directory"):
         load_config(tmp_path / "absent.yaml")
