@@ -1,0 +1,56 @@
+"""`s3lora config`: is a planners.yaml right, and what is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def test_check_shows_what_a_file_resolves_to(s3lora):
+    """Each planner with its source and the policy in words, the base model, the store and the address."""
+    done = s3lora("config", "check", CONFIGS / "planners.yaml")
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert done.code == 0
+    assert lines == [
+        "planner source policy",
+        "hotpot-planner demo://hotpot-planner prune top 10 by mas-svd",
+        "gsm8k-planner demo://gsm8k-planner prune adaptive z 3.5, at most 25% by mas-svd",
+        "base model demo",
+        f"store {CONFIGS.parent / '.s3lora/store'}",
+        "listens on 127.0.0.1:8000, API key from S3LORA_API_KEY",
+        f"{CONFIGS / 'planners.yaml'} is valid",
+    ]
+
+
+def test_check_lists_every_problem(s3lora, tmp_path):
+    """The command prints all problems with their lines, on stderr, and exits with 2."""
+    path = tmp_path / "planners.yaml"
+    path.write_text("base_model: gpt2\nplanners:\n  a: {source: 'hf://o/a', polcy: {}}\nport: 1\n")
+    done = s3lora("config", "check", path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        f"error: {path} has 2 problems:",
+        "  line 3, planners.a.polcy: unknown key; did you mean policy?",
+        "  line 4, port: unknown key here; did you mean server.port?",
+    ]
+
+
+def test_check_of_a_missing_file(s3lora, tmp_path):
+    """The path and the reason are named."""
+    done = s3lora("config", "check", tmp_path / "none.yaml")
+    assert done.code == 2
+    assert done.err == f"error: cannot read {tmp_path / 'none.yaml'}: No such file or directory\n"
+
+
+def test_schema_prints_a_valid_schema(s3lora):
+    """The output is a JSON Schema that accepts the demo's configuration."""
+    done = s3lora("config", "schema")
+    schema = json.loads(done.out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(yaml.safe_load((CONFIGS / "planners.yaml").read_text()), schema)
+    assert schema == json.loads((CONFIGS / "planners.schema.json").read_text())

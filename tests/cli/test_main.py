@@ -1,0 +1,106 @@
+"""What every command has in common: help, version, exit codes, clean messages."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from s3lora_serve import __version__
+from s3lora_serve.cli import console
+from s3lora_serve.errors import ConfigError, FormatError
+
+
+def test_help_names_the_operators_commands(s3lora):
+    """`s3lora --help` lists what an operator can do, and what the exit codes mean."""
+    done = s3lora("--help")
+    assert done.code == 0
+    assert [c for c in ("inspect", "prune", "verify", "config") if c not in done.out] == []
+    assert "Exit codes: 0 done; 1 the adapter was refused" in done.out
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["prune"], ["verify"], ["config", "check"]])
+def test_every_command_explains_itself(s3lora, command):
+    """Each command has a help text with its exit codes."""
+    done = s3lora(*command, "--help")
+    assert done.code == 0
+    assert "Exit codes" in done.out
+
+
+def test_version(s3lora, s3lora_serve):
+    """Both commands say which version they are."""
+    assert s3lora("--version").out == f"s3lora-serve {__version__}\n"
+    assert s3lora_serve("--version").out == f"s3lora-serve {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["inspct"], ["inspect"], ["inspect", "x", "--tpo", "3"], ["verify", "x"]]
+)
+def test_wrong_usage_is_exit_code_2(s3lora, arguments):
+    """A mistyped command or option, or one that is missing, is told apart from a refused adapter."""
+    assert s3lora(*arguments).code == 2
+
+
+def test_an_error_is_one_message_with_its_hint(capfd, monkeypatch):
+    """A known error prints what is wrong and what to do on stderr, and no traceback; stdout stays empty."""
+    monkeypatch.setattr(console, "err", Console(stderr=True, width=40))
+
+    def fail():
+        raise FormatError("x.safetensors is 3 bytes long", hint="fetch it again")
+
+    with pytest.raises(SystemExit) as left:
+        console.run(fail)
+    assert left.value.code == 1
+    assert capfd.readouterr() == (
+        "",
+        "error: x.safetensors is 3 bytes long\nhint:  fetch it again\n",
+    )
+
+
+def test_a_configuration_error_is_exit_code_2():
+    """What the caller wrote wrongly differs from what was found in an adapter."""
+
+    def fail():
+        raise ConfigError("no")
+
+    with pytest.raises(SystemExit) as left:
+        console.run(fail)
+    assert left.value.code == 2
+
+
+def test_a_defect_of_ours_keeps_its_traceback():
+    """An unexpected exception is not dressed up as a user's mistake."""
+
+    def fail():
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        console.run(fail)
+
+
+def test_an_adapters_text_cannot_steer_the_terminal(capfd, monkeypatch):
+    """Escape sequences and bidirectional marks in a message are written out, not obeyed."""
+    monkeypatch.setattr(console, "err", Console(stderr=True, width=200))
+    console.say_error(FormatError("module '\x1b[2J\u202egpj' [bold]x[/bold]"))
+    assert capfd.readouterr().err == "error: module '\\x1b[2J\\u202egpj' [bold]x[/bold]\n"
+
+
+def test_stages_without_a_terminal_are_lines(capfd, monkeypatch):
+    """In a log, a stage of unknown length is announced once, and a finished task leaves note and seconds."""
+    monkeypatch.setattr(console, "err", Console(stderr=True, width=200, force_terminal=False))
+    with console.Stages("engine", keep=True) as stage:
+        stage("importing")
+        stage("importing")
+        stage("quick", 0.5)
+        stage.note = "ready"
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "  engine: importing ..."
+    assert lines[1].startswith("✓ engine       ready  ")
+    assert len(lines) == 2
+
+
+def test_a_failed_task_leaves_no_tick(capfd, monkeypatch):
+    """Only what succeeded is marked as done."""
+    monkeypatch.setattr(console, "err", Console(stderr=True, width=200, force_terminal=False))
+    with pytest.raises(FormatError), console.Stages("admit", keep=True):
+        raise FormatError("no")
+    assert capfd.readouterr().err == ""
