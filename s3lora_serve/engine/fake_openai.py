@@ -1,0 +1,183 @@
+"""An OpenAI-compatible app over the fake engine, as bare as vLLM's is when nobody filters it."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from s3lora_serve.engine.port import Sampling
+from s3lora_serve.errors import EngineDead, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+    from s3lora_serve.engine.fake import FakeEngine
+    from s3lora_serve.engine.port import RequestFacts, Slot
+
+# vLLM serves these without a key; they are here so that a server's filter can be tested without vLLM.
+UNGUARDED = (
+    "/health", "/load", "/version", "/metrics", "/tokenize", "/detokenize", "/ping", "/invocations",
+    "/generative_scoring", "/scale_elastic_ep", "/inference/v1/generate", "/adapters",
+)  # fmt: skip
+
+
+def make_app(engine: FakeEngine) -> Starlette:
+    """The app: chat and text completions with streaming, the list of models, and vLLM's unguarded routes."""
+    serving = _Serving(engine)
+    return Starlette(
+        routes=[
+            Route("/v1/models", serving.models, methods=["GET"]),
+            Route("/v1/chat/completions", serving.chat, methods=["POST"]),
+            Route("/v1/completions", serving.completions, methods=["POST"]),
+            *(Route(path, _unguarded, methods=["GET", "POST", "DELETE"]) for path in UNGUARDED),
+        ]
+    )
+
+
+async def _unguarded(request: Request) -> Response:
+    return PlainTextResponse(f"fake {request.url.path}")
+
+
+class _Serving:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+
+    async def models(self, request: Request) -> Response:
+        # As vLLM does, with paths of the machine and the slot's own name; hiding them is the server's task.
+        cards = [
+            {
+                "id": slot.name if slot else alias,
+                "object": "model",
+                "created": int(time.time()),
+                "owned_by": "fake",
+                "root": str(slot.path) if slot else "/models/base",
+                "parent": self._engine.base_name if slot else None,
+            }
+            for alias, slot in self._engine.aliases.items()
+        ]
+        return JSONResponse({"object": "list", "data": cards})
+
+    async def chat(self, request: Request) -> Response:
+        return await self._serve(request, "chat.completion")
+
+    async def completions(self, request: Request) -> Response:
+        return await self._serve(request, "text_completion")
+
+    async def _serve(self, request: Request, kind: str) -> Response:
+        try:
+            body = json.loads(await request.body())
+            prompt, slot, sampling = self._read(body, kind)
+        except _Refused as error:
+            return _error(error.status, str(error))
+        except (ValueError, TypeError, KeyError) as error:
+            return _error(400, f"bad request: {error!r}")
+        envelope = {
+            "id": f"{'chatcmpl' if kind == 'chat.completion' else 'cmpl'}-{uuid.uuid4().hex[:16]}",
+            "object": kind,
+            "created": int(time.time()),
+            "model": slot.name if slot else self._engine.base_name,
+        }
+        try:
+            if body.get("stream"):
+                usage = bool((body.get("stream_options") or {}).get("include_usage"))
+                events = self._events(envelope, prompt, slot, sampling, usage)
+                return StreamingResponse(events, media_type="text/event-stream")
+            return JSONResponse(await self._whole(envelope, prompt, slot, sampling, int(body.get("n") or 1)))
+        except EngineDead as error:
+            return _error(500, str(error), "EngineDeadError")
+        except EngineError as error:
+            return _error(400, str(error))
+
+    def _read(self, body: dict[str, Any], kind: str) -> tuple[str, Slot | None, Sampling]:
+        alias = body.get("model") or self._engine.base_name
+        if alias not in self._engine.aliases:
+            raise _Refused(404, f"The model `{alias}` does not exist.")
+        if kind == "chat.completion":
+            prompt = "\n".join(str(message["content"]) for message in body["messages"])
+        else:
+            prompt = str(body["prompt"])
+        stop = body.get("stop") or ()
+        return (
+            prompt,
+            self._engine.aliases[alias],
+            Sampling(
+                max_tokens=int(body.get("max_completion_tokens") or body.get("max_tokens") or 256),
+                temperature=float(body.get("temperature") or 0.0),
+                seed=body.get("seed"),
+                stop=(stop,) if isinstance(stop, str) else tuple(stop),
+                grammar=(body.get("structured_outputs") or {}).get("grammar"),
+            ),
+        )
+
+    async def _whole(
+        self, envelope: dict[str, Any], prompt: str, slot: Slot | None, sampling: Sampling, n: int
+    ) -> dict[str, Any]:
+        facts: list[RequestFacts] = []
+        stream = self._engine.stream(prompt, slot, sampling, n=n, also=facts.append)
+        produced = [word async for word in stream]
+        text = "".join(produced[: len(produced) // n])
+        part: dict[str, Any] = (
+            {"message": {"role": "assistant", "content": text}}
+            if envelope["object"] == "chat.completion"
+            else {"text": text}
+        )
+        choices = [
+            {"index": i, **part, "logprobs": None, "finish_reason": facts[0].finish_reason} for i in range(n)
+        ]
+        return {**envelope, "choices": choices, "usage": _usage(facts[0])}
+
+    async def _events(
+        self, envelope: dict[str, Any], prompt: str, slot: Slot | None, sampling: Sampling, usage: bool
+    ) -> AsyncIterator[str]:
+        chat = envelope["object"] == "chat.completion"
+        envelope = {**envelope, "object": "chat.completion.chunk"} if chat else envelope
+        facts: list[RequestFacts] = []
+
+        def event(part: dict[str, Any], finish: str | None = None) -> str:
+            choice = {"index": 0, **part, "logprobs": None, "finish_reason": finish}
+            return _sse({**envelope, "choices": [choice]})
+
+        try:
+            if chat:
+                yield event({"delta": {"role": "assistant", "content": ""}})
+            async for word in self._engine.stream(prompt, slot, sampling, also=facts.append):
+                yield event({"delta": {"content": word}} if chat else {"text": word})
+            yield event({"delta": {}} if chat else {"text": ""}, facts[0].finish_reason)
+            if usage:
+                yield _sse({**envelope, "choices": [], "usage": _usage(facts[0])})
+        except EngineError as error:
+            yield _sse({"error": {"message": str(error), "type": "EngineDeadError", "code": 500}})
+        yield "data: [DONE]\n\n"
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def _usage(facts: RequestFacts) -> dict[str, Any]:
+    out = facts.output_tokens
+    return {
+        "prompt_tokens": facts.prompt_tokens,
+        "completion_tokens": out,
+        "total_tokens": facts.prompt_tokens + out,
+        "prompt_tokens_details": {"cached_tokens": facts.cached_tokens},
+    }
+
+
+def _sse(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value)}\n\n"
+
+
+def _error(status: int, message: str, kind: str | None = None) -> Response:
+    kind = kind or {404: "NotFoundError"}.get(status, "BadRequestError")
+    return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": status}}, status)
