@@ -15,6 +15,7 @@
     * ``EngineError``: the inference engine refused or failed
         * ``SlotLoadError``: an adapter could not be loaded into a slot
         * ``NoEffectError``: it loaded, but changes nothing
+        * ``EngineRefused``: a request is one that the engine cannot take, such as too long a prompt
         * ``EngineDead``: the engine no longer runs; only a restart helps
     * ``PlannerError``: a request named a planner that cannot answer
         * ``UnknownPlanner``: no planner of that name
@@ -126,6 +127,12 @@ class NoEffectError(EngineError):
     """The adapter loaded, but the model answers as if it had not."""
 
     code = "no_effect"
+
+
+class EngineRefused(EngineError):
+    """A request is one that the engine cannot take, such as too long a prompt; another one may do."""
+
+    code = "engine_refused"
 
 
 class EngineDead(EngineError):

@@ -6,7 +6,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import EngineDead, EngineError, S3LoRAError, SlotLoadError
+from s3lora_serve.errors import EngineDead, EngineError, EngineRefused, S3LoRAError, SlotLoadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,11 +20,11 @@ MAPPED: Mapping[str, type[EngineError]] = {
     "EngineGenerateError": EngineError,
     # vllm.exceptions
     "VLLMError": EngineError,
-    "VLLMClientError": EngineError,
+    "VLLMClientError": EngineRefused,
     "VLLMServerError": EngineError,
-    "VLLMValidationError": EngineError,
-    "VLLMNotFoundError": EngineError,
-    "VLLMUnprocessableEntityError": EngineError,
+    "VLLMValidationError": EngineRefused,
+    "VLLMNotFoundError": EngineRefused,
+    "VLLMUnprocessableEntityError": EngineRefused,
     "LoRAAdapterNotFoundError": SlotLoadError,
     "GenerationError": EngineError,
     "RetryableRequestError": EngineError,
@@ -32,6 +32,8 @@ MAPPED: Mapping[str, type[EngineError]] = {
     "QueueOverflowError": EngineError,
     "MaxQueuedTokensError": EngineError,
     "ProfilerAlreadyActiveError": EngineError,
+    # What releases before 0.32 raise for a request they refuse.
+    "ValueError": EngineRefused,
 }
 
 _DEAD_HINT = "restart the process; the engine's log names the cause"

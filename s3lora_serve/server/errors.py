@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from s3lora_serve.errors import (
     EngineDead,
     EngineError,
+    EngineRefused,
     PlanIncomplete,
     PlannerNotReady,
     S3LoRAError,
@@ -34,6 +35,7 @@ STATUS: Mapping[type[S3LoRAError], int] = {
     UnknownPlanner: 404,
     PlannerNotReady: 503,
     PlanIncomplete: 422,
+    EngineRefused: 422,
     EngineDead: 503,
     EngineError: 502,
 }
