@@ -21,7 +21,7 @@
         * ``UnknownPlanner``: no planner of that name
         * ``PlannerNotReady``: it exists, but does not serve at present
         * ``PlanIncomplete``: it answered, but not with a whole plan
-    * ``TransitionError``: a planner was asked to take a step that its state does not allow; a defect of ours
+    * ``TransitionError``: a planner was asked for a step that its state does not allow; a defect of ours
 
 A message names the offender, its value and the limit; ``hint`` names the next step.
 """
@@ -32,7 +32,7 @@ from typing import ClassVar
 
 
 class S3LoRAError(Exception):
-    """Base of the tree. ``code`` is stable and machine-readable; ``hint`` is what to do next (may be empty)."""
+    """Base of the tree. ``code`` is stable and machine-readable; ``hint`` is what to do next, or empty."""
 
     code: ClassVar[str] = "s3lora_error"
 
