@@ -51,6 +51,8 @@ def inspect(
 ) -> None:
     """Show an adapter's modules by spectral sharpness (SSI) and what a policy would prune. Read only."""
     policy, limits = _policy(scorer, top, threshold, adaptive, seed), _limits(max_rank)
+    if plot is not None:
+        _check_picture(plot)
     from s3lora_serve.adapters import admission
     from s3lora_serve.cli.resolve import to_base_model, to_source
 
@@ -190,9 +192,14 @@ def _check_new(destination: Path) -> None:
         raise ConfigError(f"there is no folder {destination.parent}", hint=f"mkdir -p {destination.parent}")
 
 
-def _write(figure: Figure, path: Path) -> None:
+def _check_picture(path: Path) -> None:
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot {path} has no picture's ending", hint="use .png, .svg or .pdf")
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+
+
+def _write(figure: Figure, path: Path) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:

@@ -46,7 +46,7 @@ def admit_fleet(config: Config) -> Fleet:
             refused.append(name)
     if refused:
         raise AdapterError(
-            f"{len(refused)} of {len(config.planners)} planners refused, none is served: {', '.join(refused)}",
+            f"{len(refused)} of {len(config.planners)} planners refused, none served: {', '.join(refused)}",
             hint="mend or remove them in the configuration",
         )
     return Fleet(base, revisions)

@@ -145,7 +145,7 @@ def _bound(settings: ServerConfig) -> Iterator[socket.socket]:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            # Bound, not yet listening: until planners answer, connections are refused rather than kept waiting.
+            # Not yet listening: until planners answer, connections are refused rather than kept waiting.
             listening.bind((host, port))
         except OSError as error:
             raise ConfigError(

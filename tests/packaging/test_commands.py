@@ -107,3 +107,9 @@ def test_every_dependency_is_pinned_for_the_commands():
 def test_the_promised_extras_exist():
     """The README's install lines name these."""
     assert {"cpu", "gpu", "langchain", "dev"} <= set(PROJECT["optional-dependencies"])
+
+
+def test_test_files_have_names_of_their_own():
+    """pytest imports tests by their bare names: two files of one name would be taken for each other."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))

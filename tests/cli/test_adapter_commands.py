@@ -1,0 +1,177 @@
+"""`s3lora inspect`, `prune` and `verify` on small adapters."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from safetensors import safe_open
+from tiny_model import MODULES, write_adapter, write_base
+
+SHARP = "model.layers.1.self_attn.v_proj"
+
+
+@pytest.fixture
+def base(tmp_path):
+    """The small base model."""
+    return write_base(tmp_path / "base")
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """An adapter with one sharp module."""
+    return write_adapter(tmp_path / "adapter", sharp=(SHARP,))
+
+
+def test_inspect_shows_the_sharpest_first(s3lora, adapter):
+    """The table is by SSI, says what would be pruned, and nothing is written anywhere."""
+    before = sorted(adapter.iterdir())
+    done = s3lora("inspect", adapter, "--top", 1)
+    rows = [line for line in done.out.splitlines() if "self_attn" in line]
+    assert done.code == 0
+    assert len(rows) == len(MODULES)
+    assert SHARP in rows[0]
+    assert "1.000" in rows[0]
+    assert "prune" in rows[0]
+    assert [row for row in rows[1:] if "prune" in row] == []
+    assert sorted(adapter.iterdir()) == before
+
+
+def test_inspect_limits_its_rows(s3lora, adapter):
+    """--limit keeps the highest; 0 means all."""
+
+    def rows(limit: int) -> int:
+        return sum(
+            "self_attn" in line for line in s3lora("inspect", adapter, "--limit", limit).out.splitlines()
+        )
+
+    assert rows(3) == 3
+    assert rows(0) == len(MODULES)
+
+
+def test_inspect_json_is_all_of_stdout(s3lora, adapter):
+    """What a script reads is one JSON object: policy, plan, and a row a module."""
+    done = s3lora("inspect", adapter, "--json", "--top", 2)
+    facts = json.loads(done.out)
+    assert done.code == 0
+    assert facts["source"] == str(adapter)
+    assert facts["plan"]["pruned"][0] == SHARP
+    assert len(facts["plan"]["pruned"]) == 2
+    assert sorted(facts["report"]["rows"]) == sorted(MODULES)
+
+
+def test_inspect_draws(s3lora, adapter, tmp_path):
+    """--plot writes a PNG; where it was written is said on stderr."""
+    picture = tmp_path / "ssi.png"
+    done = s3lora("inspect", adapter, "--json", "--plot", picture)
+    json.loads(done.out)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"wrote {picture}" in done.err
+
+
+def test_inspect_knows_three_rules(s3lora, adapter):
+    """--threshold prunes what is above it, --adaptive what stands out, --top the highest."""
+
+    def pruned(*options: object) -> list[str]:
+        return json.loads(s3lora("inspect", adapter, "--json", *options).out)["plan"]["pruned"]
+
+    assert pruned("--threshold", 0.99) == [SHARP]
+    assert pruned("--adaptive") == [SHARP]
+    assert len(pruned("--top", 3)) == 3
+    assert len(pruned()) == len(MODULES), "the default is the ten highest, and there are eight"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--top", 1, "--threshold", 1],
+            "error: give one of top, threshold, adaptive, not top and threshold",
+        ),
+        (
+            ["--scorer", "magic"],
+            "error: --scorer should be 'mas-svd', 'svd', 'spsvd', 'reference' or 'random'",
+        ),
+        (["--top", -1], "error: --top should be greater than or equal to 0"),
+        (["--plot", "x.txt"], "error: --plot x.txt has no picture's ending"),
+    ],
+)
+def test_wrong_options_are_exit_code_2(s3lora, adapter, options, message):
+    """What is wrong about an option is said, and it is not the adapter's fault."""
+    done = s3lora("inspect", adapter, *options)
+    assert done.code == 2
+    assert done.err.splitlines()[0] == message
+
+
+def test_a_refused_adapter_is_exit_code_1(s3lora, tmp_path):
+    """A pickle is refused by every command, with the reason and without a traceback."""
+    (tmp_path / "adapter_model.bin").write_bytes(b"x")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    for command in (["inspect", tmp_path], ["verify", tmp_path, "--base", write_base(tmp_path / "base")]):
+        done = s3lora(*command)
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith("error: adapter_model.bin is a pickle")
+        assert "Traceback" not in done.err
+
+
+def test_verify_accepts_what_fits(s3lora, adapter, base):
+    """The answer names the base model, the modules and the digest that a configuration can pin."""
+    done = s3lora("verify", adapter, "--base", base)
+    assert done.code == 0
+    first, digest = done.out.splitlines()
+    assert first == "ok: 8 modules up to rank 8 fit base"
+    assert len(digest.removeprefix("sha256 ")) == 64
+
+
+def test_verify_holds_the_digest(s3lora, adapter, base):
+    """The digest that verify prints is the one that --sha256 accepts; another one is refused."""
+    digest = s3lora("verify", adapter, "--base", base).out.split()[-1]
+    assert s3lora("verify", adapter, "--base", base, "--sha256", digest).code == 0
+    done = s3lora("verify", adapter, "--base", base, "--sha256", "0" * 64)
+    assert done.code == 1
+    assert digest in done.err
+
+
+def test_verify_refuses_a_rank_over_the_engines(s3lora, adapter, base):
+    """--max-rank is the engine's limit."""
+    done = s3lora("verify", adapter, "--base", base, "--max-rank", 4)
+    assert done.code == 1
+    assert "rank 8" in done.err
+
+
+def test_an_unknown_demo_adapter_is_named(s3lora):
+    """demo:// names an adapter that the package carries; another name is a mistake of usage."""
+    done = s3lora("inspect", "demo://nothing")
+    assert done.code == 2
+    assert "nothing" in done.err
+    assert "gsm8k-planner" in done.err
+
+
+def test_prune_writes_what_the_server_would_publish(s3lora, adapter, base, tmp_path):
+    """The sharp module is gone from weights and configuration, the others stay, the lineage is there."""
+    pruned = tmp_path / "pruned"
+    done = s3lora("prune", adapter, "--base", base, "--out", pruned, "--top", 1)
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"{pruned}: revision ")
+    assert done.out.endswith("1 of 8 modules pruned\n")
+    with safe_open(pruned / "adapter_model.safetensors", "pt") as file:
+        names = set(file.keys())
+    assert {name for name in names if SHARP in name} == set()
+    assert len(names) == 2 * (len(MODULES) - 1)
+    assert json.loads((pruned / "lineage.json").read_text())["pruned"] == [SHARP]
+    assert s3lora("verify", pruned, "--base", base).out.startswith("ok: 7 modules")
+    assert list(tmp_path.glob(".s3lora-prune-*")) == []
+
+
+def test_prune_overwrites_nothing(s3lora, adapter, base, tmp_path):
+    """An existing folder, or a missing place for a new one, is refused before any work."""
+    assert s3lora("prune", adapter, "--base", base, "--out", base).code == 2
+    assert s3lora("prune", adapter, "--base", base, "--out", tmp_path / "a" / "b").code == 2
+
+
+def test_prune_twice_gives_the_same_bytes(s3lora, adapter, base, tmp_path):
+    """The published weights and configuration are a function of adapter and policy."""
+    for name in ("one", "two"):
+        assert s3lora("prune", adapter, "--base", base, "--out", tmp_path / name, "--top", 2).code == 0
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
