@@ -10,14 +10,17 @@ if TYPE_CHECKING:
     from s3lora_serve.runtime.planner import Planner
 
 
-def sample(planner: Planner, base_model: str) -> PlannerSample:
-    """What Prometheus shows of the planner now. Inert modules are among the kept or the pruned ones."""
+def sample(planner: Planner, base_model: str, alive: bool) -> PlannerSample:
+    """What Prometheus shows of the planner now; none is up unless the engine is ``alive``.
+
+    Inert modules are among the kept or the pruned ones.
+    """
     lineage = planner.revision.lineage
     ssi = lineage.report.summary()
     spread = {"min": ssi.min, "median": ssi.median, "max": ssi.max, "mean": ssi.mean}
     return PlannerSample(
         name=planner.name,
-        up=planner.up,
+        up=planner.up and alive,
         info={
             "revision": planner.revision.digest,
             "base_model": base_model,

@@ -62,7 +62,8 @@ class PlannerService:
             name: Planner(name, revision, description=descriptions.get(name, ""))
             for name, revision in admitted.items()
         }
-        self.metrics = Metrics(lambda: [sample(planner, base_model) for planner in self.planners()])
+        self._alive = True  # as of the last look; a scrape cannot wait for the engine
+        self.metrics = Metrics(lambda: [sample(p, base_model, self._alive) for p in self.planners()])
         for name in (*admitted, base_model):
             self.metrics.declare(name)
 
@@ -93,12 +94,13 @@ class PlannerService:
         if not planner.up:
             why = f": {planner.reason}" if planner.reason else ""
             up = ", ".join(sorted(p.name for p in self.planners() if p.up)) or "none"
-            raise PlannerNotReady(f"planner {name!r} is {planner.state}{why}; serving: {up}")
+            raise PlannerNotReady(f"planner {name!r} does not serve ({planner.state}){why}; serving: {up}")
         return planner
 
     async def healthy(self) -> bool:
         """Whether the engine still runs; only a restart helps when it does not."""
-        return await self._engine.healthy()
+        self._alive = await self._engine.healthy()
+        return self._alive
 
     async def ready(self) -> bool:
         """Whether all that was configured is served: a healthy engine, and at least one planner, all serving.

@@ -71,9 +71,8 @@ def create_app(
     )
     for router in routers:
         app.include_router(router, responses=_ERRORS)
-    routes = frozenset(
-        (*OPENAI_ROUTES, *(route.path for r in routers for route in r.routes if isinstance(route, Route)))
-    )
+    own = (route.path for router in routers for route in router.routes if isinstance(route, Route))
+    routes = frozenset((*OPENAI_ROUTES, *own, "/openapi.json"))
     app.openapi = openapi_of(app, engine_app, served=OPENAI_ROUTES, open_paths=OPEN_PATHS)  # type: ignore[method-assign]
 
     def count(scope: Scope, status: int) -> None:

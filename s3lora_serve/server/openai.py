@@ -51,8 +51,8 @@ class OpenAIRoute:
         planner = self._planner(fields)
         scope["state"]["planner"] = planner.name if planner else self._service.base_model
         if not await self._service.healthy():
-            raise EngineDead("the engine has stopped", hint="restart the server")
-        answer = _Answer(send, self._redact, planner)
+            raise _dead()
+        answer = _Answer(send, self._service, self._redact, planner)
         try:
             await self._engine_app(_inner_scope(scope), replay(body, receive), answer.send)
         except Exception:
@@ -101,8 +101,11 @@ def parse_object(body: bytes, request: Request) -> dict[str, Any]:
 class _Answer:
     """Passes the engine's answer on: names the planner in headers, and gives errors our shape."""
 
-    def __init__(self, send: Send, redact: Redactor, planner: Planner | None) -> None:
+    def __init__(
+        self, send: Send, service: PlannerService, redact: Redactor, planner: Planner | None
+    ) -> None:
         self._send = send
+        self._service = service
         self._redact = redact
         self._planner = planner
         self._failed: Message | None = None  # the start of an error response, until its body is here
@@ -128,14 +131,17 @@ class _Answer:
 
     async def _send_error(self, status: int) -> None:
         message, param = _engine_error(bytes(self._body))
-        response = error_response(
-            status,
-            self._redact(message),
-            code="engine_refused" if status < 500 else "engine_error",
-            param=param,
-        )
+        code = "engine_refused" if status < 500 else "engine_error"
+        if status >= 500 and not await self._service.healthy():
+            # vLLM's own answer to a death in mid-request assumes that it runs the web server, and fails.
+            status, message, param, code = 503, str(_dead()), None, EngineDead.code
+        response = error_response(status, self._redact(message), code=code, param=param)
         await self._send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
         await self._send({"type": "http.response.body", "body": response.body})
+
+
+def _dead() -> EngineDead:
+    return EngineDead("the engine has stopped", hint="restart the server")
 
 
 def _engine_error(body: bytes) -> tuple[str, str | None]:

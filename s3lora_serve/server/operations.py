@@ -37,6 +37,7 @@ def operations_router(service: PlannerService, engine_app: ASGIApp) -> APIRouter
     @router.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Our metrics and the engine's, in the Prometheus text format."""
+        await service.healthy()  # what is shown of the planners depends on it
         text = service.metrics.exposition() + _without_ours(await _engine_metrics(engine_app))
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
