@@ -20,6 +20,7 @@ CONFIG_NAME = "adapter_config.json"
 MAX_PATTERNS = 10_000
 
 _Rank = Annotated[int, Field(strict=True, gt=0)]
+_Flag = Annotated[bool, Field(strict=True)]
 _Alpha = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
@@ -33,10 +34,10 @@ class AdapterConfig(BaseModel):
 
     r: _Rank
     lora_alpha: _Alpha
-    use_rslora: bool = False
+    use_rslora: _Flag = False
     rank_pattern: dict[str, _Rank] = Field(default_factory=dict, max_length=MAX_PATTERNS)
     alpha_pattern: dict[str, _Alpha] = Field(default_factory=dict, max_length=MAX_PATTERNS)
-    fan_in_fan_out: bool = False
+    fan_in_fan_out: _Flag = False
     target_modules: tuple[str, ...] | str | None = None
     base_model_name_or_path: str | None = None
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-import httpx
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     GatedRepoError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
@@ -20,81 +20,98 @@ from huggingface_hub.errors import (
 from s3lora_serve.adapters.private_copy import COPIED
 from s3lora_serve.errors import SourceError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _ADDRESS = re.compile(
-    r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>refs/(?:pr|convert)/[\w.-]+|[\w.-]+))?(?:/(?P<folder>[\w./-]+?))?/?",
+    r"hf://(?P<repo>[\w.-]+/[\w.-]+)"
+    r"(?:@(?P<revision>refs/(?:pr|convert)/[\w.-]+|[\w.-]+))?"
+    r"(?:/(?P<folder>[\w./-]+?))?/?",
     re.ASCII,
 )
-
-
-# The Hub's client raised requests' errors (OSError) before 1.0 and raises httpx's since.
 OFFLINE = OfflineModeIsEnabled
-UNREACHABLE = (OSError, httpx.HTTPError)
+
+
+@dataclass(frozen=True)
+class HubListing:
+    """What one folder of a repository holds now; ``sizes`` in bytes, of the files directly in it."""
+
+    address: str
+    sizes: dict[str, int | None]
 
 
 @dataclass(frozen=True)
 class HubFolder:
-    """One folder of a Hub repository at one commit; ``names`` lie directly in it, ``sizes`` are bytes."""
+    """A folder in the client's cache, at the commit that ``uri`` names; its files are links."""
 
-    repo: str
-    commit: str
-    folder: str
-    names: tuple[str, ...]
-    sizes: dict[str, int | None]
-    cached: Path | None  # the folder in the local cache, when the Hub cannot be reached
-
-    @property
-    def uri(self) -> str:
-        """The address with the commit in place of a branch or tag."""
-        return f"hf://{self.repo}@{self.commit}" + (f"/{self.folder}" if self.folder else "")
+    path: Path
+    uri: str
 
 
-def resolve(address: str) -> HubFolder:
-    """Resolve ``hf://org/name[@revision][/folder]`` to a commit and list the folder.
+def list_folder(address: str) -> HubListing:
+    """Ask the Hub what ``hf://org/name[@revision][/folder]`` holds.
 
-    Raises SourceError if the address is malformed or there is no such repository, revision or access; one of
-    ``UNREACHABLE`` if the Hub does not answer.
+    Raises SourceError if the address is malformed or there is no such repository, revision or access, and the
+    client's own errors if the Hub does not answer (requests' before huggingface_hub 1.0, httpx2's now).
     """
     repo, revision, folder = _parts(address)
-    try:
+    with _refusals(address):
         info = HfApi().model_info(repo, revision=revision, files_metadata=True)
-    except GatedRepoError as error:
-        raise SourceError(
-            f"{address}: access is gated", hint="ask for access on the Hub and set HF_TOKEN"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise SourceError(f"{address}: there is no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        raise SourceError(
-            f"{address}: no such repository, or it is private", hint="check the name; set HF_TOKEN if private"
-        ) from error
     prefix = f"{folder}/" if folder else ""
-    sizes = {
+    below = {
         item.rfilename.removeprefix(prefix): item.size
         for item in info.siblings or ()
-        if item.rfilename.startswith(prefix) and "/" not in item.rfilename.removeprefix(prefix)
+        if item.rfilename.startswith(prefix)
     }
-    return HubFolder(repo, str(info.sha), folder, tuple(sorted(sizes)), sizes, None)
+    return HubListing(address, {name: size for name, size in below.items() if "/" not in name})
+
+
+def download(address: str) -> HubFolder:
+    """Download the two files that matter into the client's cache. Raises as ``list_folder`` does."""
+    with _refusals(address):
+        try:
+            return _snapshot(address, offline=False)
+        except LocalEntryNotFoundError as error:  # what the client makes of a connection that broke
+            raise ConnectionError(f"the Hub does not answer: {error}") from error
 
 
 def cached(address: str, cause: Exception) -> HubFolder:
-    """The same from the local cache alone, at the commit that the revision had when it was downloaded.
+    """The same from the client's cache alone, at the commit that the revision had when it was downloaded.
 
     Raises SourceError, naming ``cause``, if the cache has no copy.
     """
-    repo, revision, folder = _parts(address)
-    patterns = [f"{folder}/{name}" if folder else name for name in COPIED]
     try:
-        root = snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=patterns)
+        return _snapshot(address, offline=True)
     except LocalEntryNotFoundError as error:
         raise SourceError(
             f"{address}: the Hub does not answer ({type(cause).__name__}), and the local cache has no copy",
             hint="download it where there is a network, or name a local folder",
         ) from error
-    place = Path(root) / folder
-    sizes: dict[str, int | None] = {}
-    if place.is_dir():
-        sizes = {entry.name: entry.stat().st_size for entry in sorted(place.iterdir())}
-    return HubFolder(repo, Path(root).name, folder, tuple(sizes), sizes, place)
+
+
+@contextmanager
+def _refusals(address: str) -> Iterator[None]:
+    """The Hub's own refusals as SourceError; whatever else may pass with time is left as it is."""
+    try:
+        yield
+    except GatedRepoError as error:
+        raise SourceError(
+            f"{address}: access is gated", hint="ask for access on the Hub and set HF_TOKEN"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise SourceError(f"{address}: there is no such revision") from error
+    except RepositoryNotFoundError as error:
+        raise SourceError(
+            f"{address}: no such repository, or it is private", hint="check the name; set HF_TOKEN if private"
+        ) from error
+
+
+def _snapshot(address: str, *, offline: bool) -> HubFolder:
+    repo, revision, folder = _parts(address)
+    patterns = [f"{folder}/{name}" if folder else name for name in COPIED]
+    root = Path(snapshot_download(repo, revision=revision, local_files_only=offline, allow_patterns=patterns))
+    uri = f"hf://{repo}@{root.name}" + (f"/{folder}" if folder else "")
+    return HubFolder(root / folder, uri)
 
 
 def _parts(address: str) -> tuple[str, str | None, str]:
@@ -106,17 +123,3 @@ def _parts(address: str) -> tuple[str, str | None, str]:
             hint="write hf://org/name, hf://org/name@revision or hf://org/name@revision/folder",
         )
     return match["repo"], match["revision"], match["folder"] or ""
-
-
-def download(source: HubFolder, name: str) -> Path:
-    """The file in the local cache, downloaded if need be. Raises OSError if the Hub does not answer."""
-    if source.cached is not None:
-        return source.cached / name
-    try:
-        return Path(
-            hf_hub_download(source.repo, name, subfolder=source.folder or None, revision=source.commit)
-        )
-    except LocalEntryNotFoundError as error:  # what the library makes of a connection that broke
-        raise ConnectionError(f"{name} could not be downloaded: {error}") from error
-    except EntryNotFoundError as error:
-        raise SourceError(f"{source.uri}: there is no {name}") from error

@@ -74,26 +74,36 @@ def copy_adapter(
     Raises LimitError, and whatever ``open_file`` raises.
     """
     dest.mkdir(parents=True, exist_ok=True)
-    caps = {CONFIG_NAME: min(MAX_CONFIG_BYTES, limits.max_bytes), WEIGHTS_NAME: limits.max_bytes}
+    check_sizes(sizes, limits)
     copies: dict[str, HashedFile] = {}
     for name in COPIED:
-        size = sizes.get(name)
-        if size is not None and size > caps[name]:
-            raise _too_big(name, f"{size} bytes", caps[name])
+        size, cap = sizes.get(name), _cap(name, limits)
         target = dest / name
         target.unlink(missing_ok=True)  # what an interrupted try left
         with open_file(name) as source, HashingWriter(target) as writer:
             copied = 0
             while chunk := source.read(CHUNK_BYTES):
                 copied += len(chunk)
-                if copied > caps[name]:
-                    raise _too_big(name, "more", caps[name])
+                if copied > cap:
+                    raise _too_big(name, "more", cap)
                 writer.write(chunk)
                 if name == WEIGHTS_NAME and size:
                     progress("fetch", min(1.0, copied / size))
             copies[name] = writer.finish()
     ignored = tuple(sorted(name for name in names if name not in COPIED))
     return Fetched(dest, uri, copies[WEIGHTS_NAME], copies[CONFIG_NAME], ignored)
+
+
+def check_sizes(sizes: Mapping[str, int | None], limits: Limits) -> None:
+    """Refuse by declared size what copying would refuse. Raises LimitError."""
+    for name in COPIED:
+        size, cap = sizes.get(name), _cap(name, limits)
+        if size is not None and size > cap:
+            raise _too_big(name, f"{size} bytes", cap)
+
+
+def _cap(name: str, limits: Limits) -> int:
+    return min(MAX_CONFIG_BYTES, limits.max_bytes) if name == CONFIG_NAME else limits.max_bytes
 
 
 def _too_big(name: str, size: str, cap: int) -> LimitError:

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 import fsspec
 import tenacity
 
-from s3lora_serve.adapters.hub import OFFLINE, UNREACHABLE, cached, download, resolve
+from s3lora_serve.adapters.hub import OFFLINE, cached, download, list_folder
 from s3lora_serve.adapters.peft_format import WEIGHTS_NAME
-from s3lora_serve.adapters.private_copy import COPIED, ByteReader, Fetched, copy_adapter
+from s3lora_serve.adapters.private_copy import COPIED, ByteReader, Fetched, check_sizes, copy_adapter
 from s3lora_serve.adapters.progress import Progress, silent
 from s3lora_serve.adapters.verify import Limits, check_files, check_listing, symlink
 from s3lora_serve.errors import S3LoRAError, SourceError, UnsafeFileError
@@ -102,18 +102,25 @@ def _open_regular(path: Path) -> Iterator[BinaryIO]:
 
 
 def _fetch_hub(source: str, dest: Path, limits: Limits, progress: Progress) -> Fetched:
+    listed: set[str] = set()
     try:
-        folder = _patiently(lambda: resolve(source))
-    except UNREACHABLE as error:
+        listing = _patiently(lambda: list_folder(source))
+        listed = set(listing.sizes)
+        check_listing(sorted(listed), limits)
+        check_sizes(listing.sizes, limits)
+        folder = _patiently(lambda: download(source))
+    except S3LoRAError:
+        raise
+    except Exception as error:  # whatever the client raises when the Hub does not answer
         folder = cached(source, error)
-    names = list(folder.names)
+    names = sorted(listed | {entry.name for entry in folder.path.iterdir()})
     check_listing(names, limits)
 
-    def open_file(name: str) -> BinaryIO:
-        # The Hub's cache is made of links into its own blobs; it is the library's, not the adapter author's.
-        return _patiently(lambda: download(folder, name)).open("rb")
-
-    return copy_adapter(folder.uri, names, open_file, folder.sizes, dest, limits, progress)
+    # The cache is made of links into its own blobs; it is the client's, not the adapter author's.
+    sizes: dict[str, int | None] = {name: (folder.path / name).stat().st_size for name in COPIED}
+    return copy_adapter(
+        folder.uri, names, lambda name: (folder.path / name).open("rb"), sizes, dest, limits, progress
+    )
 
 
 def _fetch_url(source: str, dest: Path, limits: Limits, progress: Progress) -> Fetched:
@@ -139,7 +146,7 @@ def _fetch_url(source: str, dest: Path, limits: Limits, progress: Progress) -> F
 def _name_below(root: str, path: str) -> str:
     """The last part of ``path``; raises if it does not lie directly in ``root``."""
     parent, _, name = path.rstrip("/").rpartition("/")
-    if path.strip("/") == root.strip("/"):
+    if root and path.strip("/") == root.strip("/"):
         raise SourceError(f"{root} is a file; an adapter is a folder")
     if parent.strip("/") != root.strip("/"):
         raise UnsafeFileError(f"{path!r} leaves the adapter's folder {root!r}")
@@ -150,7 +157,7 @@ def _patiently(attempt: Callable[[], _T]) -> _T:
     """Try again on what may pass: time-outs, resets, throttling. Waits 0.2 s, doubling, with jitter."""
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=tenacity.wait_exponential_jitter(initial=0.2, max=5, jitter=0.2),
+        wait=tenacity.wait_exponential(multiplier=0.2, max=5) + tenacity.wait_random(0, 0.2),
         retry=tenacity.retry_if_not_exception_type(_PERMANENT),
         reraise=True,
     )

@@ -1,0 +1,219 @@
+"""What is not let in, with its reason; vLLM loads most of this without a word."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from peft_builder import BASE, Q0, SHAPES, factors, write_folder
+
+from s3lora_serve.adapters.peft_format import read_peft
+from s3lora_serve.adapters.verify import Limits, check_adapter, check_files, check_listing
+from s3lora_serve.errors import BaseModelMismatch, FormatError, LimitError, UnsafeFileError, UnsupportedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+A, B = (f"base_model.model.{Q0}.lora_{factor}.weight" for factor in "AB")
+NEEDED = ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_a_fitting_adapter_is_let_in(tmp_path: Path):
+    """Nothing is refused for the sake of it."""
+    folder = write_folder(tmp_path)
+    check_files(folder, Limits())
+    check_adapter(read_peft(folder), BASE, Limits(max_rank=4))
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "weights.pt", "x.pth", "x.pkl", "x.pickle", "x.CKPT"])
+def test_pickles_are_refused_unopened(tmp_path: Path, name: str):
+    """A pickle runs code when it is opened: this one is a pipe that would block whoever opens it."""
+    folder = write_folder(tmp_path)
+    (folder / "adapter_model.safetensors").unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(UnsafeFileError) as caught:
+        check_files(folder, Limits())
+    assert caught.value.message == f"{name} is a pickle, which can run code when it is opened; it was not"
+    assert "safe_serialization=True" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_symlinks_are_refused(tmp_path: Path, name: str):
+    """Even one that stays inside: what it points to can be changed behind the check."""
+    folder = write_folder(tmp_path / "in")
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafeFileError, match=f"{name} is a symbolic link"):
+        check_files(folder, Limits())
+
+
+def test_other_symlinks_are_refused_too(tmp_path: Path):
+    """A folder with links is not a plain folder, whichever file they stand for."""
+    folder = write_folder(tmp_path)
+    (folder / "README.md").symlink_to("/etc/hostname")
+    with pytest.raises(UnsafeFileError, match=r"README\.md is a symbolic link"):
+        check_files(folder, Limits())
+
+
+def test_pipes_and_folders_in_place_of_files_are_refused(tmp_path: Path):
+    """Reading a pipe would wait for ever."""
+    folder = write_folder(tmp_path)
+    (folder / NEEDED[0]).unlink()
+    os.mkfifo(folder / NEEDED[0])
+    with pytest.raises(UnsafeFileError, match=r"adapter_config\.json is not a regular file"):
+        check_files(folder, Limits())
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "a\0b"])
+def test_names_that_leave_the_folder_are_refused(name: str):
+    """Listings of archives and object stores may say anything."""
+    with pytest.raises(UnsafeFileError, match="leaves the adapter's folder"):
+        check_listing([*NEEDED, name], Limits())
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "there is no adapter_model.safetensors in the folder"),
+        (["README.md"], "there is no adapter_model.safetensors in the folder"),
+        (NEEDED[:1], "there is no adapter_model.safetensors in the folder"),
+        (NEEDED[1:], "there is no adapter_config.json in the folder"),
+    ],
+)
+def test_missing_files_are_named(names: list[str], message: str):
+    """Both files are needed."""
+    with pytest.raises(FormatError) as caught:
+        check_listing(names, Limits())
+    assert caught.value.message == message
+
+
+def test_too_many_files_are_refused():
+    """The folder is counted before anything is opened."""
+    with pytest.raises(LimitError, match="the folder holds 5 files > 4; raise limits.max_files"):
+        check_listing([*NEEDED, "a", "b", "c"], Limits(max_files=4))
+
+
+def test_too_many_bytes_are_refused(tmp_path: Path):
+    """The sum of the files that would be copied counts."""
+    folder = write_folder(tmp_path)
+    size = sum((folder / name).stat().st_size for name in NEEDED)
+    check_files(folder, Limits(max_bytes=size))
+    with pytest.raises(LimitError, match=f"has {size} bytes > {size - 1}; raise limits.max_adapter_mib"):
+        check_files(folder, Limits(max_bytes=size - 1))
+
+
+def test_ranks_over_the_engines_are_refused(tmp_path: Path):
+    """Per module: a pattern must not smuggle a higher rank past the default's."""
+    folder = write_folder(tmp_path, factors(ranks={Q0: 5}), rank_pattern={Q0: 5})
+    with pytest.raises(LimitError) as caught:
+        check_adapter(read_peft(folder), BASE, Limits(max_rank=4))
+    assert caught.value.message == f"{Q0} has rank 5 > max_lora_rank 4; raise engine.max_lora_rank"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("name", [A, B])
+def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float, dtype: torch.dtype, name: str):
+    """One NaN in one factor turns every answer into noise."""
+    tensors = factors(dtype=dtype)
+    tensors[name][1, 2] = value
+    folder = write_folder(tmp_path, tensors)
+    with pytest.raises(FormatError) as caught:
+        check_adapter(read_peft(folder), BASE, Limits())
+    factor = name.removeprefix("base_model.model.").removesuffix(".weight")
+    assert caught.value.message == f"{factor} holds NaN or infinity"
+
+
+@pytest.mark.parametrize("largest", [torch.finfo(torch.float16).max, -torch.finfo(torch.float16).max])
+def test_the_largest_finite_values_are_let_in(tmp_path: Path, largest: float):
+    """The check is for infinity, not for size."""
+    tensors = factors(dtype=torch.float16)
+    tensors[A][0, 0] = largest
+    check_adapter(read_peft(write_folder(tmp_path, tensors)), BASE, Limits())
+
+
+@pytest.mark.parametrize("half", ["lora_A", "lora_B"])
+def test_adapters_without_any_update_are_refused(tmp_path: Path, half: str):
+    """Untrained adapters have B = 0; they would serve the base model unnoticed."""
+    tensors = {name: t.zero_() if half in name else t for name, t in factors().items()}
+    with pytest.raises(FormatError, match="every update of its 14 modules is zero: it would serve the base model"):
+        check_adapter(read_peft(write_folder(tmp_path, tensors)), BASE, Limits())
+
+
+def test_alpha_zero_is_no_update_either(tmp_path: Path):
+    """ΔW = s·B·A with s = 0."""
+    with pytest.raises(FormatError, match="every update of its 14 modules is zero"):
+        check_adapter(read_peft(write_folder(tmp_path, lora_alpha=0)), BASE, Limits())
+
+
+def test_one_live_module_is_enough(tmp_path: Path):
+    """Some modules may have learnt nothing."""
+    tensors = {name: t if name in (A, B) else t.zero_() for name, t in factors().items()}
+    check_adapter(read_peft(write_folder(tmp_path, tensors)), BASE, Limits())
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message", "hint"),
+    [
+        ({"model.layers.2.self_attn.q_proj": (16, 16)}, "tiny-llama has no linear layer model.layers.2.self_attn.q_proj", "nearest: model.layers."),
+        ({"model.layers.0.self_attn.w_proj": (16, 16)}, "tiny-llama has no linear layer model.layers.0.self_attn.w_proj", "nearest: model.layers.0."),
+        ({"transformer.h.0.attn.c_attn": (48, 16)}, "tiny-llama has no linear layer transformer.h.0.attn.c_attn", ""),
+        ({Q0: (16, 12)}, f"{Q0} updates a 16×12 layer, but in tiny-llama it is 16×16", "another base model"),
+        ({Q0: (12, 16)}, f"{Q0} updates a 12×16 layer, but in tiny-llama it is 16×16", "another base model"),
+        ({"model.layers.0.mlp.up_proj": (16, 24)}, "model.layers.0.mlp.up_proj updates a 16×24 layer, but in tiny-llama it is 24×16", ""),
+    ],
+)
+def test_adapters_of_another_base_model_are_refused(tmp_path: Path, shapes: dict[str, tuple[int, int]], message: str, hint: str):
+    """vLLM loads a smaller adapter into a larger layer and serves it."""
+    with pytest.raises(BaseModelMismatch) as caught:
+        check_adapter(read_peft(write_folder(tmp_path, factors(shapes))), BASE, Limits())
+    assert caught.value.message == message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["lm_head", "model.embed_tokens"])
+def test_heads_and_embeddings_are_refused(tmp_path: Path, name: str):
+    """An update of the output head is an extra head by another name."""
+    with pytest.raises(UnsupportedError) as caught:
+        check_adapter(read_peft(write_folder(tmp_path, factors({name: (99, 16)}))), BASE, Limits())
+    assert caught.value.message.startswith(f"{name} is an output head or an embedding")
+
+
+def test_without_a_base_model_the_fit_is_not_checked(tmp_path: Path):
+    """For inspecting an adapter whose base is not at hand; everything else still is."""
+    check_adapter(read_peft(write_folder(tmp_path, factors({"x.y": (3, 5)}))), None, Limits())
+
+
+def test_different_scalings_need_an_engine_that_reads_them(tmp_path: Path):
+    """vLLM 0.26 applies one scaling to all modules: it would serve another update than was trained."""
+    adapter = read_peft(write_folder(tmp_path, alpha_pattern={"q_proj": 2}))
+    check_adapter(adapter, BASE, Limits())
+    with pytest.raises(UnsupportedError) as caught:
+        check_adapter(adapter, BASE, Limits(per_module_scaling=False))
+    assert caught.value.message == (
+        "its modules have 2 different scalings, 0.5 to 2, and this engine applies one to all"
+    )
+
+
+def test_patterns_with_one_common_scaling_need_no_such_engine(tmp_path: Path):
+    """EVA gives modules different ranks and adjusts alpha with them."""
+    ranks = {name: 2 for name in BASE.shapes if "k_proj" in name}
+    folder = write_folder(tmp_path, factors(ranks=ranks), rank_pattern={"k_proj": 2}, alpha_pattern={"k_proj": 4})
+    check_adapter(read_peft(folder), BASE, Limits(per_module_scaling=False))
+
+
+def test_the_tiny_base_model_is_llamas(tmp_path: Path):
+    """The shapes that these tests rest on are those of a real architecture."""
+    from transformers import LlamaConfig
+
+    from s3lora_serve.adapters.base_model import BaseModelSpec
+
+    LlamaConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=99, architectures=["LlamaForCausalLM"],
+    ).save_pretrained(tmp_path / "tiny-llama")  # fmt: skip
+    spec = BaseModelSpec.from_pretrained(tmp_path / "tiny-llama")
+    assert (spec.name, dict(spec.shapes), spec.digest) == ("tiny-llama", dict(BASE.shapes), BASE.digest)
+    assert len(SHAPES) * 2 == len(spec.shapes)
