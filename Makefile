@@ -11,7 +11,7 @@ bin       := $(VENV)/bin
 installed := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format schema clean
+.PHONY: help install serve test lint format schema tree clean
 
 help:
 	@echo "make serve    serve the demo planners on this machine (CPU); CONFIG=file for others"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint     ruff and mypy, as the tests run them"
 	@echo "make format   let ruff rewrite the code"
 	@echo "make schema   write configs/planners.schema.json anew"
+	@echo "make tree     write the tree in docs/architecture.md anew"
 	@echo "make clean    remove $(VENV), caches and build output; the model cache and .s3lora stay"
 
 serve: $(installed)
@@ -38,6 +39,9 @@ format: $(installed)
 
 schema: $(installed)
 	$(bin)/s3lora config schema > configs/planners.schema.json
+
+tree: $(installed)
+	$(bin)/python tests/packaging/source_tree.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

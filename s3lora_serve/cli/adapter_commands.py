@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.adapters.verify import Limits
     from s3lora_serve.spectral.policy import PrunePlan, PrunePolicy
+    from s3lora_serve.spectral.report import SpectralReport
 
 Source = Annotated[
     str, typer.Argument(help="Local folder, demo://name, hf://org/name[@revision] or any fsspec URL.")
@@ -69,7 +71,10 @@ def inspect(
         }
         typer.echo(json.dumps(facts, indent=2, allow_nan=False))
     else:
-        out.print(report.table(plan, limit=limit or None))
+        shown = _highest(report, limit) if limit else report
+        out.print(shown.table(plan))
+        if len(shown.rows) < len(report.rows):
+            say(f"{len(report.rows) - len(shown.rows)} more modules score lower; --limit 0 shows all", "dim")
     if plot is not None:
         _write(report.plot(plan), plot)
         say(f"wrote {plot}")
@@ -183,6 +188,11 @@ def _limits(max_rank: int) -> Limits:
 
 def _plan_json(plan: PrunePlan) -> dict[str, Any]:
     return {"pruned": list(plan.pruned), "reason": plan.reason, "abstained": plan.abstained}
+
+
+def _highest(report: SpectralReport, count: int) -> SpectralReport:
+    rows = sorted(report.rows.values(), key=lambda row: (-(row.score or 0.0), row.module))
+    return replace(report, rows={row.module: row for row in rows[:count]})
 
 
 def _check_new(destination: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OK, REFUSED, USAGE = 0, 1, 2
+ANNOUNCE_AFTER = 1.0  # seconds
 EXIT_CODES = "Exit codes: 0 done; 1 the adapter was refused or a step failed; 2 wrong usage or configuration."
 
 out = Console()
@@ -69,11 +71,12 @@ class Stages:
     def __init__(self, title: str, *, keep: bool = False) -> None:
         self.note = ""
         self._title, self._keep = printable(title), keep
-        self._stage, self._told, self._began, self._stage_began = "", "", 0.0, 0.0
+        self._stage, self._began = "", 0.0
         self._bar: Progress | None = None
+        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Self:
-        self._began = self._stage_began = time.monotonic()
+        self._began = time.monotonic()
         if err.is_terminal:
             self._bar = Progress(
                 SpinnerColumn(),
@@ -95,21 +98,23 @@ class Stages:
                 self._bar.task_ids[0], total=total, completed=fraction or 0.0, stage=printable(stage)
             )
         elif stage != self._stage:
-            self._stage, self._stage_began = stage, time.monotonic()
-            if fraction is None:  # a stage of unknown length: nothing will be heard of it until it ends
-                self._tell(stage)
-        elif time.monotonic() - self._stage_began > 1.0:
-            self._tell(stage)
+            self._stage = stage
+            self._announce_later(stage)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._keep and kind is None:
             seconds = time.monotonic() - self._began
             line = Text.assemble(("✓ ", "green"), f"{self._title:<12} {printable(self.note)}")
             err.print(line.append(f"  {seconds:.1f} s", style="dim"), soft_wrap=True)
 
-    def _tell(self, stage: str) -> None:
-        if stage != self._told:
-            self._told = stage
-            say(f"  {self._title}: {stage} ...", "dim")
+    def _announce_later(self, stage: str) -> None:
+        # By a timer, since a stage may report nothing until it is over.
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(ANNOUNCE_AFTER, say, (f"  {self._title}: {stage} ...", "dim"))
+        self._timer.daemon = True
+        self._timer.start()

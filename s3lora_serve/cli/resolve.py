@@ -68,11 +68,15 @@ def to_policy(config: PolicyConfig) -> PrunePolicy:
 
 
 def to_limits(config: LimitsConfig, max_rank: int) -> Limits:
-    """The configured limits in bytes, with the engine's highest rank."""
+    """The configured limits in bytes, with what the installed engine can do."""
     from s3lora_serve.adapters.verify import Limits
+    from s3lora_serve.engine.vllm_features import reads_module_patterns
 
     return Limits(
-        max_rank=max_rank, max_bytes=int(config.max_adapter_mib * 2**20), max_files=config.max_files
+        max_rank=max_rank,
+        max_bytes=int(config.max_adapter_mib * 2**20),
+        max_files=config.max_files,
+        per_module_scaling=reads_module_patterns(),
     )
 
 

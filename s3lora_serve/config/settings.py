@@ -38,7 +38,7 @@ _OWN_SETTING = {
 
 class _Section(BaseModel):
     # strict: YAML already has types, so `top: yes` is a mistake and must not become 1.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class AdaptiveRule(_Section):

@@ -46,6 +46,7 @@ def test_inspect_limits_its_rows(s3lora, adapter):
         )
 
     assert rows(3) == 3
+    assert "5 more modules score lower" in s3lora("inspect", adapter, "--limit", 3).err
     assert rows(0) == len(MODULES)
 
 
@@ -57,7 +58,7 @@ def test_inspect_json_is_all_of_stdout(s3lora, adapter):
     assert facts["source"] == str(adapter)
     assert facts["plan"]["pruned"][0] == SHARP
     assert len(facts["plan"]["pruned"]) == 2
-    assert sorted(facts["report"]["rows"]) == sorted(MODULES)
+    assert sorted(row["module"] for row in facts["report"]["modules"]) == sorted(MODULES)
 
 
 def test_inspect_draws(s3lora, adapter, tmp_path):
@@ -110,7 +111,7 @@ def test_a_refused_adapter_is_exit_code_1(s3lora, tmp_path):
     for command in (["inspect", tmp_path], ["verify", tmp_path, "--base", write_base(tmp_path / "base")]):
         done = s3lora(*command)
         assert (done.code, done.out) == (1, "")
-        assert done.err.startswith("error: adapter_model.bin is a pickle")
+        assert "error: adapter_model.bin is a pickle" in done.err
         assert "Traceback" not in done.err
 
 

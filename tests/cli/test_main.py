@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from rich.console import Console
 
@@ -85,11 +87,14 @@ def test_an_adapters_text_cannot_steer_the_terminal(capfd, monkeypatch):
 
 
 def test_stages_without_a_terminal_are_lines(capfd, monkeypatch):
-    """In a log, a stage of unknown length is announced once, and a finished task leaves note and seconds."""
+    """In a log, a stage that takes long is announced once, and a finished task leaves note and seconds."""
     monkeypatch.setattr(console, "err", Console(stderr=True, width=200, force_terminal=False))
+    monkeypatch.setattr(console, "ANNOUNCE_AFTER", 0.01)
     with console.Stages("engine", keep=True) as stage:
         stage("importing")
-        stage("importing")
+        time.sleep(0.2)
+        stage("importing", 0.5)
+        monkeypatch.setattr(console, "ANNOUNCE_AFTER", 60)
         stage("quick", 0.5)
         stage.note = "ready"
     lines = capfd.readouterr().err.splitlines()

@@ -110,6 +110,10 @@ def test_an_unknown_key_names_the_nearest_known_one(write, text, expected):
             "line 3, planners.math.sha256: should be text, in quotes if YAML reads it otherwise, not 12",
         ),
         (
+            GOOD + "policy: {threshold: .nan}\n",
+            "line 4, policy.threshold: should be a finite number, not nan",
+        ),
+        (
             GOOD + "policy: {top: 1, threshold: 2}\n",
             "line 4, policy: give one of top, threshold, adaptive, not top and threshold",
         ),

@@ -1,0 +1,58 @@
+"""Settings become the values that the parts take, each at one place."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from s3lora_serve.cli.resolve import to_limits, to_policy, to_source
+from s3lora_serve.config import AdaptiveRule, LimitsConfig, PolicyConfig
+from s3lora_serve.demo import ADAPTERS, adapter_path
+from s3lora_serve.engine.vllm_features import reads_module_patterns
+from s3lora_serve.spectral.policy import Adaptive, PrunePolicy, Threshold, Top
+
+
+@pytest.mark.parametrize(
+    ("config", "policy"),
+    [
+        (PolicyConfig(), PrunePolicy()),
+        (PolicyConfig(top=3, scorer="svd"), PrunePolicy(scorer="svd", rule=Top(3))),
+        (PolicyConfig(top=0, action="reject"), PrunePolicy(rule=Top(0), action="reject")),
+        (PolicyConfig(threshold=0.5, action="reject"), PrunePolicy(rule=Threshold(0.5), action="reject")),
+        (
+            PolicyConfig(adaptive=AdaptiveRule(z=2, max_share=0.1), scorer="random", seed=7),
+            PrunePolicy(scorer="random", rule=Adaptive(z=2, max_share=0.1), seed=7),
+        ),
+    ],
+    ids=["default", "top", "none", "threshold", "adaptive"],
+)
+def test_a_policy_keeps_its_meaning(config, policy):
+    """Scorer, rule, action and seed arrive as they were configured; the defaults of both types agree."""
+    assert to_policy(config) == policy
+
+
+def test_limits_are_bytes():
+    """MiB in the file are bytes inside."""
+    limits = to_limits(LimitsConfig(max_adapter_mib=1.5, max_files=3), max_rank=8)
+    assert (limits.max_bytes, limits.max_files, limits.max_rank) == (1572864, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "reads"), [("alpha_pattern: dict[str, float]", True), ("r: int", False)], ids=["0.32", "0.26"]
+)
+def test_an_engine_that_ignores_patterns_is_noticed(tmp_path, monkeypatch, text, reads):
+    """Whether the installed vLLM scales modules one by one is read from its source, without importing it."""
+    (tmp_path / "vllm" / "lora").mkdir(parents=True)
+    (tmp_path / "vllm" / "__init__.py").write_text("raise ImportError('not to be imported')")
+    (tmp_path / "vllm" / "lora" / "peft_helper.py").write_text(text)
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert reads_module_patterns() is reads
+    assert to_limits(LimitsConfig(), max_rank=8).per_module_scaling is reads
+
+
+def test_demo_sources_are_folders_of_the_package():
+    """demo://name is the committed adapter; every other source is left as it is."""
+    assert to_source(f"demo://{ADAPTERS[0]}") == str(adapter_path(ADAPTERS[0]))
+    assert to_source("hf://org/name@v1") == "hf://org/name@v1"

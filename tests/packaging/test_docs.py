@@ -1,0 +1,84 @@
+"""The documents say what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import source_tree
+import yaml
+
+from s3lora_serve.config import load_config
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
+SOURCES = sorted(path for package in ("planners", "s3lora_serve") for path in (ROOT / package).rglob("*.py"))
+
+
+def tree_in(document: Path) -> list[str]:
+    """The paths of the annotated tree between ``<!-- tree -->`` marks; two blanks of indent are one level."""
+    block = document.read_text().split("<!-- tree -->")[1].split("<!-- /tree -->")[0]
+    paths, folders = [], []
+    for line in block.splitlines():
+        name = line.split()[0] if line.strip() and not line.startswith("```") else ""
+        if not name:
+            continue
+        level = (len(line) - len(line.lstrip())) // 2
+        folders[level:] = [name] if name.endswith("/") else []
+        paths.append("".join([*folders[:level], name]))
+    return paths
+
+
+def test_the_readmes_tree_is_the_real_one():
+    """What the README lists exists, and every folder and every part of the server is listed."""
+    listed = set(tree_in(ROOT / "README.md"))
+    assert [path for path in listed if not (ROOT / path).exists()] == []
+    folders = {
+        f"{path.name}/"
+        for path in ROOT.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and path.name not in ("build", "dist", "shared")
+    }
+    parts = {
+        f"s3lora_serve/{path.name}{'/' if path.is_dir() else ''}"
+        for path in (ROOT / "s3lora_serve").iterdir()
+        if path.name not in ("__init__.py", "py.typed", "__pycache__")
+    }
+    assert {f for f in folders | parts if not f.endswith(".egg-info/")} - listed == set()
+
+
+def test_the_architectures_tree_is_the_real_one():
+    """docs/architecture.md has every source file with the first line of its docstring: run `make tree`."""
+    assert source_tree.written() == source_tree.tree()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_inside_the_repository_lead_somewhere(document):
+    """Every relative link of a document names a file or a folder."""
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_readmes_configuration_is_valid(tmp_path):
+    """The example can be copied as it is."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    path = tmp_path / "planners.yaml"
+    path.write_text(block)
+    config = load_config(path)
+    assert sorted(config.planners) == sorted(yaml.safe_load(block)["planners"])
+
+
+def test_the_glossarys_names_are_in_the_code():
+    """A name in the last column is defined or used in the sources."""
+    lines = (ROOT / "docs" / "glossary.md").read_text().splitlines()
+    rows = [line.split("|")[3] for line in lines if line.startswith("| **")]
+    names = {name for row in rows for name in re.findall(r"`([A-Za-z_]+)`", row)}
+    text = "\n".join(path.read_text() for path in SOURCES)
+    assert len(names) > 15
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_no_document_has_an_empty_place():
+    """Every mark for something to be filled in has been filled in."""
+    marks = re.compile(r"<!-- (?!/?tree)[^>]*-->|TODO|TBD|FIXME")
+    assert {d.name: marks.findall(d.read_text()) for d in DOCUMENTS if marks.search(d.read_text())} == {}
