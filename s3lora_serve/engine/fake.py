@@ -14,7 +14,7 @@ from s3lora_serve.engine.fake_openai import make_app
 from s3lora_serve.engine.fake_slots import FakeSlots
 from s3lora_serve.engine.fake_text import PlanWriter, answer, words, write_plan
 from s3lora_serve.engine.port import Completion, Observer, RequestFacts, Sampling, Slot
-from s3lora_serve.errors import EngineDead, EngineError
+from s3lora_serve.errors import EngineDead, EngineError, EngineRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -102,9 +102,9 @@ class FakeEngine:
         self._check_alive()
         ids = list(token_ids)
         if bad := [i for i in ids if not 0 <= i < self._vocab_size]:
-            raise EngineError(f"token id {bad[0]} is out of vocabulary (0 to {self._vocab_size - 1})")
+            raise EngineRefused(f"token id {bad[0]} is out of vocabulary (0 to {self._vocab_size - 1})")
         if len(ids) >= self._max_model_len:
-            raise EngineError(
+            raise EngineRefused(
                 f"{len(ids)} tokens to score and one to generate exceed max_model_len {self._max_model_len}"
             )
         revision = self._slots.revision(slot)

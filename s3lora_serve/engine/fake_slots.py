@@ -13,6 +13,8 @@ from s3lora_serve.errors import EngineError, SlotLoadError
 if TYPE_CHECKING:
     from s3lora_serve.engine.port import Slot
 
+_WIDTH = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}  # bytes per element
+
 
 class FakeSlots:
     """Loaded slots and the digest of each one's weights; an empty digest is an adapter without effect."""
@@ -88,10 +90,17 @@ class FakeSlots:
 
 def _all_zero(files: SlotFiles) -> bool:
     """Whether each lora_B is zero, read as bytes; an adapter without any counts as not zero."""
-    spans = [entry["data_offsets"] for name, entry in files.tensors.items() if ".lora_B." in name]
+    tensors = [entry for name, entry in files.tensors.items() if ".lora_B." in name]
     with files.weights.open("rb") as file:
-        for begin, end in spans:
+        for entry in tensors:
+            begin, end = entry["data_offsets"]
             file.seek(files.data_start + begin)
-            if any(file.read(end - begin)):
+            if not _zero_bytes(file.read(end - begin), _WIDTH.get(entry["dtype"], 1)):
                 return False
-    return bool(spans)
+    return bool(tensors)
+
+
+def _zero_bytes(data: bytes, width: int) -> bool:
+    """Whether little-endian floats are all 0.0 or -0.0, whose one bit is the last byte's highest."""
+    lower = any(any(data[i::width]) for i in range(width - 1))
+    return not lower and set(data[width - 1 :: width]) <= {0, 128}

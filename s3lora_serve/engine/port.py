@@ -122,14 +122,18 @@ class Engine(Protocol):
     async def score(self, token_ids: Sequence[int], slot: Slot | None) -> tuple[float, ...]:
         """Log-probability (nats) of each prompt token after the first, under the slot or the base model.
 
-        Empty for fewer than two tokens. Needs no tokenizer. Raises EngineError, EngineDead.
+        Empty for fewer than two tokens. Needs no tokenizer. Raises EngineRefused for tokens that the model
+        does not have or cannot hold, EngineError, EngineDead.
         """
         ...
 
     async def chat(
         self, messages: Sequence[dict[str, str]], slot: Slot | None, sampling: Sampling
     ) -> Completion:
-        """One answer, under the base model's chat template. Raises EngineError, EngineDead."""
+        """One answer, under the base model's chat template.
+
+        Raises EngineRefused for messages, sampling or a grammar it cannot take, EngineError, EngineDead.
+        """
         ...
 
     async def healthy(self) -> bool:

@@ -52,7 +52,12 @@ _LOAD_HINTS = (
         "the adapter's shapes are those of another base model",
     ),
 )
-_RPC_PREFIX = re.compile(r"^Call to \w+ method failed: ")
+# What the two processes between vLLM's error and us wrap around its text.
+_WRAPPING = re.compile(
+    r"^(?:Call to \w+ method failed: )?"
+    r"(?:Worker failed with error '(?P<worker>.*)', please check .*|(?P<text>.*))$",
+    re.S,
+)
 
 
 def translate(error: Exception, doing: str) -> S3LoRAError:
@@ -98,4 +103,6 @@ def _kind(error: Exception) -> type[EngineError]:
 
 
 def _text(error: Exception) -> str:
-    return _RPC_PREFIX.sub("", str(error)).strip() or type(error).__name__
+    match = _WRAPPING.match(str(error))
+    text = (match["worker"] or match["text"] or "") if match else str(error)
+    return text.strip() or type(error).__name__

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.port import Completion, RequestFacts
 from s3lora_serve.engine.vllm_errors import translated
-from s3lora_serve.errors import EngineError
+from s3lora_serve.errors import EngineError, EngineRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,14 +28,14 @@ class VllmRequests:
         self._online = online_renderer
 
     async def score(self, token_ids: list[int], lora_request: Any | None) -> tuple[float, ...]:
-        """Log-probability (nats) of each token after the first. Raises EngineError, EngineDead."""
+        """Log-probability (nats) of each token after the first. EngineRefused for a bad prompt."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         if len(token_ids) < 2:
             return ()
         if len(token_ids) >= (limit := int(self._client.model_config.max_model_len)):
-            raise EngineError(
+            raise EngineRefused(
                 f"{len(token_ids)} tokens to score and one to generate exceed max_model_len {limit}",
                 hint="shorten the prompt or raise engine.max_model_len",
             )
@@ -56,7 +56,7 @@ class VllmRequests:
     async def chat(
         self, messages: Sequence[dict[str, str]], lora_request: Any | None, sampling: Sampling
     ) -> Completion:
-        """One answer. Raises EngineError, EngineDead."""
+        """One answer. EngineRefused for messages or sampling that vLLM cannot take."""
         from vllm import SamplingParams
         from vllm.renderers import ChatParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams

@@ -50,8 +50,8 @@ async def prove_effect(engine: Engine, slot: Slot) -> Effect:
         raise NoEffectError(
             f"slot {slot.name} changes the log-probabilities of {len(tokens)} probe tokens by "
             f"{effect.max_abs_delta:.2g} nats, not over {needed:.2g} (noise {effect.noise:.2g})",
-            hint="its modules may match none of the model's layers, which vLLM does not report (vllm#34186), or "
-            "its B matrices are zero: untrained",
+            hint="its modules may match none of the model's layers, which vLLM does not report (vllm#34186), "
+            "or its B matrices are zero: untrained",
         )
     return effect
 

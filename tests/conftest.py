@@ -1,0 +1,106 @@
+"""What tests of several parts share: the demo base model, adapters for it, and one real engine.
+
+The engine starts when the first test asks for it (20 to 30 s on two cores) and serves them all. Leave it as
+you found it: unroute your aliases, unload your slots. ``S3LORA_DEMO_BASE`` names a ready folder of the base
+model; without it the model is downloaded once into the user's cache.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import pytest_asyncio
+from adapters_factory import write_adapter
+
+from s3lora_serve.demo.base_model import prepare_demo_base
+from s3lora_serve.engine.port import Slot
+from s3lora_serve.engine.vllm import VllmEngine, VllmSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+pytest.register_assert_rewrite("contract")
+
+MAX_LORAS = 4
+MAX_LORA_RANK = 16
+MAX_MODEL_LEN = 2048
+BASE_NAME = "smollm2"
+
+
+@pytest.fixture(scope="session")
+def demo_base() -> Path:
+    """Folder of the demo base model, SmolLM2-135M-Instruct."""
+    return prepare_demo_base()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def vllm_engine(demo_base: Path) -> AsyncIterator[VllmEngine]:
+    """The real engine. Tests that use it carry ``@pytest.mark.engine``."""
+    engine = await VllmEngine.start(engine_settings(demo_base))
+    yield engine
+    await engine.close()
+
+
+def engine_settings(model: Path, **changes: object) -> VllmSettings:
+    """Settings of the shared engine, and for tests that must have one of their own."""
+    # One unbound thread: other processes may be using the machine's cores, and threads that wait for each
+    # other at every matrix product are then far slower than one.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    values = {
+        "model": str(model),
+        "served_name": BASE_NAME,
+        "max_loras": MAX_LORAS,
+        "max_lora_rank": MAX_LORA_RANK,
+        "max_model_len": MAX_MODEL_LEN,
+        "enforce_eager": True,
+        "cpu_kv_cache_gib": 1,
+    }
+    return VllmSettings(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``adapter(seed=1, ...)``: folder of a random adapter; equal arguments share one folder."""
+    made: dict[str, Path] = {}
+
+    def make(**options: object) -> Path:
+        key = repr(sorted(options.items()))
+        if key not in made:
+            made[key] = write_adapter(tmp_path_factory.mktemp("adapter"), **options)
+        return made[key]
+
+    return make
+
+
+_slot_ids = itertools.count(
+    1_000_000
+)  # far from those that a service under test hands out on the shared engine
+
+
+@pytest.fixture(scope="session")
+def new_slot() -> Callable[[Path], Slot]:
+    """``new_slot(folder)``: a slot with an id and a name that nobody had before."""
+
+    def make(folder: Path) -> Slot:
+        number = next(_slot_ids)
+        return Slot(name=f"test@{number:012d}", id=number, path=folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def client_of() -> Callable[..., httpx.AsyncClient]:
+    """``client_of(app)``: an HTTP client that calls an ASGI app in this process."""
+
+    def make(app: object, **options: object) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(app=app)
+        return httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60, **options)
+
+    return make

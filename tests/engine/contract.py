@@ -1,0 +1,331 @@
+"""What every engine must do, whatever it runs on: the promises of ``engine/port.py``, one test each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from planners import ToolSpec
+from planners.grammar import plan_grammar
+from planners.rewoo import parse
+from s3lora_serve.engine.port import Sampling, Slot
+from s3lora_serve.errors import EngineError, EngineRefused, SlotLoadError
+
+HELLO = [{"role": "user", "content": "Tell me a long story about a lighthouse."}]
+TOKENS = tuple((37 * i * i + 11 * i) % 40_000 for i in range(1, 25))
+
+
+def distance(one, other):
+    """Largest difference of two score tuples, in nats."""
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+class EngineContract:
+    """Subclasses give the fixtures ``engine`` and ``noise`` (nats) and say how long an answer takes."""
+
+    MAX_LORAS = 4
+    CANCEL_AFTER = 0.01  # seconds; an answer must take longer
+
+    @pytest.fixture
+    async def load(self, engine, new_slot):
+        """``await load(folder)``: a loaded slot; all are unrouted and unloaded afterwards."""
+        held: list[Slot] = []
+
+        async def make(folder) -> Slot:
+            slot = new_slot(folder)
+            await engine.load(slot)
+            held.append(slot)
+            return slot
+
+        yield make
+        for alias in ("planner", "other"):
+            engine.unroute(alias)
+        for slot in held:
+            await engine.unload(slot)
+
+    @pytest.fixture
+    def facts(self, engine):
+        """The facts of every request that ends from now on."""
+        seen = []
+        engine.observe(seen.append)
+        return seen
+
+    @pytest.fixture
+    async def http(self, engine, client_of):
+        """A client of the engine's OpenAI app."""
+        async with client_of(engine.openai_app()) as client:
+            yield client
+
+    # Slots
+
+    async def test_a_loaded_slot_is_listed_and_an_unloaded_one_is_not(self, engine, adapter, load):
+        """``loaded`` follows load and unload; a second load or unload of the same slot changes nothing."""
+        before = await engine.loaded()
+        slot = await load(adapter(seed=1))
+        await engine.load(slot)
+        assert before | {slot.id} == await engine.loaded()
+        await engine.unload(slot)
+        await engine.unload(slot)
+        assert before == await engine.loaded()
+
+    @pytest.mark.parametrize(
+        ("defect", "says"),
+        [
+            ("missing", "does not exist; the revision is gone from the store"),
+            ("no weights", "adapter_model.safetensors does not exist"),
+            ("no tensors", "holds no tensors; a fully pruned adapter is the base model"),
+            ("not safetensors", "is not a safetensors file"),
+            ("relative", "path adapters/x is relative; give the absolute path"),
+            ("rank", r"rank 32 is greater than max_lora_rank 16\D.*raise engine.max_lora_rank"),
+        ],
+    )
+    async def test_a_bad_adapter_is_refused_and_hurts_nobody(
+        self, engine, adapter, load, new_slot, tmp_path, defect, says
+    ):
+        """The refusal names defect and next step, the others serve on, and the id is out of use for good."""
+        good = await load(adapter(seed=1))
+        expected = await engine.score(TOKENS, good)
+        listed = await engine.loaded()
+        slot = new_slot(bad_folder(defect, tmp_path, adapter))
+        with pytest.raises(SlotLoadError, match=says):
+            await engine.load(slot)
+        assert listed == await engine.loaded()
+        assert expected == await engine.score(TOKENS, good)
+        with pytest.raises(SlotLoadError, match=f"slot id {slot.id} failed before"):
+            await engine.load(replace(slot, path=adapter(seed=1)))
+
+    async def test_ids_and_names_are_not_shared(self, engine, adapter, load, new_slot):
+        """Neither another adapter under a loaded id nor a second id under a loaded name is let in."""
+        slot = await load(adapter(seed=1))
+        with pytest.raises(SlotLoadError, match=f"slot id {slot.id} is taken by {slot.name}"):
+            await engine.load(replace(slot, name="someone@else"))
+        with pytest.raises(SlotLoadError, match=f"slot name {slot.name} is taken by id {slot.id}"):
+            await engine.load(replace(new_slot(slot.path), name=slot.name))
+        assert slot.id in await engine.loaded()
+
+    async def test_a_full_engine_refuses_rather_than_drop_a_slot(self, engine, adapter, load):
+        """One slot more than ``max_loras`` is refused, and all that were loaded stay."""
+        slots = [await load(adapter(seed=n)) for n in range(self.MAX_LORAS - len(await engine.loaded()))]
+        with pytest.raises(SlotLoadError, match=f"all {self.MAX_LORAS} slots are taken"):
+            await load(adapter(seed=9))
+        assert {slot.id for slot in slots} <= await engine.loaded()
+
+    async def test_a_slot_that_is_not_loaded_cannot_be_used(self, engine, adapter, new_slot):
+        """Nothing loads a slot on the side: score, chat and route refuse it."""
+        slot = new_slot(adapter(seed=1))
+        with pytest.raises(EngineError, match="is not loaded; load it first"):
+            await engine.score(TOKENS, slot)
+        with pytest.raises(EngineError, match="is not loaded"):
+            await engine.chat(HELLO, slot, Sampling(max_tokens=1))
+        with pytest.raises(EngineError, match="is not loaded"):
+            engine.route("planner", slot)
+        assert slot.id not in await engine.loaded()
+
+    # Scores
+
+    async def test_scores_are_log_probabilities_of_all_tokens_but_the_first(self, engine):
+        """One non-positive number per token after the first; none for a single token."""
+        scores = await engine.score(TOKENS, None)
+        assert len(TOKENS) - 1 == len(scores)
+        assert max(scores) <= 0
+        assert await engine.score(TOKENS[:1], None) == ()
+
+    async def test_adapters_change_scores_each_in_its_own_way(self, engine, adapter, load):
+        """Two adapters differ from the base and from each other; each scores the same every time."""
+        one, two = await load(adapter(seed=1)), await load(adapter(seed=2))
+        base, first, second = [await engine.score(TOKENS, slot) for slot in (None, one, two)]
+        assert min(distance(base, first), distance(base, second), distance(first, second)) > 0.05
+        assert (base, first, second) == tuple([await engine.score(TOKENS, slot) for slot in (None, one, two)])
+
+    async def test_an_adapter_of_zeros_scores_as_the_base(self, engine, adapter, load):
+        """lora_B of zeros is no change at all."""
+        slot = await load(adapter(seed=1, strength=0.0))
+        assert await engine.score(TOKENS, None) == await engine.score(TOKENS, slot)
+
+    async def test_base_requests_in_a_mixed_batch_get_the_base_model(self, engine, adapter, load, noise):
+        """A request without a slot scores as it does alone, whatever adapters share its batch."""
+        slots = [await load(adapter(seed=n)) for n in (1, 2)]
+        alone = await engine.score(TOKENS, None)
+        effect = min([distance(alone, await engine.score(TOKENS, slot)) for slot in slots])
+        together = await asyncio.gather(*(engine.score(TOKENS, slot) for slot in (None, *slots) * 4))
+        worst = max(distance(alone, scores) for scores in together[::3])
+        assert worst <= noise < effect / 4
+
+    async def test_impossible_prompts_are_refused(self, engine):
+        """Too long a prompt and unknown token ids are errors that name number and limit."""
+        with pytest.raises(EngineRefused, match=f"exceed max_model_len {engine.max_model_len}"):
+            await engine.score([1] * engine.max_model_len, None)
+        with pytest.raises(EngineRefused, match=f"{engine.vocab_size} is out of vocabulary"):
+            await engine.score([1, engine.vocab_size], None)
+
+    # Answers
+
+    async def test_greedy_answers_repeat(self, engine, adapter, load):
+        """Temperature 0 gives the same text again; another adapter gives its own."""
+        one, two = await load(adapter(seed=1)), await load(adapter(seed=2, strength=1.0))
+        sampling = Sampling(max_tokens=6)
+        texts = [(await engine.chat(HELLO, slot, sampling)).text for slot in (one, one, two)]
+        assert texts[0] == texts[1] != texts[2]
+
+    async def test_max_tokens_ends_an_answer(self, engine):
+        """The answer has exactly so many tokens and says that it was cut."""
+        facts = (await engine.chat(HELLO, None, Sampling(max_tokens=3))).facts
+        assert (facts.outcome, facts.output_tokens, facts.finish_reason) == ("ok", 3, "length")
+
+    async def test_stop_strings_end_an_answer(self, engine):
+        """The text ends before the stop string and says that it was stopped."""
+        whole = (await engine.chat(HELLO, None, Sampling(max_tokens=12))).text
+        stop = whole[len(whole) // 2 :][:4]
+        cut = await engine.chat(HELLO, None, Sampling(max_tokens=12, stop=(stop,)))
+        assert (whole.split(stop)[0], "stop") == (cut.text, cut.facts.finish_reason)
+
+    async def test_a_grammar_makes_every_answer_a_plan(self, engine):
+        """Under a plan grammar the answer parses and has no problems."""
+        tools = (ToolSpec(name="Search", description="look up"), ToolSpec(name="LLM", description="think"))
+        grammar = plan_grammar(tools, 2, max_text=12)
+        completion = await engine.chat(HELLO, None, Sampling(max_tokens=200, grammar=grammar))
+        assert list(parse(completion.text).problems(tools)) == []
+
+    # Facts
+
+    async def test_each_request_is_reported_once(self, engine, adapter, load, facts):
+        """Chat and score tell the observers their slot, tokens and times, and chat returns the same facts."""
+        slot = await load(adapter(seed=1))
+        completion = await engine.chat(HELLO, slot, Sampling(max_tokens=4))
+        await engine.score(TOKENS, None)
+        assert [completion.facts] == facts[:1]
+        assert [(slot.name, "ok", 4), (None, "ok", 1)] == [
+            (f.slot, f.outcome, f.output_tokens) for f in facts
+        ]
+        assert len(TOKENS) == facts[1].prompt_tokens
+        for f in facts:
+            assert 0 <= f.queue_seconds <= f.first_token_seconds <= f.total_seconds
+            assert 0 <= f.cached_tokens <= f.prompt_tokens
+
+    async def test_a_cancelled_request_is_reported_as_aborted(self, engine, facts):
+        """Cancelling the caller ends the request; its facts say so, and the engine serves on."""
+        task = asyncio.create_task(engine.chat(HELLO, None, Sampling(max_tokens=500)))
+        await asyncio.sleep(self.CANCEL_AFTER)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [f.outcome for f in facts] == ["aborted"]
+        assert (await engine.chat(HELLO, None, Sampling(max_tokens=1))).facts.outcome == "ok"
+
+    async def test_an_observer_that_fails_fails_no_request(self, engine, facts):
+        """The request succeeds and the other observers are told."""
+        failing = [True]
+
+        def observer(_):
+            if failing:
+                raise RuntimeError("observer's defect")
+
+        engine.observe(observer)
+        try:
+            assert (await engine.chat(HELLO, None, Sampling(max_tokens=1))).facts.outcome == "ok"
+        finally:
+            failing.clear()
+        assert len(facts) == 1
+
+    # Routes
+
+    async def test_an_alias_follows_its_route(self, engine, adapter, load, http, facts):
+        """The flip takes the next request; None is the base model; a forgotten alias is a 404."""
+        slots = [await load(adapter(seed=n)) for n in (1, 2)]
+        body = {"model": "planner", "messages": HELLO, "max_tokens": 2}
+        for slot in (*slots, None, slots[0]):
+            engine.route("planner", slot)
+            answer = await http.post("/v1/chat/completions", json=body)
+            assert (200, slot.name if slot else None) == (answer.status_code, facts[-1].slot)
+        assert len(facts) == 4
+        engine.unroute("planner")
+        engine.unroute("planner")
+        assert (await http.post("/v1/chat/completions", json=body)).status_code == 404
+
+    async def test_two_aliases_may_share_the_base_and_leave_it_alone(self, engine, http):
+        """Routing an alias to the base model, and away again, does not touch the base's own name."""
+        base = (await http.get("/v1/models")).json()["data"][0]["id"]
+        for alias in ("planner", "other"):
+            engine.route(alias, None)
+        engine.unroute("planner")
+        body = {"prompt": "Hello", "max_tokens": 1}
+        names = {"planner": 404, "other": 200, base: 200}
+        got = {name: (await http.post("/v1/completions", json={**body, "model": name})) for name in names}
+        assert names == {name: answer.status_code for name, answer in got.items()}
+        with pytest.raises(EngineError, match="is the base model's own name"):
+            engine.route(base, None)
+        engine.unroute("other")
+
+    async def test_a_slot_in_use_by_an_alias_is_not_unloaded(self, engine, adapter, load):
+        """unload names the aliases; once these are gone it works."""
+        slot = await load(adapter(seed=1))
+        engine.route("planner", slot)
+        with pytest.raises(EngineError, match="still answers for planner; route these elsewhere first"):
+            await engine.unload(slot)
+        assert slot.id in await engine.loaded()
+
+    # The OpenAI app
+
+    async def test_chat_and_text_completions_over_http(self, engine, adapter, load, http, facts):
+        """Both endpoints answer with usage, and n answers are one request whose tokens are summed."""
+        engine.route("planner", await load(adapter(seed=1)))
+        body = {"model": "planner", "max_tokens": 3, "n": 2, "temperature": 1.0}
+        chat = (await http.post("/v1/chat/completions", json={**body, "messages": HELLO})).json()
+        text = (await http.post("/v1/completions", json={**body, "prompt": "Once upon a time"})).json()
+        assert [(len(r["choices"]), r["usage"]["completion_tokens"]) for r in (chat, text)] == [
+            (2, 6),
+            (2, 6),
+        ]
+        assert [f.output_tokens for f in facts] == [6, 6]
+        assert [r["usage"]["prompt_tokens"] for r in (chat, text)] == [f.prompt_tokens for f in facts]
+        assert [sum(c["finish_reason"] == "length" for c in r["choices"]) for r in (chat, text)] == [2, 2]
+
+    async def test_streams_add_up_and_end_with_done(self, engine, http, facts):
+        """The pieces are the unstreamed text; usage comes last when asked for; then [DONE]."""
+        base = (await http.get("/v1/models")).json()["data"][0]["id"]
+        body = {"model": base, "messages": HELLO, "max_tokens": 5, "temperature": 0}
+        whole = (await http.post("/v1/chat/completions", json=body)).json()
+        extra = {"stream": True, "stream_options": {"include_usage": True}}
+        answer = await http.post("/v1/chat/completions", json={**body, **extra})
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        *events, done = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
+        assert done == "[DONE]"
+        *chunks, last = [json.loads(event) for event in events]
+        pieces = [c["choices"][0]["delta"].get("content") or "" for c in chunks]
+        assert whole["choices"][0]["message"]["content"] == "".join(pieces)
+        assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 5)
+        assert [f.output_tokens for f in facts] == [5, 5]
+
+    async def test_an_unknown_model_is_404(self, http):
+        """The body names the model that was asked for."""
+        answer = await http.post("/v1/completions", json={"model": "nobody", "prompt": "x"})
+        assert answer.status_code == 404
+        assert "`nobody` does not exist" in answer.json()["error"]["message"]
+
+    async def test_it_says_what_it_is(self, engine):
+        """Version, sizes and health of a running engine."""
+        assert len(engine.version.split()) == 2
+        assert engine.vocab_size > max(TOKENS)
+        assert engine.max_model_len > len(TOKENS)
+        assert await engine.healthy()
+
+
+def bad_folder(defect, tmp_path, adapter):
+    """A folder that must not become a slot."""
+    if defect == "missing":
+        return tmp_path / "nowhere"
+    if defect == "relative":
+        return Path("adapters/x")
+    if defect == "rank":
+        return adapter(seed=1, rank=32)
+    (tmp_path / "adapter_config.json").write_text((adapter(seed=1) / "adapter_config.json").read_text())
+    weights = tmp_path / "adapter_model.safetensors"
+    if defect == "no tensors":
+        weights.write_bytes((2).to_bytes(8, "little") + b"{}")
+    if defect == "not safetensors":
+        weights.write_bytes(b"PK\x03\x04 this is a zip")
+    return tmp_path

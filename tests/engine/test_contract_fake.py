@@ -1,0 +1,110 @@
+"""The fake engine keeps the contract, and fails when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from contract import HELLO, TOKENS, EngineContract
+
+from planners import PlannerInput, ToolSpec
+from planners.grammar import plan_grammar
+from planners.prompts import render_messages
+from planners.rewoo import parse
+from s3lora_serve.engine.fake import FakeEngine
+from s3lora_serve.engine.fake_openai import UNGUARDED
+from s3lora_serve.engine.port import Sampling
+from s3lora_serve.errors import EngineDead, SlotLoadError
+
+TOOLS = (ToolSpec(name="Search", description="look up"), ToolSpec(name="LLM", description="think"))
+
+
+class TestFakeEngine(EngineContract):
+    """The whole contract, then what only a fake can do."""
+
+    @pytest.fixture
+    def engine(self):
+        return FakeEngine(max_loras=self.MAX_LORAS, seconds_per_token=0.002)
+
+    @pytest.fixture
+    def noise(self):
+        return 0.0
+
+    async def test_it_can_refuse_a_load(self, engine, adapter, new_slot):
+        """``fail_load`` fails the loads of matching slots with the given reason, and no others."""
+        slot, other = new_slot(adapter(seed=1)), new_slot(adapter(seed=2))
+        engine.fail_load(slot.name, "out of memory")
+        with pytest.raises(SlotLoadError, match=f"{slot.name} could not be loaded: out of memory"):
+            await engine.load(slot)
+        await engine.load(other)
+        assert {other.id} == await engine.loaded()
+
+    async def test_it_can_ignore_an_adapter(self, engine, adapter, new_slot):
+        """``no_effect`` takes a glob; a matching slot loads and scores as the base model."""
+        engine.no_effect("test@*")
+        slot = new_slot(adapter(seed=1))
+        await engine.load(slot)
+        assert await engine.score(TOKENS, None) == await engine.score(TOKENS, slot)
+
+    async def test_it_can_die(self, engine, adapter, new_slot, client_of):
+        """After ``die`` nothing works, running requests fail, and health says so."""
+        facts = []
+        engine.observe(facts.append)
+        running = asyncio.create_task(engine.chat(HELLO, None, Sampling(max_tokens=50)))
+        await asyncio.sleep(0.005)
+        engine.die()
+        with pytest.raises(EngineDead):
+            await running
+        assert ([f.outcome for f in facts], await engine.healthy()) == (["error"], False)
+        slot = new_slot(adapter(seed=1))
+        for call in (
+            engine.load(slot), engine.unload(slot), engine.loaded(), engine.score(TOKENS, None),
+            engine.chat(HELLO, None, Sampling(max_tokens=1)),
+        ):  # fmt: skip
+            with pytest.raises(EngineDead):
+                await call
+        async with client_of(engine.openai_app()) as http:
+            answer = await http.post("/v1/completions", json={"model": engine.base_name, "prompt": "x"})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (500, "EngineDeadError")
+
+    async def test_it_plans_from_the_prompt_without_a_grammar(self, engine):
+        """The planners package's prompt is enough; a continued plan starts where the evidence ends."""
+        request = PlannerInput(task="Who?", tools=TOOLS, max_steps=3, evidence={"#E1": "Nolan"})
+        text = (await engine.chat(render_messages(request), None, Sampling(max_tokens=200))).text
+        assert [step.id for step in parse(text).steps] == ["#E2", "#E3"]
+        assert {"Search", "LLM"} == {step.tool for step in parse(text).steps}
+
+    async def test_plans_can_be_canned(self):
+        """``plan`` decides what is answered and sees tools, steps and a tag."""
+        seen = []
+        engine = FakeEngine(plan=lambda request: seen.append(request) or "Plan: x\n#E1 = LLM[y]")
+        grammar = plan_grammar(TOOLS, 4, first=3)
+        completion = await engine.chat(HELLO, None, Sampling(max_tokens=99, grammar=grammar))
+        assert completion.text == "Plan: x\n#E1 = LLM[y]"
+        assert [(r.tools, r.first, r.steps) for r in seen] == [(("LLM", "Search"), 3, 4)]
+
+    async def test_bad_bodies_are_400(self, engine, client_of):
+        """The fake's app answers nonsense as an OpenAI server does."""
+        async with client_of(engine.openai_app()) as http:
+            answers = [
+                await http.post("/v1/chat/completions", content=b"{"),
+                await http.post("/v1/chat/completions", json={"model": engine.base_name}),
+                await http.post("/v1/completions", json={"model": engine.base_name}),
+            ]
+        assert [answer.status_code for answer in answers] == [400, 400, 400]
+
+    async def test_it_brings_the_routes_that_a_server_must_hide(self, engine, client_of):
+        """As vLLM does, it serves operators' routes to anybody and shows paths in its list of models."""
+        async with client_of(engine.openai_app()) as http:
+            codes = {path: (await http.post(path)).status_code for path in UNGUARDED}
+            models = (await http.get("/v1/models")).json()["data"]
+        assert dict.fromkeys(UNGUARDED, 200) == codes
+        assert [card["root"] for card in models] == ["/models/base"]
+
+    def test_it_needs_neither_torch_nor_vllm(self):
+        """A client's tests can use it without an engine installed."""
+        code = "import sys, s3lora_serve.engine.fake; print({'torch', 'vllm'} & set(sys.modules))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "set()"

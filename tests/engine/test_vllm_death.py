@@ -1,0 +1,42 @@
+"""What is left when the engine's process is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+
+import pytest
+from conftest import engine_settings
+from contract import HELLO, TOKENS
+
+from s3lora_serve.engine.port import Sampling
+from s3lora_serve.engine.vllm import VllmEngine
+from s3lora_serve.errors import EngineDead
+
+
+@pytest.mark.engine
+async def test_a_killed_engine_is_dead_and_says_so(demo_base, adapter, new_slot):
+    """The running request fails, health turns False, and every later call raises EngineDead."""
+    others = set(multiprocessing.active_children())
+    engine = await VllmEngine.start(engine_settings(demo_base, max_model_len=256))
+    try:
+        facts = []
+        engine.observe(facts.append)
+        assert await engine.healthy()
+        running = asyncio.create_task(engine.chat(HELLO, None, Sampling(max_tokens=200)))
+        await asyncio.sleep(0.5)
+        for process in set(multiprocessing.active_children()) - others:
+            os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(EngineDead, match="restart the process"):
+            await asyncio.wait_for(running, timeout=20)
+        assert [f.outcome for f in facts] == ["error"]
+        assert not await engine.healthy()
+        slot = new_slot(adapter(seed=1))
+        for call in (engine.load(slot), engine.loaded(), engine.score(TOKENS, None)):
+            with pytest.raises(EngineDead):
+                await asyncio.wait_for(call, timeout=20)
+    finally:
+        await engine.close()
+    assert not await engine.healthy()

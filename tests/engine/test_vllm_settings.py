@@ -1,0 +1,94 @@
+"""Our settings become vLLM's arguments, and what vLLM would not take is refused before it starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3lora_serve.engine.vllm_settings import VllmSettings, engine_arguments
+from s3lora_serve.errors import ConfigError, EngineError
+
+pytest.importorskip("vllm")
+
+
+def arguments(**changes):
+    """The namespace for a model with these settings."""
+    return engine_arguments(VllmSettings(**{"model": "/models/SmolLM2", **changes}))
+
+
+def test_settings_reach_vllm():
+    """Each setting is the argument of the same name; LoRA is on, other origins are not let in."""
+    args = arguments(
+        revision="main",
+        max_loras=3,
+        max_lora_rank=32,
+        dtype="bfloat16",
+        max_model_len=512,
+        enforce_eager=True,
+        tensor_parallel_size=2,
+        gpu_memory_utilization=0.5,
+    )
+    assert (args.model, args.served_model_name) == ("/models/SmolLM2", ["SmolLM2"])
+    assert (args.revision, args.tokenizer_revision) == ("main", "main")
+    assert (args.enable_lora, args.max_loras, args.max_lora_rank) == (True, 3, 32)
+    assert (args.dtype, args.max_model_len, args.enforce_eager) == ("bfloat16", 512, True)
+    assert (args.tensor_parallel_size, args.gpu_memory_utilization) == (2, 0.5)
+    assert (args.allowed_origins, args.enable_prompt_tokens_details) == ([], True)
+    assert args.disable_log_stats is False  # the facts need vLLM's per-request statistics
+
+
+def test_unset_settings_are_left_to_vllm():
+    """None does not reach vLLM."""
+    args, default = arguments(), arguments(gpu_memory_utilization=None, max_model_len=None, revision=None)
+    assert vars(args) == vars(default)
+    assert (args.max_model_len, args.revision) == (None, None)
+
+
+def test_the_public_name_is_no_path():
+    """By default the last part of the model's path or id; a given name wins."""
+    assert VllmSettings("/srv/secret/SmolLM2").base_name == "SmolLM2"
+    assert VllmSettings("Qwen/Qwen3-8B").base_name == "Qwen3-8B"
+    assert arguments(served_name="demo").served_model_name == ["demo"]
+
+
+def test_extra_arguments_of_every_kind():
+    """Numbers, switches on and off, lists, and objects, converted by vLLM's own parser."""
+    args = arguments(
+        extra_args={
+            "max_num_seqs": 8,
+            "enable_prefix_caching": False,
+            "disable_log_stats": True,
+            "lora_target_modules": ["qkv_proj", "o_proj"],
+            "hf_overrides": {"rope_theta": 1.0},
+            "structured_outputs_config": {"backend": "xgrammar"},
+            "tool_call_parser": None,
+        }
+    )
+    assert (args.max_num_seqs, args.enable_prefix_caching, args.disable_log_stats) == (8, False, True)
+    assert (args.lora_target_modules, args.hf_overrides) == (["qkv_proj", "o_proj"], {"rope_theta": 1.0})
+    assert (args.structured_outputs_config.backend, args.tool_call_parser) == ("xgrammar", None)
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"max_num_seq": 8}, "extra_args.max_num_seq: vLLM has no such argument; did you mean max_num_seqs?"),
+        ({"zzzzqqqq": 1}, "no such argument; names are those of vLLM's EngineArgs"),
+        ({"max_loras": 8}, "extra_args.max_loras is not allowed; set engine.max_loras"),
+        ({"lora_modules": ["a=/x"]}, "lora_modules is not allowed; list the adapter under planners"),
+        ({"api_key": "s"}, "api_key is not allowed; set server.api_key_env"),
+        ({"enable_prefix_caching": "yes"}, "is 'yes'; it is a switch: true or false"),
+        ({"max_num_seqs": "many"}, "vLLM refuses the engine settings: argument --max-num-seqs: .*many"),
+        ({"kv_cache_dtype": "int3"}, "argument --kv-cache-dtype: .*int3"),
+    ],
+)
+def test_what_vllm_would_not_take_is_refused(extra, says):
+    """The error names the argument, its value and the next step; nothing is printed and nobody exits."""
+    with pytest.raises(ConfigError, match=says):
+        arguments(extra_args=extra)
+
+
+def test_a_vllm_without_any_known_parser_is_named(monkeypatch):
+    """When a release moves the parser again, the error says which were tried."""
+    monkeypatch.setattr("s3lora_serve.engine.vllm_settings._ARG_MODULES", ("vllm.nowhere.cli_args",))
+    with pytest.raises(EngineError, match=r"none of vllm.nowhere.cli_args; install a supported release"):
+        arguments()
