@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LowRank:
-    """``ΔW = scaling · b @ a`` of one adapted linear layer; never formed."""
+    """``ΔW = scaling · b @ a`` of one adapted linear layer; never formed.
+
+    The factors may have any floating dtype; every quantity below is computed and returned in float64.
+    """
 
     a: Tensor  # [r, in]
     b: Tensor  # [out, r]
@@ -28,3 +33,34 @@ class LowRank:
     def shape(self) -> tuple[int, int]:
         """(out, in) of ΔW."""
         return int(self.b.shape[0]), int(self.a.shape[1])
+
+    def row_norms(self) -> Tensor:
+        """‖ΔW[i, :]‖₂ for each output i, float64 [out]."""
+        norms: Tensor = torch.linalg.vector_norm(self.b.double() @ core(self.a.mT).mT, dim=1)
+        return abs(self.scaling) * norms
+
+    def col_norms(self) -> Tensor:
+        """‖ΔW[:, j]‖₂ for each input j, float64 [in]."""
+        norms: Tensor = torch.linalg.vector_norm(self.a.mT.double() @ core(self.b).mT, dim=1)
+        return abs(self.scaling) * norms
+
+    def singular_values(self) -> Tensor:
+        """The singular values of ΔW that can differ from zero, descending, float64 [min(r, out, in)]."""
+        sigma: Tensor = torch.linalg.svdvals(core(self.b) @ core(self.a.mT).mT)
+        return abs(self.scaling) * sigma
+
+
+def core(tall: Tensor) -> Tensor:
+    """The small factor R of ``tall = Q R``, float64 [min(n, r), r]: it has all of ``tall``'s inner products.
+
+    Householder QR, not a Gram matrix, whose condition number would be squared.
+    """
+    r: Tensor = torch.linalg.qr(tall.double(), mode="r").R
+    return r
+
+
+def lora_scaling(alpha: float, rank: int, *, rslora: bool = False) -> float:
+    """The scaling of ``b @ a``: alpha/r, or alpha/√r for rank-stabilised LoRA (arXiv 2312.03732)."""
+    if rank < 1:
+        raise ValueError(f"rank {rank} is not positive")
+    return alpha / math.sqrt(rank) if rslora else alpha / rank

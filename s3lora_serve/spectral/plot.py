@@ -1,0 +1,146 @@
+"""A spectral report as a picture: SSI by layer and projection."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from matplotlib.axes import Axes
+
+    from s3lora_serve.spectral.policy import PrunePlan
+    from s3lora_serve.spectral.report import SpectralReport
+
+PRUNED = (
+    "#d81b60"  # stands out from cividis in every common form of colour blindness, and in grey by its frame
+)
+INERT = "#9e9e9e"
+ABSENT = "#f2f2f2"
+
+
+def report_plot(report: SpectralReport, plan: PrunePlan | None = None) -> Figure:
+    """A heat map: one column a layer, one line a projection, pruned modules framed and crossed.
+
+    Belongs to no GUI and to no global state; save it with ``figure.savefig(path)``.
+    """
+    cells = {name: _place(name) for name in report}
+    layers = sorted({layer for layer, _ in cells.values()})
+    projections = _in_model_order(cells.values())
+    spot = {
+        n: (layers.index(layer), projections.index(projection)) for n, (layer, projection) in cells.items()
+    }
+
+    figure = Figure(
+        figsize=(_clamp(2.6 + 0.34 * len(layers), 6.4, 18), 2.1 + 0.42 * len(projections)), dpi=150
+    )
+    figure.set_layout_engine("constrained")
+    axes = figure.add_subplot()
+    _heat_map(figure, axes, report, spot, (len(projections), len(layers)))
+    pruned = [spot[name] for name in plan.pruned] if plan else []
+    for x, y in pruned:
+        _frame(axes, x, y)
+    _label(axes, layers, projections)
+    axes.set_title(_title(report, plan), loc="left", fontsize=11, pad=8)
+    _legend(figure, report, plan, absent=len(report) < len(layers) * len(projections))
+    return figure
+
+
+def _heat_map(
+    figure: Figure,
+    axes: Axes,
+    report: SpectralReport,
+    spot: dict[str, tuple[int, int]],
+    shape: tuple[int, int],
+) -> None:
+    values = [[float("nan")] * shape[1] for _ in range(shape[0])]
+    axes.set_facecolor(ABSENT)
+    for name, (x, y) in spot.items():
+        ssi = report[name].ssi
+        if ssi is None:
+            axes.add_patch(
+                Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=INERT, hatch="////", edgecolor="white", lw=0)
+            )
+        else:
+            values[y][x] = ssi
+    image = axes.imshow(values, cmap="cividis", aspect="auto", interpolation="nearest")
+    bar = figure.colorbar(image, ax=axes, pad=0.015, fraction=0.04, aspect=12)
+    bar.set_label("SSI  (σ₁ / Σσ)")
+    bar.outline.set_visible(False)
+
+
+def _frame(axes: Axes, x: int, y: int) -> None:
+    for colour, width in (("white", 3.6), (PRUNED, 2.0)):
+        corner = (x - 0.42, y - 0.42)
+        axes.add_patch(
+            Rectangle(corner, 0.84, 0.84, fill=False, edgecolor=colour, lw=width, joinstyle="miter")
+        )
+        axes.plot(x, y, marker="x", markersize=8, markeredgewidth=width, color=colour)
+
+
+def _label(axes: Axes, layers: list[int], projections: list[str]) -> None:
+    step = max(1, -(-len(layers) // 40))
+    axes.set_xticks(range(0, len(layers), step), [_layer_name(n) for n in layers[::step]])
+    axes.set_yticks(range(len(projections)), projections)
+    axes.set_xticks([x - 0.5 for x in range(1, len(layers))], minor=True)
+    axes.set_yticks([y - 0.5 for y in range(1, len(projections))], minor=True)
+    axes.grid(which="minor", color="white", lw=1.2)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("layer")
+
+
+def _legend(figure: Figure, report: SpectralReport, plan: PrunePlan | None, *, absent: bool) -> None:
+    handles = []
+    if plan is not None and plan.pruned:
+        handles.append(Patch(fill=False, edgecolor=PRUNED, lw=2, label=f"to prune ({len(plan.pruned)})"))
+    if inert := sum(row.inert for row in report.rows.values()):
+        handles.append(
+            Patch(facecolor=INERT, hatch="////", edgecolor="white", label=f"inert, ΔW = 0 ({inert})")
+        )
+    if absent:
+        handles.append(Patch(facecolor=ABSENT, label="not adapted"))
+    if handles:
+        figure.legend(
+            handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=9
+        )
+
+
+def _title(report: SpectralReport, plan: PrunePlan | None) -> str:
+    summary = report.summary()
+    span = (
+        ""
+        if summary.median is None
+        else f", SSI {summary.min:.3f} to {summary.max:.3f}, median {summary.median:.3f}"
+    )
+    chosen = "" if plan is None else f"\nscorer {report.scorer}: {plan.reason}"
+    modules = "1 module" if summary.modules == 1 else f"{summary.modules} modules"
+    return f"Spectral sharpness of {modules}{span}{chosen}"
+
+
+def _place(module: str) -> tuple[int, str]:
+    """(layer, projection) of a dotted path: its first number and what follows it; layer -1 if it has none."""
+    parts = module.split(".")
+    at = next((i for i, part in enumerate(parts) if part.isdecimal()), None)
+    return (-1, module) if at is None else (int(parts[at]), ".".join(parts[at + 1 :]) or module)
+
+
+def _in_model_order(places: Iterable[tuple[int, str]]) -> list[str]:
+    """Projections as the layer with the most of them has them: the first layer may lack some."""
+    by_layer: dict[int, list[str]] = defaultdict(list)
+    for layer, projection in places:
+        by_layer[layer].append(projection)
+    fullest = max(by_layer.values(), key=len, default=[])
+    return list(dict.fromkeys([*fullest, *(p for layer in by_layer.values() for p in layer)]))
+
+
+def _layer_name(layer: int) -> str:
+    return "–" if layer < 0 else str(layer)
+
+
+def _clamp(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)

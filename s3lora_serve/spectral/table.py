@@ -1,0 +1,52 @@
+"""A spectral report as a terminal table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from s3lora_serve.spectral.policy import PrunePlan
+    from s3lora_serve.spectral.report import ModuleRow, SpectralReport
+
+
+def report_table(report: SpectralReport, plan: PrunePlan | None = None) -> Table:
+    """Modules by score, the riskiest first; modules without a score last, all ties by name."""
+    own_score = report.scorer != "mas-svd"
+    table = Table(
+        title=f"Spectral sharpness, scorer {report.scorer}",
+        caption=plan.reason if plan else None,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("module", overflow="fold")  # the only column to give way in a narrow terminal
+    for figure in ("out×in", "r", "‖ΔW‖", "SSI", *(("score",) if own_score else ())):
+        table.add_column(figure, justify="right", no_wrap=True)
+    if plan is not None:
+        table.add_column("plan", no_wrap=True)
+    pruned = set(plan.pruned) if plan else set()
+    for row in sorted(report.rows.values(), key=_risk):
+        cells = [
+            row.module,
+            f"{row.shape[0]}×{row.shape[1]}",
+            str(row.rank),
+            f"{row.norm:.4g}",
+            _index(row.ssi),
+        ]
+        if own_score:
+            cells.append(_index(row.score))
+        if plan is not None:
+            cells.append("prune" if row.module in pruned else "inert" if row.inert else "keep")
+        style = "bold yellow" if row.module in pruned else "dim" if row.inert else None
+        table.add_row(*cells, style=style)
+    return table
+
+
+def _risk(row: ModuleRow) -> tuple[bool, float, str]:
+    return row.score is None, -(row.score or 0.0), row.module
+
+
+def _index(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
