@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.routing import Route
@@ -11,7 +11,7 @@ from starlette.routing import Route
 from s3lora_serve import __version__
 from s3lora_serve.server.auth import OPEN_PATHS, Guard, check_binding
 from s3lora_serve.server.catalogue import catalogue_router
-from s3lora_serve.server.errors import ErrorBody, exception_handlers
+from s3lora_serve.server.errors import exception_handlers
 from s3lora_serve.server.middleware import BodyLimit, RequestScope
 from s3lora_serve.server.openai import OPENAI_ROUTES, OpenAIRoute
 from s3lora_serve.server.openapi import openapi_of
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from s3lora_serve.config import ServerConfig
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.runtime.service import PlannerService
-
-
-# Of our own routes; the one for 422 also keeps FastAPI from describing its own.
-_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (401, 404, 422, 503)}
 
 
 def create_app(
@@ -70,7 +66,7 @@ def create_app(
         operations_router(service, engine_app),
     )
     for router in routers:
-        app.include_router(router, responses=_ERRORS)
+        app.include_router(router)
     own = (route.path for router in routers for route in router.routes if isinstance(route, Route))
     routes = frozenset((*OPENAI_ROUTES, *own, "/openapi.json"))
     app.openapi = openapi_of(app, engine_app, served=OPENAI_ROUTES, open_paths=OPEN_PATHS)  # type: ignore[method-assign]

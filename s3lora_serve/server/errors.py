@@ -70,6 +70,11 @@ class RequestRefused(S3LoRAError):
         self.param = param
 
 
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """A route's ``responses`` for OpenAPI: these errors, and 401, which every route has."""
+    return {status: {"model": ErrorBody} for status in (401, *statuses)}
+
+
 def error_response(
     status: int,
     message: str,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Response
-from starlette.responses import JSONResponse
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, PlainTextResponse
+
+from s3lora_serve.server.errors import documented
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Scope
@@ -17,13 +19,13 @@ def operations_router(service: PlannerService, engine_app: ASGIApp) -> APIRouter
     """``/livez``, ``/readyz`` and ``/metrics``."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/livez")
+    @router.get("/livez", responses={503: {"description": "the engine has died"}})
     async def livez() -> JSONResponse:
         """200 unless the engine has died, since then only a restart helps. Needs no key."""
         alive = await service.healthy()
         return JSONResponse({"status": "alive" if alive else "dead"}, status_code=200 if alive else 503)
 
-    @router.get("/readyz")
+    @router.get("/readyz", responses={503: {"description": "not all planners serve"}})
     async def readyz() -> JSONResponse:
         """200 while the engine is healthy and every planner serves. Needs no key, so it names none."""
         ready = await service.ready()
@@ -34,12 +36,12 @@ def operations_router(service: PlannerService, engine_app: ASGIApp) -> APIRouter
         }
         return JSONResponse(body, status_code=200 if ready else 503)
 
-    @router.get("/metrics", response_class=Response)
-    async def metrics() -> Response:
+    @router.get("/metrics", response_class=PlainTextResponse, responses=documented())
+    async def metrics() -> PlainTextResponse:
         """Our metrics and the engine's, in the Prometheus text format."""
         await service.healthy()  # what is shown of the planners depends on it
         text = service.metrics.exposition() + _without_ours(await _engine_metrics(engine_app))
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router
 

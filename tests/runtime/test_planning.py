@@ -1,0 +1,89 @@
+"""A plan is whole and valid, or it is an error that says what to do."""
+
+from __future__ import annotations
+
+import pytest
+from fleet import BASE, make_fleet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planners import PlannerInput
+from s3lora_serve.errors import EngineError, PlanIncomplete
+from s3lora_serve.runtime.planning import token_budget
+
+REQUEST = PlannerInput(task="Who?", tools=({"name": "Search"}, {"name": "LLM"}), max_steps=4)
+
+
+async def test_meta_says_who_planned_and_at_what_cost(tmp_path):
+    """The plan carries planner, full revision, spectral summary, pruned modules, usage and times."""
+    fleet = make_fleet(tmp_path, "p")
+    await fleet.service.start()
+    plan = await fleet.service.plan(REQUEST, "p")
+    meta = plan.meta.model_dump()
+    usage, timings, ssi = meta.pop("usage"), meta.pop("timings"), meta.pop("ssi")
+    assert meta == {
+        "planner": "p",
+        "revision": "0" * 64,
+        "base_model": BASE,
+        "pruned_modules": ("model.layers.2.self_attn.q_proj",),
+        "constraint": "grammar",
+        "repairs": 0,
+        "finish_reason": "stop",
+    }
+    assert (usage["prompt_tokens"] > 0, usage["output_tokens"] > 0, timings["total_seconds"] >= 0) == (
+        True,
+    ) * 3
+    assert {key: round(value, 6) for key, value in ssi.items()} == {
+        "min": 0.2, "median": 0.3, "max": 0.4, "mean": 0.3, "modules": 3, "inert": 0,
+    }  # fmt: skip
+
+
+async def test_a_plan_that_continues_uses_what_is_known(tmp_path):
+    """With evidence #E1 given, the plan begins at #E2 and may refer to #E1."""
+    fleet = make_fleet(tmp_path, "p")
+    await fleet.service.start()
+    request = REQUEST.model_copy(update={"evidence": {"#E1": "Nolan"}})
+    plan = await fleet.service.plan(request, "p")
+    assert (plan.steps[0].id, plan.problems(request.tools, request.evidence)) == ("#E2", ())
+
+
+async def test_an_answer_that_was_cut_off_is_no_plan(tmp_path):
+    """At the token limit the caller gets an error with the way out, not a plan that lacks its end."""
+    fleet = make_fleet(tmp_path, "p", max_model_len=64, plan=lambda request: "Plan: " + "word " * 500)
+    await fleet.service.start()
+    with pytest.raises(PlanIncomplete) as cut:
+        await fleet.service.plan(REQUEST, "p")
+    assert str(cut.value) == (
+        "planner 'p' was cut off after 64 tokens (finish_reason 'length'); ask for fewer than 4 steps, or"
+        " shorten the task: the model's limit is 64 tokens for prompt and plan"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("No idea.", "the engine's answer is not a plan although a grammar was set: line 1"),
+        (
+            "Plan: x\n#E1 = Oven[cake]",
+            "the engine's plan breaks the grammar that was set: step #E1 uses 'Oven'",
+        ),
+        (
+            "Plan: x\n#E1 = LLM[#E7]",
+            "the engine's plan breaks the grammar that was set: step #E1 refers to #E7",
+        ),
+    ],
+)
+async def test_an_engine_that_ignores_the_grammar_is_found_out(tmp_path, text, said):
+    """What the grammar forbids is never passed on as a plan."""
+    fleet = make_fleet(tmp_path, "p", plan=lambda request: text)
+    await fleet.service.start()
+    with pytest.raises(EngineError) as broken:
+        await fleet.service.plan(REQUEST, "p")
+    assert str(broken.value)[: len(said)] == said
+
+
+@given(st.integers(1, 32), st.integers(1, 10**6))
+def test_the_budget_holds_any_plan_within_the_model(steps, length):
+    """The budget never exceeds the model's length and otherwise has a token for each character of text."""
+    budget = token_budget(steps, length)
+    assert (budget <= length, budget == length or budget >= steps * 480) == (True, True)

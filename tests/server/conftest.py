@@ -1,0 +1,46 @@
+"""A served fleet over the fake engine."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from fleet import KEY, make_fleet
+
+from s3lora_serve.config import ServerConfig
+from s3lora_serve.server.app import create_app
+
+LOCAL = "http://127.0.0.1:8000"
+
+
+@pytest.fixture
+async def fleet(tmp_path):
+    """Planners p and q with adapters, h fully pruned, and bad, which could not be loaded."""
+    fleet = make_fleet(tmp_path, "p", "q", "bad", hollow=("h",))
+    fleet.engine.fail_load("bad@*", f"no such file: {tmp_path}/my store/bad/adapter_model.safetensors")
+    await fleet.service.start()
+    return fleet
+
+
+@pytest.fixture
+def http(fleet):
+    """A client of the application, without a key, as on a laptop."""
+    app = create_app(fleet.service, fleet.engine, ServerConfig(max_body_mib=0.1), None)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=LOCAL)
+
+
+@pytest.fixture
+def keyed(fleet):
+    """Clients of the application with a key: a function of the headers to send."""
+    app = create_app(fleet.service, fleet.engine, ServerConfig(host="0.0.0.0"), KEY)
+
+    @asynccontextmanager
+    async def client(**headers):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://planner.example", headers=headers
+        ) as c:
+            yield c
+
+    return client
