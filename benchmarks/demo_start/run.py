@@ -56,7 +56,7 @@ def run_once(config: Path) -> dict[str, float]:
 
 def _read_stages(server: subprocess.Popen[str], began: float, seconds: dict[str, float]) -> str:
     """Follow the server's output to the curl line, which is returned."""
-    assert server.stdout is not None  # noqa: S101  (Popen was given PIPE)
+    assert server.stdout is not None  # Popen was given PIPE
     paste = ""
     for line in server.stdout:
         sys.stderr.write(f"{time.perf_counter() - began:6.1f}  {line}")
