@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ class Lineage:
             "policy": dict(self.policy),
             "config": dict(self.config),
             "report": self.report.to_json(),
-            "plan": asdict(self.plan),
+            "plan": self.plan.to_json(),
             "created_at": self.created_at.isoformat(),
         }
 
@@ -77,12 +77,11 @@ class Lineage:
         fields = dict(data)
         if (written := fields.pop("format")) != LINEAGE_FORMAT:
             raise ValueError(f"its format is {written!r}, this release reads {LINEAGE_FORMAT}")
-        plan = dict(fields["plan"])
         return cls(
             **fields
             | {
                 "report": SpectralReport.from_json(fields["report"]),
-                "plan": PrunePlan(**plan | {"pruned": tuple(plan["pruned"])}),
+                "plan": PrunePlan.from_json(fields["plan"]),
                 "pruned": tuple(fields["pruned"]),
                 "warnings": tuple(fields["warnings"]),
                 "created_at": datetime.fromisoformat(fields["created_at"]),
