@@ -76,7 +76,7 @@ def sgmv_shrink(
 
 def bgmv_shrink(x: Tensor, w: Tensor, y: Tensor, indices: Tensor, scaling: float = 1.0) -> None:
     """As ``sgmv_shrink``, with an index per token."""
-    _shrink(x, w, y, _runs(indices.tolist()), scaling)
+    _shrink(x, w, y, _rows(indices, x.shape[0]), scaling)
 
 
 def sgmv_expand(
@@ -89,7 +89,7 @@ def sgmv_expand(
 
 def bgmv_expand(x: Tensor, w: Tensor, y: Tensor, indices: Tensor, add_inputs: bool = True) -> None:
     """As ``sgmv_expand``, with an index per token."""
-    _expand(x, w, y, _runs(indices.tolist()), 0, None, add_inputs)
+    _expand(x, w, y, _rows(indices, x.shape[0]), 0, None, add_inputs)
 
 
 def sgmv_expand_slice(
@@ -104,7 +104,7 @@ def bgmv_expand_slice(
     x: Tensor, w: Tensor, y: Tensor, indices: Tensor, offset: int, size: int, add_inputs: bool = True
 ) -> None:
     """As ``sgmv_expand_slice``, with an index per token."""
-    _expand(x, w, y, _runs(indices.tolist()), offset, size, add_inputs)
+    _expand(x, w, y, _rows(indices, x.shape[0]), offset, size, add_inputs)
 
 
 OPS: tuple[Callable[..., None], ...] = (
@@ -112,12 +112,25 @@ OPS: tuple[Callable[..., None], ...] = (
 )  # fmt: skip
 
 
-def _runs(indices: list[int], lengths: list[int] | None = None) -> Iterator[tuple[int, int, int]]:
+def _rows(indices: Tensor, rows: int) -> Iterator[tuple[int, int, int]]:
+    """The runs of a list of one index per row.
+
+    For prompt log-probabilities vLLM asks for the logits of a whole prompt with the sampler's indices, one
+    per request of the batch. One index for all means all rows; otherwise nobody can tell whose prompt it
+    is, and its rows are left alone. (The original op raises there, which ends the engine.) Only an adapter
+    of the output head could tell the difference, and admission refuses those.
+    """
+    values = indices.tolist()
+    if len(values) == rows:
+        return _runs(values, [1] * rows)
+    return _runs(values[:1], [rows]) if len(set(values)) == 1 else iter(())
+
+
+def _runs(indices: list[int], lengths: list[int]) -> Iterator[tuple[int, int, int]]:
     """(start, end, index) of each longest run of tokens with one index."""
     start = end = 0
     current: int | None = None
-    for i, index in enumerate(indices):
-        length = 1 if lengths is None else lengths[i]
+    for index, length in zip(indices, lengths, strict=True):
         if index != current:
             if current is not None and end > start:
                 yield start, end, current

@@ -64,7 +64,7 @@ async def _scores(engine: Engine, tokens: tuple[int, ...], slot: Slot | None) ->
     if bad := [s for s in scores if not math.isfinite(s)]:
         raise EngineError(
             f"{who} gives {bad[0]} on {len(bad)} of {len(scores)} probe tokens",
-            hint="the weights overflow the engine's dtype; try engine.dtype: float32",
+            hint="the weights may overflow float16: set engine.dtype: bfloat16",
         )
     return scores
 

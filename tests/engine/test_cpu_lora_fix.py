@@ -123,6 +123,28 @@ def test_shrink_zeroes_rows_without_adapter(ours):
     assert buffer[WITH].all()
 
 
+def test_prompt_logits_of_a_mixed_batch_do_not_raise(ours, vllm_ops):
+    """More rows than indices: vLLM's op raises, which kills the engine; ours leaves the rows alone."""
+    import vllm
+
+    x, a, few = torch.randn(39, HIDDEN), torch.randn(SLOTS, 1, RANK, HIDDEN), torch.tensor([0, 1, -1])
+    buffer = torch.zeros(39, RANK)
+    ours.bgmv_shrink(x, a, buffer, few, 1.0)
+    assert not buffer.any()
+    if affected(vllm.__version__):
+        with pytest.raises(RuntimeError, match="does not broadcast"):
+            vllm_ops.bgmv_shrink(x, a, buffer, few, 1.0)
+
+
+def test_one_index_holds_for_all_rows(ours, vllm_ops):
+    """A batch of one request: its prompt's rows all have its adapter, as with vLLM's op."""
+    x, a = torch.randn(39, HIDDEN), torch.randn(SLOTS, 1, RANK, HIDDEN)
+    buffers = torch.zeros(39, RANK), torch.zeros(39, RANK)
+    for ops, buffer in zip((ours, vllm_ops), buffers, strict=True):
+        ops.bgmv_shrink(x, a, buffer, torch.tensor([1]), 1.0)
+    assert torch.allclose(*buffers, rtol=1e-4, atol=1e-4)
+
+
 def test_runs_of_one_adapter_are_one_product(ours, monkeypatch):
     """Neighbouring segments with one index are merged: -1, 0, 2, 1 take three products for eleven tokens."""
     products = []
