@@ -37,6 +37,7 @@ class PlannerService:
     ``base_model`` is the public name of the model that answers when no adapter does. ``watch`` sees a planner
     at each change of state. ``metrics`` counts each finished engine request under the name it ran for: a
     planner's, or ``base_model``. A fully pruned planner runs as the base model and is counted there.
+    ``slots`` is given when the engine has served another service before.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class PlannerService:
         base_model: str,
         descriptions: Mapping[str, str] | None = None,
         watch: Watcher | None = None,
+        slots: SlotTable | None = None,
     ) -> None:
         if base_model in admitted:
             raise ConfigError(
@@ -56,7 +58,7 @@ class PlannerService:
         self.base_model = base_model
         self.started_at = time.time()  # Unix seconds, for the base model's card
         self._engine = engine
-        self._slots = SlotTable()
+        self._slots = slots or SlotTable()
         self._watch = watch
         self._planners = {
             name: Planner(name, revision, description=descriptions.get(name, ""))

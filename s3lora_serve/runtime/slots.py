@@ -34,8 +34,9 @@ class SlotTable:
     engine, because vLLM compares adapters by name only (vllm/lora/request.py).
     """
 
-    def __init__(self) -> None:
-        self._ids = itertools.count(1)  # vLLM takes ids from 1
+    def __init__(self, first_id: int = 1) -> None:
+        """``first_id`` is above every id that the engine was ever given; vLLM takes them from 1."""
+        self._ids = itertools.count(first_id)
         self._live: dict[str, Slot] = {}
         self._alias: dict[
             str, str

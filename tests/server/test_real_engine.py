@@ -1,0 +1,318 @@
+"""The server over the real engine: vLLM's own OpenAI routes, admitted adapters, the demo base model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import pytest_asyncio
+import uvicorn
+from adapters_factory import write_adapter
+from fleet import KEY
+
+from planners import Plan
+from s3lora_serve.adapters.admission import admit
+from s3lora_serve.adapters.base_model import BaseModelSpec
+from s3lora_serve.adapters.store import RevisionStore
+from s3lora_serve.adapters.verify import Limits
+from s3lora_serve.config import ServerConfig
+from s3lora_serve.runtime.service import PlannerService
+from s3lora_serve.runtime.slots import SlotTable
+from s3lora_serve.server.app import create_app
+from s3lora_serve.server.openai import OPENAI_ROUTES
+from s3lora_serve.spectral.policy import PrunePolicy
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+pytestmark = pytest.mark.engine
+
+BASE = "smollm2"  # the shared engine's served_name (tests/conftest.py)
+BEARER = {"authorization": f"Bearer {KEY}"}
+ASK = {
+    "messages": [{"role": "user", "content": "Who directed Inception?"}],
+    "max_tokens": 12,
+    "temperature": 0,
+}
+PLAN = {
+    "task": "Who directed Inception, and where was that person born?",
+    "tools": [{"name": "Search", "description": "search the web"}, {"name": "LLM"}],
+    "max_steps": 2,
+}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A started service on the shared engine, its application, and strings that no answer may hold."""
+
+    service: PlannerService
+    app: FastAPI
+    http: httpx.AsyncClient
+    secrets: tuple[str, ...]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def served(vllm_engine, demo_base, client_of, tmp_path_factory):
+    """Planners p and q, hollow (all of whose modules were pruned) and dud (whose adapter changes nothing)."""
+    root = tmp_path_factory.mktemp("my store")
+    store = RevisionStore(root / "store")
+    adapters = {
+        "p": {"seed": 1},
+        "q": {"seed": 2},
+        "hollow": {"seed": 3, "layers": range(2)},  # four modules, and the ten sharpest are pruned
+        "dud": {"seed": 4, "strength": 1e-7},  # lost in the rounding of bfloat16
+    }
+    admitted = {}
+    for name, options in adapters.items():
+        source = root / "sources" / name
+        source.mkdir(parents=True)
+        write_adapter(source, **options)
+        base = BaseModelSpec.from_pretrained(demo_base)
+        admitted[name] = admit(str(source), base=base, policy=PrunePolicy(), limits=Limits(), store=store)
+    service = PlannerService(vllm_engine, admitted, base_model=BASE, slots=SlotTable(first_id=2_000_000))
+    await service.start()
+    app = create_app(service, vllm_engine, ServerConfig(), KEY)
+    yield Served(service, app, client_of(app, headers=BEARER), (str(root), "my store", str(demo_base)))
+    for planner in service.planners():
+        vllm_engine.unroute(planner.name)
+        if planner.up and planner.slot is not None:
+            await vllm_engine.unload(planner.slot)
+
+
+def counted(served, outcome="ok", name="s3lora_requests_total", planner="p"):
+    """One of our counters, now."""
+    labels = f'outcome="{outcome}",planner="{planner}"' if outcome else f'planner="{planner}"'
+    lines = served.service.metrics.exposition().decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{{labels}}} "))
+
+
+async def test_planners_came_up_as_they_should(served):
+    """p and q serve with a proof of effect, hollow by the base model, and dud was found out."""
+    states = {planner.name: (planner.state.value, planner.served_by) for planner in served.service.planners()}
+    assert states == {
+        "p": ("serving", "adapter"),
+        "q": ("serving", "adapter"),
+        "hollow": ("serving", "base"),
+        "dud": ("failed", "adapter"),
+    }
+    p = served.service.get("p")
+    assert (p.effect.max_abs_delta > 0.01, len(p.revision.lineage.pruned)) == (True, 10)
+    assert (await served.http.get("/readyz")).json()["planners"] == {"serving": 3, "configured": 4}
+
+
+async def test_chat_is_answered_by_the_planner_that_model_names(served):
+    """Greedy answers of p, q and the base differ; hollow's is the base's; headers name the revision."""
+    texts = {}
+    for model in ("p", "q", "hollow", BASE):
+        answer = await served.http.post("/v1/chat/completions", json={"model": model, **ASK})
+        assert answer.status_code == 200, answer.text
+        texts[model] = answer.json()["choices"][0]["message"]["content"]
+        if model != BASE:
+            digest = served.service.get(model).revision.digest
+            assert (answer.headers["x-s3lora-planner"], answer.headers["x-s3lora-revision"]) == (
+                model,
+                digest,
+            )
+    assert (len({texts["p"], texts["q"], texts[BASE]}), texts["hollow"] == texts[BASE]) == (3, True)
+
+
+async def test_the_request_id_is_in_the_answers_own_id(served):
+    """One id leads from the client's log to the engine's."""
+    answer = await served.http.post(
+        "/v1/chat/completions", json={"model": "p", **ASK}, headers={"x-request-id": "trace-7"}
+    )
+    assert (answer.headers["x-request-id"], answer.json()["id"]) == ("trace-7", "chatcmpl-trace-7")
+
+
+async def test_a_stream_says_what_a_whole_answer_says(served):
+    """Server-sent events, our headers, usage at the end, and the same greedy text."""
+    whole = await served.http.post("/v1/chat/completions", json={"model": "p", **ASK})
+    body = {"model": "p", "stream": True, "stream_options": {"include_usage": True}, **ASK}
+    streamed = await served.http.post("/v1/chat/completions", json=body)
+    events = [line.removeprefix("data: ") for line in streamed.text.splitlines() if line]
+    chunks = [json.loads(event) for event in events[:-1]]
+    text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
+    assert (events[-1], text) == ("[DONE]", whole.json()["choices"][0]["message"]["content"])
+    assert (chunks[-1]["usage"], streamed.headers["x-s3lora-planner"]) == (
+        {**chunks[-1]["usage"], "completion_tokens": 12},
+        "p",
+    )
+
+
+async def test_completions_take_lists_of_prompts(served):
+    """Two prompts with two answers each: four choices, counted as vLLM's engine was asked."""
+    before = counted(served)
+    body = {"model": "p", "prompt": ["Hello", "World"], "n": 2, "max_tokens": 3}
+    answer = await served.http.post("/v1/completions", json=body)
+    assert (answer.status_code, len(answer.json()["choices"]), counted(served) - before) == (200, 4, 2)
+
+
+@pytest.mark.parametrize("planner", ["p", "hollow"])
+@pytest.mark.parametrize("temperature", [0, 1])
+async def test_a_plan_is_valid(served, planner, temperature):
+    """Random adapters write nonsense, but always a plan: the grammar sees to it."""
+    body = {"planner": planner, "temperature": temperature, "seed": 7, **PLAN}
+    answer = await served.http.post("/v1/plans", json=body)
+    assert answer.status_code == 200, answer.text
+    plan = Plan.model_validate(answer.json())
+    assert (plan.problems(["Search", "LLM"]), plan.meta.planner, plan.meta.finish_reason) == (
+        (),
+        planner,
+        "stop",
+    )
+    assert plan.meta.timings.first_token_seconds > 0
+
+
+async def test_unknown_and_failed_planners(served):
+    """404 with the planners for a name that is none, 503 with the reason for one that does not serve."""
+    unknown = await served.http.post("/v1/chat/completions", json={"model": "../p", **ASK})
+    assert (unknown.status_code, unknown.json()["error"]["message"]) == (
+        404,
+        "there is no planner '../p'; planners: dud, hollow, p, q",
+    )
+    failed = await served.http.post("/v1/chat/completions", json={"model": "dud", **ASK})
+    assert (failed.status_code, "changes the log-probabilities" in failed.json()["error"]["message"]) == (
+        503,
+        True,
+    )
+
+
+async def test_none_of_vllms_other_routes_is_there(served, vllm_engine):
+    """Each route of vLLM's own application but the two that are served: 401 without the key, 404 with it."""
+    ours = {"/v1/models", "/metrics", "/openapi.json", *OPENAI_ROUTES}
+    paths = {getattr(route, "path", None) for route in vllm_engine.openai_app().routes} - ours - {None}
+    assert {"/invocations", "/tokenize", "/ping", "/health"} <= paths
+    statuses = set()
+    for path in paths:
+        url = re.sub(r"\{[^}]*\}", "x", path) or "/"
+        statuses.add((await served.http.post(url, json={})).status_code)
+        statuses.add((await served.http.get(url)).status_code)
+        anonymous = await served.http.post(url, json={}, headers={"authorization": ""})
+        assert anonymous.status_code == 401
+    assert statuses == {404}
+
+
+BAD = (
+    {"model": "p"},
+    {"model": "p", "messages": "x"},
+    {"model": "p", **ASK, "max_tokens": -1},
+    {"model": "p", **ASK, "temperature": 1e400},
+    {"model": "p", **ASK, "n": 10**6},
+    {"model": "p", **ASK, "tools": []},
+    {"model": "p", **ASK, "chat_template": "{{ 1 }}"},
+    {"model": "p", **ASK, "structured_outputs": {"grammar": "root ::= nope nope("}},
+    {"model": "p", "messages": [{"role": "user", "content": "\ud800"}]},
+    {"model": "p", "messages": [{"role": "user", "content": "word " * 5000}]},
+    {"model": "p", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}]},
+    {"model": "p", **ASK, "guided_json": {}},
+    {"model": "p", **ASK, "lora_request": {"lora_path": "/etc"}},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BAD, ids=lambda body: ",".join(body)[:40])
+async def test_bad_requests_are_refused_in_our_shape(served, body):
+    """Whoever refuses, vLLM or we: a 400 with OpenAI's four fields, a stable code, and no path."""
+    answer = await served.http.post(
+        "/v1/chat/completions",
+        content=json.dumps(body).encode(),
+        headers={"content-type": "application/json"},
+    )
+    error = answer.json()["error"]
+    assert (
+        answer.status_code,
+        sorted(error),
+        error["type"],
+        error["code"] in ("engine_refused", "ignored_field"),
+    ) == (
+        400,
+        ["code", "message", "param", "type"],
+        "invalid_request_error",
+        True,
+    )
+
+
+async def test_a_task_that_is_too_long_is_the_clients_to_mend(served):
+    """The engine's refusal comes back as 422 with the limit, not as a failure of the server."""
+    answer = await served.http.post("/v1/plans", json={"planner": "p", **PLAN, "task": "word " * 5000})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], "2048" in error["message"]) == (422, "engine_refused", True)
+
+
+async def test_no_answer_holds_a_server_path(served):
+    """Store, sources and model folder stay unsaid, in descriptions, reports, metrics and errors."""
+    told = []
+    for path in (
+        "/v1/models",
+        "/v1/models/p",
+        "/v1/planners",
+        "/metrics",
+        "/openapi.json",
+        "/readyz",
+        "/nope",
+    ):
+        told.append((await served.http.get(path)).text)
+    for planner in served.service.planners():
+        told.append((await served.http.get(f"/v1/planners/{planner.name}")).text)
+    for body in ({"model": "p", **ASK}, {"model": "dud", **ASK}, {"model": "p", "messages": 7}):
+        told.append((await served.http.post("/v1/chat/completions", json=body)).text)
+    told.append((await served.http.post("/v1/plans", json={"planner": "p", **PLAN})).text)
+    assert [secret for secret in served.secrets if any(secret in text for text in told)] == []
+
+
+async def test_metrics_count_and_bring_vllms_own(served):
+    """A request moves our counters by what its usage says; vLLM's families follow, none twice."""
+    before = counted(served, "", "s3lora_output_tokens_total")
+    await served.http.post("/v1/chat/completions", json={"model": "p", **ASK})
+    assert counted(served, "", "s3lora_output_tokens_total") - before == 12
+    lines = (await served.http.get("/metrics")).text.splitlines()
+    families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert ("vllm:num_requests_running" in families, len(families) - len(set(families))) == (True, 0)
+    assert (await served.http.get("/metrics", headers={"authorization": ""})).status_code == 401
+
+
+async def test_the_description_covers_vllms_routes(served):
+    """OpenAPI has the two served routes of vLLM with all their schemas, and none of the others."""
+    described = (await served.http.get("/openapi.json")).json()
+    needed = set(re.findall(r"#/components/schemas/([^\"]+)", json.dumps(described)))
+    assert (
+        set(OPENAI_ROUTES) <= set(described["paths"]),
+        needed - set(described["components"]["schemas"]),
+    ) == (
+        True,
+        set(),
+    )
+    assert [
+        path for path in described["paths"] if "lora" in path or path in ("/tokenize", "/invocations")
+    ] == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_stops_its_request(served, stream):
+    """Over a socket: the engine aborts the request of a client that is gone, streamed or not."""
+    before = counted(served, "aborted")
+    body = {"model": "p", **ASK, "stream": stream, "max_tokens": 1500, "ignore_eos": True}
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        # Without its lifespan: vLLM's deletes the application's state when it ends, and other tests use it.
+        server = uvicorn.Server(uvicorn.Config(served.app, log_config=None, lifespan="off"))
+        running = asyncio.ensure_future(server.serve(sockets=[listening]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/chat/completions"
+        async with httpx.AsyncClient(headers=BEARER) as http:
+            with pytest.raises(httpx.ReadTimeout if not stream else TimeoutError):
+                async with asyncio.timeout(1):
+                    await http.post(url, json=body, timeout=1 if stream else 0.5)
+        for _ in range(100):
+            if counted(served, "aborted") > before:
+                break
+            await asyncio.sleep(0.05)
+        server.should_exit = True
+        await running
+    assert counted(served, "aborted") - before == 1
