@@ -78,14 +78,22 @@ class AdapterConfig(BaseModel):
     def resolve(self, modules: Iterable[str]) -> dict[str, tuple[int, float]]:
         """(rank, alpha) of each of ``modules`` (dotted base-model paths), by PEFT's rule for patterns.
 
-        Raises FormatError if the patterns take too long to match.
+        Raises FormatError if two patterns give one module different alphas, or take too long to match. The
+        first would win, but PEFT sorts the keys when it saves, so the order that was trained with is lost. A
+        wrong rank shows in the tensors; a wrong alpha would show nowhere.
         """
         ranks, alphas = PatternTable(self.rank_pattern), PatternTable(self.alpha_pattern)
         resolved = {}
         for module in modules:
-            rank_key, alpha_key = ranks.first_match(module), alphas.first_match(module)
-            rank = self.r if rank_key is None else self.rank_pattern[rank_key]
-            resolved[module] = rank, self.lora_alpha if alpha_key is None else self.alpha_pattern[alpha_key]
+            rank = next((self.rank_pattern[key] for key in ranks.matches(module)), self.r)
+            given = {self.alpha_pattern[key]: key for key in alphas.matches(module)}
+            if len(given) > 1:
+                both = " and ".join(f"{alpha:g} ({key!r})" for alpha, key in given.items())
+                raise FormatError(
+                    f"{module}: alpha_pattern gives it {both}",
+                    hint="PEFT sorts these keys, so the order that was trained with is lost: spell names out",
+                )
+            resolved[module] = rank, next(iter(given), self.lora_alpha)
         return resolved
 
     def scaling(self, rank: int, alpha: float) -> float:

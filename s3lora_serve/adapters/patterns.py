@@ -30,13 +30,13 @@ class PatternTable:
         self._budget = seconds
         self._left = seconds
 
-    def first_match(self, module: str) -> str | None:
-        """The first pattern that matches ``module``'s whole name or a dotted suffix of it, as PEFT's
-        ``get_pattern_key``.
+    def matches(self, module: str) -> tuple[str, ...]:
+        """The patterns that match ``module``'s whole name or a dotted suffix of it; PEFT takes the first.
 
-        Raises FormatError if a pattern is malformed, dangerous or too slow.
+        The rule is that of PEFT's ``get_pattern_key``. Raises FormatError if a pattern is malformed, dangerous
+        or too slow.
         """
-        return next((pattern for pattern in self._patterns if self._matches(pattern, module)), None)
+        return tuple(pattern for pattern in self._patterns if self._matches(pattern, module))
 
     def _matches(self, pattern: str, module: str) -> bool:
         if _PLAIN.fullmatch(pattern):

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from s3lora_serve.adapters.lineage import Revision
 
-STEPS = ("open", "fsync", "rename", "replace", "chmod", "mkdir", "rmdir")  # of module os: what changes or syncs a disk
+STEPS = (
+    "open",
+    "fsync",
+    "rename",
+    "replace",
+    "chmod",
+    "mkdir",
+    "rmdir",
+)  # of module os: what changes or syncs a disk
 POLICY = PrunePolicy(rule=Top(3))
 
 

@@ -73,11 +73,15 @@ def write_folder(
     merged = {key: value for key, value in {**CONFIG, **config}.items() if key not in without}
     (folder / "adapter_config.json").write_text(json.dumps(merged, indent=2))
     tensors = factors() if tensors is None else tensors
-    save_file(dict(tensors), folder / "adapter_model.safetensors", metadata=dict(metadata or {"format": "pt"}))
+    save_file(
+        dict(tensors), folder / "adapter_model.safetensors", metadata=dict(metadata or {"format": "pt"})
+    )
     return folder
 
 
-def write_raw(folder: Path, header: bytes, data: bytes = b"", *, length: int | None = None, **config: Any) -> Path:
+def write_raw(
+    folder: Path, header: bytes, data: bytes = b"", *, length: int | None = None, **config: Any
+) -> Path:
     """A PEFT folder whose weights file has this header and these bytes, whether or not they make sense."""
     write_folder(folder, **config)
     claimed = len(header) if length is None else length

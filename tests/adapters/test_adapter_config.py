@@ -1,4 +1,4 @@
-"""adapter_config.json: every PEFT release's file is read, and nothing that changes the update slips through."""
+"""Every PEFT release's adapter_config.json is read, and nothing that changes the update slips through."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def test_plain_inits_are_accepted(init: object):
 @pytest.mark.parametrize("init", ["pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga", "someday"])
 def test_inits_that_alter_the_base_model_are_refused(init: str):
     """Their update is relative to other base weights than those served; PEFT can convert them."""
-    with pytest.raises(UnsupportedError, match=f"init_lora_weights is '{init}': .*altered base weights") as caught:
+    with pytest.raises(
+        UnsupportedError, match=f"init_lora_weights is '{init}': .*altered base weights"
+    ) as caught:
         parse(init_lora_weights=init)
     assert "path_initial_model_for_weight_conversion" in caught.value.hint
 
@@ -205,8 +207,8 @@ def test_narrowing_resolves_patterns_into_literal_names():
 def test_narrowing_leaves_no_patterns_where_nothing_differs():
     """An engine that reads no patterns then serves the adapter right."""
     config = parse(r=64, lora_alpha=1, rank_pattern={"q_proj": 4}, alpha_pattern={"q_proj": 8})
-    narrowed = config.narrowed([Q0])
-    assert (narrowed.r, narrowed.lora_alpha, narrowed.rank_pattern, narrowed.alpha_pattern) == (4, 8, {}, {})
+    found = config.narrowed([Q0])
+    assert (found.r, found.lora_alpha, found.rank_pattern, found.alpha_pattern) == (4, 8, {}, {})
 
 
 def test_narrowing_refuses_names_that_read_as_patterns_of_each_other():
@@ -214,6 +216,16 @@ def test_narrowing_refuses_names_that_read_as_patterns_of_each_other():
     config = parse(rank_pattern={"^a.q_proj": 2}, alpha_pattern={})
     with pytest.raises(FormatError, match="cannot be told from another module"):
         config.narrowed(["a.q_proj", "b.a.q_proj", "c.q_proj"])
+
+
+def test_overlapping_alphas_are_refused():
+    """PEFT sorts the keys when it saves, so which one was meant is lost, and a wrong scaling shows nowhere."""
+    config = parse(alpha_pattern={"layers.0.*": 2, "q_proj": 3})
+    assert config.resolve([K0]) == {K0: (4, 2)}
+    with pytest.raises(FormatError) as caught:
+        config.resolve([Q0])
+    assert caught.value.message == f"{Q0}: alpha_pattern gives it 2 ('layers.0.*') and 3 ('q_proj')"
+    assert parse(alpha_pattern={"layers.0.*": 3, "q_proj": 3}).resolve([Q0]) == {Q0: (4, 3)}
 
 
 def test_canonical_keys_are_fixed():

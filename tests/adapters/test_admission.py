@@ -41,7 +41,9 @@ def source(tmp_path: Path) -> str:
 
 def put(store: RevisionStore, source: str | Path, policy: PrunePolicy = TOP3, **changes: object) -> Revision:
     """Admit with the tiny base model."""
-    return admit(str(source), **{"base": BASE, "policy": policy, "limits": Limits(), "store": store, **changes})
+    return admit(
+        str(source), **{"base": BASE, "policy": policy, "limits": Limits(), "store": store, **changes}
+    )
 
 
 def test_the_highest_scores_are_dropped(store: RevisionStore, source: str):
@@ -65,7 +67,10 @@ def test_what_is_kept_is_kept_to_the_bit(store: RevisionStore, tmp_path: Path):
     revision = put(store, write_folder(tmp_path / "bf16", tensors))
     kept = load_file(revision.path / "adapter_model.safetensors")
     assert kept.keys() < tensors.keys()
-    assert all(torch.equal(tensor.view(torch.int16), tensors[name].view(torch.int16)) for name, tensor in kept.items())
+    assert all(
+        torch.equal(tensor.view(torch.int16), tensors[name].view(torch.int16))
+        for name, tensor in kept.items()
+    )
 
 
 def test_admitting_twice_is_free(store: RevisionStore, source: str, monkeypatch: pytest.MonkeyPatch):
@@ -92,7 +97,9 @@ def test_the_same_content_from_elsewhere_is_the_same_revision(store: RevisionSto
         {"base": BaseModelSpec("larger", {**BASE.shapes, "model.layers.2.mlp.up_proj": (24, 16)})},
     ],
 )
-def test_another_policy_or_base_is_another_revision(store: RevisionStore, source: str, other: dict[str, object]):
+def test_another_policy_or_base_is_another_revision(
+    store: RevisionStore, source: str, other: dict[str, object]
+):
     """vLLM caches by name and path: what decided the content is part of its identity."""
     assert put(store, source, **other).digest != put(store, source).digest
 
@@ -105,7 +112,9 @@ def test_the_digest_is_the_same_everywhere(tmp_path: Path, source: str):
     assert one.lineage.created_at != two.lineage.created_at
 
 
-def test_a_new_scorer_version_is_a_new_revision(store: RevisionStore, source: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_new_scorer_version_is_a_new_revision(
+    store: RevisionStore, source: str, monkeypatch: pytest.MonkeyPatch
+):
     """A score that can change must not hide behind a cached admission."""
     first = put(store, source)
     monkeypatch.setattr(admission, "SCORER_VERSION", "next")
@@ -152,7 +161,11 @@ def test_a_fully_pruned_adapter_is_published_without_weights(store: RevisionStor
     revision = put(store, source, PrunePolicy(rule=Top(99)))
     assert revision.fully_pruned
     assert sorted(path.name for path in revision.path.iterdir()) == ["adapter_config.json", "lineage.json"]
-    assert (revision.lineage.kept, len(revision.lineage.pruned), revision.lineage.weights_sha256) == (0, 14, None)
+    assert (revision.lineage.kept, len(revision.lineage.pruned), revision.lineage.weights_sha256) == (
+        0,
+        14,
+        None,
+    )
     assert store.check(revision.digest) == revision
 
 
@@ -167,7 +180,9 @@ def test_fully_pruned_adapters_are_told_apart(store: RevisionStore, tmp_path: Pa
 def test_what_would_do_nothing_counts_as_fully_pruned(store: RevisionStore, tmp_path: Path):
     """Pruning every live module leaves zeros, which vLLM would load and the probe would call an error."""
     live = {Q0, K0, "model.layers.1.mlp.up_proj"}
-    tensors = {name: t if any(module in name for module in live) else t.zero_() for name, t in factors().items()}
+    tensors = {
+        name: t if any(module in name for module in live) else t.zero_() for name, t in factors().items()
+    }
     revision = put(store, write_folder(tmp_path / "sparse", tensors))
     assert set(revision.lineage.plan.pruned) == live
     assert revision.fully_pruned
@@ -240,7 +255,9 @@ def test_a_pickle_beside_the_weights_is_a_warning(store: RevisionStore, tmp_path
     ("declared", "warned"),
     [("org/tiny-llama", False), ("/data/models/Tiny-Llama/", False), (None, False), ("meta/other", True)],
 )
-def test_a_differing_base_model_name_is_a_warning(store: RevisionStore, tmp_path: Path, declared: str | None, warned: bool):
+def test_a_differing_base_model_name_is_a_warning(
+    store: RevisionStore, tmp_path: Path, declared: str | None, warned: bool
+):
     """Shapes decide; the name is a hint that they cannot give."""
     revision = put(store, write_folder(tmp_path / "source", base_model_name_or_path=declared))
     expected = (f"it names {declared!r} as its base model; every module fits 'tiny-llama'",) if warned else ()
@@ -252,7 +269,9 @@ def test_inspecting_publishes_nothing_and_never_rejects(source: str):
     policy = PrunePolicy(rule=Threshold(0.0), action="reject")
     report, plan, adapter = inspect(source, policy=policy, limits=Limits())
     assert set(plan.pruned) == set(report.rows) == set(adapter.modules)
-    assert float(adapter.modules[Q0].a.sum()) == pytest.approx(float(factors()[f"base_model.model.{Q0}.lora_A.weight"].sum()))
+    assert float(adapter.modules[Q0].a.sum()) == pytest.approx(
+        float(factors()[f"base_model.model.{Q0}.lora_A.weight"].sum())
+    )
 
 
 def test_inspecting_refuses_what_admission_refuses(tmp_path: Path):

@@ -43,7 +43,9 @@ def test_heads_and_embeddings_are_not_in_it(tmp_path: Path, tied: bool):
 
 def test_conv1d_is_given_as_out_by_in(tmp_path: Path):
     """GPT-2 stores weights as [in, out]; a LoRA update of it is [out, in] all the same."""
-    GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=50, architectures=["GPT2LMHeadModel"]).save_pretrained(tmp_path)
+    GPT2Config(
+        n_embd=16, n_layer=1, n_head=2, vocab_size=50, architectures=["GPT2LMHeadModel"]
+    ).save_pretrained(tmp_path)
     assert dict(BaseModelSpec.from_pretrained(tmp_path).shapes) == {
         "transformer.h.0.attn.c_attn": (48, 16),
         "transformer.h.0.attn.c_proj": (16, 16),

@@ -1,4 +1,4 @@
-"""Adapters on the Hub, through the real client: against a Hub of our own on localhost, and offline from its cache."""
+"""Adapters on the Hub, through the real client, against a Hub of our own on localhost and from its cache."""
 
 from __future__ import annotations
 
@@ -45,11 +45,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, files = urlsplit(self.path).path, list(self.server.files.items())
         self.server.asked.append(f"{self.command} {path}")
-        if path in ("/api/models/org/name", f"/api/models/org/name/revision/{COMMIT}", "/api/models/org/name/revision/main"):
+        if path in (
+            "/api/models/org/name",
+            f"/api/models/org/name/revision/{COMMIT}",
+            "/api/models/org/name/revision/main",
+        ):
             siblings = [{"rfilename": name, "size": len(raw)} for name, raw in files]
             self._answer(200, json.dumps({"id": "org/name", "sha": COMMIT, "siblings": siblings}).encode())
         elif path == f"/api/models/org/name/tree/{COMMIT}":
-            tree = [{"type": "file", "path": n, "size": len(raw), "oid": f"{i:040}"} for i, (n, raw) in enumerate(files)]
+            tree = [
+                {"type": "file", "path": n, "size": len(raw), "oid": f"{i:040}"}
+                for i, (n, raw) in enumerate(files)
+            ]
             self._answer(200, json.dumps(tree).encode())
         elif path.startswith("/api/models/org/name/revision/"):
             self._answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
@@ -64,7 +71,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), "Content-Type": "application/json", **(headers or {})}.items():
+        for key, value in {
+            "Content-Length": str(len(body)),
+            "Content-Type": "application/json",
+            **(headers or {}),
+        }.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
@@ -82,7 +93,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server.files = {path.name: path.read_bytes() for path in source.iterdir()}
     endpoint = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", endpoint)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -111,7 +124,10 @@ def test_an_adapter_is_fetched_at_a_commit(tmp_path: Path, hub: Hub, address: st
 
 def test_a_folder_inside_a_repository_is_fetched(tmp_path: Path, hub: Hub):
     """Several adapters in one repository is usual; the files of the others do not count."""
-    hub.files = {f"planners/{name}": raw for name, raw in hub.files.items()} | {"x.bin": b"?", "planners/a/b": b""}
+    hub.files = {f"planners/{name}": raw for name, raw in hub.files.items()} | {
+        "x.bin": b"?",
+        "planners/a/b": b"",
+    }
     fetched = fetch("hf://org/name@main/planners", tmp_path / "copy", Limits(max_files=2))
     assert contents(fetched.folder) == {name: hub.files[f"planners/{name}"] for name in NEEDED}
     assert fetched.uri == f"hf://org/name@{COMMIT}/planners"
@@ -168,7 +184,9 @@ def test_the_local_cache_serves_when_the_hub_does_not(
 def test_offline_without_a_copy_says_so(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch):
     """With the reason and what to do."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SourceError, match="the Hub does not answer .*, and the local cache has no copy") as caught:
+    with pytest.raises(
+        SourceError, match=r"the Hub does not answer .*, and the local cache has no copy"
+    ) as caught:
         fetch("hf://org/name", tmp_path / "copy", Limits())
     assert "local folder" in caught.value.hint
 

@@ -112,7 +112,9 @@ def test_files_of_the_library_are_already_canonical(tmp_path: Path, mixed: bool)
     source = write_folder(tmp_path / "in", tensors) / "adapter_model.safetensors"
     before, inode = source.read_bytes(), source.stat().st_ino
     (tmp_path / "out").mkdir()
-    written = write_peft(tmp_path / "out", read_peft(tmp_path / "in"), (), original=HashedFile(source, "d" * 64, len(before)))
+    written = write_peft(
+        tmp_path / "out", read_peft(tmp_path / "in"), (), original=HashedFile(source, "d" * 64, len(before))
+    )
     path = tmp_path / "out/adapter_model.safetensors"
     assert written == HashedFile(path, "d" * 64, len(before))
     assert (path.read_bytes(), path.stat().st_ino) == (before, inode)
@@ -170,12 +172,18 @@ def test_odd_header_lengths_are_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (f"base_model.model.{Q0}.lora_magnitude_vector.weight", "is DoRA's magnitudes: the engine would ignore them"),
+        (
+            f"base_model.model.{Q0}.lora_magnitude_vector.weight",
+            "is DoRA's magnitudes: the engine would ignore them",
+        ),
         (f"base_model.model.{Q0}.lora_magnitude_vector", "is DoRA's magnitudes"),
         (f"base_model.model.{Q0}.lora_B.bias", "is a bias"),
         (f"base_model.model.{Q0}.bias", "is a bias"),
         ("base_model.model.model.embed_tokens.lora_embedding_A", "is an update of embeddings"),
-        ("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta", "is retrained token embeddings"),
+        (
+            "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta",
+            "is retrained token embeddings",
+        ),
         ("base_model.model.model.embed_tokens.weight", "is a whole embedding table"),
         ("base_model.model.lm_head.modules_to_save.default.weight", "is a whole module beside the update"),
         ("base_model.model.lm_head.base_layer.weight", "is weights of the base model"),
@@ -192,7 +200,9 @@ def test_tensors_beside_the_factors_are_refused(tmp_path: Path, name: str, messa
     assert caught.value.message.startswith(f"tensor {name!r} {message}")
 
 
-@pytest.mark.parametrize("name", ["lora_A", "model.x.lora_A.weight", f"base_model.model.{Q0}.lora_C.weight", "a/../b"])
+@pytest.mark.parametrize(
+    "name", ["lora_A", "model.x.lora_A.weight", f"base_model.model.{Q0}.lora_C.weight", "a/../b"]
+)
 def test_foreign_names_are_refused(tmp_path: Path, name: str):
     """What is not named as PEFT names it cannot be placed."""
     with pytest.raises((FormatError, UnsupportedError)) as caught:
@@ -238,10 +248,15 @@ def spoilt(**changes: torch.Tensor | None) -> dict[str, torch.Tensor]:
         ),
         ({}, "adapter_model.safetensors holds no LoRA factors"),
         ({A: torch.ones(4, 16, dtype=torch.int8)}, f"adapter_model.safetensors: tensor {A!r} has dtype I8"),
-        ({A: torch.ones(4, 16).to(torch.float8_e4m3fn)}, f"adapter_model.safetensors: tensor {A!r} has dtype F8_E4M3"),
+        (
+            {A: torch.ones(4, 16).to(torch.float8_e4m3fn)},
+            f"adapter_model.safetensors: tensor {A!r} has dtype F8_E4M3",
+        ),
     ],
 )
-def test_factors_that_do_not_pair_up_are_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], message: str):
+def test_factors_that_do_not_pair_up_are_refused(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], message: str
+):
     """Each module has one A [r, in] and one B [out, r], of the configured rank."""
     with pytest.raises(FormatError) as caught:
         read_peft(write_folder(tmp_path, tensors))
@@ -251,7 +266,9 @@ def test_factors_that_do_not_pair_up_are_refused(tmp_path: Path, tensors: dict[s
 def test_a_rank_pattern_that_disagrees_with_the_tensors_is_refused(tmp_path: Path):
     """Scaling hangs on the rank: a wrong pattern would serve another update than was trained."""
     folder = write_folder(tmp_path, rank_pattern={"q_proj": 8})
-    with pytest.raises(FormatError, match=f"{Q0}: its tensors have rank 4, but adapter_config.json gives it 8"):
+    with pytest.raises(
+        FormatError, match=f"{Q0}: its tensors have rank 4, but adapter_config.json gives it 8"
+    ):
         read_peft(folder)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fsspec
 import pytest
@@ -17,6 +17,9 @@ from s3lora_serve.adapters import sources
 from s3lora_serve.adapters.sources import Fetched, fetch, redacted
 from s3lora_serve.adapters.verify import Limits
 from s3lora_serve.errors import FormatError, LimitError, SourceError, UnsafeFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NEEDED = ["adapter_config.json", "adapter_model.safetensors"]
 
@@ -168,7 +171,9 @@ def test_archives_with_names_that_leave_the_folder_are_refused(tmp_path: Path, a
     assert not (tmp_path / "evil.txt").exists()
 
 
-def test_a_lying_size_does_not_get_past_the_limit(tmp_path: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch):
+def test_a_lying_size_does_not_get_past_the_limit(
+    tmp_path: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
     """Bytes are counted while they come: a listing that says 0 changes nothing."""
     memory.pipe({f"/a/{NEEDED[0]}": b"{}", f"/a/{NEEDED[1]}": b"x" * 5000})
     listing = memory.ls("/a", detail=True)
@@ -193,7 +198,9 @@ def test_a_huge_configuration_is_refused(tmp_path: Path, adapter: Path):
         fetch(str(adapter), tmp_path / "copy", Limits())
 
 
-def test_remote_pickles_are_refused_unopened(tmp_path: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch):
+def test_remote_pickles_are_refused_unopened(
+    tmp_path: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
     """The listing is enough."""
     memory.pipe({f"/a/{NEEDED[0]}": b"{}", "/a/adapter_model.bin": b"x"})
     monkeypatch.setattr(MemoryFileSystem, "open", lambda *args, **kw: pytest.fail("it was opened"))
@@ -201,7 +208,9 @@ def test_remote_pickles_are_refused_unopened(tmp_path: Path, memory: MemoryFileS
         fetch("memory://a", tmp_path / "copy", Limits())
 
 
-def test_passing_faults_are_tried_again(tmp_path: Path, adapter: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch):
+def test_passing_faults_are_tried_again(
+    tmp_path: Path, adapter: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
     """A connection that breaks in the middle starts the file anew; the digest is that of one whole file."""
     memory.put(str(adapter), "/a", recursive=True)
     real, faults = MemoryFileSystem.open, iter([ConnectionResetError("reset"), TimeoutError("slow")])
@@ -217,7 +226,9 @@ def test_passing_faults_are_tried_again(tmp_path: Path, adapter: Path, memory: M
     assert fetched.sha256 == hashlib.sha256((adapter / NEEDED[1]).read_bytes()).hexdigest()
 
 
-def test_lasting_faults_are_given_up(tmp_path: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch):
+def test_lasting_faults_are_given_up(
+    tmp_path: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
     """After a few attempts the error says what happened, in our terms."""
     tries = []
 

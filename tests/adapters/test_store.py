@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from peft_builder import BASE, write_folder
@@ -15,6 +15,9 @@ from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.adapters.verify import Limits
 from s3lora_serve.errors import StoreError
 from s3lora_serve.spectral.policy import PrunePolicy, Top
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -49,15 +52,19 @@ def test_published_files_are_read_only(store: RevisionStore, tmp_path: Path):
     """vLLM reads them again from the disk while requests are in flight."""
     revision = publish(store, tmp_path)
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in revision.path.iterdir()}
-    assert modes == dict.fromkeys(["adapter_config.json", "adapter_model.safetensors", "lineage.json"], "0o444")
-    assert os.stat(revision.path).st_mode & 0o055 == 0o055  # noqa: PTH116
+    assert modes == dict.fromkeys(
+        ["adapter_config.json", "adapter_model.safetensors", "lineage.json"], "0o444"
+    )
+    assert os.stat(revision.path).st_mode & 0o055 == 0o055
 
 
 def test_time_is_no_part_of_the_identity(store: RevisionStore, tmp_path: Path):
     """Nor is the report: two machines must agree on the digest, whatever the last digit of a score."""
     lineage = publish(store, tmp_path).lineage
     data = lineage.to_json()
-    other = Lineage.from_json(data | {"created_at": "2020-01-01T00:00:00+00:00", "source": "file:///elsewhere"})
+    other = Lineage.from_json(
+        data | {"created_at": "2020-01-01T00:00:00+00:00", "source": "file:///elsewhere"}
+    )
     assert other.digest == lineage.digest
 
 
@@ -73,7 +80,9 @@ def test_time_is_no_part_of_the_identity(store: RevisionStore, tmp_path: Path):
         ("base_digest", "0" * 64),
     ],
 )
-def test_what_is_served_and_why_is_the_identity(store: RevisionStore, tmp_path: Path, field: str, value: object):
+def test_what_is_served_and_why_is_the_identity(
+    store: RevisionStore, tmp_path: Path, field: str, value: object
+):
     """Each of these makes another revision."""
     lineage = publish(store, tmp_path).lineage
     assert Lineage.from_json(lineage.to_json() | {field: value}).digest != lineage.digest
@@ -118,7 +127,7 @@ def test_an_added_file_is_found(store: RevisionStore, tmp_path: Path):
     """vLLM would look for other files beside the weights."""
     revision = publish(store, tmp_path)
     (revision.path / "adapter_model.bin").write_bytes(b"?")
-    with pytest.raises(StoreError, match="'adapter_model.bin' was not published"):
+    with pytest.raises(StoreError, match=r"'adapter_model\.bin' was not published"):
         store.check(revision.digest)
 
 
@@ -184,9 +193,14 @@ def test_revisions_are_listed_oldest_first(store: RevisionStore, tmp_path: Path)
 
 def test_staging_is_removed_with_its_contents(store: RevisionStore, tmp_path: Path):
     """Also when the work in it fails."""
-    with pytest.raises(RuntimeError, match="stop"), store.staging() as folder:
-        (folder / "x").write_text("x")
-        raise RuntimeError("stop")
+
+    def fail() -> None:
+        with store.staging() as folder:
+            (folder / "x").write_text("x")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
     assert list((tmp_path / "store/staging").iterdir()) == []
 
 
@@ -205,6 +219,6 @@ def test_leftovers_are_swept_unless_somebody_stages(store: RevisionStore, tmp_pa
 def test_a_store_that_cannot_be_written_to_says_so(tmp_path: Path):
     """At the start, not at the first admission."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="store .*file/store: ") as caught:
+    with pytest.raises(StoreError, match=r"store .*file/store: ") as caught:
         RevisionStore(tmp_path / "file/store")
     assert "store.path" in caught.value.hint
