@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,7 @@ TOOLS = [
 ]
 
 
-def write_base(folder: Path, tokenizer: Path) -> None:
+def write_base(folder: Path, tokenizer: Path, layers: int) -> None:
     """An 8B-shaped config.json beside a borrowed tokenizer; no weights."""
     folder.mkdir(parents=True)
     for file in tokenizer.iterdir():
@@ -54,7 +55,7 @@ def write_base(folder: Path, tokenizer: Path) -> None:
         "model_type": "llama",
         "hidden_size": HIDDEN,
         "intermediate_size": FFN,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": layers,
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
         "vocab_size": 128256,
@@ -70,18 +71,19 @@ def write_base(folder: Path, tokenizer: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
-def write_adapter(folder: Path, seed: int) -> None:
-    """A random PEFT LoRA adapter over every projection, bf16."""
+def write_adapter(folder: Path, seed: int, layers: int) -> None:
+    """A random PEFT LoRA adapter over every projection, bf16.
+
+    Large, so that it shows in the output of dummy weights, which are within ±0.001.
+    """
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
-    for layer in range(LAYERS):
+    for layer in range(layers):
         for projection, (out, inp) in SHAPES.items():
             key = f"base_model.model.model.layers.{layer}.{projection}"
-            tensors[f"{key}.lora_A.weight"] = (
-                torch.randn(RANK, inp, generator=generator) / inp**0.5
-            ).bfloat16()
-            tensors[f"{key}.lora_B.weight"] = (torch.randn(out, RANK, generator=generator) * 0.01).bfloat16()
+            tensors[f"{key}.lora_A.weight"] = (torch.randn(RANK, inp, generator=generator)).bfloat16()
+            tensors[f"{key}.lora_B.weight"] = torch.randn(out, RANK, generator=generator).bfloat16()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {
         "peft_type": "LORA",
@@ -129,6 +131,13 @@ def ask(port: int, path: str, body: object | None = None) -> tuple[float, dict]:
         raise RuntimeError(f"{path}: HTTP {error.code}: {error.read().decode()[:600]}") from error
 
 
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def wait_ready(port: int, server: subprocess.Popen[bytes], limit: float) -> float:
     """Seconds until /readyz answers 200."""
     started = time.perf_counter()
@@ -148,22 +157,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--port", type=int, default=8123)
+    parser.add_argument("--layers", type=int, default=LAYERS, help="fewer for a rehearsal on a CPU")
+    parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--limit", type=float, default=300)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    options.port = options.port or free_port()
     work = Path(tempfile.mkdtemp(prefix="gpu-serve-"))
     started = time.perf_counter()
-    write_base(work / "base", options.tokenizer)
+    write_base(work / "base", options.tokenizer, options.layers)
     for seed, name in enumerate(NAMES):
-        write_adapter(work / name, seed)
+        write_adapter(work / name, seed, options.layers)
     print(f"inputs written in {time.perf_counter() - started:.1f} s", flush=True)
 
     log = (options.out / "server.log").open("wb")
     command = [
         sys.executable,
         "-m",
-        "s3lora_serve.cli.serve",
+        "s3lora_serve",
         "--config",
         str(write_config(work, options.port)),
     ]
