@@ -24,9 +24,9 @@ def catalogue_router(service: PlannerService, max_model_len: int, redact: Redact
         cards = [planner_card(planner, service, max_model_len) for planner in service.planners()]
         return {"object": "list", "data": [*cards, base_card(service, max_model_len)]}
 
-    @router.get("/v1/models/{name}", responses=documented(404, 422))
+    @router.get("/v1/models/{name:path}", responses=documented(404, 422))
     async def model(name: str) -> dict[str, Any]:
-        """One planner or the base model, as OpenAI shows a model."""
+        """One planner or the base model (whose name may hold a slash), as OpenAI shows a model."""
         if name == service.base_model:
             return base_card(service, max_model_len)
         return planner_card(service.get(name), service, max_model_len)

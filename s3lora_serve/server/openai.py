@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from s3lora_serve.errors import EngineDead, UnknownPlanner
 from s3lora_serve.server.chat_fields import check_fields
@@ -42,11 +42,9 @@ class OpenAIRoute:
         self._redact = redact
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            body = await Request(scope, receive).body()
-        except ClientDisconnect:
-            return
-        fields = parse_object(body, Request(scope))
+        request = Request(scope, receive)
+        body = await request.body()
+        fields = parse_object(body, request)
         check_fields(fields)
         planner = self._planner(fields)
         scope["state"]["planner"] = planner.name if planner else self._service.base_model
@@ -108,25 +106,26 @@ class _Answer:
         self._service = service
         self._redact = redact
         self._planner = planner
-        self._failed: Message | None = None  # the start of an error response, until its body is here
+        self._refused: int | None = None  # the status of an error, whose body is not complete yet
         self._body = bytearray()
-        self.begun = False
+        self.begun = False  # whether the client has been sent anything
 
     async def send(self, message: Message) -> None:
-        self.begun = True
-        if message["type"] == "http.response.start":
-            if message["status"] >= 400:
-                self._failed = message
-                return
-            headers = MutableHeaders(scope=message)
-            if self._planner is not None:
-                headers["x-s3lora-planner"] = self._planner.name
-                headers["x-s3lora-revision"] = self._planner.revision.digest
-        elif self._failed is not None:
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self._refused = message["status"]
+        elif self._refused is not None:
             self._body += message.get("body", b"")
             if not message.get("more_body", False):
-                await self._send_error(self._failed["status"])
-            return
+                await self._send_error(self._refused)
+        else:
+            if message["type"] == "http.response.start" and self._planner is not None:
+                headers = MutableHeaders(scope=message)
+                headers["x-s3lora-planner"] = self._planner.name
+                headers["x-s3lora-revision"] = self._planner.revision.digest
+            await self._pass_on(message)
+
+    async def _pass_on(self, message: Message) -> None:
+        self.begun = True
         await self._send(message)
 
     async def _send_error(self, status: int) -> None:
@@ -136,8 +135,9 @@ class _Answer:
             # vLLM's own answer to a death in mid-request assumes that it runs the web server, and fails.
             status, message, param, code = 503, str(_dead()), None, EngineDead.code
         response = error_response(status, self._redact(message), code=code, param=param)
-        await self._send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
-        await self._send({"type": "http.response.body", "body": response.body})
+        start = {"type": "http.response.start", "status": status, "headers": response.raw_headers}
+        await self._pass_on(start)
+        await self._pass_on({"type": "http.response.body", "body": response.body})
 
 
 def _dead() -> EngineDead:
