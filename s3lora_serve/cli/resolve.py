@@ -39,7 +39,7 @@ def to_base_model(base_model: str, revision: str | None, report: Callable[[str, 
         location, name = str(prepare_demo_base(progress=report)), NAME
     elif Path(base_model).is_dir():
         name = Path(base_model).resolve().name  # never a path of this machine
-    report("reading its shapes", 0.0)
+    report("reading the shapes of the base model", 0.0)
     spec = BaseModelSpec.from_pretrained(location, revision=revision)
     return BaseModel(location, name, revision, replace(spec, name=name))
 

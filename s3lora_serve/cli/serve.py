@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path  # noqa: TC003  (typer reads the annotation)
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,8 +105,14 @@ def _set_logging(level: str) -> None:
     )
     for name in ("s3lora_serve", "planners", "uvicorn.access"):
         logging.getLogger(name).setLevel(ours)
-    # vLLM logs some hundred lines at info. It reads this when it is imported, here and in its processes.
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "DEBUG" if level == "debug" else "WARNING")
+    # vLLM says a hundred lines at info, and warns of what does not matter here. It reads the variable when it
+    # is imported, here and in its own processes; before that its loggers are like any other.
+    quiet = "DEBUG" if level == "debug" else "ERROR"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", quiet)
+    logging.getLogger("vllm").setLevel(quiet)
+    if level != "debug":
+        warnings.simplefilter("ignore", FutureWarning)  # for authors of vLLM and torch, not for operators
+        os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
 
 
 def _terminated(number: int, _: object) -> None:
