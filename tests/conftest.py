@@ -15,6 +15,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from adapters_factory import write_adapter
+from hypothesis import settings
 
 from s3lora_serve.demo.base_model import prepare_demo_base
 from s3lora_serve.engine.port import Slot
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest.register_assert_rewrite("contract")
+
+# A busy machine says nothing about an example's time. Based on the current profile, which is "ci" in CI.
+settings.register_profile("unhurried", settings(), deadline=None)
+settings.load_profile("unhurried")
 
 MAX_LORAS = 4
 MAX_LORA_RANK = 16
