@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 MAX_TEXT = 240  # characters of a thought or an input; a reference counts as one
 
 # What ``str.strip`` removes may not stand first, or a text could be blank. "#" only starts references and
-# brackets only delimit inputs, so neither can be text; control characters and line breaks never are.
-_VISIBLE = r"[^\x00-\x20#\[\]\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]"
-_CHAR = r"[^\x00-\x1f#\[\]\x7f-\x9f\u2028\u2029]"
-_NOT_DIGIT = r"[^\x00-\x1f#\[\]0-9\x7f-\x9f\u2028\u2029]"
+# brackets only delimit inputs, so neither can be text; control characters and line breaks never are. xgrammar
+# works on bytes and would let surrogates through, which are no UTF-8.
+_VISIBLE = r"[^\x00-\x20#\[\]\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ud800-\udfff\ufeff]"
+_CHAR = r"[^\x00-\x1f#\[\]\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+_NOT_DIGIT = r"[^\x00-\x1f#\[\]0-9\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
 
 def plan_grammar(

@@ -1,0 +1,85 @@
+"""What a planner may be asked."""
+
+import pytest
+from pydantic import ValidationError
+
+from planners import PlannerInput, ToolSpec
+from planners.tools import MAX_STEPS, MAX_TASK_CHARS, MAX_TOOLS
+
+SEARCH = ToolSpec(name="Search", description="finds facts")
+
+
+def refusal(**changes) -> str:
+    """The messages of the refusal of an otherwise good request."""
+    with pytest.raises(ValidationError) as caught:
+        PlannerInput(**{"task": "Where was she born?", "tools": [SEARCH], **changes})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Search", "_x", "a" * 64, "search_web2"])
+def test_usable_tool_names(name):
+    """Names that a ReWOO executor finds with \\w+ are taken as they are."""
+    assert ToolSpec(name=name).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("web-search", "web_search"),
+        ("2nd", "_2nd"),
+        ("a b", "a_b"),
+        ("", "Tool"),
+        ("ä", "Tool"),
+        ('x"|', "x"),
+        ("b" * 65, "b" * 64),
+    ],
+)
+def test_unusable_tool_names_get_a_suggestion(name, better):
+    """A name that executors would cut is refused, naming it and one that works."""
+    with pytest.raises(ValidationError) as caught:
+        ToolSpec(name=name)
+    assert f"tool name {name!r}" in str(caught.value)
+    assert f"such as {better!r}" in str(caught.value)
+    assert ToolSpec(name=better).name == better
+
+
+def test_same_tool_twice():
+    """Two tools of one name cannot be told apart in a plan."""
+    assert "tool 'Search' is offered 2 times" in refusal(tools=[SEARCH, SEARCH])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": " \n "}, "at least 1 character"),
+        ({"task": "x" * (MAX_TASK_CHARS + 1)}, f"at most {MAX_TASK_CHARS} characters"),
+        ({"task": "a\x00b"}, "control character U+0000 at position 1"),
+        ({"tools": []}, "at least 1 item"),
+        ({"tools": [ToolSpec(name=f"T{n}") for n in range(MAX_TOOLS + 1)]}, f"at most {MAX_TOOLS} items"),
+        ({"max_steps": 0}, "greater than or equal to 1"),
+        ({"max_steps": MAX_STEPS + 1}, f"less than or equal to {MAX_STEPS}"),
+        ({"evidence": {"#E2": "x"}}, "evidence '#E2': 1 results are called #E1, without a gap"),
+        (
+            {"evidence": {"#E1": "x", "E2": "y"}},
+            "evidence 'E2': 2 results are called #E1 to #E2, without a gap",
+        ),
+        ({"temperature": 1}, "Extra inputs are not permitted"),
+    ],
+)
+def test_refusals_name_the_fault(changes, message):
+    """A request outside the limits is refused with the field, the value or the limit in the message."""
+    assert message in refusal(**changes)
+
+
+def test_evidence_continues_the_numbering():
+    """With two results known, in whatever order they came, planning starts at #E3."""
+    request = PlannerInput(task="x", tools=[SEARCH], evidence={"#E2": "b", "#E1": "a"})
+    assert (list(request.evidence), request.first_step) == (["#E1", "#E2"], 3)
+
+
+def test_request_is_a_value():
+    """Requests cannot be changed, and survive JSON."""
+    request = PlannerInput(task="x", tools=[SEARCH], feedback=["step #E1 refers to itself"])
+    with pytest.raises(ValidationError, match="frozen"):
+        request.task = "y"
+    assert PlannerInput.model_validate_json(request.model_dump_json()) == request
