@@ -26,7 +26,7 @@ async def test_a_killed_engine_is_dead_and_says_so(demo_base, adapter, new_slot)
         engine.observe(facts.append)
         assert await engine.healthy()
         running = asyncio.create_task(engine.chat(HELLO, None, Sampling(max_tokens=200)))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.2)
         for process in set(multiprocessing.active_children()) - others:
             os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(EngineDead, match="restart the process"):
