@@ -18,10 +18,16 @@ MAX_TEXT = 240  # characters of a thought or an input; a reference counts as one
 
 # What ``str.strip`` removes may not stand first, or a text could be blank. "#" only starts references and
 # brackets only delimit inputs, so neither can be text; control characters and line breaks never are. xgrammar
-# works on bytes and would let surrogates through, which are no UTF-8.
-_VISIBLE = r"[^\x00-\x20#\[\]\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ud800-\udfff\ufeff]"
-_CHAR = r"[^\x00-\x1f#\[\]\x7f-\x9f\u2028\u2029\ud800-\udfff]"
-_NOT_DIGIT = r"[^\x00-\x1f#\[\]0-9\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+# works on bytes and would let surrogates through, which are no UTF-8. Written as what is allowed, since
+# xgrammar before 0.2.4 (vLLM 0.26) cannot compile [^...] with anything beyond ASCII in it.
+_WIDE = r"\u00a0-\u2027\u202a-\ud7ff\ue000-\U0010ffff"
+_WIDE_VISIBLE = (
+    r"\u00a1-\u167f\u1681-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\u2fff\u3001-\ud7ff"
+    r"\ue000-\ufefe\uff00-\U0010ffff"
+)
+_VISIBLE = rf"[\x21\x22\x24-\x5a\x5c\x5e-\x7e{_WIDE_VISIBLE}]"
+_CHAR = rf"[\x20-\x22\x24-\x5a\x5c\x5e-\x7e{_WIDE}]"
+_NOT_DIGIT = rf"[\x20-\x22\x24-\x2f\x3a-\x5a\x5c\x5e-\x7e{_WIDE}]"
 
 
 def plan_grammar(
