@@ -187,8 +187,8 @@ def test_cut_text_is_no_plan(five_steps):
         parse(lines("x", "#E1")[:-2])
 
 
-def test_negated_classes_are_ascii_only():
+def test_there_is_no_negated_class():
     """vLLM 0.26 brings xgrammar 0.2.3, which cannot compile a negated class that reaches beyond ASCII."""
-    classes = re.findall(r"\[\^[^\n]*?[^\\]\]", plan_grammar(["Search"], 3))
-    assert [] == [found for found in classes if r"\u" in found or r"\x8" in found or r"\x9" in found]
-    assert r"\U0010ffff" in plan_grammar(["Search"], 3), "text beyond ASCII is still allowed"
+    grammar = plan_grammar(["Search"], 3)
+    assert "[^" not in grammar
+    assert r"\U0010ffff" in grammar, "text beyond ASCII is still allowed"
