@@ -110,7 +110,7 @@ class AdapterConfig(BaseModel):
         """The same update for exactly ``modules``, by literal names instead of patterns.
 
         The commonest (rank, alpha) becomes the default, so an adapter without real differences has no
-        patterns: vLLM 0.26 reads none. Full names are written unescaped, because PEFT before 0.14 falls back
+        patterns: vLLM 0.26 reads none. Full names are written unescaped, because PEFT before 0.15 falls back
         to comparing them as text.
         """
         pairs = self.resolve(sorted(modules))
@@ -151,7 +151,6 @@ class AdapterConfig(BaseModel):
             if isinstance(self.target_modules, tuple)
             else self.target_modules,
             "task_type": "CAUSAL_LM",
-            "use_dora": False,
             "use_rslora": self.use_rslora,
         }
 

@@ -33,8 +33,8 @@ class PatternTable:
     def matches(self, module: str) -> tuple[str, ...]:
         """The patterns that match ``module``'s whole name or a dotted suffix of it; PEFT takes the first.
 
-        The rule is that of PEFT's ``get_pattern_key``. Raises FormatError if a pattern is malformed, dangerous
-        or too slow.
+        The rule is that of PEFT's ``get_pattern_key``. Raises FormatError if a pattern is malformed,
+        dangerous or too slow.
         """
         return tuple(pattern for pattern in self._patterns if self._matches(pattern, module))
 

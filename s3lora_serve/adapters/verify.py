@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from s3lora_serve.spectral.lowrank import LowRank
 
 MAX_CONFIG_BYTES = 4 << 20
+SERIAL_ELEMENTS = 1 << 15  # ATen's grain size: up to here an operation runs on one thread
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 _HEADS = ("lm_head", "embed_tokens", "embed_out", "wte", "wpe", "score", "classifier")
 
@@ -140,13 +141,22 @@ def _check_fit(name: str, module: LowRank, base: BaseModelSpec) -> None:
 
 def _changes_something(name: str, module: LowRank) -> bool:
     """Whether neither factor is all zero; raises FormatError for NaN or infinity."""
-    spans = [_span(f"{name}.lora_{key}", factor) for key, factor in (("A", module.a), ("B", module.b))]
-    return module.scaling != 0 and all(span != (0.0, 0.0) for span in spans)
+    live = [_is_live(f"{name}.lora_{key}", factor) for key, factor in (("A", module.a), ("B", module.b))]
+    return module.scaling != 0 and all(live)
 
 
-def _span(name: str, factor: Tensor) -> tuple[float, float]:
-    """(min, max), in one pass without temporaries: 5 ms for 84 MB of bfloat16, where isfinite takes 65."""
-    low, high = (float(bound) for bound in torch.aminmax(factor))
-    if not (low > float("-inf") and high < float("inf")):  # NaN fails both comparisons
-        raise FormatError(f"{name} holds NaN or infinity", hint="training diverged, or the file is damaged")
-    return low, high
+def _is_live(name: str, factor: Tensor) -> bool:
+    """Whether any element differs from zero; raises FormatError for NaN or infinity.
+
+    aminmax needs one pass and no temporaries, unlike isfinite. Pieces this small stay on this thread: beside a
+    busy engine, thousands of short parallel regions each wait for a core.
+    """
+    live = False
+    for piece in factor.reshape(-1).split(SERIAL_ELEMENTS):
+        low, high = (float(bound) for bound in torch.aminmax(piece))
+        if not (low > float("-inf") and high < float("inf")):  # NaN fails both comparisons
+            raise FormatError(
+                f"{name} holds NaN or infinity", hint="training diverged, or the file is damaged"
+            )
+        live = live or low != 0 or high != 0
+    return live

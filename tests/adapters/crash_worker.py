@@ -20,15 +20,8 @@ if TYPE_CHECKING:
 
     from s3lora_serve.adapters.lineage import Revision
 
-STEPS = (
-    "open",
-    "fsync",
-    "rename",
-    "replace",
-    "chmod",
-    "mkdir",
-    "rmdir",
-)  # of module os: what changes or syncs a disk
+# Of module os: what changes or syncs the disk.
+STEPS = ("fsync", "rename", "replace", "chmod", "rmdir")
 POLICY = PrunePolicy(rule=Top(3))
 
 

@@ -219,7 +219,7 @@ def test_narrowing_refuses_names_that_read_as_patterns_of_each_other():
 
 
 def test_overlapping_alphas_are_refused():
-    """PEFT sorts the keys when it saves, so which one was meant is lost, and a wrong scaling shows nowhere."""
+    """PEFT sorts the keys when it saves, so which was meant is lost, and a wrong scaling shows nowhere."""
     config = parse(alpha_pattern={"layers.0.*": 2, "q_proj": 3})
     assert config.resolve([K0]) == {K0: (4, 2)}
     with pytest.raises(FormatError) as caught:
@@ -246,7 +246,6 @@ def test_canonical_keys_are_fixed():
         "rank_pattern": {},
         "target_modules": [Q0],
         "task_type": "CAUSAL_LM",
-        "use_dora": False,
         "use_rslora": False,
     }
     assert isinstance(canonical["lora_alpha"], int)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,7 +54,7 @@ def test_published_files_are_read_only(store: RevisionStore, tmp_path: Path):
     assert modes == dict.fromkeys(
         ["adapter_config.json", "adapter_model.safetensors", "lineage.json"], "0o444"
     )
-    assert os.stat(revision.path).st_mode & 0o055 == 0o055
+    assert revision.path.stat().st_mode & 0o055 == 0o055
 
 
 def test_time_is_no_part_of_the_identity(store: RevisionStore, tmp_path: Path):
