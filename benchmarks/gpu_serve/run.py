@@ -71,7 +71,7 @@ def write_base(folder: Path, tokenizer: Path, layers: int) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
-def write_adapter(folder: Path, seed: int, layers: int) -> None:
+def write_adapter(folder: Path, seed: int, layers: int, size: float = 1.0) -> None:
     """A random PEFT LoRA adapter over every projection, bf16.
 
     Large, so that it shows in the output of dummy weights, which are within ±0.001.
@@ -83,7 +83,7 @@ def write_adapter(folder: Path, seed: int, layers: int) -> None:
         for projection, (out, inp) in SHAPES.items():
             key = f"base_model.model.model.layers.{layer}.{projection}"
             tensors[f"{key}.lora_A.weight"] = (torch.randn(RANK, inp, generator=generator)).bfloat16()
-            tensors[f"{key}.lora_B.weight"] = torch.randn(out, RANK, generator=generator).bfloat16()
+            tensors[f"{key}.lora_B.weight"] = (size * torch.randn(out, RANK, generator=generator)).bfloat16()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {
         "peft_type": "LORA",
@@ -160,6 +160,11 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=LAYERS, help="fewer for a rehearsal on a CPU")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--limit", type=float, default=300)
+    parser.add_argument(
+        "--vanishing",
+        action="store_true",
+        help="adapters whose update is lost in rounding: the server must notice and refuse to start",
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     options.port = options.port or free_port()
@@ -167,7 +172,7 @@ def main() -> None:
     started = time.perf_counter()
     write_base(work / "base", options.tokenizer, options.layers)
     for seed, name in enumerate(NAMES):
-        write_adapter(work / name, seed, options.layers)
+        write_adapter(work / name, seed, options.layers, size=1e-30 if options.vanishing else 1.0)
     print(f"inputs written in {time.perf_counter() - started:.1f} s", flush=True)
 
     log = (options.out / "server.log").open("wb")
@@ -182,9 +187,14 @@ def main() -> None:
         command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}
     )
     try:
+        if options.vanishing:
+            print(f"exit code {server.wait(options.limit)}, expected 1")
+            return
         result: dict[str, object] = {"ready_seconds": wait_ready(options.port, server, options.limit)}
-        result["planners"] = ask(options.port, "/v1/planners")[1]
-        result["models"] = ask(options.port, "/v1/models")[1]
+        for name in NAMES:
+            report = ask(options.port, f"/v1/planners/{name}")[1]
+            kept = ("revision", "state", "served_by", "ssi", "kept_modules", "effect", "seconds")
+            result[name] = {key: report[key] for key in kept}
         for model in (*NAMES, *NAMES):
             body = {
                 "model": model,
