@@ -20,6 +20,7 @@ _LINE_BREAK = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 ProblemKind = Literal[
     "empty",
     "truncated",
+    "too_many_steps",
     "duplicate_id",
     "unknown_tool",
     "self_reference",
@@ -157,11 +158,16 @@ class Plan(_Value):
     meta: PlanMeta | None = None
 
     def problems(
-        self, tools: Sequence[ToolSpec | str], evidence: Collection[str] = ()
+        self,
+        tools: Sequence[ToolSpec | str],
+        evidence: Collection[str] = (),
+        *,
+        max_steps: int | None = None,
     ) -> tuple[Problem, ...]:
         """Every defect, in the order of the steps; empty when the plan can run with these tools.
 
         ``evidence``: ids of results that are known before the first step (``PlannerInput.evidence``).
+        ``max_steps``: how many steps were asked for at most.
         """
         offered = {tool if isinstance(tool, str) else tool.name for tool in tools}
         found: list[Problem] = []
@@ -170,6 +176,9 @@ class Plan(_Value):
         if self.meta is not None and self.meta.finish_reason == "length":
             message = "the answer was cut off at the token limit"
             found.append(Problem(kind="truncated", step=None, message=message))
+        if max_steps is not None and len(self.steps) > max_steps:
+            message = f"the plan has {len(self.steps)} steps, at most {max_steps} were asked for"
+            found.append(Problem(kind="too_many_steps", step=None, message=message))
         planned = {step.id for step in self.steps}
         known = set(evidence)
         for step in self.steps:

@@ -77,6 +77,17 @@ def test_cut_off_plan():
     assert [p.kind for p in Plan(steps=(step(1),), meta=meta).problems(["Search"])] == ["truncated"]
 
 
+def test_more_steps_than_asked_for():
+    """A plan over the limit is reported with both numbers; one at the limit is sound."""
+    plan = Plan(steps=(step(1), step(2)))
+    (problem,) = plan.problems(["Search"], max_steps=1)
+    assert (problem.kind, problem.message) == (
+        "too_many_steps",
+        "the plan has 2 steps, at most 1 were asked for",
+    )
+    assert plan.problems(["Search"], max_steps=2) == ()
+
+
 def test_known_evidence_may_be_used():
     """Results from before the plan count as known, and their ids are taken."""
     assert kinds(step(3, "#E1"), evidence=["#E1", "#E2"]) == []
