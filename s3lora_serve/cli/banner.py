@@ -51,7 +51,8 @@ def curl(url: str, planner: str, api_key_env: str | None) -> str:
     """A command for ``POST /v1/plans`` that works when pasted into a POSIX shell."""
     body = json.dumps({"planner": planner, "task": _TASK, "tools": _TOOLS})
     key = f' -H "Authorization: Bearer ${api_key_env}"' if api_key_env else ""
-    return f"curl -s {url}/v1/plans -H 'Content-Type: application/json'{key} \\\n  -d '{body}'"
+    content = "-H 'Content-Type: application/json'"
+    return f"curl -s {url}/v1/plans {content}{key} \\\n  -d '{body}' | python3 -m json.tool"
 
 
 def _table(*columns: str) -> Table:

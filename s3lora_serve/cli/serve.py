@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s3lora_serve import __version__
-from s3lora_serve.cli.console import EXIT_CODES, say
+from s3lora_serve.cli.console import EXIT_CODES, OK, say
 
 if TYPE_CHECKING:
     from s3lora_serve.config import Config
@@ -63,6 +63,10 @@ def serve(
         from s3lora_serve.cli.launch import launch
 
         asyncio.run(launch(settings, dict(os.environ)))
+        # All is closed. Libraries below vLLM print a screenful of leaks when the interpreter is taken down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(OK)
 
 
 def main() -> None:
@@ -111,8 +115,10 @@ def _set_logging(level: str) -> None:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", quiet)
     logging.getLogger("vllm").setLevel(quiet)
     if level != "debug":
-        warnings.simplefilter("ignore", FutureWarning)  # for authors of vLLM and torch, not for operators
-        os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+        # For authors of vLLM and torch, not for operators; the second comes when vLLM's processes have ended.
+        warnings.simplefilter("ignore", FutureWarning)
+        unwanted = "ignore::FutureWarning,ignore::UserWarning:multiprocessing.resource_tracker"
+        os.environ.setdefault("PYTHONWARNINGS", unwanted)
 
 
 def _terminated(number: int, _: object) -> None:

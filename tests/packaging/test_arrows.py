@@ -27,6 +27,7 @@ ARROWS = {
     "demo": set(),
     "runtime": {"spectral", "adapters", "engine", "planners", "metrics"},
     "server": {"spectral", "adapters", "engine", "runtime", "planners", "metrics", "config"},
+    "__main__": {"cli"},
     "cli": {"spectral", "adapters", "engine", "runtime", "server", "metrics", "config", "demo", "planners"},
 }
 
