@@ -10,7 +10,7 @@ import torch
 
 from planners import Plan, PlanSyntaxError, parse, render_messages
 from training.arithmetic import evaluate
-from training.data import encode, request
+from training.data import MAX_STEPS, encode, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,7 +120,7 @@ def _judge(example: Example, text: str, offer: Offer, ended: bool) -> Written:
         plan = parse(text)
     except PlanSyntaxError as error:
         return Written(example.task, text, cut or str(error), 0, 0, right)
-    why = next((str(problem) for problem in plan.problems(offer.tools)), cut)
+    why = next((str(problem) for problem in plan.problems(offer.tools, max_steps=MAX_STEPS)), cut)
     if calculator is not None and why is None:
         right = _run(plan, calculator) == Fraction(example.answer.replace(",", ""))
     return Written(

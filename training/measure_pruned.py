@@ -1,4 +1,4 @@
-"""Measure an adapter as it is served: with the modules pruned that the default policy names."""
+"""Held-out loss of an adapter as it is served: without the modules that the default policy prunes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s3lora_serve.demo import prepare_demo_base
 from s3lora_serve.spectral.policy import PrunePolicy, Top, plan
 from s3lora_serve.spectral.scorers import score
 from training import data as datasets
-from training.measure import loss, rates, write
+from training.measure import loss
 from training.offers import standard
 
 
@@ -34,7 +34,7 @@ def main(
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     test = datasets.load(data, folder).test[:questions]
     full = read_peft(adapter)
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, float] = {}
     for name, policy in (
         ("full", PrunePolicy(rule=Top(0))),
         ("pruned", PrunePolicy(rule=Top(10))),
@@ -45,16 +45,12 @@ def main(
             kept = Path(place) / "kept"
             kept.mkdir()
             write_peft(kept, full, drop)
-            plain = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+            plain = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
             model = peft.PeftModel.from_pretrained(plain, kept).eval()
-        found[name] = {
-            "questions": len(test),
-            "loss": loss(model, tokenizer, test, standard(data), batch),
-            **rates(write(model, tokenizer, test, standard(data), batch)),
-        }
+        found[name] = loss(model, tokenizer, test, standard(data), batch)
         typer.echo(f"{name}: {found[name]}")
     measured = json.loads(facts.read_text(encoding="utf-8"))
-    measured["served"] = found
+    measured["served"] = {"questions": len(test), "loss": found}
     facts.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
