@@ -111,6 +111,30 @@ def test_it_serves_from_a_configuration(folder):
         assert "stopped" in process.stderr.read()
 
 
+def test_the_readmes_examples_work(tmp_path):
+    """Every command and every program of the README's "Use it" does what it says, on the planners named."""
+    write_base(tmp_path / "base")
+    for seed, name in enumerate(("hotpot-planner", "gsm8k-planner")):
+        write_adapter(tmp_path / name, seed=seed)
+    planners = "{hotpot-planner: {source: hotpot-planner}, gsm8k-planner: {source: gsm8k-planner}}"
+    text = f"base_model: ./base\nplanners: {planners}\npolicy: {{top: 1}}\nserver: {{port: 0}}\n"
+    (tmp_path / "planners.yaml").write_text(text)
+    section = (ROOT / "README.md").read_text().split("## Use it")[1].split("\n## ")[0]
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", section, re.DOTALL)
+    assert [language for language, _ in blocks] == ["sh", "python", "python"]
+    with serving(tmp_path) as (_, lines):
+        address = re.search(r"127\.0\.0\.1:\d+", "\n".join(lines))[0]
+        for language, code in blocks:
+            shell = ["sh", "-c"] if language == "sh" else [sys.executable, "-c"]
+            if language == "sh" and not shutil.which("curl"):
+                continue
+            program = code.replace("127.0.0.1:8000", address)
+            done = subprocess.run([*shell, program], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert "error" not in done.stdout
+            assert done.stdout.strip()
+
+
 def test_a_second_start_admits_nothing_anew(folder):
     """Published revisions are found again, and are the same."""
 
