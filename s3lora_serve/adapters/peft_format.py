@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from s3lora_serve.adapters.adapter_config import CONFIG_NAME, AdapterConfig
+from s3lora_serve.adapters.durable import write_synced
 from s3lora_serve.adapters.hashing_file import HashedFile, HashingWriter
 from s3lora_serve.adapters.safetensors_header import LFS_MAGIC, SafetensorsHeader, lfs_pointer, read_header
 from s3lora_serve.adapters.tensor_names import Factor, parse_tensor_name, tensor_name
@@ -81,20 +82,18 @@ def write_peft(
         raise KeyError(f"no such modules in the adapter: {sorted(unknown)}")
     kept = {name: module for name, module in adapter.modules.items() if name not in set(drop)}
     config = adapter.config.narrowed(kept).canonical()
-    with HashingWriter(folder / CONFIG_NAME) as writer:
-        writer.write(config_bytes(config))
-        writer.finish(sync=True)
+    write_synced(folder / CONFIG_NAME, config_bytes(config))
     if not kept:
         return None
     tensors, path = _layout(kept), folder / WEIGHTS_NAME
     header = _header_bytes(tensors)
     if original is not None and _starts_with(original.path, header):
         return _move(original, path)
-    with HashingWriter(path) as writer:
+    with HashingWriter(path, sync=True) as writer:
         writer.write(header)
         for tensor in tensors.values():
             writer.write(_bytes_of(tensor))
-        return writer.finish(sync=True)
+        return writer.finish()
 
 
 def config_bytes(config: Mapping[str, object]) -> bytes:

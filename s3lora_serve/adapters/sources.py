@@ -6,8 +6,9 @@ import os
 import re
 import stat
 from contextlib import AbstractContextManager, contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
@@ -89,13 +90,13 @@ def _fetch_local(folder: Path, dest: Path, limits: Limits, progress: Progress) -
 
 
 @contextmanager
-def _open_regular(path: Path) -> Iterator[BinaryIO]:
+def _open_regular(path: Path) -> Iterator[FileIO]:
     """Open a file that may have been swapped since it was checked: no link is followed and no pipe blocks."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise (symlink(path.name) if path.is_symlink() else error) from error
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    with FileIO(descriptor) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise UnsafeFileError(f"{path.name} is not a regular file")
         yield file

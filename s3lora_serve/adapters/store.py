@@ -79,7 +79,7 @@ class RevisionStore:
         """
         place = self._revisions / lineage.digest
         if not place.exists():
-            text = json.dumps(lineage.to_json(), indent=1, allow_nan=False)
+            text = json.dumps(lineage.to_json(), allow_nan=False)
             write_synced(built / LINEAGE_NAME, text.encode())
             for file in built.iterdir():
                 file.chmod(0o444)

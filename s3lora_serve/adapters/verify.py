@@ -148,12 +148,13 @@ def _changes_something(name: str, module: LowRank) -> bool:
 def _is_live(name: str, factor: Tensor) -> bool:
     """Whether any element differs from zero; raises FormatError for NaN or infinity.
 
-    aminmax needs one pass and no temporaries, unlike isfinite. Pieces this small stay on this thread: beside a
-    busy engine, thousands of short parallel regions each wait for a core.
+    aminmax needs one pass and no temporaries, unlike isfinite. Pieces this small stay on this thread: beside
+    a busy engine, thousands of short parallel regions would each wait for a core.
     """
     live = False
-    for piece in factor.reshape(-1).split(SERIAL_ELEMENTS):
-        low, high = (float(bound) for bound in torch.aminmax(piece))
+    flat = factor.reshape(-1)
+    for start in range(0, flat.numel(), SERIAL_ELEMENTS):
+        low, high = (float(bound) for bound in torch.aminmax(flat[start : start + SERIAL_ELEMENTS]))
         if not (low > float("-inf") and high < float("inf")):  # NaN fails both comparisons
             raise FormatError(
                 f"{name} holds NaN or infinity", hint="training diverged, or the file is damaged"

@@ -30,7 +30,7 @@ LLAMA = LlamaConfig(
 )  # fmt: skip
 GPT2 = GPT2Config(
     n_embd=16, n_layer=2, n_head=2, vocab_size=99, n_positions=32, architectures=["GPT2LMHeadModel"],
-    resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=1, eos_token_id=2,
 )  # fmt: skip
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
