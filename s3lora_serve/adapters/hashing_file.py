@@ -27,10 +27,10 @@ class HashedFile:
 
 
 class HashingWriter:
-    """Write a new file and hash it on a second thread; the two take about as long as each other.
+    """Write a new file and hash it on a second thread; the two take about equally long.
 
-    A context manager: leaving it closes the file. ``finish`` gives the digest. With ``sync`` the file is on the
-    disk after ``finish``. Raises FileExistsError if the file exists.
+    A context manager: leaving it closes the file. ``finish`` gives the digest. With ``sync`` the file is on
+    the disk after ``finish``. Raises FileExistsError if the file exists.
     """
 
     def __init__(self, path: Path, *, sync: bool = False) -> None:

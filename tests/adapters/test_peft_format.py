@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft_builder import BASE, K0, Q0, factors, write_folder, write_raw
 from safetensors.torch import load_file, save_file
 
 from s3lora_serve.adapters.hashing_file import HashedFile
 from s3lora_serve.adapters.peft_format import read_peft, write_peft
 from s3lora_serve.errors import FormatError, UnsupportedError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 A, B = (f"base_model.model.{Q0}.lora_{factor}.weight" for factor in "AB")
 
@@ -95,12 +96,45 @@ def test_dropped_modules_leave_no_trace(tmp_path: Path):
     config = (tmp_path / "out/adapter_config.json").read_text()
     assert Q0 not in config
     assert json.loads(config)["target_modules"] == sorted(again.modules)
-    import hashlib
-
     raw = (tmp_path / "out/adapter_model.safetensors").read_bytes()
     assert written == HashedFile(
         tmp_path / "out/adapter_model.safetensors", hashlib.sha256(raw).hexdigest(), len(raw)
     )
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    ranks=st.dictionaries(st.sampled_from(sorted(BASE.shapes)), st.integers(1, 6)),
+    alphas=st.dictionaries(st.sampled_from(sorted(BASE.shapes)), st.sampled_from([1, 2.5, 4, 8, 16])),
+    drop=st.sets(st.sampled_from(sorted(BASE.shapes))),
+    rslora=st.booleans(),
+)
+def test_writing_changes_no_update(
+    ranks: dict[str, int], alphas: dict[str, float], drop: set[str], rslora: bool
+):
+    """Whatever the ranks, alphas and pruned modules: each kept ΔW = s·B·A has its s, B and A as before."""
+    with TemporaryDirectory() as work:
+        source, target = (
+            write_folder(
+                Path(work) / "in",
+                factors(ranks=ranks),
+                rank_pattern=ranks,
+                alpha_pattern=alphas,
+                use_rslora=rslora,
+            ),
+            Path(work) / "out",
+        )
+        target.mkdir()
+        before = read_peft(source)
+        if write_peft(target, before, drop) is None:
+            assert drop == before.modules.keys()
+            return
+        after = read_peft(target)
+    assert after.modules.keys() == before.modules.keys() - drop
+    for name, module in after.modules.items():
+        assert module.scaling == before.modules[name].scaling
+        assert torch.equal(module.a, before.modules[name].a)
+        assert torch.equal(module.b, before.modules[name].b)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
