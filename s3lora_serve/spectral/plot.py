@@ -40,7 +40,7 @@ def report_plot(report: SpectralReport, plan: PrunePlan | None = None) -> Figure
     )
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
-    _heat_map(figure, axes, report, spot, (len(projections), len(layers)))
+    _heat_map(figure, axes, report, spot, (max(1, len(projections)), max(1, len(layers))))
     pruned = [spot[name] for name in plan.pruned] if plan else []
     for x, y in pruned:
         _frame(axes, x, y)
@@ -117,7 +117,7 @@ def _title(report: SpectralReport, plan: PrunePlan | None) -> str:
         if summary.median is None
         else f", SSI {summary.min:.3f} to {summary.max:.3f}, median {summary.median:.3f}"
     )
-    chosen = "" if plan is None else f"\nscorer {report.scorer}: {plan.reason}"
+    chosen = "" if plan is None else f"\nscorer {report.scorer}, {plan.reason}"
     modules = "1 module" if summary.modules == 1 else f"{summary.modules} modules"
     return f"Spectral sharpness of {modules}{span}{chosen}"
 

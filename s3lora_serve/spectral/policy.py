@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.spectral.report import SpectralReport
 
-RESOLUTION = 1e-6  # scores that differ by less are ties: float32 products are trusted no further
+RESOLUTION = 2e-5  # scores that differ by less count as ties: mas_svd promises no more
 MAD_TO_SIGMA = 1.4826  # median absolute deviation → standard deviation, for normally distributed scores
 
 
