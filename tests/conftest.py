@@ -8,18 +8,18 @@ model; without it the model is downloaded once into the user's cache.
 from __future__ import annotations
 
 import itertools
-import os
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 import pytest_asyncio
 from adapters_factory import write_adapter
+from engine_factory import engine_settings
 from hypothesis import settings
 
 from s3lora_serve.demo.base_model import prepare_demo_base
 from s3lora_serve.engine.port import Slot
-from s3lora_serve.engine.vllm import VllmEngine, VllmSettings
+from s3lora_serve.engine.vllm import VllmEngine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,11 +30,6 @@ pytest.register_assert_rewrite("contract")
 # A busy machine says nothing about an example's time. Based on the current profile, which is "ci" in CI.
 settings.register_profile("unhurried", settings(), deadline=None)
 settings.load_profile("unhurried")
-
-MAX_LORAS = 4
-MAX_LORA_RANK = 16
-MAX_MODEL_LEN = 2048
-BASE_NAME = "smollm2"
 
 
 @pytest.fixture(scope="session")
@@ -49,25 +44,6 @@ async def vllm_engine(demo_base: Path) -> AsyncIterator[VllmEngine]:
     engine = await VllmEngine.start(engine_settings(demo_base))
     yield engine
     await engine.close()
-
-
-def engine_settings(model: Path, **changes: object) -> VllmSettings:
-    """Settings of the shared engine, and for tests that must have one of their own."""
-    # One unbound thread: other processes may be using the machine's cores, and threads that wait for each
-    # other at every matrix product are then far slower than one.
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    values = {
-        "model": str(model),
-        "served_name": BASE_NAME,
-        "max_loras": MAX_LORAS,
-        "max_lora_rank": MAX_LORA_RANK,
-        "max_model_len": MAX_MODEL_LEN,
-        "enforce_eager": True,
-        "cpu_kv_cache_gib": 1,
-    }
-    return VllmSettings(**{**values, **changes})
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import os
 import signal
 
 import pytest
-from conftest import engine_settings
 from contract import HELLO, TOKENS
+from engine_factory import engine_settings
 
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.engine.vllm import VllmEngine

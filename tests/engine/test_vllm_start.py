@@ -58,7 +58,7 @@ def test_the_environment_is_set_before_vllm_is_imported(monkeypatch):
 @pytest.mark.engine
 async def test_settings_that_vllm_refuses_late_are_a_config_error(demo_base):
     """What only the model's config shows to be wrong is still the operator's to change."""
-    from conftest import engine_settings
+    from engine_factory import engine_settings
 
     from s3lora_serve.engine.vllm import VllmEngine
 

@@ -113,3 +113,13 @@ def test_test_files_have_names_of_their_own():
     """pytest imports tests by their bare names: two files of one name would be taken for each other."""
     names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
     assert sorted(names) == sorted(set(names))
+
+
+def test_no_test_imports_a_conftest():
+    """There are several, and which one a bare import gets depends on the order of collection."""
+    files = [
+        path
+        for path in (ROOT / "tests").rglob("*.py")
+        if re.search(r"(?m)^ *(from|import) conftest", path.read_text())
+    ]
+    assert files == []
