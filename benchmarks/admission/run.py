@@ -165,10 +165,11 @@ def table(results: dict[str, list[dict[str, float]]], size: int, peaks: dict[str
         "# What admission costs",
         "",
         f"A Llama-3.1-8B-shaped adapter: rank 16, 224 modules, bfloat16, {size / 1e6:.1f} MB. "
-        f"Medians of {len(results['baseline'])} interleaved rounds; the ratio is the median of the rounds'.",
+        f"Medians of {len(results['baseline'])} interleaved rounds; × is the median of the rounds'.",
         "",
         f"{date.today()}, {cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads; "
-        f"Python {platform.python_version()}, torch {version('torch')}, safetensors {version('safetensors')}.",
+        f"Python {platform.python_version()}, torch {version('torch')}, "
+        f"safetensors {version('safetensors')}.",
         "",
         "| | ms | × baseline | range of × |",
         "|---|---|---|---|",
