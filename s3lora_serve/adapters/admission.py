@@ -35,11 +35,11 @@ def admit(
     expected_sha256: str | None = None,
     progress: Progress | None = None,
 ) -> Revision:
-    """Publish ``source`` as an immutable revision that fits ``base``; admitting the same again returns the
-    same revision.
+    """Publish ``source`` as an immutable revision that fits ``base``; nothing is published if it is refused.
 
-    Raises a subclass of AdapterError, and publishes nothing, if the adapter is refused; ``expected_sha256``
-    pins the source's weights file. Raises StoreError if the store holds a damaged revision of it.
+    Admitting the same again returns the same revision, for the price of fetching and hashing it.
+    ``expected_sha256`` pins the source's weights file. Raises a subclass of AdapterError for a refusal, and
+    StoreError if the store cannot be written to or holds a damaged revision of it.
     """
     tell = progress or silent
     with store.staging() as work:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from s3lora_serve.adapters.adapter_config import CONFIG_NAME, AdapterConfig
@@ -44,11 +44,10 @@ class PeftAdapter:
 
 
 def read_peft(folder: Path) -> PeftAdapter:
-    """Read and check a private copy of a PEFT folder; its weights are mapped, not copied, so the file must
-    not change.
+    """Read and check a private copy of a PEFT folder; its weights are mapped, so the file must not change.
 
-    Raises FormatError for unreadable or contradicting files, UnsupportedError for features that are not
-    served.
+    Writing to the tensors leaves the file as it is. Raises FormatError for unreadable or contradicting files,
+    UnsupportedError for features that are not served.
     """
     path = folder / WEIGHTS_NAME
     for needed in (folder / CONFIG_NAME, path):
@@ -58,21 +57,18 @@ def read_peft(folder: Path) -> PeftAdapter:
     header = read_header(path)
     factors = _pair_factors(header)
     resolved = config.resolve(factors)
-    with safe_open(path, framework="pt") as file:
-        modules = {
-            name: _low_rank(
-                name, {key: file.get_tensor(tensor) for key, tensor in pair.items()}, resolved[name], config
-            )
-            for name, pair in sorted(factors.items())
-        }
+    tensors = _map_tensors(path, header)
+    modules = {
+        name: _low_rank(name, tensors[pair["A"]], tensors[pair["B"]], resolved[name], config)
+        for name, pair in sorted(factors.items())
+    }
     return PeftAdapter(config, modules, tuple(_untargeted(config, modules)))
 
 
 def write_peft(
     folder: Path, adapter: PeftAdapter, drop: Collection[str], *, original: HashedFile | None = None
 ) -> HashedFile | None:
-    """Write ``adapter`` without the modules in ``drop`` into ``folder``, synced; the same input gives the
-    same bytes.
+    """Write ``adapter`` without ``drop`` into the empty ``folder``, synced; equal input gives equal bytes.
 
     Factors keep their dtype and bytes. ``original`` may name a private weights file that ``adapter`` was read
     from: if it already is, byte for byte, what would be written, it is moved into place instead. Returns the
@@ -108,6 +104,15 @@ def _config_bytes(path: Path) -> bytes:
     return raw
 
 
+def _map_tensors(path: Path, header: SafetensorsHeader) -> dict[str, Tensor]:
+    """Tensor name → tensor, mapped from the file. The library may be stricter than our own check."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {entry.name: file.get_tensor(entry.name) for entry in header.entries}
+    except (SafetensorError, RuntimeError, OverflowError) as error:
+        raise FormatError(f"{path.name} cannot be read: {error}") from error
+
+
 def _pair_factors(header: SafetensorsHeader) -> dict[str, dict[Factor, str]]:
     """Module → factor → tensor name, each module with exactly one A and one B."""
     factors: dict[str, dict[Factor, str]] = {}
@@ -128,10 +133,7 @@ def _pair_factors(header: SafetensorsHeader) -> dict[str, dict[Factor, str]]:
     return factors
 
 
-def _low_rank(
-    name: str, pair: Mapping[Factor, Tensor], resolved: tuple[int, float], config: AdapterConfig
-) -> LowRank:
-    a, b = pair["A"], pair["B"]
+def _low_rank(name: str, a: Tensor, b: Tensor, resolved: tuple[int, float], config: AdapterConfig) -> LowRank:
     for factor, tensor in (("A", a), ("B", b)):
         if tensor.ndim != 2 or 0 in tensor.shape:
             raise FormatError(

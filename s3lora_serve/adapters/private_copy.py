@@ -69,10 +69,9 @@ def copy_adapter(
     limits: Limits,
     progress: Progress,
 ) -> Fetched:
-    """Copy the known files into ``dest`` (made anew), hashing and counting on the way; a lying size does not
-    get past the limit.
+    """Copy the known files into ``dest``, made anew, hashing and counting on the way.
 
-    Raises LimitError, and whatever ``open_file`` raises.
+    What is counted is what comes, whatever ``sizes`` said. Raises LimitError, and whatever ``open_file`` raises.
     """
     dest.mkdir(parents=True, exist_ok=True)
     check_sizes(sizes, limits)

@@ -169,12 +169,22 @@ def _unavailable(source: str, error: Exception) -> SourceError:
     where = redacted(source)
     if isinstance(error, ImportError):
         return SourceError(
-            f"{where}: its driver is not installed ({error})",
+            f"{where}: its driver is not installed ({_without_secrets(str(error), source)})",
             hint="install the fsspec driver of this scheme, such as s3fs",
         )
     if isinstance(error, FileNotFoundError):
         return SourceError(f"{where}: there is no such folder, or no {WEIGHTS_NAME} in it")
-    return SourceError(f"{where} could not be read: {type(error).__name__}: {str(error)[:200]}")
+    reason = _without_secrets(str(error), source)[:200]
+    return SourceError(f"{where} could not be read: {type(error).__name__}: {reason}")
+
+
+def _without_secrets(text: str, source: str) -> str:
+    """``text`` without what ``redacted`` hides of ``source``: drivers quote addresses in their errors."""
+    for part in source.split("::"):
+        pieces = urlsplit(part)
+        for secret in (pieces.username, pieces.password, pieces.query, pieces.fragment):
+            text = text.replace(secret, "***") if secret else text
+    return text
 
 
 def redacted(url: str) -> str:

@@ -203,6 +203,16 @@ def test_odd_header_lengths_are_read(tmp_path: Path):
     assert adapter.modules[Q0].b.tolist() == [[2.0], [3.0]]
 
 
+def test_what_only_the_library_refuses_is_our_error_too(tmp_path: Path):
+    """An empty tensor may claim sizes that overflow."""
+    header = {
+        A: {"dtype": "F32", "shape": [0, 2**40, 2**40], "data_offsets": [0, 0]},
+        B: {"dtype": "F32", "shape": [2**70, 0], "data_offsets": [0, 0]},
+    }
+    with pytest.raises(FormatError, match=r"adapter_model\.safetensors cannot be read: "):
+        read_peft(write_raw(tmp_path, json.dumps(header).encode()))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -294,11 +294,19 @@ def test_addresses_are_shown_without_credentials(url: str, shown: str):
     assert redacted(url) == shown
 
 
-def test_errors_hold_no_credentials(tmp_path: Path):
-    """Nor do messages."""
+def test_errors_hold_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither the address nor what a driver quotes of it."""
+    url = "memory://user:secret@host/a?token=hidden"
+
+    def quote(*args: object, **kw: object):
+        raise ValueError(f"cannot list {url}/adapter_config.json")
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", quote)
     with pytest.raises(SourceError) as caught:
-        fetch("nosuch://user:secret@host/a?token=secret", tmp_path / "copy", Limits())
-    assert "secret" not in str(caught.value)
+        fetch(url, tmp_path / "copy", Limits())
+    assert caught.value.message == (
+        "memory://host/a could not be read: ValueError: cannot list memory://***:***@host/a?***/adapter_config.json"
+    )
 
 
 def test_fetched_is_exported():
