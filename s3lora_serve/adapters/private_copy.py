@@ -71,7 +71,7 @@ def copy_adapter(
 ) -> Fetched:
     """Copy the known files into ``dest``, made anew, hashing and counting on the way.
 
-    What is counted is what comes, whatever ``sizes`` said. Raises LimitError, and whatever ``open_file`` raises.
+    What comes is counted, whatever ``sizes`` said. Raises LimitError, and what ``open_file`` raises.
     """
     dest.mkdir(parents=True, exist_ok=True)
     check_sizes(sizes, limits)
