@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
+# The tests themselves may run under make, whose options and variables must not reach the one that is tested.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+ENVIRONMENT |= {"LC_ALL": "C"}
+
+
 def dry_run(target: str, folder: Path, *options: str) -> str:
     """What make would do for ``target`` in a fresh tree with the Makefile in it."""
     for name in ("Makefile", "pyproject.toml"):
@@ -23,7 +29,9 @@ def dry_run(target: str, folder: Path, *options: str) -> str:
     (folder / "constraints").mkdir(exist_ok=True)
     shutil.copy(ROOT / "constraints" / "cpu.txt", folder / "constraints" / "cpu.txt")
     command = ["make", "--dry-run", *options, target]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=True
+    ).stdout
 
 
 @needs_make
@@ -67,7 +75,12 @@ def test_an_old_python_is_refused_with_what_to_do(tmp_path):
     old.chmod(0o755)
     dry_run("test", tmp_path)
     done = subprocess.run(
-        ["make", "test", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False
+        ["make", "test", f"PYTHON={old}"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode != 0
     assert "is Python 3.9, but 3.11 or newer is needed; name one: make PYTHON=" in done.stderr
