@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,13 +28,14 @@ from torch import Tensor
 
 from s3lora_serve.spectral.gram import Products, Workspace, products, unit_cholesky
 from s3lora_serve.spectral.lowrank import LowRank, core
+from s3lora_serve.spectral.workers import spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 BLOCK = 256  # rows summed in float32 before float64 takes over
 LEAST_BLOCK = 64  # a size that only divides into shorter blocks goes to float64
-CHUNK = 1 << 20  # factor elements at work at a time: they fit the CPU's cache, and memory stays flat
+CHUNK = 3 << 18  # factor elements at work at a time: they fit the CPU's cache, and memory stays flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +78,21 @@ def mas_svd(modules: Mapping[str, LowRank], top_m: int | None = None) -> dict[st
         raise ValueError(f"top_m {top_m} is not positive")
     found: dict[str, MasSpectrum] = {}
     for tier in _TIERS:
-        found |= _batched({n: m for n, m in modules.items() if n not in found and tier.takes(m)}, tier, top_m)
-    found |= {n: _exact(n, m, top_m) for n, m in modules.items() if n not in found}
+        left = {n: m for n, m in modules.items() if n not in found and tier.takes(m)}
+        for part in spread(partial(_batched, left, tier, top_m), list(_chunks(left))):
+            found |= part
+    for part in spread(partial(_exact, modules, top_m), [n for n in modules if n not in found]):
+        found |= part
     return {name: found[name] for name in modules}
 
 
-def _batched(modules: Mapping[str, LowRank], tier: _Tier, top_m: int | None) -> dict[str, MasSpectrum]:
-    """The spectra of those modules that the tier can vouch for."""
+def _batched(
+    modules: Mapping[str, LowRank], tier: _Tier, top_m: int | None, chunks: Sequence[list[str]]
+) -> dict[str, MasSpectrum]:
+    """The spectra of those modules of the chunks that the tier can vouch for."""
     space = Workspace(tier.dtype)
     by_rank: dict[int, list[tuple[list[str], Products]]] = defaultdict(list)
-    for names in _chunks(modules):
+    for names in chunks:
         chunk = [modules[name] for name in names]
         by_rank[chunk[0].rank].append((names, products(chunk, tier.block, space)))
     found: dict[str, MasSpectrum] = {}
@@ -130,7 +137,11 @@ def _normalised_spectrum(h: Tensor, gram_other: Tensor, noise: float) -> tuple[T
     return sigma, moved * (0.5 / sigma).sum(1) / sigma.sum(1)
 
 
-def _exact(name: str, module: LowRank, top_m: int | None) -> MasSpectrum:
+def _exact(modules: Mapping[str, LowRank], top_m: int | None, names: Sequence[str]) -> dict[str, MasSpectrum]:
+    return {name: _exact_one(name, modules[name], top_m) for name in names}
+
+
+def _exact_one(name: str, module: LowRank, top_m: int | None) -> MasSpectrum:
     """One module by Householder QR in float64; no Gram matrix is formed."""
     if not (module.a.isfinite().all() and module.b.isfinite().all()):
         raise ValueError(f"{name}: the factors hold NaN or infinite values")

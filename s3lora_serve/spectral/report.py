@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class SpectralReport:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; ``from_json`` gives back an equal report."""
         rows = [
-            {**asdict(row), "shape": list(row.shape), "sigma": list(row.sigma)} for row in self.rows.values()
+            {**vars(row), "shape": list(row.shape), "sigma": list(row.sigma)} for row in self.rows.values()
         ]
         return {"scorer": self.scorer, "version": self.version, "modules": rows}
 

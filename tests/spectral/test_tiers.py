@@ -44,7 +44,7 @@ def test_ordinary_modules_need_no_float64(monkeypatch: pytest.MonkeyPatch):
     modules = {str(seed): trained_like(seed, 0.1, torch.bfloat16) for seed in range(8)}
     expected = {name: dense_ssi(module) for name, module in modules.items()}
     monkeypatch.setattr(masvd, "_TIERS", masvd._TIERS[:1])
-    monkeypatch.delattr(masvd, "_exact")
+    monkeypatch.delattr(masvd, "_exact_one")
 
     assert {n: s.ssi for n, s in mas_svd(modules).items()} == pytest.approx(expected, abs=1e-6)
 
@@ -53,7 +53,7 @@ def test_float32_declines_what_it_cannot_resolve(monkeypatch: pytest.MonkeyPatch
     """A spectrum over five decades is beyond float32 products: the tier hands it on."""
     module = trained_like(1, 1e-5, torch.float32)
     monkeypatch.setattr(masvd, "_TIERS", masvd._TIERS[:1])
-    monkeypatch.setattr(masvd, "_exact", lambda name, *_: f"handed on {name}")
+    monkeypatch.setattr(masvd, "_exact_one", lambda name, *_: f"handed on {name}")
 
     assert mas_svd({"steep": module}) == {"steep": "handed on steep"}
 
