@@ -20,10 +20,11 @@ from s3lora_serve.errors import FormatError
 from s3lora_serve.spectral.lowrank import LowRank
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
 WEIGHTS_NAME = "adapter_model.safetensors"
+_BATCH_BYTES = 1 << 20
 # In the order in which safetensors itself lays tensors out: dtypes from this list, names within a dtype.
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _RANK_OF_DTYPE = {name: index for index, name in enumerate(_DTYPES.values())}
@@ -86,9 +87,8 @@ def write_peft(
     if original is not None and _starts_with(original.path, header):
         return _move(original, path)
     with HashingWriter(path, sync=True) as writer:
-        writer.write(header)
-        for tensor in tensors.values():
-            writer.write(_bytes_of(tensor))
+        for pieces in _in_batches([memoryview(header), *(_bytes_of(tensor) for tensor in tensors.values())]):
+            writer.write(*pieces)
         return writer.finish()
 
 
@@ -195,6 +195,17 @@ def _move(original: HashedFile, path: Path) -> HashedFile:
         os.fsync(file.fileno())
     original.path.replace(path)
     return HashedFile(path, original.sha256, original.bytes)
+
+
+def _in_batches(pieces: Iterable[memoryview]) -> Iterator[list[memoryview]]:
+    """The same pieces in lists of about a megabyte: each write wakes the thread that hashes."""
+    batch: list[memoryview] = []
+    for piece in pieces:
+        batch.append(piece)
+        if sum(map(len, batch)) >= _BATCH_BYTES:
+            yield batch
+            batch = []
+    yield batch
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

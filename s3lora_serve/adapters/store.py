@@ -145,7 +145,7 @@ class RevisionStore:
 
     def _remember(self, key: str, digest: str) -> None:
         with self.staging() as folder:
-            write_synced(folder / "key", digest.encode())
+            (folder / "key").write_text(digest)  # not synced: what a crash leaves of it names no revision
             (folder / "key").replace(self._keys / key)
 
     @contextlib.contextmanager

@@ -94,7 +94,7 @@ def test_a_failing_disk_leaves_a_whole_revision_or_none(
         check_whole(root, digest)
         assert admit_into(str(root), source).digest == digest
         assert check_whole(root, digest) == 1
-    assert len(messages) > 10
+    assert len(messages) >= 8
     assert [message for message in messages if "No space left on device" not in message] == []
 
 
