@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from s3lora_serve.adapters.adapter_config import CONFIG_NAME
 from s3lora_serve.adapters.peft_format import WEIGHTS_NAME, PeftAdapter
 from s3lora_serve.errors import BaseModelMismatch, FormatError, LimitError, UnsafeFileError, UnsupportedError
+from s3lora_serve.spectral.workers import spread
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.spectral.lowrank import LowRank
 
 MAX_CONFIG_BYTES = 4 << 20
-SERIAL_ELEMENTS = 1 << 15  # ATen's grain size: up to here an operation runs on one thread
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 _HEADS = ("lm_head", "embed_tokens", "embed_out", "wte", "wpe", "score", "classifier")
 
@@ -111,8 +114,7 @@ def check_adapter(adapter: PeftAdapter, base: BaseModelSpec | None, limits: Limi
             "and this engine applies one to all",
             hint="use an engine that reads rank_pattern and alpha_pattern (vLLM 0.32)",
         )
-    live = [name for name, module in adapter.modules.items() if _changes_something(name, module)]
-    if not live:
+    if not any(flag for flags in spread(_live_flags, list(adapter.modules.items())) for flag in flags):
         raise FormatError(
             f"every update of its {len(adapter.modules)} modules is zero: it would serve the base model",
             hint="was it saved before training?",
@@ -139,25 +141,17 @@ def _check_fit(name: str, module: LowRank, base: BaseModelSpec) -> None:
         )
 
 
-def _changes_something(name: str, module: LowRank) -> bool:
-    """Whether neither factor is all zero; raises FormatError for NaN or infinity."""
-    live = [_is_live(f"{name}.lora_{key}", factor) for key, factor in (("A", module.a), ("B", module.b))]
-    return module.scaling != 0 and all(live)
+def _live_flags(modules: Sequence[tuple[str, LowRank]]) -> list[bool]:
+    """Whether each module changes anything; raises FormatError for NaN or infinity."""
+    return [  # "&", not "and": both factors are always looked at
+        _is_live(f"{name}.lora_A", module.a) & _is_live(f"{name}.lora_B", module.b) & (module.scaling != 0)
+        for name, module in modules
+    ]
 
 
 def _is_live(name: str, factor: Tensor) -> bool:
-    """Whether any element differs from zero; raises FormatError for NaN or infinity.
-
-    aminmax needs one pass and no temporaries, unlike isfinite. Pieces this small stay on this thread: beside
-    a busy engine, thousands of short parallel regions would each wait for a core.
-    """
-    live = False
-    flat = factor.reshape(-1)
-    for start in range(0, flat.numel(), SERIAL_ELEMENTS):
-        low, high = (float(bound) for bound in torch.aminmax(flat[start : start + SERIAL_ELEMENTS]))
-        if not (low > float("-inf") and high < float("inf")):  # NaN fails both comparisons
-            raise FormatError(
-                f"{name} holds NaN or infinity", hint="training diverged, or the file is damaged"
-            )
-        live = live or low != 0 or high != 0
-    return live
+    """Whether any element differs from zero. aminmax needs one pass and no temporaries, unlike isfinite."""
+    low, high = (float(bound) for bound in torch.aminmax(factor))
+    if not (low > float("-inf") and high < float("inf")):  # NaN fails both comparisons
+        raise FormatError(f"{name} holds NaN or infinity", hint="training diverged, or the file is damaged")
+    return low != 0 or high != 0
