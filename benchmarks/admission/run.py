@@ -46,6 +46,10 @@ BASE = BaseModelSpec(
     {f"model.layers.{layer}.{name}": shape for layer in range(LAYERS) for name, shape in SHAPES.items()},
 )
 STAGES = ("fetch", "verify", "score", "prune", "publish")
+NOTE = (
+    "Fetching is bound by sha256, which runs beside the copy; verifying reads every weight once; pruning writes and",
+    "hashes the kept weights anew (`observe` moves the file and waits for the disk); publishing writes the lineage.",
+)
 PRUNED, WHOLE = PrunePolicy(rule=Top(10)), PrunePolicy(rule=Top(10), action="observe")
 
 
@@ -184,6 +188,7 @@ def table(results: dict[str, list[dict[str, float]]], size: int, peaks: dict[str
     for name in ("pruned", "whole"):
         cells = [f"{median(results[name], stage) * 1e3:.0f}" for stage in (*STAGES, "fsync")]
         lines.append(f"| {names[name]} | " + " | ".join(cells) + " |")
+    lines += ["", *NOTE]
     lines += ["", "## Peak memory", "", "| | MB over the idle process | × file |", "|---|---|---|"]
     for name, peak in peaks.items():
         lines.append(f"| {names[name]} | {peak / 1e6:.0f} | {peak / size:.2f} |")
