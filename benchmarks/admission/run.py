@@ -47,8 +47,9 @@ BASE = BaseModelSpec(
 )
 STAGES = ("fetch", "verify", "score", "prune", "publish")
 NOTE = (
-    "Fetching is bound by sha256, which runs beside the copy; verifying reads every weight once; pruning writes and",
-    "hashes the kept weights anew (`observe` moves the file and waits for the disk); publishing writes the lineage.",
+    "Fetching is bound by sha256, which runs beside the copy; verifying reads every weight once; pruning",
+    "writes and hashes the kept weights anew (`observe` moves the file and waits for the disk); publishing",
+    "writes the lineage.",
 )
 PRUNED, WHOLE = PrunePolicy(rule=Top(10)), PrunePolicy(rule=Top(10), action="observe")
 
