@@ -75,10 +75,12 @@ class RevisionStore:
         """Publish ``built`` (from ``write_peft``, in ``staging``) atomically; never overwrites a revision.
 
         If the revision exists already, that one is returned, with the lineage of its first admission. ``key``
-        is remembered for ``find``. Raises StoreError if the existing revision is damaged.
+        is remembered for ``find``. Raises StoreError if the existing revision is damaged in any byte.
         """
         place = self._revisions / lineage.digest
-        if not place.exists():
+        if place.exists():
+            revision = self.check(lineage.digest)
+        else:
             text = json.dumps(lineage.to_json(), allow_nan=False)
             write_synced(built / LINEAGE_NAME, text.encode())
             for file in built.iterdir():
@@ -86,7 +88,7 @@ class RevisionStore:
             sync_folder(built)
             rename_unless_there(built, place)
             sync_folder(self._revisions)
-        revision = self.get(lineage.digest)
+            revision = self.get(lineage.digest)
         if key is not None:
             self._remember(key, lineage.digest)
         return revision
@@ -113,7 +115,10 @@ class RevisionStore:
         return Revision(digest, place, lineage)
 
     def find(self, key: str) -> Revision | None:
-        """The revision that an admission with this key led to, if it is there and not visibly damaged."""
+        """The revision that an admission with this key led to, if it is there and not visibly damaged.
+
+        It looks at sizes only; ``check`` reads every byte.
+        """
         try:
             return self.get((self._keys / key).read_text().strip())
         except (FileNotFoundError, StoreError):

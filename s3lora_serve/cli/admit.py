@@ -27,7 +27,7 @@ class Fleet:
 
 
 def admit_fleet(config: Config) -> Fleet:
-    """Prepare the base model and publish every planner's revision; free for those published before.
+    """Prepare the base model and publish every planner's revision; those published before are only hashed again.
 
     Raises AdapterError after all were tried, naming each that was refused; the reasons are on stderr by then.
     """

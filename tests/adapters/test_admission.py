@@ -73,8 +73,8 @@ def test_what_is_kept_is_kept_to_the_bit(store: RevisionStore, tmp_path: Path):
     )
 
 
-def test_admitting_twice_is_free(store: RevisionStore, source: str, monkeypatch: pytest.MonkeyPatch):
-    """The same revision, without scoring again."""
+def test_admitting_twice_scores_once(store: RevisionStore, source: str, monkeypatch: pytest.MonkeyPatch):
+    """The same revision, read through but not scored again."""
     first = put(store, source)
     monkeypatch.setattr(admission, "score", lambda *args, **kw: pytest.fail("it was scored again"))
     assert put(store, source) == first

@@ -140,6 +140,27 @@ def test_a_visibly_damaged_revision_is_not_given_out(store: RevisionStore, tmp_p
         publish(store, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize("keys", ["known", "forgotten"])
+def test_admission_refuses_a_revision_that_was_tampered_with(
+    store: RevisionStore, tmp_path: Path, name: str, keys: str
+):
+    """Bytes changed at equal size are neither served nor silently replaced: the revision is named, and stays."""
+    revision = publish(store, tmp_path)
+    path = revision.path / name
+    path.chmod(0o644)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:])
+    tampered = path.read_bytes()
+    if keys == "forgotten":
+        for key in (tmp_path / "store/keys").iterdir():
+            key.unlink()
+    with pytest.raises(StoreError, match=f"revision {revision.short}: {name}") as caught:
+        publish(store, tmp_path)
+    assert "admit the adapter again" in caught.value.hint
+    assert path.read_bytes() == tampered
+
+
 def test_a_lineage_of_a_later_release_is_named(store: RevisionStore, tmp_path: Path):
     """A downgrade must not misread what a newer release wrote."""
     revision = publish(store, tmp_path)
