@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora_serve.cli.console import EXIT_CODES, out, printable
+from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:
-    from s3lora_serve.config import PolicyConfig
+    from s3lora_serve.config import Config, PolicyConfig
 
 app = typer.Typer(help="Check a planners.yaml, or print its JSON Schema.", no_args_is_help=True)
 
@@ -24,6 +25,7 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
     from s3lora_serve.config import load_config
 
     config = load_config(file)
+    _check_demo_sources(file, config)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("planner", "source", "policy"):
         table.add_column(column, overflow="fold")
@@ -31,15 +33,13 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
         table.add_row(name, Text(printable(planner.source)), _in_words(config.policy_of(name)))
     out.print(table)
     revision = f" at {config.base_model_revision}" if config.base_model_revision else ""
-    out.print(
-        f"base model {printable(config.base_model)}{revision}", highlight=False, markup=False, soft_wrap=True
-    )
-    out.print(f"store      {config.store.path}", highlight=False, markup=False, soft_wrap=True)
-    host, port = config.server.host, config.server.port
-    out.print(
-        f"listens on {host}:{port}, API key from {config.server.api_key_env}", highlight=False, markup=False
-    )
-    out.print(Text(f"{file} is valid", style="green"), soft_wrap=True)
+    for line in (
+        f"base model {config.base_model}{revision}",
+        f"store      {config.store.path}",
+        f"listens on {config.server.host}:{config.server.port}, API key from {config.server.api_key_env}",
+    ):
+        out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+    out.print(Text(printable(f"{file} is valid"), style="green"), soft_wrap=True)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -48,6 +48,21 @@ def schema() -> None:
     from s3lora_serve.config import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def _check_demo_sources(file: Path, config: Config) -> None:
+    # Here and not in the settings, which know nothing of the adapters that the package carries.
+    from s3lora_serve.cli.resolve import to_source
+
+    problems = []
+    for name, planner in config.planners.items():
+        try:
+            to_source(planner.source)
+        except ConfigError as error:
+            problems.append(f"  planners.{name}.source: {error}")
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ConfigError("\n".join([f"{file} has {count}:", *problems]))
 
 
 def _in_words(policy: PolicyConfig) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from s3lora_serve.config.problems import Loc, explain, listing
 from s3lora_serve.config.settings import Config
 from s3lora_serve.errors import ConfigError
 
+MAX_BYTES, MAX_DEPTH, MAX_NODES = 1 << 20, 32, 20_000
+
 
 def load_config(path: Path) -> Config:
     """Read and check a planners.yaml; nothing is started. Relative paths become relative to the file.
@@ -20,6 +24,7 @@ def load_config(path: Path) -> Config:
     Raises ConfigError, whose message lists every problem with its line and dotted path.
     """
     try:
+        _check_kind(path)
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -57,10 +62,23 @@ class _Lines(dict[Loc, int]):
         self.repeated: list[tuple[Loc, int]] = []
 
 
+def _check_kind(path: Path) -> None:
+    # Before it is opened: a pipe without a writer would be waited for without end.
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"cannot read {path}: it is not a regular file")
+    if status.st_size > MAX_BYTES:
+        raise ConfigError(f"cannot read {path}: it has {status.st_size} bytes > {MAX_BYTES}")
+
+
 def _parse(path: Path, text: str) -> tuple[Mapping[str, Any], _Lines]:
     lines = _Lines()
     try:
-        node, data = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
+        node = yaml.compose(text, yaml.SafeLoader)
+        _check_nodes(path, node)
+        data = yaml.safe_load(text)
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested deeper than {MAX_DEPTH} levels") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date, for instance
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -72,6 +90,31 @@ def _parse(path: Path, text: str) -> tuple[Mapping[str, Any], _Lines]:
         raise ConfigError(f"{path} {given}", hint="start from one of the files in configs/")
     _index(node, (), lines)
     return data, lines
+
+
+def _check_nodes(path: Path, root: yaml.Node | None) -> None:
+    """Refuse what would never end, fill the memory or reach a terminal as an escape; aliases are followed."""
+    waiting, seen = [(root, 1)] if root is not None else [], 0
+    while waiting:
+        node, depth = waiting.pop()
+        seen += 1
+        where = f"{path}, line {node.start_mark.line + 1}"
+        if depth > MAX_DEPTH:
+            raise ConfigError(
+                f"{where}: nested deeper than {MAX_DEPTH} levels, or an alias that holds itself"
+            )
+        if seen > MAX_NODES:
+            raise ConfigError(f"{where}: over {MAX_NODES} values, aliases written out")
+        if isinstance(node, yaml.MappingNode):
+            waiting += [(part, depth + 1) for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [(part, depth + 1) for part in node.value]
+        elif bad := next((c for c in node.value if _is_control(c)), None):
+            raise ConfigError(f"{where}: the character {bad!r} is not allowed in a text")
+
+
+def _is_control(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cs") and char not in "\t\n\r"
 
 
 def _index(node: yaml.Node | None, at: Loc, lines: _Lines) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from s3lora_serve.errors import ConfigError
 
 PLANNER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 # vLLM engine arguments that have a setting of their own, and where it is.
 _OWN_SETTING = {
@@ -169,7 +169,9 @@ class Config(_Section):
         description="'demo', a Hugging Face id, or a local folder (starting with '.', '/' or '~')",
     )
     base_model_revision: str | None = Field(
-        None, description="commit or tag of a Hugging Face base model; unset follows its default branch"
+        None,
+        pattern="^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        description="commit or tag of a Hugging Face base model; unset follows its default branch",
     )
     planners: dict[str, PlannerConfig] = Field(
         min_length=1,

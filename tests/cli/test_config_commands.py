@@ -54,3 +54,26 @@ def test_schema_prints_a_valid_schema(s3lora):
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(yaml.safe_load((CONFIGS / "planners.yaml").read_text()), schema)
     assert schema == json.loads((CONFIGS / "planners.schema.json").read_text())
+
+
+def test_check_knows_the_demo_adapters(s3lora, tmp_path):
+    """A demo adapter that the package does not carry is a problem of the file, named before any start."""
+    path = tmp_path / "planners.yaml"
+    path.write_text("base_model: demo\nplanners:\n  a: {source: 'demo://nope'}\n  b: {source: 'demo://x'}\n")
+    done = s3lora("config", "check", path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        f"error: {path} has 2 problems:",
+        "  planners.a.source: no demo adapter 'nope'; choose gsm8k-planner or hotpot-planner",
+        "  planners.b.source: no demo adapter 'x'; choose gsm8k-planner or hotpot-planner",
+    ]
+
+
+def test_check_writes_no_escape_to_the_terminal(s3lora, tmp_path):
+    """Not even a bidirectional mark, which is a character that a path may hold."""
+    path = tmp_path / "planners.yaml"
+    path.write_text('base_model: gpt2\nplanners: {a: {source: "hf://o/a"}}\nstore: {path: "a\\u202eb"}\n')
+    done = s3lora("config", "check", path)
+    assert done.code == 0
+    assert "a\\u202eb" in done.out
+    assert "\u202e" not in done.out

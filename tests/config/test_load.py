@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -217,3 +218,74 @@ def test_a_missing_file_is_refused(tmp_path):
     """The path and the system's reason are named."""
     with pytest.raises(ConfigError, match=r"absent\.yaml: No such file or directory"):
         load_config(tmp_path / "absent.yaml")
+
+
+def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path):
+    """A named pipe is not waited for: it may have no writer; a folder is named as what it is not, too."""
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(ConfigError) as caught:
+            load_config(path)
+        assert caught.value.message == f"cannot read {path}: it is not a regular file"
+
+
+def test_a_file_too_large_is_refused_unread(write):
+    """No planners.yaml has a megabyte."""
+    with pytest.raises(ConfigError, match="bytes > 1048576"):
+        load_config(write(GOOD + "#" * 2**20))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("planners: &p {a: *p}\n", "line 1: nested deeper than 32 levels, or an alias that holds itself"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested deeper than 32 levels"),
+        (
+            "a0: &a0 [x]\n"
+            + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)),
+            "over 20000 values, aliases written out",
+        ),
+    ],
+    ids=["self", "deep", "wide"],
+)
+def test_a_file_that_unfolds_without_end_is_refused(write, text, reason):
+    """Aliases to themselves, nesting without end and aliases of aliases end in a message, and soon."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(text))
+    assert reason in caught.value.message
+
+
+def test_an_alias_that_ends_is_read(write):
+    """What YAML has aliases for stays possible: one policy, merged into two planners."""
+    config = load_config(
+        write(
+            "base_model: gpt2\nplanners:\n  a: &a {source: hf://o/a, policy: {top: 3}}\n"
+            "  b: {<<: *a, source: hf://o/b}\n"
+        )
+    )
+    assert (config.planners["b"].source, config.policy_of("b").top) == ("hf://o/b", 3)
+
+
+@pytest.mark.parametrize("escape", ["\\e[31m", "\\ud800", "\\0"])
+@pytest.mark.parametrize("key", ["base_model_revision", "store"])
+def test_a_text_holds_no_control_characters(write, key, escape):
+    """YAML's escapes can write what steers a terminal or is no character at all: refused, with its line."""
+    value = f'"a{escape}"' if key == "base_model_revision" else f'{{path: "a{escape}"}}'
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(f"{GOOD}{key}: {value}\n"))
+    assert "line 4: the character '\\" in caught.value.message
+    assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "refs/pr/1", "0123abc"])
+def test_a_revision_is_a_commit_or_the_name_of_one(write, revision):
+    """Names of branches and tags, and commits, are taken as they are."""
+    assert load_config(write(f"{GOOD}base_model_revision: {revision!r}\n")).base_model_revision == revision
+
+
+@pytest.mark.parametrize("revision", ["", "a b", "-x", "v1;ls", "é"])
+def test_a_revision_of_other_characters_is_refused(write, revision):
+    """What no commit, tag or branch is called is a mistake."""
+    (problem,) = problems(write(f"{GOOD}base_model_revision: {revision!r}\n"))
+    assert problem.startswith("line 4, base_model_revision: should match pattern")
