@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,10 +12,12 @@ import uvicorn
 from s3lora_serve.cli.admit import admit_fleet
 from s3lora_serve.cli.banner import show_planners
 from s3lora_serve.cli.console import Stages, say
+from s3lora_serve.cli.listening import bound, listen
 from s3lora_serve.cli.resolve import to_engine_settings
-from s3lora_serve.errors import ConfigError, EngineError
+from s3lora_serve.errors import EngineError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from s3lora_serve.cli.admit import Fleet
@@ -37,7 +38,7 @@ async def launch(config: Config, environ: Mapping[str, str], start: StartEngine 
     the engine fails or one planner cannot be served.
     """
     key = config.server.api_key(environ)
-    with _bound(config.server) as listening:
+    with bound(config.server.host, config.server.port) as listening:
         fleet = admit_fleet(config)
         settings = to_engine_settings(config, fleet.base)
         with Stages("engine", keep=True) as stage:
@@ -94,6 +95,7 @@ async def _serve(
         ),
         lambda: show_planners(service.planners(), url, settings.api_key_env if key else None),
     )
+    listen(listening)
     with _signals(server.stop):
         await server.serve(sockets=[listening])
     say("stopped")
@@ -134,28 +136,6 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-
-
-@contextmanager
-def _bound(settings: ServerConfig) -> Iterator[socket.socket]:
-    """The address, taken before the engine starts: a port in use must not show half a minute later."""
-    host, port = settings.host, settings.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            # Not yet listening: until planners answer, connections are refused rather than kept waiting.
-            listening.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}",
-                hint="stop what uses it, or choose another server.port or --port (0: any free one)",
-            ) from error
-        listening.setblocking(False)
-        yield listening
-    finally:
-        listening.close()
 
 
 def _url(listening: socket.socket) -> str:

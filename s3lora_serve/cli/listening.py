@@ -1,0 +1,65 @@
+"""The server's address: taken before the engine starts, listened on when planners can answer."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from s3lora_serve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket bound to the address: a port in use must not show half a minute later. Raises ConfigError.
+
+    It does not listen yet: until planners answer, connections are refused rather than kept waiting.
+    """
+    with ExitStack() as owned:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = owned.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        # Without it a server that was just stopped would keep the port for a minute.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+            if sys.platform == "linux":
+                owned.enter_context(_guard(f"{host}:{listening.getsockname()[1]}"))
+        except OSError as error:
+            raise _taken(host, port, error) from error
+        listening.setblocking(False)
+        yield listening
+
+
+def listen(bound_socket: socket.socket) -> None:
+    """Let clients in. Raises ConfigError when another program took the same address and was faster."""
+    try:
+        bound_socket.listen()
+    except OSError as error:
+        raise _taken(*bound_socket.getsockname()[:2], error) from error
+
+
+def _guard(address: str) -> socket.socket:
+    """Hold the address against a second server of ours that starts at the same time. Raises OSError.
+
+    Linux lets several sockets with SO_REUSEADDR bind one port until the first of them listens (other systems
+    refuse the second). A name in its abstract namespace, which belongs to the network namespace as ports do,
+    goes to one process only and is free again when that ends.
+    """
+    guard = socket.socket(socket.AF_UNIX)
+    try:
+        guard.bind(f"\0s3lora-serve/{address}")
+    except OSError:
+        guard.close()
+        raise
+    return guard
+
+
+def _taken(host: str, port: int, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot listen on {host}:{port}: {error.strerror or error}",
+        hint="stop what uses it, or choose another server.port or --port (0: any free one)",
+    )
