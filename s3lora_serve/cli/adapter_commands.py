@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,18 +14,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s3lora_serve.cli.console import Stages, out, printable, say
-from s3lora_serve.errors import ConfigError, SourceError
+from s3lora_serve.errors import ConfigError, LimitError, SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from matplotlib.figure import Figure
 
     from s3lora_serve.adapters.verify import Limits
     from s3lora_serve.spectral.policy import PrunePlan, PrunePolicy
     from s3lora_serve.spectral.report import SpectralReport
 
-Source = Annotated[
-    str, typer.Argument(help="Local folder, demo://name, hf://org/name[@revision] or any fsspec URL.")
-]
+
+def _not_empty(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    # As an unset variable of a shell script: "" must not mean the current folder, or no check.
+    if value is not None and not value.strip():
+        raise ConfigError(f"{parameter.opts[0]} is empty")
+    return value
+
+
+def _digest(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch("[0-9a-fA-F]{64}", value):
+        raise ConfigError(f"--sha256 {value!r} is not a SHA-256", hint="it has 64 hexadecimal digits")
+    return value
+
+
+_SOURCE = "Local folder, demo://name, hf://org/name[@revision] or any fsspec URL."
+Source = Annotated[str, typer.Argument(help=_SOURCE, callback=_not_empty)]
 Scorer = Annotated[str, typer.Option(help="mas-svd, svd, spsvd, reference or random.")]
 Top = Annotated[int | None, typer.Option(help="Prune this many of the highest scores (the default: 10).")]
 Threshold = Annotated[float | None, typer.Option(help="Prune every module that scores above this.")]
@@ -31,9 +49,23 @@ Adaptive = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the random scorer.")]
 _BASE = "Base model that it must fit: demo, a Hugging Face id or a folder."
-Base = Annotated[str, typer.Option(help=_BASE)]
-OptionalBase = Annotated[str | None, typer.Option(help=f"{_BASE} Without it, the fit is not checked.")]
-MaxRank = Annotated[int, typer.Option(help="Highest rank let in; that of an engine is engine.max_lora_rank.")]
+Base = Annotated[str, typer.Option(help=_BASE, callback=_not_empty)]
+OptionalBase = Annotated[
+    str | None, typer.Option(help=f"{_BASE} Without it, the fit is not checked.", callback=_not_empty)
+]
+MaxRank = Annotated[
+    int, typer.Option(min=1, help="Highest rank let in; that of an engine is engine.max_lora_rank.")
+]
+MaxMib = Annotated[int, typer.Option(min=1, help="All files of the adapter together, at most, in MiB.")]
+MaxFiles = Annotated[int, typer.Option(min=1, help="Files in the adapter's folder, at most.")]
+Sha256 = Annotated[str | None, typer.Option(help="Expected SHA-256 of the weights file.", callback=_digest)]
+
+# What the layers below call a limit, by the names of the configuration, and the option that it is here.
+_OPTIONS = {
+    "engine.max_lora_rank": "--max-rank",
+    "limits.max_adapter_mib": "--max-mib",
+    "limits.max_files": "--max-files",
+}
 
 
 def inspect(
@@ -45,6 +77,8 @@ def inspect(
     seed: Seed = 0,
     base: OptionalBase = None,
     max_rank: MaxRank = 512,
+    max_mib: MaxMib = 2048,
+    max_files: MaxFiles = 64,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, not a table.")] = False,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw SSI by layer and projection: a .png, .svg or .pdf.")
@@ -52,14 +86,14 @@ def inspect(
     limit: Annotated[int, typer.Option(min=0, help="Rows of the table; 0 for all.")] = 30,
 ) -> None:
     """Show an adapter's modules by spectral sharpness (SSI) and what a policy would prune. Read only."""
-    policy, limits = _policy(scorer, top, threshold, adaptive, seed), _limits(max_rank)
+    policy, limits = _policy(scorer, top, threshold, adaptive, seed), _limits(max_rank, max_mib, max_files)
     if plot is not None:
         _check_picture(plot)
     from s3lora_serve.adapters import admission
     from s3lora_serve.cli.resolve import to_base_model, to_source
 
-    with Stages(f"inspecting {source}") as stage:
-        spec = to_base_model(base, None, stage).spec if base else None
+    with Stages(f"inspecting {source}") as stage, _limits_by_option():
+        spec = None if base is None else to_base_model(base, None, stage).spec
         stage("fetching and scoring")
         report, plan, _ = admission.inspect(to_source(source), policy=policy, base=spec, limits=limits)
     if as_json:
@@ -90,12 +124,14 @@ def prune(
     adaptive: Adaptive = False,
     seed: Seed = 0,
     max_rank: MaxRank = 512,
+    max_mib: MaxMib = 2048,
+    max_files: MaxFiles = 64,
 ) -> None:
     """Write a pruned copy of an adapter, which PEFT and vLLM load unchanged, with its lineage beside it.
 
     The copy is what the server would publish: checked against the base model, deterministic to the byte.
     """
-    policy, limits = _policy(scorer, top, threshold, adaptive, seed), _limits(max_rank)
+    policy, limits = _policy(scorer, top, threshold, adaptive, seed), _limits(max_rank, max_mib, max_files)
     _check_new(destination)
     from s3lora_serve.adapters.admission import admit
     from s3lora_serve.adapters.store import RevisionStore
@@ -103,7 +139,8 @@ def prune(
 
     with (
         Stages(f"pruning {source}") as stage,
-        tempfile.TemporaryDirectory(dir=destination.parent, prefix=".s3lora-prune-") as work,
+        _limits_by_option(),
+        _workshop(destination) as work,
     ):
         spec = to_base_model(base, None, stage).spec
         # The way of the server itself, into a store of its own: so this is what the server would publish.
@@ -111,7 +148,7 @@ def prune(
         revision = admit(
             to_source(source), base=spec, policy=policy, limits=limits, store=store, progress=stage
         )
-        revision.path.rename(destination)
+        _move(revision.path, destination)
     lineage = revision.lineage
     total = lineage.kept + len(lineage.pruned)
     out.print(
@@ -128,13 +165,15 @@ def verify(
     source: Source,
     base: Base,
     max_rank: MaxRank = 512,
-    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the weights file.")] = None,
+    max_mib: MaxMib = 2048,
+    max_files: MaxFiles = 64,
+    sha256: Sha256 = None,
 ) -> None:
     """Check that an adapter may be let in: files, format, features, values, and its fit to the base model.
 
     Exit code 0 if it may, 1 with the reason if not.
     """
-    limits = _limits(max_rank)
+    limits = _limits(max_rank, max_mib, max_files)
     from s3lora_serve.adapters.peft_format import read_peft
     from s3lora_serve.adapters.sources import fetch
     from s3lora_serve.adapters.verify import check_adapter
@@ -142,6 +181,7 @@ def verify(
 
     with (
         Stages(f"verifying {source}") as stage,
+        _limits_by_option(),
         tempfile.TemporaryDirectory(prefix="s3lora-verify-") as work,
     ):
         model = to_base_model(base, None, stage)
@@ -179,11 +219,23 @@ def _policy(scorer: str, top: int | None, threshold: float | None, adaptive: boo
         raise ConfigError(f"{option}{reason}") from error
 
 
-def _limits(max_rank: int) -> Limits:
+def _limits(max_rank: int, max_mib: int, max_files: int) -> Limits:
     from s3lora_serve.cli.resolve import to_limits
     from s3lora_serve.config import LimitsConfig
 
-    return to_limits(LimitsConfig(), max_rank)
+    return to_limits(LimitsConfig(max_adapter_mib=max_mib, max_files=max_files), max_rank)
+
+
+@contextmanager
+def _limits_by_option() -> Iterator[None]:
+    """Refusals for a limit name the option that raises it: these commands read no configuration."""
+    try:
+        yield
+    except LimitError as error:
+        message, hint = error.message, error.hint
+        for setting, option in _OPTIONS.items():
+            message, hint = message.replace(setting, option), hint.replace(setting, option)
+        raise LimitError(message, hint=hint) from error
 
 
 def _plan_json(plan: PrunePlan) -> dict[str, Any]:
@@ -196,21 +248,47 @@ def _highest(report: SpectralReport, count: int) -> SpectralReport:
 
 
 def _check_new(destination: Path) -> None:
-    if destination.exists() or destination.is_symlink():
+    if os.path.lexists(destination):
         raise ConfigError(f"{destination} exists already", hint="name a new folder; nothing is overwritten")
-    if not destination.parent.is_dir():
-        raise ConfigError(f"there is no folder {destination.parent}", hint=f"mkdir -p {destination.parent}")
+    _check_parent(destination)
+
+
+def _check_parent(path: Path) -> None:
+    try:
+        there = path.parent.is_dir()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if not there:
+        raise ConfigError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+
+
+def _workshop(destination: Path) -> tempfile.TemporaryDirectory[str]:
+    # Beside the destination, so that the finished folder is moved there in one step.
+    try:
+        return tempfile.TemporaryDirectory(dir=destination.parent, prefix=".s3lora-prune-")
+    except OSError as error:
+        raise _cannot_write(destination, error) from error
+
+
+def _move(folder: Path, destination: Path) -> None:
+    try:
+        folder.rename(destination)
+    except OSError as error:
+        raise _cannot_write(destination, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot write {path}: {error.strerror or error}")
 
 
 def _check_picture(path: Path) -> None:
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot {path} has no picture's ending", hint="use .png, .svg or .pdf")
-    if not path.parent.is_dir():
-        raise ConfigError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+    _check_parent(path)
 
 
 def _write(figure: Figure, path: Path) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _cannot_write(path, error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -26,6 +27,8 @@ err = Console(stderr=True)
 
 def run(command: Callable[[], object]) -> None:
     """Run a command line; an error of ours becomes one message on stderr and an exit code, no traceback."""
+    # SIGTERM takes the way of an error, so that temporary folders go.
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         command()
     except S3LoRAError as error:
@@ -34,6 +37,12 @@ def run(command: Callable[[], object]) -> None:
     except BrokenPipeError:  # the reader left, as in `s3lora inspect ... | head`
         sys.stderr.close()
         sys.exit(REFUSED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def exit_code(error: S3LoRAError) -> int:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s3lora_serve.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,16 +31,27 @@ class BaseModel:
 
 
 def to_base_model(base_model: str, revision: str | None, report: Callable[[str, float], None]) -> BaseModel:
-    """Prepare the base model and read its shapes; ``demo`` takes half a minute the first time."""
+    """Prepare the base model and read its shapes; ``demo`` takes half a minute the first time.
+
+    What starts with '.', '/' or '~' is a folder and is never looked up on a hub. Raises ConfigError.
+    """
     from s3lora_serve.adapters.base_model import BaseModelSpec
+    from s3lora_serve.config.settings import HUB_ID
 
     location, name = base_model, base_model
     if base_model == DEMO:
         from s3lora_serve.demo.base_model import NAME, prepare_demo_base
 
         location, name = str(prepare_demo_base(progress=report)), NAME
-    elif Path(base_model).is_dir():
-        name = Path(base_model).resolve().name  # never a path of this machine
+    elif (folder := Path(base_model).expanduser()).is_dir():
+        location, name = str(folder), folder.resolve().name  # never a path of this machine
+    elif base_model.startswith((".", "/", "~")):
+        raise ConfigError(f"base model: there is no folder {folder}")
+    elif not HUB_ID.fullmatch(base_model):
+        raise ConfigError(
+            f"base model {base_model!r} is neither 'demo', a Hugging Face id (org/name) nor a folder",
+            hint="start a folder with './', '/' or '~'",
+        )
     report("reading the shapes of the base model", 0.0)
     spec = BaseModelSpec.from_pretrained(location, revision=revision)
     return BaseModel(location, name, revision, replace(spec, name=name))

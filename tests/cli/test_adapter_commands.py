@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from safetensors import safe_open
@@ -176,3 +177,82 @@ def test_prune_twice_gives_the_same_bytes(s3lora, adapter, base, tmp_path):
         assert s3lora("prune", adapter, "--base", base, "--out", tmp_path / name, "--top", 2).code == 0
     for file in ("adapter_model.safetensors", "adapter_config.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        (["--max-rank", 4], "--max-rank"),
+        (["--max-files", 1], "--max-files"),
+        (["--max-mib", 1], "--max-mib"),
+    ],
+)
+def test_a_limit_is_named_as_the_option_that_raises_it(s3lora, adapter, base, tmp_path, options, option):
+    """No command that reads no configuration points to a setting of one; raising the option lets it in."""
+    if option == "--max-mib":
+        weights = adapter / "adapter_model.safetensors"
+        os.truncate(weights, 2**20 + 1)
+    commands = {
+        "inspect": [],
+        "verify": ["--base", base],
+        "prune": ["--base", base, "--out", tmp_path / "pruned"],
+    }
+    for command, more in commands.items():
+        done = s3lora(command, adapter, *more, *options)
+        assert done.code == 1
+        assert f"raise {option}" in done.err
+        assert "limits." not in done.err
+        assert "engine." not in done.err
+
+
+def test_a_raised_limit_lets_in(s3lora, adapter):
+    """--max-files is read: more files than the default are let in if it says so."""
+    for number in range(70):
+        (adapter / f"note{number}.txt").write_text("")
+    assert s3lora("inspect", adapter).code == 1
+    assert s3lora("inspect", adapter, "--max-files", 80).code == 0
+
+
+@pytest.mark.parametrize(
+    "options", [["--max-rank", 0], ["--max-rank", -5], ["--max-mib", 0], ["--max-files", 0]]
+)
+def test_a_limit_that_nothing_can_keep_is_wrong_usage(s3lora, adapter, options):
+    """No adapter has rank 0 or less: that is the caller's mistake, not the adapter's."""
+    assert s3lora("inspect", adapter, *options).code == 2
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_word_is_refused(s3lora, adapter, base, tmp_path, empty):
+    """An unset shell variable must neither read the current folder nor skip the check of the fit."""
+    for arguments, name in (
+        (["inspect", empty], "source"),
+        (["inspect", adapter, "--base", empty], "--base"),
+        (["verify", adapter, "--base", empty], "--base"),
+        (["prune", empty, "--base", base, "--out", tmp_path / "new"], "source"),
+    ):
+        done = s3lora(*arguments)
+        assert (done.code, done.out, done.err) == (2, "", f"error: {name} is empty\n")
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 63, "g" * 64])
+def test_what_is_no_digest_is_wrong_usage(s3lora, adapter, base, digest):
+    """A pin that no file can match is told apart from a file that does not match."""
+    done = s3lora("verify", adapter, "--base", base, "--sha256", digest)
+    assert done.code == 2
+    assert done.err.splitlines()[0] == f"error: --sha256 {digest!r} is not a SHA-256"
+
+
+def test_prune_says_where_it_cannot_write(s3lora, adapter, base):
+    """A place that takes no new folder is one line, before the base model is prepared."""
+    done = s3lora("prune", adapter, "--base", base, "--out", "/proc/pruned")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: cannot write /proc/pruned: ")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_prune_says_that_a_name_is_too_long(s3lora, adapter, base, tmp_path):
+    """What the file system does not take is no traceback either."""
+    done = s3lora("prune", adapter, "--base", base, "--out", tmp_path / ("x" * 300))
+    assert done.code == 2
+    assert "File name too long" in done.err
+    assert "Traceback" not in done.err

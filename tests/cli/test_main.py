@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import tempfile
 import time
 
 import pytest
@@ -109,3 +112,20 @@ def test_a_failed_task_leaves_no_tick(capfd, monkeypatch):
     with pytest.raises(FormatError), console.Stages("admit", keep=True):
         raise FormatError("no")
     assert capfd.readouterr().err == ""
+
+
+def test_a_command_that_is_ended_leaves_no_temporary_folder(tmp_path):
+    """SIGTERM unwinds like an error, with the usual exit code; afterwards signals are as they were."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work():
+        with tempfile.TemporaryDirectory(dir=tmp_path):
+            assert len(list(tmp_path.iterdir())) == 1
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    with pytest.raises(SystemExit) as left:
+        console.run(work)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before

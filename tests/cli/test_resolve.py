@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 
 import pytest
+from tiny_model import write_base
 
-from s3lora_serve.cli.resolve import to_limits, to_policy, to_source
+from s3lora_serve.cli.resolve import to_base_model, to_limits, to_policy, to_source
 from s3lora_serve.config import AdaptiveRule, LimitsConfig, PolicyConfig
 from s3lora_serve.demo import ADAPTERS, adapter_path
 from s3lora_serve.engine.vllm_features import reads_module_patterns
+from s3lora_serve.errors import ConfigError
 from s3lora_serve.spectral.policy import Adaptive, PrunePolicy, Threshold, Top
 
 
@@ -56,3 +58,32 @@ def test_demo_sources_are_folders_of_the_package():
     """demo://name is the committed adapter; every other source is left as it is."""
     assert to_source(f"demo://{ADAPTERS[0]}") == str(adapter_path(ADAPTERS[0]))
     assert to_source("hf://org/name@v1") == "hf://org/name@v1"
+
+
+def _no_progress(_: str, __: float) -> None: ...
+
+
+@pytest.mark.parametrize("base", ["/not/there", "./cfg", "../cfg", "~/cfg"])
+def test_a_path_is_never_looked_up_on_a_hub(tmp_path, monkeypatch, base):
+    """A base model that starts as a path is looked for on this machine only, and named when missing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        to_base_model(base, None, _no_progress)
+    expected = base.replace("~", str(tmp_path)).removeprefix("./")
+    assert caught.value.message == f"base model: there is no folder {expected}"
+
+
+@pytest.mark.parametrize("base", ["a/b/c", "a b", "hf://org/name"])
+def test_what_is_neither_an_id_nor_a_folder_is_refused(base):
+    """No hub is asked for what cannot be the id of a model."""
+    with pytest.raises(ConfigError, match="neither 'demo', a Hugging Face id"):
+        to_base_model(base, None, _no_progress)
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    """'~' is the home folder, also where no shell wrote it out; clients see the folder's name only."""
+    write_base(tmp_path / "base")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    base = to_base_model("~/base", None, _no_progress)
+    assert (base.location, base.name) == (str(tmp_path / "base"), "base")
