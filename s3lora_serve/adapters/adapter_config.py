@@ -68,7 +68,7 @@ class AdapterConfig(BaseModel):
             config = cls.model_validate({key: data[key] for key in UNDERSTOOD if key in data})
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
+            where = ".".join(f"{part!s:.80}" for part in first["loc"])
             got = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
             raise FormatError(f"{CONFIG_NAME}: {where}: {first['msg']}{got}") from error
         for pattern in (*config.rank_pattern, *config.alpha_pattern):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3lora_serve.adapters.canonical_json import canonical_digest
+from s3lora_serve.adapters.canonical_json import canonical_digest, excerpt
 from s3lora_serve.adapters.lineage import LINEAGE_FORMAT, Lineage, Revision
 from s3lora_serve.adapters.peft_format import PeftAdapter, read_peft, write_peft
 from s3lora_serve.adapters.progress import Progress, silent
@@ -38,8 +38,8 @@ def admit(
     """Publish ``source`` as an immutable revision that fits ``base``; nothing is published if it is refused.
 
     Admitting the same again returns the same revision without scoring it, once every byte of it was read and
-    found as published: one more read than fetching. ``expected_sha256`` pins the source's weights file. Raises a subclass of AdapterError for a refusal, and
-    StoreError if the store cannot be written to or holds a damaged revision of it.
+    found as published. ``expected_sha256`` pins the source's weights file. Raises a subclass of AdapterError
+    for a refusal, and StoreError if the store cannot be written to or holds a damaged revision of it.
     """
     tell = progress or silent
     with store.staging() as work:
@@ -160,4 +160,4 @@ def _other_base(adapter: PeftAdapter, base: BaseModelSpec) -> tuple[str, ...]:
         or declared.rstrip("/").rpartition("/")[2].lower() == base.name.rpartition("/")[2].lower()
     ):
         return ()
-    return (f"it names {declared!r} as its base model; every module fits {base.name!r}",)
+    return (f"it names {excerpt(declared)} as its base model; every module fits {base.name!r}",)

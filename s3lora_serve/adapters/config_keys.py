@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.adapters.canonical_json import excerpt
 from s3lora_serve.errors import FormatError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -88,33 +89,28 @@ def refuse_unsupported(raw: Mapping[str, Any]) -> None:
             "adapter_config.json has no peft_type", hint="save the adapter with PEFT's save_pretrained"
         )
     if peft_type != "LORA":
-        raise UnsupportedError(f"peft_type is {_short(peft_type)}; only LORA is served")
+        raise UnsupportedError(f"peft_type is {excerpt(peft_type)}; only LORA is served")
     if raw.get("task_type") not in (None, "CAUSAL_LM"):
-        raise UnsupportedError(f"task_type is {_short(raw['task_type'])}; planners are CAUSAL_LM")
+        raise UnsupportedError(f"task_type is {excerpt(raw['task_type'])}; planners are CAUSAL_LM")
     if raw.get("bias", "none") not in (None, "none"):
         raise UnsupportedError(
-            f"bias is {_short(raw['bias'])}: trained biases are not served", hint="train with bias='none'"
+            f"bias is {excerpt(raw['bias'])}: trained biases are not served", hint="train with bias='none'"
         )
     for key, why in REFUSED.items():
         if raw.get(key):
-            raise UnsupportedError(f"{key} is {_short(raw[key])}: {why}")
+            raise UnsupportedError(f"{key} is {excerpt(raw[key])}: {why}")
     init = raw.get("init_lora_weights")
     if not (
         init is None or isinstance(init, bool) or (isinstance(init, str) and init.lower() in PLAIN_INITS)
     ):
         raise UnsupportedError(
-            f"init_lora_weights is {_short(init)}: the update is relative to altered base weights",
+            f"init_lora_weights is {excerpt(init)}: the update is relative to altered base weights",
             hint=_CONVERT,
         )
     known = UNDERSTOOD | HARMLESS | REFUSED.keys() | {"peft_type", "task_type", "bias", "init_lora_weights"}
     for key in sorted(raw.keys() - known):
         if raw[key]:
             raise UnsupportedError(
-                f"{_short(key)} is {_short(raw[key])}: an unknown setting, which may change the update",
+                f"{excerpt(key)} is {excerpt(raw[key])}: an unknown setting, which may change the update",
                 hint="remove it from adapter_config.json if it does not",
             )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -11,13 +11,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.adapters.canonical_json import strict_loads
+from s3lora_serve.adapters.canonical_json import excerpt, strict_loads
 from s3lora_serve.errors import FormatError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_HEADER_BYTES = 16 << 20  # a 70B adapter with 1,120 tensors needs about 0.2 MB
+MAX_TENSORS = 1 << 17  # every expert of the largest mixture models has fewer
+MAX_DIMENSIONS = 8  # a LoRA factor has two
+MAX_SIZE = 1 << 40  # of one dimension, and of any offset: checked before anything is multiplied
 ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
 
@@ -45,8 +48,8 @@ def read_header(path: Path) -> SafetensorsHeader:
     """Read and check the header; reads nothing of the tensors.
 
     Raises FormatError for an LFS pointer, a truncated file, a header that is too long, malformed or
-    contradicts the file's size, overlapping or missing bytes, and dtypes other than float64, float32, float16
-    and bfloat16.
+    contradicts the file's size, too many tensors, dimensions or elements, overlapping or missing bytes, and
+    dtypes other than float64, float32, float16 and bfloat16.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -71,6 +74,8 @@ def read_header(path: Path) -> SafetensorsHeader:
     except ValueError as error:
         raise FormatError(f"{path.name}: its header is not JSON: {error}") from error
     _check_metadata(path.name, table.pop("__metadata__", {}))
+    if len(table) > MAX_TENSORS:
+        raise FormatError(f"{path.name} holds {len(table)} tensors > {MAX_TENSORS}")
     entries = sorted(
         (_entry(path.name, name, value) for name, value in table.items()), key=lambda e: (e.start, e.stop)
     )
@@ -97,18 +102,25 @@ def _entry(file: str, name: str, value: Any) -> TensorEntry:
         ):
             pass
         case _:
-            raise FormatError(f"{file}: tensor {name!r} is described by {value!r:.120}")
-    if not all(type(size) is int and size >= 0 for size in (*shape, start, stop)):
-        raise FormatError(f"{file}: tensor {name!r} has a negative or fractional size in {value!r:.120}")
+            raise FormatError(f"{file}: tensor {excerpt(name)} is described by {excerpt(value, 120)}")
+    if len(shape) > MAX_DIMENSIONS:
+        raise FormatError(f"{file}: tensor {excerpt(name)} has {len(shape)} dimensions > {MAX_DIMENSIONS}")
+    for size in (*shape, start, stop):
+        if type(size) is not int or size < 0:
+            what = f"a negative or fractional size in {excerpt(value, 120)}"
+            raise FormatError(f"{file}: tensor {excerpt(name)} has {what}")
+        if size >= MAX_SIZE:
+            raise FormatError(f"{file}: tensor {excerpt(name)} has a size of {excerpt(size)} >= {MAX_SIZE}")
     if dtype not in ITEM_SIZES:
         raise FormatError(
-            f"{file}: tensor {name!r} has dtype {dtype}; a LoRA factor is one of {', '.join(ITEM_SIZES)}",
+            f"{file}: tensor {excerpt(name)} has dtype {excerpt(dtype)}; "
+            f"a LoRA factor is one of {', '.join(ITEM_SIZES)}",
             hint="save the adapter unquantised",
         )
     expected = math.prod(shape) * ITEM_SIZES[dtype]
     if stop - start != expected:
         raise FormatError(
-            f"{file}: tensor {name!r} of shape {shape} needs {expected} bytes, but has {stop - start}"
+            f"{file}: tensor {excerpt(name)} of shape {shape} needs {expected} bytes, but has {stop - start}"
         )
     return TensorEntry(name, dtype, tuple(shape), start, stop)
 
@@ -120,7 +132,7 @@ def _check_coverage(file: str, entries: list[TensorEntry], available: int) -> No
         if entry.start != end:
             what = "overlaps the one before it" if entry.start < end else "leaves a gap before it"
             raise FormatError(
-                f"{file}: tensor {entry.name!r} {what} (starts at {entry.start}, expected {end})"
+                f"{file}: tensor {excerpt(entry.name)} {what} (starts at {entry.start}, expected {end})"
             )
         end = entry.stop
     if end != available:

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from s3lora_serve.adapters.safetensors_header import MAX_HEADER_BYTES, TensorEntry, read_header
+from s3lora_serve.adapters import safetensors_header
+from s3lora_serve.adapters.safetensors_header import (
+    MAX_DIMENSIONS,
+    MAX_HEADER_BYTES,
+    MAX_SIZE,
+    TensorEntry,
+    read_header,
+)
 from s3lora_serve.errors import FormatError
 
 
@@ -91,9 +98,9 @@ def test_a_huge_header_is_refused_unread(tmp_path: Path):
         ({"a": entry(8, 0, [2])}, 8, "of shape [2] needs 8 bytes, but has -8"),
         ({"a": entry(0, 8, [-1, -2])}, 8, "has a negative or fractional size"),
         ({"a": entry(0, 8, [True, 2])}, 8, "has a negative or fractional size"),
-        ({"a": entry(0, 4, [2], "I16")}, 4, "has dtype I16; a LoRA factor is one of F64, F32, F16, BF16"),
-        ({"a": entry(0, 2, [2], "BOOL")}, 2, "has dtype BOOL"),
-        ({"a": entry(0, 2, [2], "F8_E4M3")}, 2, "has dtype F8_E4M3"),
+        ({"a": entry(0, 4, [2], "I16")}, 4, "has dtype 'I16'; a LoRA factor is one of F64, F32, F16, BF16"),
+        ({"a": entry(0, 2, [2], "BOOL")}, 2, "has dtype 'BOOL'"),
+        ({"a": entry(0, 2, [2], "F8_E4M3")}, 2, "has dtype 'F8_E4M3'"),
         ({"a": {"dtype": "F32", "shape": [2]}}, 8, "tensor 'a' is described by {'dtype'"),
         ({"a": entry(0, 8, [2]) | {"x": 1}}, 8, "tensor 'a' is described by"),
         ({"a": 3}, 0, "tensor 'a' is described by 3"),
@@ -107,6 +114,37 @@ def test_headers_that_lie_are_refused(tmp_path: Path, header: object, size: int,
     with pytest.raises(FormatError) as caught:
         read_header(path)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (entry(0, 4, [10**4000] * 2), f">= {MAX_SIZE}"),
+        (entry(0, 4, [MAX_SIZE, 0]), f"has a size of {MAX_SIZE} >= {MAX_SIZE}"),
+        (entry(0, 10**4000, [1]), f">= {MAX_SIZE}"),
+        (entry(10**4000, 10**4000 + 4, [1]), f">= {MAX_SIZE}"),
+        (entry(0, 4, [1] * 9), f"has 9 dimensions > {MAX_DIMENSIONS}"),
+        (entry(0, 4, [10**4000] * 9), f"has 9 dimensions > {MAX_DIMENSIONS}"),
+        (entry(0, 4, [1], "x" * 5000), "has dtype 'xxx"),
+        ({"dtype": "F32", "shape": ["x" * 5000], "data_offsets": [0, 4]}, "a negative or fractional size"),
+    ],
+)
+def test_sizes_are_bounded_before_they_are_multiplied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: dict[str, object], message: str
+):
+    """Products of thousand-digit numbers take minutes and cannot be printed; messages quote a part."""
+    monkeypatch.setattr(safetensors_header.math, "prod", lambda shape: pytest.fail("it was multiplied"))
+    with pytest.raises(FormatError) as caught:
+        read_header(write(tmp_path, {"w" * 5000: row}, bytes(4)))
+    assert message in caught.value.message
+    assert len(caught.value.message) < 500
+
+
+def test_too_many_tensors_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Counted before any of them is looked at."""
+    monkeypatch.setattr(safetensors_header, "MAX_TENSORS", 2)
+    with pytest.raises(FormatError, match=r"adapter_model\.safetensors holds 3 tensors > 2"):
+        read_header(write(tmp_path, dict.fromkeys("abc", 0)))
 
 
 @settings(deadline=None)

@@ -193,8 +193,8 @@ def test_a_declared_size_over_the_limit_is_refused_unread(tmp_path: Path, memory
 
 def test_a_huge_configuration_is_refused(tmp_path: Path, adapter: Path):
     """It is read into memory as a whole."""
-    (adapter / NEEDED[0]).write_bytes(b" " * (5 << 20))
-    with pytest.raises(LimitError, match=r"adapter_config\.json has 5242880 bytes > 4194304 bytes"):
+    (adapter / NEEDED[0]).write_bytes(b" " * (2 << 20))
+    with pytest.raises(LimitError, match=r"adapter_config\.json has 2097152 bytes > 1048576 bytes"):
         fetch(str(adapter), tmp_path / "copy", Limits())
 
 

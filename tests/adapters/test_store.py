@@ -145,7 +145,7 @@ def test_a_visibly_damaged_revision_is_not_given_out(store: RevisionStore, tmp_p
 def test_admission_refuses_a_revision_that_was_tampered_with(
     store: RevisionStore, tmp_path: Path, name: str, keys: str
 ):
-    """Bytes changed at equal size are neither served nor silently replaced: the revision is named, and stays."""
+    """Bytes changed at equal size are neither served nor silently replaced: the revision is named."""
     revision = publish(store, tmp_path)
     path = revision.path / name
     path.chmod(0o644)
