@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from s3lora_serve.adapters.adapter_config import CONFIG_NAME
 from s3lora_serve.adapters.peft_format import WEIGHTS_NAME, PeftAdapter
 from s3lora_serve.errors import BaseModelMismatch, FormatError, LimitError, UnsafeFileError, UnsupportedError
+from s3lora_serve.spectral.lowrank import LowRank
 from s3lora_serve.spectral.workers import spread
 
 if TYPE_CHECKING:
@@ -21,10 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from s3lora_serve.adapters.base_model import BaseModelSpec
-    from s3lora_serve.spectral.lowrank import LowRank
 
-MAX_CONFIG_BYTES = 4 << 20
+MAX_CONFIG_BYTES = 1 << 20
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+LARGEST = float(torch.finfo(torch.float32).max)  # what any dtype that an engine computes in can hold
 _HEADS = ("lm_head", "embed_tokens", "embed_out", "wte", "wpe", "score", "classifier")
 
 
@@ -142,16 +144,42 @@ def _check_fit(name: str, module: LowRank, base: BaseModelSpec) -> None:
 
 
 def _live_flags(modules: Sequence[tuple[str, LowRank]]) -> list[bool]:
-    """Whether each module changes anything; raises FormatError for NaN or infinity."""
-    return [  # "&", not "and": both factors are always looked at
-        _is_live(f"{name}.lora_A", module.a) & _is_live(f"{name}.lora_B", module.b) & (module.scaling != 0)
-        for name, module in modules
-    ]
+    """Whether each module changes anything; raises FormatError for what is not finite or too large."""
+    return [_is_live(name, module) for name, module in modules]
 
 
-def _is_live(name: str, factor: Tensor) -> bool:
-    """Whether any element differs from zero. aminmax needs one pass and no temporaries, unlike isfinite."""
+def _is_live(name: str, module: LowRank) -> bool:
+    """Whether the update differs from zero; what it needs on its way through an engine fits float32."""
+    a, b = (_largest(f"{name}.lora_{x}", factor) for x, factor in (("A", module.a), ("B", module.b)))
+    scaling = abs(module.scaling)
+    # Engines multiply B by the scaling when they load it. The norm is computed only if a bound leaves doubt.
+    needed = {"scaling": scaling, "scaling·B": scaling * b}
+    if max(needed.values()) <= LARGEST:
+        bound = scaling * b * a * math.sqrt(module.a.numel()) * math.sqrt(module.b.numel())
+        needed["update's norm"] = bound if bound <= LARGEST else _norm(module, a, b)
+    for what, value in needed.items():
+        if not value <= LARGEST:
+            raise FormatError(
+                f"{name}: its {what} is {value:.3g} > {LARGEST:.3g}, the largest float32",
+                hint="training diverged, or lora_alpha is wrong",
+            )
+    return min(a, b, scaling) != 0
+
+
+def _largest(name: str, factor: Tensor) -> float:
+    """The largest magnitude in a factor. aminmax needs one pass and no temporaries, unlike isfinite."""
     low, high = (float(bound) for bound in torch.aminmax(factor))
     if not (low > float("-inf") and high < float("inf")):  # NaN fails both comparisons
         raise FormatError(f"{name} holds NaN or infinity", hint="training diverged, or the file is damaged")
-    return low != 0 or high != 0
+    if (largest := max(-low, high)) > LARGEST:
+        raise FormatError(
+            f"{name} holds {largest:.3g} > {LARGEST:.3g}, the largest float32",
+            hint="engines compute in 16 or 32 bits",
+        )
+    return largest
+
+
+def _norm(module: LowRank, a: float, b: float) -> float:
+    """‖ΔW‖ by factors brought to a largest magnitude of 1 (from ``a`` and ``b``), so that none overflows."""
+    unit = LowRank(module.a.double() / a, module.b.double() / b, 1.0)
+    return abs(module.scaling) * b * a * float(torch.linalg.vector_norm(unit.row_norms()))

@@ -10,13 +10,14 @@ import torch
 from peft_builder import BASE, Q0, factors, write_folder
 
 from s3lora_serve.adapters.peft_format import read_peft
-from s3lora_serve.adapters.verify import Limits, check_adapter, check_files, check_listing
+from s3lora_serve.adapters.verify import LARGEST, Limits, check_adapter, check_files, check_listing
 from s3lora_serve.errors import BaseModelMismatch, FormatError, LimitError, UnsafeFileError, UnsupportedError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 A, B = (f"base_model.model.{Q0}.lora_{factor}.weight" for factor in "AB")
+FIRST = min(BASE.shapes)
 NEEDED = ["adapter_config.json", "adapter_model.safetensors"]
 
 
@@ -132,6 +133,34 @@ def test_the_largest_finite_values_are_let_in(tmp_path: Path, largest: float):
     tensors = factors(dtype=torch.float16)
     tensors[A][0, 0] = largest
     check_adapter(read_peft(write_folder(tmp_path, tensors)), BASE, Limits())
+
+
+@pytest.mark.parametrize(
+    ("config", "scale", "dtype", "message"),
+    [
+        ({"lora_alpha": 1e308}, 1.0, torch.float32, f"{FIRST}: its scaling is 2.5e+307 > 3.4e+38"),
+        ({"lora_alpha": 1e38}, 1e3, torch.float32, f"{FIRST}: its scaling·B is "),
+        ({}, 1e30, torch.float32, f"{FIRST}: its update's norm is "),
+        ({}, 1e200, torch.float64, f"{FIRST}.lora_A holds "),
+    ],
+)
+def test_updates_that_overflow_float32_are_refused(
+    tmp_path: Path, config: dict[str, object], scale: float, dtype: torch.dtype, message: str
+):
+    """Finite in the file, infinite in the engine: the first module is named, with its value and the limit."""
+    tensors = {name: t * scale for name, t in factors(dtype=dtype).items()}
+    with pytest.raises(FormatError) as caught:
+        check_adapter(read_peft(write_folder(tmp_path, tensors, **config)), BASE, Limits())
+    assert caught.value.message.startswith(message)
+    assert caught.value.message.endswith("3.4e+38, the largest float32")
+
+
+def test_a_norm_below_a_pessimistic_bound_is_computed(tmp_path: Path):
+    """Large factors that hardly meet make an update within range, which is let in."""
+    a, b = torch.zeros(4, 16), torch.zeros(16, 4)
+    a[0], b[:, 1], b[0, 0] = 1e19, 1e19, 1e18
+    assert 2 * 1e19 * 1e19 * 8 * 8 > LARGEST > 2 * 1e19 * 1e18 * 4
+    check_adapter(read_peft(write_folder(tmp_path, {A: a, B: b})), BASE, Limits())
 
 
 @pytest.mark.parametrize("half", ["lora_A", "lora_B"])
