@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
+from s3lora_serve.engine import own_group
 from s3lora_serve.errors import EngineError
 
 _INSTALL_HINT = "install an engine: pip install 's3lora-serve[cpu]', or 's3lora-serve[gpu]' on a CUDA machine"
@@ -25,6 +26,7 @@ def set_environment(cpu_kv_cache_gib: int) -> None:
     )
     # fork copies whatever threads and CUDA state the server has; vLLM's own command line sets this too.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    own_group.announce()
 
 
 def import_vllm() -> str:
