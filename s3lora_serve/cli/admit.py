@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from s3lora_serve.config import Config
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class Fleet:
     """What is to be served: the base model, and each planner's revision, in the order of the file."""
@@ -27,9 +31,10 @@ class Fleet:
 
 
 def admit_fleet(config: Config) -> Fleet:
-    """Prepare the base model and publish every planner's revision; those published before are only hashed again.
+    """Prepare the base model and publish every planner's revision; known ones are only hashed again.
 
-    Raises AdapterError after all were tried, naming each that was refused; the reasons are on stderr by then.
+    Raises AdapterError after all were tried, naming each that was refused or failed; the reasons are on
+    stderr by then.
     """
     from s3lora_serve.adapters.store import RevisionStore
 
@@ -44,12 +49,23 @@ def admit_fleet(config: Config) -> Fleet:
         except S3LoRAError as error:
             say_error(error, name)
             refused.append(name)
+        except Exception as error:  # a defect of ours in one must not hide what is wrong with the others
+            log.debug("admitting %s failed", name, exc_info=True)
+            say_error(_unexpected(error), name)
+            refused.append(name)
     if refused:
         raise AdapterError(
             f"{len(refused)} of {len(config.planners)} planners refused, none served: {', '.join(refused)}",
             hint="mend or remove them in the configuration",
         )
     return Fleet(base, revisions)
+
+
+def _unexpected(error: Exception) -> AdapterError:
+    return AdapterError(
+        f"admission failed unexpectedly: {type(error).__name__}: {error!s:.500}",
+        hint="this is a defect of s3lora-serve: --log-level debug shows where; please report it",
+    )
 
 
 def _admit(name: str, config: Config, base: BaseModel, store: RevisionStore) -> Revision:
