@@ -14,7 +14,6 @@ import torch
 from s3lora_serve.adapters.adapter_config import CONFIG_NAME
 from s3lora_serve.adapters.peft_format import WEIGHTS_NAME, PeftAdapter
 from s3lora_serve.errors import BaseModelMismatch, FormatError, LimitError, UnsafeFileError, UnsupportedError
-from s3lora_serve.spectral.lowrank import LowRank
 from s3lora_serve.spectral.workers import spread
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from s3lora_serve.adapters.base_model import BaseModelSpec
+    from s3lora_serve.spectral.lowrank import LowRank
 
 MAX_CONFIG_BYTES = 1 << 20
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
@@ -180,6 +180,5 @@ def _largest(name: str, factor: Tensor) -> float:
 
 
 def _norm(module: LowRank, a: float, b: float) -> float:
-    """‖ΔW‖ by factors brought to a largest magnitude of 1 (from ``a`` and ``b``), so that none overflows."""
-    unit = LowRank(module.a.double() / a, module.b.double() / b, 1.0)
-    return abs(module.scaling) * b * a * float(torch.linalg.vector_norm(unit.row_norms()))
+    """‖ΔW‖ of factors whose largest magnitudes are ``a`` and ``b``; nothing overflows on the way."""
+    return abs(module.scaling) * b * a * float(torch.linalg.vector_norm(module.unit().row_norms()))

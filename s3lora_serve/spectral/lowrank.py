@@ -34,6 +34,14 @@ class LowRank:
         """(out, in) of ΔW."""
         return int(self.b.shape[0]), int(self.a.shape[1])
 
+    def unit(self) -> LowRank:
+        """The update up to its scale: float64 factors of largest magnitude 1, scaling 1.
+
+        No product of these leaves float64's range. Only for factors that are finite and not zero.
+        """
+        a, b = self.a.double(), self.b.double()
+        return LowRank(a / a.abs().max(), b / b.abs().max(), 1.0)
+
     def row_norms(self) -> Tensor:
         """‖ΔW[i, :]‖₂ for each output i, float64 [out]."""
         norms: Tensor = torch.linalg.vector_norm(self.b.double() @ core(self.a.mT).mT, dim=1)

@@ -148,12 +148,13 @@ def _exact_one(name: str, module: LowRank, top_m: int | None) -> MasSpectrum:
     if not (module.a.any() and module.b.any()):
         nothing = torch.zeros(1, min(module.rank, *module.shape), dtype=torch.float64)
         return _spectra(nothing, nothing[:, 0], [0.0], top_m)[0]
-    a, b = module.a.mT.double(), module.b.double()
+    unit = module.unit()
+    a, b, size = unit.a.mT, unit.b, float(module.a.abs().max()) * float(module.b.abs().max())
     row, row_norms = _exact_side(b, a)
     col, col_norms = _exact_side(a, b)
     sigma = (row * col).sqrt() * (row_norms.mean() * col_norms.mean()).sqrt()
     norm = torch.linalg.vector_norm(row_norms)
-    return _spectra(sigma.unsqueeze(0), norm.unsqueeze(0), [module.scaling], top_m)[0]
+    return _spectra(sigma.unsqueeze(0), norm.unsqueeze(0), [module.scaling], top_m, size)[0]
 
 
 def _exact_side(x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,12 +170,22 @@ def _exact_side(x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.svdvals(core(rows * inverse.unsqueeze(1)))[:rank], norms
 
 
-def _spectra(sigma: Tensor, norm: Tensor, scaling: Sequence[float], top_m: int | None) -> list[MasSpectrum]:
-    """Results for modules with unscaled ``sigma`` [m, r] and ``norm`` [m]."""
-    scale = torch.tensor(scaling, dtype=torch.float64).abs()
-    kept = (sigma * scale.unsqueeze(1))[:, :top_m]
-    columns = (kept.unbind(), kept[:, 0].tolist(), kept.sum(1).tolist(), (norm * scale).tolist())
+def _spectra(
+    sigma: Tensor, norm: Tensor, scaling: Sequence[float], top_m: int | None, size: float = 1.0
+) -> list[MasSpectrum]:
+    """Results for modules with ``sigma`` [m, r] and ``norm`` [m] before ``scaling`` and ``size``.
+
+    SSI is a ratio, taken before: no scale of the update, however extreme, moves it or makes it NaN.
+    """
+    kept = sigma[:, :top_m]
+    scale = torch.tensor(scaling, dtype=torch.float64).abs() * size
+    columns = (
+        (kept * scale.unsqueeze(1)).unbind(),
+        kept[:, 0].tolist(),
+        kept.sum(1).tolist(),
+        (norm * scale).tolist(),
+    )
     return [
-        MasSpectrum(s, top / total if total > 0 else None, n)
-        for s, top, total, n in zip(*columns, strict=True)
+        MasSpectrum(s, top / total if total > 0 and factor != 0 else None, n)
+        for s, top, total, n, factor in zip(*columns, scaling, strict=True)
     ]

@@ -54,7 +54,7 @@ def _mas_svd(modules: Mapping[str, LowRank], spectra: Mapping[str, MasSpectrum],
 
 def _svd(modules: Mapping[str, LowRank], spectra: Mapping[str, MasSpectrum], seed: int) -> Scores:
     """σ₁/Σσ of ΔW itself: no normalisation, the paper's first ablation."""
-    return {name: _sharpness(module.singular_values().tolist()) for name, module in modules.items()}
+    return {name: _sharpness(module.unit().singular_values().tolist()) for name, module in modules.items()}
 
 
 def _spsvd(modules: Mapping[str, LowRank], spectra: Mapping[str, MasSpectrum], seed: int) -> Scores:

@@ -12,6 +12,7 @@ from lora_strategies import seeds
 from s3lora_serve.spectral import masvd
 from s3lora_serve.spectral.lowrank import LowRank
 from s3lora_serve.spectral.masvd import mas_svd
+from s3lora_serve.spectral.scorers import score
 
 
 def trained_like(seed: int, decay: float, dtype: torch.dtype, r: int = 16) -> LowRank:
@@ -105,6 +106,19 @@ def test_extreme_magnitudes_do_not_underflow(magnitude: float, dtype: torch.dtyp
     wide = LowRank(scaled.a.double(), scaled.b.double() / magnitude, 1.0)
 
     assert ssi(scaled) == pytest.approx(dense_ssi(wide), abs=1e-6)
+
+
+@pytest.mark.parametrize("scaling", [1e308, -1e308, 1e-308])
+@pytest.mark.parametrize("magnitude", [1e-200, 1.0, 1e200])
+def test_no_scale_is_too_extreme(scaling: float, magnitude: float):
+    """σ may overflow to infinity or underflow to zero, but SSI is that of the update at a usual scale."""
+    module = trained_like(6, 0.3, torch.float64)
+    extreme = LowRank(module.a * magnitude, module.b * magnitude, scaling)
+
+    assert ssi(extreme) == pytest.approx(ssi(module), abs=1e-9)
+    assert score({"m": extreme}, "svd")["m"].score == pytest.approx(
+        score({"m": module}, "svd")["m"].score, abs=1e-9
+    )
 
 
 def test_a_row_too_small_for_float32_still_counts():
