@@ -163,8 +163,8 @@ def machine() -> str:
     ]
     return (
         f"{os.cpu_count()}-core {platform.machine()} virtual machine, "
-        f"{named[0] if named else 'unknown CPU'}, Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"load average {os.getloadavg()[0]:.1f} at the start"
+        f"{named[0] if named else 'unknown CPU'}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, load average {os.getloadavg()[0]:.1f} at the start"
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from matplotlib.axes import Axes
 
@@ -21,19 +21,26 @@ PRUNED = (
 )
 INERT = "#9e9e9e"
 ABSENT = "#f2f2f2"
+MAX_LINES, MAX_COLUMNS = 48, 256  # a picture with more can be neither read nor drawn in seconds
+MAX_LABEL = 48  # characters of a projection's name
+
+_Key = TypeVar("_Key", int, str)
 
 
 def report_plot(report: SpectralReport, plan: PrunePlan | None = None) -> Figure:
     """A heat map: one column a layer, one line a projection, pruned modules framed and crossed.
 
-    Belongs to no GUI and to no global state; save it with ``figure.savefig(path)``.
+    Of more than ``MAX_LINES`` projections or ``MAX_COLUMNS`` layers, those with the highest SSI are drawn,
+    and the title says so. Belongs to no GUI and to no global state; save it with ``figure.savefig(path)``.
     """
     cells = {name: _place(name) for name in report}
-    layers = sorted({layer for layer, _ in cells.values()})
-    projections = _in_model_order(cells.values())
-    spot = {
-        n: (layers.index(layer), projections.index(projection)) for n, (layer, projection) in cells.items()
-    }
+    ssi = {place: report[name].ssi or 0.0 for name, place in cells.items()}
+    all_layers = sorted({layer for layer, _ in ssi})
+    all_projections = _in_model_order(ssi)
+    layers = _sharpest(all_layers, ((layer, value) for (layer, _), value in ssi.items()), MAX_COLUMNS)
+    projections = _sharpest(all_projections, ((name, value) for (_, name), value in ssi.items()), MAX_LINES)
+    column, line = ({key: i for i, key in enumerate(keys)} for keys in (layers, projections))
+    spot = {n: (column[x], line[y]) for n, (x, y) in cells.items() if x in column and y in line}
 
     figure = Figure(
         figsize=(_clamp(2.6 + 0.34 * len(layers), 6.4, 18), 2.1 + 0.42 * len(projections)), dpi=150
@@ -41,12 +48,18 @@ def report_plot(report: SpectralReport, plan: PrunePlan | None = None) -> Figure
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
     _heat_map(figure, axes, report, spot, (max(1, len(projections)), max(1, len(layers))))
-    pruned = [spot[name] for name in plan.pruned] if plan else []
-    for x, y in pruned:
-        _frame(axes, x, y)
+    _frame(axes, [spot[name] for name in plan.pruned if name in spot] if plan else [])
     _label(axes, layers, projections)
-    axes.set_title(_title(report, plan), loc="left", fontsize=11, pad=8)
-    _legend(figure, report, plan, absent=len(report) < len(layers) * len(projections))
+    left_out = [
+        f"{len(shown)} of {len(every)} {what}"
+        for shown, every, what in (
+            (projections, all_projections, "projections"),
+            (layers, all_layers, "layers"),
+        )
+        if len(shown) < len(every)
+    ]
+    axes.set_title(_title(report, plan, left_out), loc="left", fontsize=11, pad=8)
+    _legend(figure, report, plan, absent=len(spot) < len(layers) * len(projections))
     return figure
 
 
@@ -73,19 +86,21 @@ def _heat_map(
     bar.outline.set_visible(False)
 
 
-def _frame(axes: Axes, x: int, y: int) -> None:
+def _frame(axes: Axes, spots: Sequence[tuple[int, int]]) -> None:
     for colour, width in (("white", 3.6), (PRUNED, 2.0)):
-        corner = (x - 0.42, y - 0.42)
-        axes.add_patch(
-            Rectangle(corner, 0.84, 0.84, fill=False, edgecolor=colour, lw=width, joinstyle="miter")
-        )
-        axes.plot(x, y, marker="x", markersize=8, markeredgewidth=width, color=colour)
+        for x, y in spots:
+            corner = (x - 0.42, y - 0.42)
+            axes.add_patch(
+                Rectangle(corner, 0.84, 0.84, fill=False, edgecolor=colour, lw=width, joinstyle="miter")
+            )
+        xs, ys = [x for x, _ in spots], [y for _, y in spots]
+        axes.plot(xs, ys, "x", markersize=8, markeredgewidth=width, color=colour)
 
 
 def _label(axes: Axes, layers: list[int], projections: list[str]) -> None:
     step = max(1, -(-len(layers) // 40))
     axes.set_xticks(range(0, len(layers), step), [_layer_name(n) for n in layers[::step]])
-    axes.set_yticks(range(len(projections)), projections)
+    axes.set_yticks(range(len(projections)), [_cut(name) for name in projections])
     axes.set_xticks([x - 0.5 for x in range(1, len(layers))], minor=True)
     axes.set_yticks([y - 0.5 for y in range(1, len(projections))], minor=True)
     axes.grid(which="minor", color="white", lw=1.2)
@@ -110,7 +125,7 @@ def _legend(figure: Figure, report: SpectralReport, plan: PrunePlan | None, *, a
         )
 
 
-def _title(report: SpectralReport, plan: PrunePlan | None) -> str:
+def _title(report: SpectralReport, plan: PrunePlan | None, left_out: Sequence[str]) -> str:
     summary = report.summary()
     span = (
         ""
@@ -119,7 +134,8 @@ def _title(report: SpectralReport, plan: PrunePlan | None) -> str:
     )
     chosen = "" if plan is None else f"\nscorer {report.scorer}, {plan.reason}"
     modules = "1 module" if summary.modules == 1 else f"{summary.modules} modules"
-    return f"Spectral sharpness of {modules}{span}{chosen}"
+    drawn = f"\ndrawn: {', '.join(left_out)}, those with the highest SSI" if left_out else ""
+    return f"Spectral sharpness of {modules}{span}{chosen}{drawn}"
 
 
 def _place(module: str) -> tuple[int, str]:
@@ -136,6 +152,19 @@ def _in_model_order(places: Iterable[tuple[int, str]]) -> list[str]:
         by_layer[layer].append(projection)
     fullest = max(by_layer.values(), key=len, default=[])
     return list(dict.fromkeys([*fullest, *(p for layer in by_layer.values() for p in layer)]))
+
+
+def _sharpest(keys: list[_Key], values: Iterable[tuple[_Key, float]], limit: int) -> list[_Key]:
+    """At most ``limit`` of ``keys``, in their order: those with the highest value."""
+    highest: dict[_Key, float] = {}
+    for key, value in values:
+        highest[key] = max(value, highest.get(key, value))
+    kept = set(sorted(keys, key=lambda key: -highest[key])[:limit])
+    return [key for key in keys if key in kept]
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= MAX_LABEL else "…" + name[1 - MAX_LABEL :]
 
 
 def _layer_name(layer: int) -> str:

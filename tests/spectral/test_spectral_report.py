@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 
 from s3lora_serve.spectral.lowrank import LowRank
-from s3lora_serve.spectral.plot import PRUNED
+from s3lora_serve.spectral.plot import MAX_COLUMNS, MAX_LABEL, MAX_LINES, PRUNED
 from s3lora_serve.spectral.policy import PrunePolicy, Top, plan
 from s3lora_serve.spectral.report import SpectralReport, SsiSummary
 from s3lora_serve.spectral.scorers import score
@@ -135,3 +135,34 @@ def test_odd_adapters_can_be_plotted(modules: dict[str, float]):
     report.plot(plan(report, PrunePolicy())).savefig(buffer, format="png")
 
     assert buffer.getvalue().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "drawn", "shape"),
+    [
+        ("block{}_expert.up", f"drawn: {MAX_LINES} of 300 projections", (MAX_LINES, 1)),
+        ("m.{}.up", f"drawn: {MAX_COLUMNS} of 300 layers", (1, MAX_COLUMNS)),
+    ],
+)
+def test_a_picture_has_a_bounded_size(pattern: str, drawn: str, shape: tuple[int, int]):
+    """Modules without layer numbers take a line each: the sharpest are drawn, and the title says so."""
+    factors = {i: torch.eye(2, 4) * torch.tensor([[1.0], [i / 300]]) for i in range(300)}
+    report = score({pattern.format(i): LowRank(a, torch.eye(4, 2), 1.0) for i, a in factors.items()})
+    figure = report.plot(plan(report, PrunePolicy(rule=Top(300))))
+    axes = figure.axes[0]
+    frames = [p for p in axes.patches if isinstance(p, Rectangle) and p.get_edgecolor()[:3] == to_rgb(PRUNED)]
+
+    assert drawn in axes.get_title(loc="left")
+    assert axes.images[0].get_array().shape == shape
+    assert len(frames) == shape[0] * shape[1]
+    assert max(figure.get_size_inches()) < 24
+
+
+def test_long_names_leave_room_for_the_picture():
+    """A label keeps its end, which tells projections apart."""
+    name = "x" * 500 + ".last_proj"
+    report = score({name: LowRank(torch.ones(1, 4), torch.ones(4, 1), 1.0)})
+    (label,) = report.plot().axes[0].get_yticklabels()
+
+    assert label.get_text().endswith("xx.last_proj")
+    assert len(label.get_text()) == MAX_LABEL
