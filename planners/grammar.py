@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_TEXT = 240  # characters of a thought or an input; a reference counts as one
+_RUN = 60  # longest repetition written as one
 
 # What ``str.strip`` removes may not stand first, or a text could be blank. "#" only starts references and
 # brackets only delimit inputs, so neither can be text; control characters and line breaks never are. xgrammar
@@ -65,7 +66,7 @@ def _grammar(names: tuple[str, ...], max_steps: int, first: int, max_text: int) 
         f"visible ::= {_VISIBLE}",
         f"char ::= {_CHAR}",
         f"notdigit ::= {_NOT_DIGIT}",
-        f"text ::= visible char{{0,{max_text - 1}}}",
+        f"text ::= visible {_up_to('char', max_text - 1)}",
     ]
     for i in range(first, last + 1):
         rules.extend(_input_rules(i, max_text))
@@ -79,8 +80,19 @@ def _input_rules(i: int, max_text: int) -> list[str]:
         return ["in1 ::= text"]
     known = " | ".join(_quote(f"#E{n}") for n in range(1, i))
     # A digit right after "#E1" would make it "#E10", a step that may not exist: hence notdigit.
-    piece = f"(char | ref{i} notdigit){{0,{max_text - 2}}} ref{i}?"
+    piece = f"{_up_to(f'(char | ref{i} notdigit)', max_text - 2)} ref{i}?"
     return [f"ref{i} ::= {known}", f"in{i} ::= visible {piece} | ref{i} (notdigit {piece})?"]
+
+
+def _up_to(item: str, most: int) -> str:
+    """``item`` at most ``most`` times: full runs first, so that there is one way to read a text.
+
+    xgrammar (0.2.3 and 0.2.8 were tried) offers tokens with forbidden characters inside a repetition of more
+    than about 130; the engine then gives the request up. Short runs also compile and mask faster.
+    """
+    if most <= _RUN:
+        return f"{item}{{0,{most}}}"
+    return f"({item}{{0,{_RUN - 1}}} | {item}{{{_RUN}}} {_up_to(item, most - _RUN)})"
 
 
 def _quote(text: str) -> str:

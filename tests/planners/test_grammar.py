@@ -192,3 +192,33 @@ def test_there_is_no_negated_class():
     grammar = plan_grammar(["Search"], 3)
     assert "[^" not in grammar
     assert r"\U0010ffff" in grammar, "text beyond ASCII is still allowed"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "Plan: quickly",
+        "Plan: " + "a" * 130,
+        "Plan: x\n#E1 = A[hello",
+        "Plan: x\n#E1 = A[y]\nPlan: z\n#E2 = A[#E1 b",
+    ],
+)
+def test_no_token_is_offered_that_would_be_refused(written: str):
+    """What may be sampled is accepted; long repetitions made xgrammar offer forbidden tokens."""
+    letters = [chr(code) for code in range(32, 127)]
+    tokens = ["</s>", *letters, "\n", " a", " #", " ]", "a]", "([", "x[", "#E", "Plan"]
+    compiler = xgrammar.GrammarCompiler(
+        xgrammar.TokenizerInfo(tokens, xgrammar.VocabType.RAW, stop_token_ids=[0])
+    )
+    compiled = compiler.compile_grammar(plan_grammar(["A", "B"], 2))
+
+    def matcher() -> xgrammar.GrammarMatcher:
+        begun = xgrammar.GrammarMatcher(compiled)
+        assert begun.accept_string(written)
+        return begun
+
+    mask = xgrammar.allocate_token_bitmask(1, len(tokens))
+    matcher().fill_next_token_bitmask(mask)
+    offered = [i for i in range(len(tokens)) if int(mask[0, i // 32]) >> (i % 32) & 1]
+    assert offered, "some token may follow"
+    assert [tokens[i] for i in offered if not matcher().accept_token(i)] == []
