@@ -42,9 +42,11 @@ def report_plot(report: SpectralReport, plan: PrunePlan | None = None) -> Figure
     column, line = ({key: i for i, key in enumerate(keys)} for keys in (layers, projections))
     spot = {n: (column[x], line[y]) for n, (x, y) in cells.items() if x in column and y in line}
 
-    figure = Figure(
-        figsize=(_clamp(2.6 + 0.34 * len(layers), 6.4, 18), 2.1 + 0.42 * len(projections)), dpi=150
-    )
+    longest = max((len(_cut(name)) for name in projections), default=0)
+    width = _clamp(2.6 + 0.34 * len(layers), 6.4, 18) + 0.085 * max(
+        0, longest - 18
+    )  # the title needs its own
+    figure = Figure(figsize=(width, 2.1 + 0.42 * len(projections)), dpi=150)
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
     _heat_map(figure, axes, report, spot, (max(1, len(projections)), max(1, len(layers))))
