@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from s3lora_serve.errors import EngineDead, UnknownPlanner
 from s3lora_serve.server.chat_fields import check_fields
+from s3lora_serve.server.constraints import check_constraints
 from s3lora_serve.server.errors import RequestRefused, error_response
 from s3lora_serve.server.middleware import REQUEST_ID, replay
 
@@ -46,6 +47,7 @@ class OpenAIRoute:
         body = await request.body()
         fields = parse_object(body, request)
         check_fields(fields)
+        check_constraints(fields)
         planner = self._planner(fields)
         scope["state"]["planner"] = planner.name if planner else self._service.base_model
         if not await self._service.healthy():
