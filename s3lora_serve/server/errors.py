@@ -19,7 +19,7 @@ from s3lora_serve.errors import (
     S3LoRAError,
     UnknownPlanner,
 )
-from s3lora_serve.server.validation import describe
+from s3lora_serve.server.validation import describe, is_no_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -130,6 +130,8 @@ def exception_handlers(redact: Redactor) -> dict[Any, Callable[[Request, Any], A
 
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         message, param = describe(error.errors())
+        if any(is_no_object(problem) for problem in error.errors()):
+            return error_response(400, message, code="invalid_json")
         return error_response(422, message, code="invalid_request", param=param)
 
     return {RequestRefused: refused, S3LoRAError: ours, HTTPException: http, RequestValidationError: invalid}

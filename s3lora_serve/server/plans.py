@@ -21,7 +21,7 @@ def plans_router(service: PlannerService) -> APIRouter:
     """The route that plans."""
     router = APIRouter(tags=["plans"])
 
-    @router.post("/v1/plans", response_model=Plan, responses=documented(404, 408, 413, 422, 502, 503))
+    @router.post("/v1/plans", response_model=Plan, responses=documented(400, 404, 408, 413, 422, 502, 503))
     async def plan(body: PlanRequest, request: Request, response: Response) -> Plan | Response:
         """Plan a task with the tools given. ``meta`` says which revision planned, and at what cost."""
         planner = service.serving(body.planner)

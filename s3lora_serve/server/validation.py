@@ -31,6 +31,11 @@ def describe(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
     return "; ".join(shown), (_dotted(errors[0]) or None) if errors else None
 
 
+def is_no_object(error: Mapping[str, Any]) -> bool:
+    """Whether the body is at fault as a whole: no JSON, empty, or JSON but no object."""
+    return error["type"] == "json_invalid" or (not _path(error) and error["type"] != "value_error")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``did you mean 'x'?`` when a known name is close, else the list of known ones."""
     known = sorted(known)
@@ -49,6 +54,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
         parent = tuple(part for part in path[:-1] if isinstance(part, str))
         name = str(path[-1])[:80]
         return f"unknown field {name!r}; {nearest(name, _FIELDS.get(parent, ()))}"
+    if kind == "too_short" and path == ("tools",):
+        return "tools: offer at least one tool"
     if kind == "missing":
         return f"field {_dotted(error)!r} is required"
     message = str(error["msg"]).removeprefix("Value error, ")

@@ -37,7 +37,7 @@ async def test_an_unknown_planner_is_a_404_that_lists_them(http):
     [
         ({"taks": "x"}, "unknown field 'taks'; did you mean 'task'?"),
         ({"stream": True}, "unknown field 'stream'; known: "),
-        ({"tools": []}, "tools: Tuple should have at least 1 item after validation, not 0"),
+        ({"tools": []}, "tools: offer at least one tool"),
         ({"tools": [{"name": "web-search"}]}, "tools.0.name: tool name 'web-search': use 1 to 64 letters"),
         ({"tools": [{"name": "A"}, {"name": "A"}]}, "tools: tool 'A' is offered 2 times"),
         ({"tools": [{"name": f"T{i}"} for i in range(200)]}, "tools: Tuple should have at most 64 items"),
@@ -58,6 +58,14 @@ async def test_a_bad_request_is_a_422_that_says_what_to_mend(http, changes, mess
         "invalid_request",
         message,
     )
+
+
+@pytest.mark.parametrize("path", ["/v1/plans", "/v1/chat/completions"])
+@pytest.mark.parametrize("text", ["{", "", '{"task": }', "{'planner': 'p'}", "[]"])
+async def test_what_is_not_json_is_a_400_on_every_route(http, path, text):
+    """The same status and code wherever it is sent."""
+    answer = await http.post(path, content=text, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
 
 
 @pytest.mark.parametrize("text", ['["#E1]" ::= ', "<|im_end|>", "Plan: x\n#E1 = LLM[y]", "💥" * 50, "\u2028"])
