@@ -99,6 +99,15 @@ class PlannerService:
             raise PlannerNotReady(f"planner {name!r} does not serve ({planner.state}){why}; serving: {up}")
         return planner
 
+    def state_of(self, planner: Planner) -> tuple[PlannerState, str]:
+        """Its state and the reason, as a client meets it: under a dead engine none serves.
+
+        As of the last call of ``healthy``.
+        """
+        if planner.up and not self._alive:
+            return PlannerState.FAILED, "the engine has stopped; restart the server"
+        return planner.state, planner.reason
+
     async def healthy(self) -> bool:
         """Whether the engine still runs; only a restart helps when it does not."""
         self._alive = await self._engine.healthy()

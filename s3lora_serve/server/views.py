@@ -40,7 +40,7 @@ def planner_card(planner: Planner, service: PlannerService, max_model_len: int) 
             "revision": planner.revision.digest,
             "ssi": _ssi(planner),
             "pruned_modules": list(planner.revision.lineage.pruned),
-            "state": planner.state.value,
+            "state": service.state_of(planner)[0].value,
         },
     }
 
@@ -48,12 +48,13 @@ def planner_card(planner: Planner, service: PlannerService, max_model_len: int) 
 def planner_summary(planner: Planner, service: PlannerService, redact: Redactor) -> dict[str, Any]:
     """A planner's entry in ``/v1/planners``."""
     lineage = planner.revision.lineage
+    state, reason = service.state_of(planner)
     return {
         "id": planner.name,
         "object": "planner",
         "description": planner.description,
-        "state": planner.state.value,
-        "reason": redact(planner.reason) or None,
+        "state": state.value,
+        "reason": redact(reason) or None,
         "served_by": planner.served_by,
         "revision": planner.revision.digest,
         "base_model": service.base_model,

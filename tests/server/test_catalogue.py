@@ -146,3 +146,17 @@ async def test_reports_are_plain_json(tmp_path):
     await fleet.service.start()
     report = planner_report(fleet.service.get("p"), fleet.service, redactor(list))
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+async def test_under_a_dead_engine_no_planner_serves(http, fleet):
+    """Both lists and both entries say failed, and why; a planner that had failed before keeps its reason."""
+    fleet.engine.die()
+    cards = (await http.get("/v1/models")).json()["data"]
+    assert {card["s3lora"]["state"] for card in cards if "s3lora" in card} == {"failed"}
+    reasons = {
+        planner["id"]: planner["reason"] for planner in (await http.get("/v1/planners")).json()["data"]
+    }
+    stopped = "the engine has stopped; restart the server"
+    assert {name for name, reason in reasons.items() if reason == stopped} == {"p", "q", "h"}
+    assert (await http.get("/v1/models/p")).json()["s3lora"]["state"] == "failed"
+    assert (await http.get("/v1/planners/p")).json()["reason"] == stopped
