@@ -39,7 +39,8 @@ def listen(bound_socket: socket.socket) -> None:
     try:
         bound_socket.listen()
     except OSError as error:
-        raise _taken(*bound_socket.getsockname()[:2], error) from error
+        host, port = bound_socket.getsockname()[:2]
+        raise _taken(host, port, error) from error
 
 
 def _guard(address: str) -> socket.socket:
