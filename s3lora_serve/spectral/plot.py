@@ -43,9 +43,8 @@ def report_plot(report: SpectralReport, plan: PrunePlan | None = None) -> Figure
     spot = {n: (column[x], line[y]) for n, (x, y) in cells.items() if x in column and y in line}
 
     longest = max((len(_cut(name)) for name in projections), default=0)
-    width = _clamp(2.6 + 0.34 * len(layers), 6.4, 18) + 0.085 * max(
-        0, longest - 18
-    )  # the title needs its own
+    labels = 0.1 * max(0, longest - 14)  # inches beyond the usual: the title needs the rest
+    width = _clamp(2.6 + 0.34 * len(layers), 6.4, 18) + labels
     figure = Figure(figsize=(width, 2.1 + 0.42 * len(projections)), dpi=150)
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
