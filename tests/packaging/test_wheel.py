@@ -76,15 +76,16 @@ def test_nothing_else_is_inside(names):
     assert f"s3lora_serve-{__version__}.dist-info/licenses/LICENSE" in names
 
 
-def test_the_commands_and_the_plugin_can_be_found():
-    """pip makes `s3lora` and `s3lora-serve`, and vLLM finds the fix for its CPU kernels in every process."""
+def test_the_commands_and_the_plugins_can_be_found():
+    """pip makes `s3lora` and `s3lora-serve`, and vLLM finds both plugins in every process that it starts."""
     scripts = {
         e.name: e for e in entry_points(group="console_scripts") if e.value.startswith("s3lora_serve.")
     }
     assert sorted(scripts) == ["s3lora", "s3lora-serve"]
     assert all(callable(entry.load()) for entry in scripts.values())
-    plugins = [e for e in entry_points(group="vllm.general_plugins") if e.value.startswith("s3lora_serve.")]
-    assert [callable(plugin.load()) for plugin in plugins] == [True]
+    found = [e for e in entry_points(group="vllm.general_plugins") if e.value.startswith("s3lora_serve.")]
+    plugins = {e.name: callable(e.load()) for e in found}
+    assert plugins == {"s3lora_cpu_lora_fix": True, "s3lora_own_group": True}
 
 
 def test_one_version():
