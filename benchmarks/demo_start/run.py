@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import statistics
 import subprocess
 import sys
@@ -41,7 +40,7 @@ def run_once(config: Path) -> dict[str, float]:
     try:
         paste = _read_stages(server, began, seconds)
         asked = time.perf_counter()
-        answer = json.loads(subprocess.run(shlex.split(paste), capture_output=True, check=True).stdout)
+        answer = json.loads(subprocess.run(["bash", "-c", paste], capture_output=True, check=True).stdout)
         if not answer.get("steps"):
             raise SystemExit(f"no plan: {answer}")
         seconds["first plan"] = time.perf_counter() - asked
@@ -63,7 +62,7 @@ def _read_stages(server: subprocess.Popen[str], began: float, seconds: dict[str,
         if found := STAGE.search(line):
             seconds[found[1]] = seconds.get(found[1], 0.0) + float(found[2])
         if paste or line.startswith("curl "):
-            paste += line.rstrip("\n").removesuffix("\\")
+            paste += line
             if not line.rstrip().endswith("\\"):
                 return paste
     raise SystemExit(f"the server ended with {server.wait()}")
@@ -78,7 +77,7 @@ def main() -> None:
         config = yaml.safe_load((ROOT / "configs/planners.yaml").read_text())
         config["store"] = {"path": f"{folder}/store"}
         path = Path(folder) / "planners.yaml"
-        path.write_text(yaml.safe_dump(config))
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
         runs = [run_once(path) for _ in range(options.runs)]
     warm = runs[1:] or runs
     names = [name for name in warm[-1] if name != "total"] + ["total"]
