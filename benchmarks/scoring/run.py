@@ -91,11 +91,10 @@ def against_load(file: Path, modules: dict[str, LowRank], rounds: int) -> list[s
     score(modules)
     grown = peak_mib() - before
     size = file.stat().st_size / 2**20
-    times: dict[str, list[float]] = {"load": [], "mas-svd": [], "svd": []}
+    times: dict[str, list[float]] = {"load": [], "score": []}
     for _ in range(rounds):
         times["load"].append(seconds(lambda: load_and_hash(file)))
-        times["mas-svd"].append(seconds(lambda: score(modules)))
-        times["svd"].append(seconds(lambda: score(modules, "svd")))
+        times["score"].append(seconds(lambda: score(modules)))
     rows = ["| | median ms | fastest ms | median ÷ yardstick | fastest ÷ fastest |", "|---|---|---|---|---|"]
     labels = {
         "load": "yardstick: load + sha256",
@@ -162,9 +161,9 @@ def machine() -> str:
         line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
     ]
     return (
-        f"{os.cpu_count()}-core {platform.machine()} virtual machine, "
-        f"{named[0] if named else 'unknown CPU'}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, load average {os.getloadavg()[0]:.1f} at the start"
+        f"{os.cpu_count()}-core {platform.machine()} virtual machine, {named[0] if named else 'unknown'}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"load average {os.getloadavg()[0]:.1f} at the start"
     )
 
 

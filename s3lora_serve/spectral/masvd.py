@@ -86,6 +86,7 @@ def mas_svd(modules: Mapping[str, LowRank], top_m: int | None = None) -> dict[st
     return {name: found[name] for name in modules}
 
 
+@torch.no_grad()  # factors may be parameters; and it is quicker
 def _batched(
     modules: Mapping[str, LowRank], tier: _Tier, top_m: int | None, chunks: Sequence[list[str]]
 ) -> dict[str, MasSpectrum]:
@@ -137,6 +138,7 @@ def _normalised_spectrum(h: Tensor, gram_other: Tensor, noise: float) -> tuple[T
     return sigma, moved * (0.5 / sigma).sum(1) / sigma.sum(1)
 
 
+@torch.no_grad()
 def _exact(modules: Mapping[str, LowRank], top_m: int | None, names: Sequence[str]) -> dict[str, MasSpectrum]:
     return {name: _exact_one(name, modules[name], top_m) for name in names}
 

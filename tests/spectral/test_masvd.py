@@ -239,3 +239,14 @@ def test_top_m_must_be_positive():
 def test_no_modules_is_no_spectrum():
     """An adapter without modules scores to nothing."""
     assert mas_svd({}) == {}
+
+
+@given(cases())
+def test_parameters_of_a_model_can_be_scored(case: Case):
+    """Factors that require gradients score like plain tensors, and nothing of it is recorded."""
+    m = case.module
+    live = LowRank(torch.nn.Parameter(m.a.clone()), torch.nn.Parameter(m.b.clone()), m.scaling)
+    found = spectrum(live)
+
+    assert found.ssi == spectrum(m).ssi
+    assert not found.sigma.requires_grad
