@@ -96,11 +96,7 @@ def against_load(file: Path, modules: dict[str, LowRank], rounds: int) -> list[s
         times["load"].append(seconds(lambda: load_and_hash(file)))
         times["score"].append(seconds(lambda: score(modules)))
     rows = ["| | median ms | fastest ms | median ÷ yardstick | fastest ÷ fastest |", "|---|---|---|---|---|"]
-    labels = {
-        "load": "yardstick: load + sha256",
-        "mas-svd": "`score(…)`, MAS-SVD",
-        "svd": "`score(…, 'svd')`",
-    }
+    labels = {"load": "yardstick: load + sha256", "score": "`score(modules)`, MAS-SVD"}
     for key, label in labels.items():
         middle, best = statistics.median(times[key]), min(times[key])
         ratios = f"{middle / statistics.median(times['load']):.2f} | {best / min(times['load']):.2f}"
