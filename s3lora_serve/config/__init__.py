@@ -1,5 +1,7 @@
 """planners.yaml: typed settings (``settings``) and how a file becomes them (``load``)."""
 
+from s3lora_serve.config.listeners import AdminConfig, ServerConfig
+from s3lora_serve.config.live import RollbackConfig, SlotsConfig, StateConfig, SwapConfig
 from s3lora_serve.config.load import json_schema, load_config
 from s3lora_serve.config.settings import (
     PLANNER_NAME,
@@ -9,20 +11,24 @@ from s3lora_serve.config.settings import (
     LimitsConfig,
     PlannerConfig,
     PolicyConfig,
-    ServerConfig,
     StoreConfig,
 )
 
 __all__ = [
     "PLANNER_NAME",
     "AdaptiveRule",
+    "AdminConfig",
     "Config",
     "EngineConfig",
     "LimitsConfig",
     "PlannerConfig",
     "PolicyConfig",
+    "RollbackConfig",
     "ServerConfig",
+    "SlotsConfig",
+    "StateConfig",
     "StoreConfig",
+    "SwapConfig",
     "json_schema",
     "load_config",
 ]

@@ -153,6 +153,7 @@ def _anchored(config: Config, folder: Path) -> Config:
             "base_model": anchor(base) if _is_folder(base) else base,
             "planners": planners,
             "store": config.store.model_copy(update={"path": Path(anchor(str(config.store.path)))}),
+            "state": config.state.model_copy(update={"path": Path(anchor(str(config.state.path)))}),
         }
     )
 

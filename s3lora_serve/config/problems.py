@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from s3lora_serve.config.settings import Config, ServerConfig
+from s3lora_serve.config.listeners import AdminConfig, ServerConfig
+from s3lora_serve.config.settings import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +39,7 @@ def explain(error: ErrorDetails) -> str:
         message = "should be a mapping"
     elif kind == "string_type":
         message = "should be text, in quotes if YAML reads it otherwise"
-    elif loc[-1:] == ("api_key_env",):
+    elif loc[-1:] in (("api_key_env",), ("token_env",)):
         message = "should be the name of an environment variable: letters, digits and '_'"
     else:
         message = str(error["msg"]).removeprefix("Input ").removeprefix("String ").removeprefix("Value ")
@@ -69,10 +70,13 @@ def listing(path: Path, problems: Sequence[tuple[Loc, str]], lines: Mapping[Loc,
 def _unknown_key(loc: Loc) -> str:
     key, known = str(loc[-1]), list(_model_at(loc[:-1]).model_fields)
     if _SECRET.search(key):
-        env = ServerConfig.model_fields["api_key_env"].default
+        if "admin" in "".join(str(part) for part in loc).lower():
+            env, setting = AdminConfig.model_fields["token_env"].default, "admin.token_env"
+        else:
+            env, setting = ServerConfig.model_fields["api_key_env"].default, "server.api_key_env"
         return (
             f"secrets are read from the environment only; remove it here, set {env} instead"
-            " (another name: server.api_key_env)"
+            f" (another name: {setting})"
         )
     if close := difflib.get_close_matches(key, known, n=1):
         return f"unknown key; did you mean {close[0]}?"

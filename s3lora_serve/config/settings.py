@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from s3lora_serve.errors import ConfigError
+from s3lora_serve.config.listeners import AdminConfig, ServerConfig
+from s3lora_serve.config.live import RollbackConfig, SlotsConfig, StateConfig, SwapConfig
+from s3lora_serve.config.section import Section
 
 PLANNER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -36,19 +37,14 @@ _OWN_SETTING = {
 }
 
 
-class _Section(BaseModel):
-    # strict: YAML already has types, so `top: yes` is a mistake and must not become 1.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class AdaptiveRule(_Section):
+class AdaptiveRule(Section):
     """Prune modules whose robust z-score within the adapter exceeds ``z``, at most ``max_share`` of them."""
 
     z: float = Field(3.5, gt=0, description="robust z-score (median, MAD) above which a module is pruned")
     max_share: float = Field(0.25, gt=0, le=1, description="largest share of the modules that may be pruned")
 
 
-class PolicyConfig(_Section):
+class PolicyConfig(Section):
     """How modules are scored and what happens to the sharp ones. The default is the paper's."""
 
     scorer: Literal["mas-svd", "svd", "spsvd", "reference", "random"] = Field(
@@ -81,14 +77,14 @@ class PolicyConfig(_Section):
         return self
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(Section):
     """What an adapter may be at most before it is refused."""
 
     max_adapter_mib: float = Field(2048, gt=0, description="all files of an adapter together, MiB")
     max_files: int = Field(64, gt=0, description="files in an adapter's folder")
 
 
-class PlannerConfig(_Section):
+class PlannerConfig(Section):
     """One public planner name and the adapter behind it."""
 
     source: str = Field(
@@ -98,13 +94,18 @@ class PlannerConfig(_Section):
         None, pattern="^[0-9a-f]{64}$", description="expected SHA-256 of the source's weights file"
     )
     description: str = Field("", description="shown to clients that list the planners")
+    pinned: bool = Field(
+        False, description="always loaded; the others give up their slots when not asked for longest"
+    )
     policy: PolicyConfig | None = Field(None, description="replaces the fleet's policy as a whole")
 
 
-class EngineConfig(_Section):
+class EngineConfig(Section):
     """The vLLM engine. Unset values are vLLM's own defaults."""
 
-    max_loras: int = Field(4, ge=1, description="adapters that can share one batch; at least one per planner")
+    max_loras: int = Field(
+        4, ge=1, description="slots, each for one loaded adapter; pinned planners and one more"
+    )
     # vllm/config/lora.py accepts no other max_lora_rank
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
         16, description="highest rank admitted; every request pays for it, whatever its adapter's rank"
@@ -132,36 +133,13 @@ class EngineConfig(_Section):
         return extra
 
 
-class ServerConfig(_Section):
-    """Where to listen and who may ask."""
-
-    host: str = Field("127.0.0.1", description="address to bind; other than loopback needs an API key")
-    port: int = Field(8000, ge=0, le=65535, description="0 lets the system choose")
-    api_key_env: str = Field(
-        "S3LORA_API_KEY",
-        pattern="^[A-Za-z_][A-Za-z0-9_]*$",
-        description="name of the environment variable that holds the API key",
-    )
-    max_body_mib: float = Field(4, gt=0, description="largest request body, MiB")
-
-    def api_key(self, environ: Mapping[str, str]) -> str | None:
-        """The API key from ``environ``, or None; raises ConfigError if one is needed to bind ``host``."""
-        key = environ.get(self.api_key_env, "").strip() or None
-        if key is None and not _is_loopback(self.host):
-            raise ConfigError(
-                f"server.host is {self.host}, which others can reach, and {self.api_key_env} is not set",
-                hint=f"set {self.api_key_env} in the environment, or listen on 127.0.0.1",
-            )
-        return key
-
-
-class StoreConfig(_Section):
+class StoreConfig(Section):
     """Where published revisions live."""
 
     path: Path = Field(Path(".s3lora/store"), strict=False, description="folder, made when missing")
 
 
-class Config(_Section):
+class Config(Section):
     """A whole planners.yaml."""
 
     base_model: str = Field(
@@ -183,6 +161,11 @@ class Config(_Section):
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
     server: ServerConfig = Field(default_factory=lambda: ServerConfig())
     store: StoreConfig = Field(default_factory=lambda: StoreConfig())
+    swap: SwapConfig = Field(default_factory=lambda: SwapConfig())
+    rollback: RollbackConfig = Field(default_factory=lambda: RollbackConfig())
+    slots: SlotsConfig = Field(default_factory=lambda: SlotsConfig())
+    admin: AdminConfig = Field(default_factory=lambda: AdminConfig())
+    state: StateConfig = Field(default_factory=lambda: StateConfig())
 
     @field_validator("base_model")
     @classmethod
@@ -205,22 +188,25 @@ class Config(_Section):
         return planners
 
     @model_validator(mode="after")
-    def _fleet_fits(self) -> Config:
-        # All planners serve at once; with fewer slots vLLM would evict one adapter to load the next.
-        if self.engine.max_loras < len(self.planners):
+    def _slots_suffice(self) -> Config:
+        # A new revision is loaded while the old one answers, and a pinned one gives its slot to nobody.
+        pinned, slots = sum(planner.pinned for planner in self.planners.values()), self.engine.max_loras
+        if slots < pinned + 1:
+            planners = "1 planner is" if pinned == 1 else f"{pinned} planners are"
             raise ValueError(
-                f"engine.max_loras is {self.engine.max_loras} but there are {len(self.planners)} planners;"
-                f" raise engine.max_loras to at least {len(self.planners)}"
+                f"engine.max_loras is {slots} but {planners} pinned, and one slot must be left to load into;"
+                f" raise engine.max_loras to at least {pinned + 1}, or pin fewer"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _listeners_differ(self) -> Config:
+        if self.admin.port == self.server.port != 0 and self.admin.host == self.server.host:
+            raise ValueError(
+                f"admin.port is {self.admin.port}, and so is server.port; operators need a port of their own"
             )
         return self
 
     def policy_of(self, planner: str) -> PolicyConfig:
         """The planner's own policy, or the fleet's."""
         return self.planners[planner].policy or self.policy
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

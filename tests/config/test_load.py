@@ -56,15 +56,20 @@ def test_a_planners_policy_replaces_the_fleets_as_a_whole(write):
 
 
 def test_paths_are_relative_to_the_file(write, tmp_path, monkeypatch):
-    """Folder sources, a folder base model and the store are found from anywhere."""
+    """Folder sources, a folder base model, the store and the state are found from anywhere."""
     for folder in ("base", "adapters/math", "elsewhere"):
         (tmp_path / folder).mkdir(parents=True)
-    path = write("base_model: ./base\nplanners:\n  math: {source: adapters/math}\nstore: {path: store}\n")
+    path = write(
+        "base_model: ./base\nplanners:\n  math: {source: adapters/math}\nstore: {path: store}\n"
+        "state: {path: var/state.db}\n"
+    )
     monkeypatch.chdir(tmp_path / "elsewhere")
     config = load_config(Path("..") / path.name)
     assert config.base_model == str(tmp_path / "base")
     assert config.planners["math"].source == str(tmp_path / "adapters/math")
     assert config.store.path == tmp_path / "store"
+    assert config.state.path == tmp_path / "var/state.db"
+    assert config.state.admin_file == tmp_path / "var/admin.json"
 
 
 @pytest.mark.parametrize("source", ["demo://x", "hf://org/name@v1", "s3://bucket/key", "https://host/x.zip"])
@@ -135,8 +140,26 @@ def test_an_unknown_key_names_the_nearest_known_one(write, text, expected):
             "line 4, engine.extra_args: trust_remote_code is not supported: a base model must not bring code",
         ),
         (
-            GOOD + "  code: {source: hf://o/c}\nengine: {max_loras: 1}\n",
-            "engine.max_loras is 1 but there are 2 planners; raise engine.max_loras to at least 2",
+            GOOD.replace("v1}", "v1, pinned: true}")
+            + "  code: {source: hf://o/c, pinned: true}\nengine: {max_loras: 2}\n",
+            "engine.max_loras is 2 but 2 planners are pinned, and one slot must be left to load into;"
+            " raise engine.max_loras to at least 3, or pin fewer",
+        ),
+        (
+            GOOD + "admin: {port: 8000}\n",
+            "admin.port is 8000, and so is server.port; operators need a port of their own",
+        ),
+        (
+            GOOD + "rollback: {requests: 10}\n",
+            "line 4, rollback: min_requests is 20 > requests 10: nothing would be judged",
+        ),
+        (
+            GOOD + "rollback: {error_rate: 5}\n",
+            "line 4, rollback.error_rate: should be less than or equal to 1, not 5",
+        ),
+        (
+            GOOD + "swap: {drain_second: 5}\n",
+            "line 4, swap.drain_second: unknown key; did you mean drain_seconds?",
         ),
         (
             GOOD.replace("math:", "Math:"),

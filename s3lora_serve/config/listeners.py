@@ -1,0 +1,53 @@
+"""The two listeners as settings: clients on one, operators on the other, each with a secret of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from s3lora_serve.config.section import ENV_NAME, Section, is_loopback
+from s3lora_serve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ServerConfig(Section):
+    """Where to listen and who may ask."""
+
+    host: str = Field("127.0.0.1", description="address to bind; other than loopback needs an API key")
+    port: int = Field(8000, ge=0, le=65535, description="0 lets the system choose")
+    api_key_env: str = Field(
+        "S3LORA_API_KEY",
+        pattern=ENV_NAME,
+        description="name of the environment variable that holds the API key",
+    )
+    max_body_mib: float = Field(4, gt=0, description="largest request body, MiB")
+
+    def api_key(self, environ: Mapping[str, str]) -> str | None:
+        """The API key from ``environ``, or None; raises ConfigError if one is needed to bind ``host``."""
+        key = environ.get(self.api_key_env, "").strip() or None
+        if key is None and not is_loopback(self.host):
+            raise ConfigError(
+                f"server.host is {self.host}, which others can reach, and {self.api_key_env} is not set",
+                hint=f"set {self.api_key_env} in the environment, or listen on 127.0.0.1",
+            )
+        return key
+
+
+class AdminConfig(Section):
+    """Where operators' orders are taken. A token is always needed, whatever the address."""
+
+    host: str = Field("127.0.0.1", description="address to bind; clients of planners need not reach it")
+    port: int = Field(8001, ge=0, le=65535, description="0 lets the system choose; not the server's port")
+    token_env: str = Field(
+        "S3LORA_ADMIN_TOKEN",
+        pattern=ENV_NAME,
+        description="name of the environment variable that holds the operators' token; unset, each start "
+        "makes one and writes it to admin.json beside the state file, for this user only",
+    )
+
+    def token(self, environ: Mapping[str, str]) -> str | None:
+        """The token from ``environ``, or None when the server is to make one."""
+        return environ.get(self.token_env, "").strip() or None

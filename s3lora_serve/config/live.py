@@ -1,0 +1,81 @@
+"""How revisions are replaced under load: swaps, automatic rollback, slots, and where that is remembered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from s3lora_serve.config.section import Section
+
+
+class SwapConfig(Section):
+    """What happens around the moment in which another revision begins to answer."""
+
+    drain_seconds: float = Field(
+        60, ge=0, description="requests on the old revision may end within this; then they are cut, and named"
+    )
+    keep_seconds: float = Field(
+        3600,
+        ge=0,
+        description="how long the old revision stays loaded for a rollback, while its slot is not needed",
+    )
+    trial: bool = Field(
+        True, description="generate once on a new revision before it answers anybody; False only probes it"
+    )
+
+
+class RollbackConfig(Section):
+    """When a new revision is taken back without being asked: over its first requests, against the old one.
+
+    A rule left null is not applied. A difference must also be larger than chance would make it.
+    """
+
+    requests: int = Field(200, ge=1, description="requests after which a new revision is trusted")
+    min_requests: int = Field(20, ge=1, description="requests before which nothing is judged")
+    error_rate: float | None = Field(
+        0.05, gt=0, le=1, description="share of failed requests above the old revision's share; null: never"
+    )
+    invalid_rate: float | None = Field(
+        0.10, gt=0, le=1, description="share of invalid plans above the old revision's share; null: never"
+    )
+    latency_ratio: float | None = Field(
+        None, gt=1, description="median latency as a multiple of the old revision's; null: never"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> RollbackConfig:
+        if self.min_requests > self.requests:
+            raise ValueError(
+                f"min_requests is {self.min_requests} > requests {self.requests}: nothing would be judged"
+            )
+        return self
+
+
+class SlotsConfig(Section):
+    """How planners share the engine's slots when there are more planners than slots."""
+
+    wait_seconds: float = Field(
+        30, gt=0, description="a request waits this long for its planner's slot, then gets 429"
+    )
+    max_waiting: int = Field(64, ge=1, description="requests that may wait for slots at once; more get 429")
+    turn_seconds: float = Field(
+        5,
+        ge=0,
+        description="a planner that was just loaded keeps its slot this long, so that slots do not thrash",
+    )
+
+
+class StateConfig(Section):
+    """Where the server remembers what it is to serve, and who ordered what."""
+
+    path: Path = Field(
+        Path(".s3lora/state.db"),
+        strict=False,
+        description="SQLite file, made when missing; one server at a time; admin.json lies beside it",
+    )
+
+    @property
+    def admin_file(self) -> Path:
+        """Where a running server writes its operators' URL and token."""
+        return self.path.parent / "admin.json"
