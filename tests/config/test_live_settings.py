@@ -24,7 +24,7 @@ def load(tmp_path):
 
 
 def test_a_file_that_says_nothing_is_safe(load, tmp_path):
-    """Unset: orders from this machine only, a trial before each flip, an hour for a rollback, rules applied."""
+    """Unset: orders from this machine only, a trial before each flip, an hour for a rollback, rules on."""
     config = load("")
     assert (config.admin.host, config.admin.port) == ("127.0.0.1", 8001)
     assert (config.swap.drain_seconds, config.swap.keep_seconds, config.swap.trial) == (60, 3600, True)
@@ -56,8 +56,8 @@ def test_more_planners_than_slots_are_allowed(load):
 
 
 def test_one_pinned_planner_needs_a_second_slot(load):
-    """Pinned planners keep their slots, so a new revision could never be loaded; the message has both numbers."""
-    with pytest.raises(ConfigError, match="max_loras is 1 but 1 planner is pinned.* to at least 2, or pin"):
+    """Pinned planners keep theirs, so a new revision could not be loaded; the message has both numbers."""
+    with pytest.raises(ConfigError, match=r"max_loras is 1 but 1 planner is pinned.* to at least 2, or pin"):
         load("  code: {source: hf://o/c, pinned: true}\nengine: {max_loras: 1}\n")
 
 
