@@ -1,7 +1,7 @@
 """What tests of several parts share: the demo base model, adapters for it, and one real engine.
 
 The engine starts when the first test asks for it (20 to 30 s on two cores) and serves them all. Leave it as
-you found it: unroute your aliases, unload your slots. ``S3LORA_DEMO_BASE`` names a ready folder of the base
+you found it: unload your slots. ``S3LORA_DEMO_BASE`` names a ready folder of the base
 model; without it the model is downloaded once into the user's cache.
 """
 

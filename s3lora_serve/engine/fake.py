@@ -14,7 +14,7 @@ from s3lora_serve.engine.fake_openai import make_app
 from s3lora_serve.engine.fake_slots import FakeSlots
 from s3lora_serve.engine.fake_text import PlanWriter, answer, words, write_plan
 from s3lora_serve.engine.port import Completion, Observer, RequestFacts, Sampling, Slot
-from s3lora_serve.errors import EngineDead, EngineError, EngineRefused
+from s3lora_serve.errors import EngineDead, EngineRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -43,13 +43,12 @@ class FakeEngine:
         plan: PlanWriter = write_plan,
         seconds_per_token: float = 0.0,
     ) -> None:
-        self.base_name = base_name
+        self._base_name = base_name
         self.seconds_per_token = seconds_per_token
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
         self._plan = plan
-        self._slots = FakeSlots(max_loras, max_lora_rank)
-        self._aliases: dict[str, Slot | None] = {}
+        self._slots = FakeSlots(base_name, max_loras, max_lora_rank)
         self._observers: list[Observer] = []
         self._dead = False
         self._app = make_app(self)
@@ -82,17 +81,24 @@ class FakeEngine:
     def max_model_len(self) -> int:
         return self._max_model_len
 
+    @property
+    def base_name(self) -> str:
+        return self._base_name
+
+    @property
+    def capacity(self) -> int:
+        return self._slots.capacity
+
     async def load(self, slot: Slot) -> None:
         self._check_alive()
         await self._slots.load(slot)
 
     async def unload(self, slot: Slot) -> None:
         self._check_alive()
-        if aliases := sorted(a for a, s in self._aliases.items() if s is not None and s.id == slot.id):
-            raise EngineError(
-                f"slot {slot.name} still answers for {', '.join(aliases)}", hint="route these elsewhere first"
-            )
         self._slots.unload(slot)
+
+    def running(self, slot: Slot) -> int:
+        return self._slots.running[slot.name]
 
     async def loaded(self) -> frozenset[int]:
         self._check_alive()
@@ -128,17 +134,6 @@ class FakeEngine:
     def observe(self, observer: Observer) -> None:
         self._observers.append(observer)
 
-    def route(self, alias: str, slot: Slot | None) -> None:
-        if alias == self.base_name:
-            raise EngineError(
-                f"alias {alias!r} is the base model's own name", hint="give the planner another name"
-            )
-        self._slots.revision(slot)  # raises for a slot that is not loaded
-        self._aliases[alias] = slot
-
-    def unroute(self, alias: str) -> None:
-        self._aliases.pop(alias, None)
-
     def openai_app(self) -> Starlette:
         return self._app
 
@@ -148,9 +143,9 @@ class FakeEngine:
     # For the OpenAI app
 
     @property
-    def aliases(self) -> dict[str, Slot | None]:
-        """What each public name means, the base model's own among them."""
-        return {self.base_name: None, **self._aliases}
+    def names(self) -> dict[str, Slot | None]:
+        """What each ``model`` means: the base model's name and those of the loaded slots."""
+        return {self._base_name: None, **self._slots.by_name}
 
     def stream(
         self,
@@ -174,9 +169,12 @@ class FakeEngine:
         self, produced: list[str], reason: str, prompt_tokens: int, slot: Slot | None, also: Observer | None
     ) -> AsyncGenerator[str, None]:
         """Yield the words and report the request once, however it ends."""
+        self._slots.revision(slot)  # again: it may have been unloaded since the caller looked it up
         started = time.perf_counter()
         name = slot.name if slot else None
         facts = RequestFacts(name, "aborted", prompt_tokens, 0, 0, 0.0, None, 0.0, None)
+        running = self._slots.running
+        running[name] += 1
         try:
             for count, word in enumerate(produced, start=1):
                 await asyncio.sleep(self.seconds_per_token)
@@ -191,6 +189,7 @@ class FakeEngine:
             facts = replace(facts, outcome="error")
             raise
         finally:
+            running[name] -= 1
             self._report(replace(facts, total_seconds=time.perf_counter() - started), also)
 
     def _report(self, facts: RequestFacts, also: Observer | None) -> None:

@@ -51,17 +51,17 @@ class _Serving:
         self._engine = engine
 
     async def models(self, request: Request) -> Response:
-        # As vLLM does, with paths of the machine and the slot's own name; hiding them is the server's task.
+        # As vLLM does, with paths of the machine and the slots' names; hiding them is the server's task.
         cards = [
             {
-                "id": slot.name if slot else alias,
+                "id": name,
                 "object": "model",
                 "created": int(time.time()),
                 "owned_by": "fake",
                 "root": str(slot.path) if slot else "/models/base",
                 "parent": self._engine.base_name if slot else None,
             }
-            for alias, slot in self._engine.aliases.items()
+            for name, slot in self._engine.names.items()
         ]
         return JSONResponse({"object": "list", "data": cards})
 
@@ -97,9 +97,9 @@ class _Serving:
             return _error(400, str(error))
 
     def _read(self, body: dict[str, Any], kind: str) -> tuple[str, Slot | None, Sampling]:
-        alias = body.get("model") or self._engine.base_name
-        if alias not in self._engine.aliases:
-            raise _Refused(404, f"The model `{alias}` does not exist.")
+        name = body.get("model") or self._engine.base_name
+        if name not in self._engine.names:
+            raise _Refused(404, f"The model `{name}` does not exist.")
         if kind == "chat.completion":
             prompt = "\n".join(str(message["content"]) for message in body["messages"])
         else:
@@ -107,7 +107,7 @@ class _Serving:
         stop = body.get("stop") or ()
         return (
             prompt,
-            self._engine.aliases[alias],
+            self._engine.names[name],
             Sampling(
                 max_tokens=int(body.get("max_completion_tokens") or body.get("max_tokens") or 256),
                 temperature=float(body.get("temperature") or 0.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,12 @@ _WIDTH = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}  # bytes per element
 class FakeSlots:
     """Loaded slots and the digest of each one's weights; an empty digest is an adapter without effect."""
 
-    def __init__(self, max_loras: int, max_lora_rank: int) -> None:
+    def __init__(self, base_name: str, capacity: int, max_lora_rank: int) -> None:
         self.failing: dict[str, str] = {}  # glob of slot names → reason
         self.ineffective: list[str] = []  # globs of slot names
-        self._max_loras = max_loras
+        self.running: Counter[str | None] = Counter()  # requests in flight by slot name, None: the base model
+        self.capacity = capacity
+        self._base_name = base_name
         self._max_lora_rank = max_lora_rank
         self._held: dict[int, tuple[Slot, str]] = {}
         self._burnt: set[int] = set()
@@ -31,6 +34,11 @@ class FakeSlots:
     def ids(self) -> frozenset[int]:
         """Ids of the loaded slots."""
         return frozenset(self._held)
+
+    @property
+    def by_name(self) -> dict[str, Slot]:
+        """The loaded slots."""
+        return {slot.name: slot for slot, _ in self._held.values()}
 
     async def load(self, slot: Slot) -> None:
         """Read the slot's files and hold it. Raises SlotLoadError."""
@@ -55,7 +63,12 @@ class FakeSlots:
         await asyncio.sleep(0)  # a real load lets others run, too
 
     def unload(self, slot: Slot) -> None:
-        """Forget the slot, if it is held."""
+        """Forget the slot, if it is held. Raises EngineError while requests run on it."""
+        if slot.id in self._held and (count := self.running[slot.name]):
+            raise EngineError(
+                f"slot {slot.name} has {count} running request{'s' if count > 1 else ''}",
+                hint="unload it once they have ended",
+            )
         self._held.pop(slot.id, None)
 
     def revision(self, slot: Slot | None) -> str:
@@ -74,6 +87,10 @@ class FakeSlots:
             )
         if (taken := self._held.get(slot.id)) is not None:
             raise SlotLoadError(f"slot id {slot.id} is taken by {taken[0].name}", hint="use a new id")
+        if slot.name == self._base_name:
+            raise SlotLoadError(
+                f"slot name {slot.name} is the base model's own name", hint="give the slot another name"
+            )
         for held, _ in self._held.values():
             if held.name == slot.name:
                 raise SlotLoadError(
@@ -82,9 +99,9 @@ class FakeSlots:
         for glob, reason in self.failing.items():
             if fnmatchcase(slot.name, glob):
                 raise SlotLoadError(f"slot {slot.name} could not be loaded: {reason}")
-        if len(self._held) >= self._max_loras:
+        if len(self._held) >= self.capacity:
             raise SlotLoadError(
-                f"slot {slot.name}: all {self._max_loras} slots are taken", hint="raise engine.max_loras"
+                f"slot {slot.name}: all {self.capacity} slots are taken", hint="raise engine.max_loras"
             )
 
 

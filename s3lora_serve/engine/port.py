@@ -18,10 +18,10 @@ Outcome = Literal["ok", "aborted", "error"]
 class Slot:
     """One adapter revision as the engine knows it.
 
-    ``name`` is unique per revision (``alias@sha12``), ``id`` is from 1 up and never reused, and ``path`` is
-    the absolute path of a folder that does not change while the slot exists: vLLM keys its prefix cache by
-    name and path and re-reads ``path`` when a slot was evicted (v1/core/kv_cache_utils.py,
-    lora/worker_manager.py).
+    ``name`` is unique per revision (``alias@sha12``) and what an OpenAI request's ``model`` says to use it;
+    ``id`` is from 1 up and never reused; ``path`` is the absolute path of a folder that does not change while
+    the slot exists: vLLM keys its prefix cache by name and path and re-reads ``path`` when a slot was evicted
+    (v1/core/kv_cache_utils.py, lora/worker_manager.py).
     """
 
     name: str
@@ -83,9 +83,10 @@ class Engine(Protocol):
       it never makes room by dropping another slot. Loading a loaded slot again is a no-op.
     * The id of a failed load is out of use for good: another ``load`` with it raises ``SlotLoadError``.
     * ``loaded`` reads the engine's own state, never what was asked of it.
-    * ``unload`` of a slot that is not loaded is a no-op; of one that an alias still means, an
-      ``EngineError``.
-    * Only loaded slots can be used: ``score``, ``chat`` and ``route`` raise ``EngineError`` for any other.
+    * A loaded slot answers OpenAI requests with ``model=slot.name``; no other slot can be asked.
+    * ``unload`` of a slot that is not loaded is a no-op; of one that requests run on, an ``EngineError``
+      that changes nothing. From the moment at which it is let through, no request gets to the slot.
+    * Only loaded slots can be used: ``score`` and ``chat`` raise ``EngineError`` for any other.
     * A request that names no slot gets the base model, whatever else shares its batch.
     * The same tokens under the same slot score the same, up to the noise of the engine's arithmetic.
     * Once the engine is dead, ``healthy`` is False and every call that needs it raises ``EngineDead``.
@@ -107,12 +108,29 @@ class Engine(Protocol):
         """Longest prompt plus output, in tokens."""
         ...
 
+    @property
+    def base_name(self) -> str:
+        """What an OpenAI request's ``model`` says to use the base model. No slot may have this name."""
+        ...
+
+    @property
+    def capacity(self) -> int:
+        """Number of slots that can be loaded at once."""
+        ...
+
     async def load(self, slot: Slot) -> None:
-        """Make the slot's weights usable; refuses one without tensors. Raises SlotLoadError, EngineDead."""
+        """Make the slot usable, by name too; refuses one without tensors. SlotLoadError, EngineDead."""
         ...
 
     async def unload(self, slot: Slot) -> None:
-        """Free the slot. The caller guarantees that no request uses it. Raises EngineError, EngineDead."""
+        """Free the slot. Raises EngineError while requests run on it (changing nothing), EngineDead.
+
+        After a failure or a cancellation in the middle it may be called again.
+        """
+        ...
+
+    def running(self, slot: Slot) -> int:
+        """Number of engine requests under this slot that have begun and not ended. Never raises."""
         ...
 
     async def loaded(self) -> frozenset[int]:
@@ -145,18 +163,6 @@ class Engine(Protocol):
 
         Its calls come from the event loop and must not block; what it raises is logged and otherwise ignored.
         """
-        ...
-
-    def route(self, alias: str, slot: Slot | None) -> None:
-        """Let OpenAI requests with ``model=alias`` use this slot (None: the base model).
-
-        Does not await: each request sees the alias before or after, never in between. Raises EngineError
-        for a slot that is not loaded and for the base model's own name.
-        """
-        ...
-
-    def unroute(self, alias: str) -> None:
-        """Forget the alias; requests that started keep their slot."""
         ...
 
     def openai_app(self) -> Starlette:

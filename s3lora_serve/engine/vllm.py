@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.vllm_requests import VllmRequests
-from s3lora_serve.engine.vllm_routes import VllmRoutes
 from s3lora_serve.engine.vllm_settings import VllmSettings, engine_arguments
 from s3lora_serve.engine.vllm_slots import VllmSlots
 from s3lora_serve.engine.vllm_start import check_cpu_fix, import_vllm, set_environment
@@ -43,8 +42,7 @@ class VllmEngine:
         self._app = app
         self._owned = owned
         self._closed = False
-        self._slots = VllmSlots(client)
-        self._routes = VllmRoutes(app.state.openai_serving_models)
+        self._slots = VllmSlots(client, tap, app.state.openai_serving_models)
         self._requests = VllmRequests(client, tap, app.state.online_renderer)
 
     @classmethod
@@ -84,15 +82,22 @@ class VllmEngine:
     def max_model_len(self) -> int:
         return int(self._client.model_config.max_model_len)
 
+    @property
+    def base_name(self) -> str:
+        return self._slots.base_name
+
+    @property
+    def capacity(self) -> int:
+        return self._slots.capacity
+
     async def load(self, slot: Slot) -> None:
         await self._slots.load(slot)
 
     async def unload(self, slot: Slot) -> None:
-        if aliases := self._routes.aliases_of(slot.id):
-            raise EngineError(
-                f"slot {slot.name} still answers for {', '.join(aliases)}", hint="route these elsewhere first"
-            )
         await self._slots.unload(slot)
+
+    def running(self, slot: Slot) -> int:
+        return self._tap.running(slot.name)
 
     async def loaded(self) -> frozenset[int]:
         return await self._slots.listed()
@@ -110,12 +115,6 @@ class VllmEngine:
 
     def observe(self, observer: Observer) -> None:
         self._tap.add(observer)
-
-    def route(self, alias: str, slot: Slot | None) -> None:
-        self._routes.set(alias, self._lora_request(slot))
-
-    def unroute(self, alias: str) -> None:
-        self._routes.drop(alias)
 
     def openai_app(self) -> Starlette:
         return self._app

@@ -1,4 +1,4 @@
-"""Slots on vLLM's side: which ids are loaded, which are out of use for good."""
+"""Slots on vLLM's side: which are loaded and answer to their name, which ids are out of use for good."""
 
 from __future__ import annotations
 
@@ -12,19 +12,33 @@ from s3lora_serve.errors import EngineError, SlotLoadError
 
 if TYPE_CHECKING:
     from s3lora_serve.engine.port import Slot
+    from s3lora_serve.engine.vllm_tap import RequestTap
 
 
 class VllmSlots:
     """Loads and unloads adapters through one engine client, and keeps vLLM's slot laws.
 
     Only slots loaded here may be used: vLLM would load any other from its path in the middle of a step.
+    ``models`` is the app's OpenAIServingModels, in which routes look adapters up by name.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, tap: RequestTap, models: Any) -> None:
         self._client = client
+        self._tap = tap
+        self._models = models
         self._requests: dict[int, Any] = {}  # slot id → LoRARequest, of loaded slots
         self._burnt: set[int] = set()
         self._lock = asyncio.Lock()
+
+    @property
+    def base_name(self) -> str:
+        """The base model's public name."""
+        return str(self._models.base_model_paths[0].name)
+
+    @property
+    def capacity(self) -> int:
+        """How many slots vLLM holds: ``max_cpu_loras``, which is ``max_loras`` unless set apart."""
+        return int(self._client.vllm_config.lora_config.max_cpu_loras)
 
     async def load(self, slot: Slot) -> None:
         """Load the slot, or nothing if just this slot is loaded. Raises SlotLoadError, EngineDead."""
@@ -37,8 +51,13 @@ class VllmSlots:
                 raise
 
     async def unload(self, slot: Slot) -> None:
-        """Free the slot; nothing if it is not loaded. Raises EngineDead."""
-        if self._requests.pop(slot.id, None) is not None:
+        """Free the slot, if it is loaded. Raises EngineError while requests run on it, EngineDead."""
+        async with self._lock:
+            if (request := self._requests.get(slot.id)) is not None:
+                self._tap.dismiss(request.lora_name)  # raises; nothing has changed then
+                self._models.lora_requests.pop(request.lora_name, None)
+                del self._requests[slot.id]
+            # Also for ids unknown here: an earlier attempt may have been cancelled on its way to vLLM.
             with translated(f"unloading slot {slot.name}"):
                 await self._client.remove_lora(slot.id)
 
@@ -74,12 +93,18 @@ class VllmSlots:
                 hint="the engine's log has the details; load it again under a new id",
             )
         self._requests[slot.id] = request
+        self._tap.admit(request)
+        self._models.lora_requests[slot.name] = request
 
     async def _already_loaded(self, slot: Slot) -> bool:
         """True if just this slot is loaded; raises SlotLoadError if it must not be loaded."""
         if slot.id in self._burnt:
             raise SlotLoadError(
                 f"slot id {slot.id} failed before and is out of use", hint="load it under a new id"
+            )
+        if slot.name == self.base_name:
+            raise SlotLoadError(
+                f"slot name {slot.name} is the base model's own name", hint="give the slot another name"
             )
         held = await self.listed()
         for id_, request in self._requests.items():
@@ -93,10 +118,9 @@ class VllmSlots:
                 raise SlotLoadError(
                     f"slot name {slot.name} is taken by id {id_}", hint="unload that slot first"
                 )
-        limit = int(self._client.vllm_config.lora_config.max_cpu_loras)  # max_loras, unless set apart
-        if len(held) >= limit:
+        if len(held) >= self.capacity:
             raise SlotLoadError(
-                f"slot {slot.name}: all {limit} slots are taken, and vLLM would drop one of them for it",
+                f"slot {slot.name}: all {self.capacity} slots are taken, and vLLM would drop one for it",
                 hint="raise engine.max_loras; a swap needs one more than there are planners",
             )
         return False

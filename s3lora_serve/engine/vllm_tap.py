@@ -1,14 +1,16 @@
-"""The one place that sees every request of vLLM's engine begin and end, from whichever route it came."""
+"""The one place that every request of vLLM's engine passes, from whichever route: gate, count and report."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.port import Observer, Outcome, RequestFacts
+from s3lora_serve.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -25,11 +27,34 @@ class RequestTap:
     Every generating route of vLLM's OpenAI app calls ``engine_client.generate``, and so do we; a wrapped
     method is therefore enough to see them all. With n > 1 that is still one call, so n answers make one
     record.
+
+    It is also the gate to the slots. A route looks its adapter up some steps before it generates; if the slot
+    was unloaded in between, vLLM would load it from its path again, in the middle of a step and for everybody
+    (lora/worker_manager.py). So a request whose adapter is not admitted here is refused.
     """
 
     def __init__(self, generate: Callable[..., AsyncGenerator[Any, None]]) -> None:
         self._generate = generate
         self._observers: list[Observer] = []
+        self._admitted: dict[str, int] = {}  # adapter name → its id
+        self._running: Counter[str] = Counter()  # by adapter name
+
+    def admit(self, lora_request: Any) -> None:
+        """Let requests for this adapter through from now on."""
+        self._admitted[lora_request.lora_name] = lora_request.lora_int_id
+
+    def dismiss(self, name: str) -> None:
+        """Let no request for this adapter through any more. Raises EngineError while requests run on it."""
+        if count := self.running(name):
+            raise EngineError(
+                f"slot {name} has {count} running request{'s' if count > 1 else ''}",
+                hint="unload it once they have ended",
+            )
+        self._admitted.pop(name, None)
+
+    def running(self, name: str) -> int:
+        """Number of requests for this adapter that have begun and not ended."""
+        return self._running[name]
 
     def add(self, observer: Observer) -> None:
         """Call ``observer`` for each request that ends from now on."""
@@ -44,8 +69,11 @@ class RequestTap:
         also: Observer | None = None,
         **options: Any,
     ) -> AsyncGenerator[Any, None]:
-        """As ``AsyncLLM.generate``; ``also`` is told of this request only."""
-        tally = _Tally(prompt, sampling_params, options.get("lora_request"))
+        """As ``AsyncLLM.generate``; ``also`` is told of this request only.
+
+        Raises EngineError for an adapter that is not admitted.
+        """
+        tally = _Tally(prompt, sampling_params, self._let_in(options.get("lora_request")))
         outcome: Outcome = "aborted"  # unless something else ends it: the consumer left or was cancelled
         try:
             async with aclosing(self._generate(prompt, sampling_params, request_id, **options)) as outputs:
@@ -65,10 +93,27 @@ class RequestTap:
         finally:
             self._report(tally, outcome, also)
 
+    def _let_in(self, lora_request: Any | None) -> str | None:
+        """The adapter's name, now counted as running. No await between the check and the count."""
+        if lora_request is None:
+            return None
+        name = str(lora_request.lora_name)
+        if self._admitted.get(name) != lora_request.lora_int_id:
+            raise EngineError(
+                f"slot {name} (id {lora_request.lora_int_id}) is not loaded",
+                hint="it was unloaded before the request could begin: try again",
+            )
+        self._running[name] += 1
+        return name
+
     def _report(self, tally: _Tally, outcome: Outcome, also: Observer | None) -> None:
         if tally.reported:
             return
         tally.reported = True
+        if tally.slot is not None:
+            self._running[tally.slot] -= 1
+            if not self._running[tally.slot]:
+                del self._running[tally.slot]  # names come and go with each swap
         facts = tally.facts(outcome)
         for observer in (*self._observers, *((also,) if also else ())):
             try:
@@ -80,11 +125,11 @@ class RequestTap:
 class _Tally:
     """What is known of one request so far."""
 
-    def __init__(self, prompt: Any, sampling_params: Any, lora_request: Any) -> None:
+    def __init__(self, prompt: Any, sampling_params: Any, slot: str | None) -> None:
         self.started = time.perf_counter()
         self.reported = False
         self.finish_reason: str | None = None
-        self._slot: str | None = lora_request.lora_name if lora_request is not None else None
+        self.slot = slot
         # DELTA outputs carry what is new, CUMULATIVE and FINAL_ONLY ones everything so far.
         self._delta = getattr(getattr(sampling_params, "output_kind", None), "name", "") == "DELTA"
         self._prompt_tokens = _prompt_length(prompt)
@@ -108,7 +153,7 @@ class _Tally:
             getattr(self._stats, name, 0.0) for name in ("queued_ts", "scheduled_ts", "first_token_ts")
         )
         return RequestFacts(
-            slot=self._slot,
+            slot=self.slot,
             outcome=outcome,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,

@@ -24,6 +24,20 @@ def distance(one, other):
     return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
+async def forever(look):
+    """Call ``look`` at every turn of the event loop."""
+    while True:
+        look()
+        await asyncio.sleep(0)
+
+
+async def until(true):
+    """Return once ``true()`` holds. Raises TimeoutError after 20 s."""
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.001)
+
+
 class EngineContract:
     """Subclasses give the fixtures ``engine`` and ``noise`` (nats) and say how long an answer takes."""
 
@@ -32,7 +46,7 @@ class EngineContract:
 
     @pytest.fixture
     async def load(self, engine, new_slot):
-        """``await load(folder)``: a loaded slot; all are unrouted and unloaded afterwards."""
+        """``await load(folder)``: a loaded slot; all are unloaded afterwards."""
         held: list[Slot] = []
 
         async def make(folder) -> Slot:
@@ -42,8 +56,6 @@ class EngineContract:
             return slot
 
         yield make
-        for alias in ("planner", "other"):
-            engine.unroute(alias)
         for slot in held:
             await engine.unload(slot)
 
@@ -114,15 +126,15 @@ class EngineContract:
             await load(adapter(seed=9))
         assert {slot.id for slot in slots} <= await engine.loaded()
 
-    async def test_a_slot_that_is_not_loaded_cannot_be_used(self, engine, adapter, new_slot):
-        """Nothing loads a slot on the side: score, chat and route refuse it."""
+    async def test_a_slot_that_is_not_loaded_cannot_be_used(self, engine, adapter, new_slot, http):
+        """Nothing loads a slot on the side: score, chat and the app refuse it."""
         slot = new_slot(adapter(seed=1))
         with pytest.raises(EngineError, match="is not loaded; load it first"):
             await engine.score(TOKENS, slot)
         with pytest.raises(EngineError, match="is not loaded"):
             await engine.chat(HELLO, slot, Sampling(max_tokens=1))
-        with pytest.raises(EngineError, match="is not loaded"):
-            engine.route("planner", slot)
+        answer = await http.post("/v1/completions", json={"model": slot.name, "prompt": "x"})
+        assert answer.status_code == 404
         assert slot.id not in await engine.loaded()
 
     # Scores
@@ -234,49 +246,62 @@ class EngineContract:
             failing.clear()
         assert len(facts) == 1
 
-    # Routes
+    # Names
 
-    async def test_an_alias_follows_its_route(self, engine, adapter, load, http, facts):
-        """The flip takes the next request; None is the base model; a forgotten alias is a 404."""
-        slots = [await load(adapter(seed=n)) for n in (1, 2)]
-        body = {"model": "planner", "messages": HELLO, "max_tokens": 2}
-        for slot in (*slots, None, slots[0]):
-            engine.route("planner", slot)
-            answer = await http.post("/v1/chat/completions", json=body)
-            assert (200, slot.name if slot else None) == (answer.status_code, facts[-1].slot)
-        assert len(facts) == 4
-        engine.unroute("planner")
-        engine.unroute("planner")
-        assert (await http.post("/v1/chat/completions", json=body)).status_code == 404
+    async def test_a_loaded_slot_answers_to_its_name(self, engine, adapter, load, http, facts):
+        """``model=slot.name`` uses that slot, the base's name none; an unloaded slot's name is a 404."""
+        one, two = [await load(adapter(seed=n)) for n in (1, 2)]
+        body = {"messages": HELLO, "max_tokens": 2}
+        for name in (one.name, two.name, engine.base_name, one.name):
+            answer = await http.post("/v1/chat/completions", json={**body, "model": name})
+            assert (200, name) == (answer.status_code, answer.json()["model"])
+        assert [f.slot for f in facts] == [one.name, two.name, None, one.name]
+        await engine.unload(one)
+        gone = await http.post("/v1/chat/completions", json={**body, "model": one.name})
+        still = await http.post("/v1/chat/completions", json={**body, "model": two.name})
+        assert (gone.status_code, still.status_code) == (404, 200)
 
-    async def test_two_aliases_may_share_the_base_and_leave_it_alone(self, engine, http):
-        """Routing an alias to the base model, and away again, does not touch the base's own name."""
-        base = (await http.get("/v1/models")).json()["data"][0]["id"]
-        for alias in ("planner", "other"):
-            engine.route(alias, None)
-        engine.unroute("planner")
-        body = {"prompt": "Hello", "max_tokens": 1}
-        names = {"planner": 404, "other": 200, base: 200}
-        got = {name: (await http.post("/v1/completions", json={**body, "model": name})) for name in names}
-        assert names == {name: answer.status_code for name, answer in got.items()}
-        with pytest.raises(EngineError, match="is the base model's own name"):
-            engine.route(base, None)
-        engine.unroute("other")
+    async def test_no_slot_takes_the_base_models_name(self, engine, adapter, new_slot, http):
+        """Such a load is refused, and the base's name goes on to mean the base model."""
+        slot = replace(new_slot(adapter(seed=1)), name=engine.base_name)
+        with pytest.raises(SlotLoadError, match=f"slot name {slot.name} is the base model's own name"):
+            await engine.load(slot)
+        listed = [card["id"] for card in (await http.get("/v1/models")).json()["data"]]
+        assert listed.count(engine.base_name) == 1
 
-    async def test_a_slot_in_use_by_an_alias_is_not_unloaded(self, engine, adapter, load):
-        """unload names the aliases; once these are gone it works."""
-        slot = await load(adapter(seed=1))
-        engine.route("planner", slot)
-        with pytest.raises(EngineError, match="still answers for planner; route these elsewhere first"):
+    async def test_a_slot_in_use_is_not_unloaded(self, engine, adapter, load, http):
+        """unload says how many requests run and changes nothing; once they have ended it works."""
+        slot, other = await load(adapter(seed=1)), await load(adapter(seed=2))
+        tasks = [asyncio.create_task(engine.chat(HELLO, slot, Sampling(max_tokens=500))) for _ in range(2)]
+        await until(lambda: engine.running(slot) == 2)
+        assert engine.running(other) == 0
+        with pytest.raises(EngineError, match=f"slot {slot.name} has 2 running requests; unload it once"):
             await engine.unload(slot)
-        assert slot.id in await engine.loaded()
+        body = {"model": slot.name, "prompt": "x", "max_tokens": 1}
+        assert (await http.post("/v1/completions", json=body)).status_code == 200
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert engine.running(slot) == 0
+        await engine.unload(slot)
+        assert slot.id not in await engine.loaded()
+
+    async def test_a_stream_counts_until_it_ends(self, engine, adapter, load, http):
+        """A streamed request for several answers counts once, and no more once its stream has ended."""
+        slot = await load(adapter(seed=1))
+        body = {"model": slot.name, "messages": HELLO, "max_tokens": 8, "n": 2, "stream": True}
+        seen = set()
+        watch = asyncio.create_task(forever(lambda: seen.add(engine.running(slot))))
+        assert (await http.post("/v1/chat/completions", json=body)).status_code == 200
+        watch.cancel()
+        assert (seen - {0}, engine.running(slot)) == ({1}, 0)
 
     # The OpenAI app
 
     async def test_chat_and_text_completions_over_http(self, engine, adapter, load, http, facts):
         """Both endpoints answer with usage, and n answers are one request whose tokens are summed."""
-        engine.route("planner", await load(adapter(seed=1)))
-        body = {"model": "planner", "max_tokens": 3, "n": 2, "temperature": 1.0}
+        slot = await load(adapter(seed=1))
+        body = {"model": slot.name, "max_tokens": 3, "n": 2, "temperature": 1.0}
         chat = (await http.post("/v1/chat/completions", json={**body, "messages": HELLO})).json()
         text = (await http.post("/v1/completions", json={**body, "prompt": "Once upon a time"})).json()
         assert [(len(r["choices"]), r["usage"]["completion_tokens"]) for r in (chat, text)] == [
@@ -289,8 +314,7 @@ class EngineContract:
 
     async def test_streams_add_up_and_end_with_done(self, engine, http, facts):
         """The pieces are the unstreamed text; usage comes last when asked for; then [DONE]."""
-        base = (await http.get("/v1/models")).json()["data"][0]["id"]
-        body = {"model": base, "messages": HELLO, "max_tokens": 5, "temperature": 0}
+        body = {"model": engine.base_name, "messages": HELLO, "max_tokens": 5, "temperature": 0}
         whole = (await http.post("/v1/chat/completions", json=body)).json()
         extra = {"stream": True, "stream_options": {"include_usage": True}}
         answer = await http.post("/v1/chat/completions", json={**body, **extra})
@@ -310,10 +334,11 @@ class EngineContract:
         assert "`nobody` does not exist" in answer.json()["error"]["message"]
 
     async def test_it_says_what_it_is(self, engine):
-        """Version, sizes and health of a running engine."""
+        """Version, sizes, room and health of a running engine."""
         assert len(engine.version.split()) == 2
         assert engine.vocab_size > max(TOKENS)
         assert engine.max_model_len > len(TOKENS)
+        assert engine.capacity == self.MAX_LORAS
         assert await engine.healthy()
 
 

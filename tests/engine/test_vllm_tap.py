@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from s3lora_serve.engine.vllm_tap import RequestTap
+from s3lora_serve.errors import EngineError
 
 PROMPT = {"prompt_token_ids": [1, 2, 3]}
-LORA = SimpleNamespace(lora_name="planner@abc")
+LORA = SimpleNamespace(lora_name="planner@abc", lora_int_id=7)
 
 
 def output(*answers, finished=False, **more):
@@ -41,6 +42,7 @@ def tap_over(*outputs, then=None):
 
     tap, facts = RequestTap(generate), []
     tap.add(facts.append)
+    tap.admit(LORA)
     return tap, facts
 
 
@@ -147,6 +149,7 @@ async def test_a_cancelled_consumer_aborts():
 
     tap, facts = RequestTap(generate), []
     tap.add(facts.append)
+    tap.admit(LORA)
     task = asyncio.create_task(drain(tap))
     await asyncio.sleep(0)
     task.cancel()
@@ -176,3 +179,40 @@ async def test_one_request_may_have_an_observer_of_its_own():
     [item async for item in tap.generate(PROMPT, params(), "id", also=own.append)]
     await drain(tap)
     assert (len(facts), own) == (2, facts[:1])
+
+
+async def test_only_admitted_adapters_get_through():
+    """One that was dismissed since a route looked it up, or came back under another id, is never started."""
+    tap, facts = tap_over(output((0, [7], "stop"), finished=True))
+    again = SimpleNamespace(lora_name=LORA.lora_name, lora_int_id=8)
+    tap.dismiss(LORA.lora_name)
+    tap.admit(again)
+    with pytest.raises(EngineError, match=r"slot planner@abc \(id 7\) is not loaded; it was unloaded before"):
+        await drain(tap)
+    assert (facts, tap.running(LORA.lora_name)) == ([], 0)
+    tap.dismiss(LORA.lora_name)
+    with pytest.raises(EngineError, match="is not loaded"):
+        [item async for item in tap.generate(PROMPT, params(), "id", lora_request=again)]
+
+
+async def test_an_adapter_is_not_dismissed_under_a_request():
+    """It counts from the first step until the finished output or the abort, and stays admitted so long."""
+    tap, _ = tap_over(output((0, [7], None)), output((0, [7], "stop"), finished=True))
+    streams = [tap.generate(PROMPT, params("DELTA"), "id", lora_request=LORA) for _ in range(2)]
+    assert tap.running(LORA.lora_name) == 0
+    for stream in streams:
+        await anext(stream)
+    with pytest.raises(EngineError, match="slot planner@abc has 2 running requests; unload it once"):
+        tap.dismiss(LORA.lora_name)
+    await anext(streams[0])  # the finished output; the consumer need not come back
+    await streams[1].aclose()
+    assert tap.running(LORA.lora_name) == 0
+    tap.dismiss(LORA.lora_name)
+
+
+async def test_a_failed_request_does_not_count():
+    """An exception of the engine's ends the count."""
+    tap, _ = tap_over(then=RuntimeError("engine"))
+    with pytest.raises(RuntimeError):
+        await drain(tap)
+    assert tap.running(LORA.lora_name) == 0
