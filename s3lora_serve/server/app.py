@@ -12,17 +12,15 @@ from s3lora_serve import __version__
 from s3lora_serve.server.auth import OPEN_PATHS, Guard, check_binding
 from s3lora_serve.server.catalogue import catalogue_router
 from s3lora_serve.server.errors import exception_handlers
-from s3lora_serve.server.middleware import BodyLimit, RequestScope
+from s3lora_serve.server.middleware import BodyLimit, RequestScope, counting
 from s3lora_serve.server.openai import OPENAI_ROUTES, OpenAIRoute
 from s3lora_serve.server.openapi import openapi_of
 from s3lora_serve.server.operations import operations_router
 from s3lora_serve.server.plans import plans_router
-from s3lora_serve.server.redact import redactor
+from s3lora_serve.server.redact import redactor, revision_roots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from starlette.types import Scope
 
     from s3lora_serve.config import ServerConfig
     from s3lora_serve.engine.port import Engine
@@ -40,7 +38,7 @@ def create_app(
     key = (api_key or "").strip() or None
     check_binding(settings.host, key)
     engine_app = engine.openai_app()
-    redact = redactor(lambda: [planner.revision.path for planner in service.planners()])
+    redact = redactor(lambda: revision_roots(service.planners()))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -68,15 +66,11 @@ def create_app(
     for router in routers:
         app.include_router(router)
     own = (route.path for router in routers for route in router.routes if isinstance(route, Route))
-    routes = frozenset((*OPENAI_ROUTES, *own, "/openapi.json"))
+    routes = (*OPENAI_ROUTES, *own, "/openapi.json")
     app.openapi = openapi_of(app, engine_app, served=OPENAI_ROUTES, open_paths=OPEN_PATHS)  # type: ignore[method-assign]
-
-    def count(scope: Scope, status: int) -> None:
-        route = getattr(scope.get("route"), "path", scope["path"])
-        service.metrics.http(route if route in routes else "other", scope["state"].get("planner", ""), status)
 
     # Each one wraps those before it: the last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=int(settings.max_body_mib * 2**20))
     app.add_middleware(Guard, api_key=key)
-    app.add_middleware(RequestScope, count=count)
+    app.add_middleware(RequestScope, count=counting(service.metrics, routes))
     return app

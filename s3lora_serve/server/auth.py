@@ -50,15 +50,25 @@ class Guard:
     loopback name keeps web pages from reaching the port through a name of their own (DNS rebinding).
     """
 
-    def __init__(self, app: ASGIApp, api_key: str | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        api_key: str | None,
+        *,
+        open_paths: frozenset[str] = OPEN_PATHS,
+        secret: str = "API key",
+    ) -> None:
+        """``secret`` is what a refusal calls the key."""
         self._app = app
+        self._open = open_paths
+        self._secret = secret
         self._digest = _digest(api_key.encode()) if api_key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # no route here speaks it
             return
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and scope["path"] not in self._open:
             refusal = self._refusal(Headers(scope=scope))
             if refusal is not None:
                 await refusal(scope, receive, send)
@@ -72,9 +82,10 @@ class Guard:
         sent = _digest(token.strip().encode("latin-1"))  # as it came: header bytes are read as latin-1
         if scheme.lower() == "bearer" and hmac.compare_digest(sent, self._digest):
             return None
+        word = self._secret.rpartition(" ")[2].upper()
         return error_response(
             401,
-            "a valid API key is needed; send it as 'Authorization: Bearer KEY'",
+            f"a valid {self._secret} is needed; send it as 'Authorization: Bearer {word}'",
             code="invalid_api_key",
             headers={"www-authenticate": "Bearer"},
         )

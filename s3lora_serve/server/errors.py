@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
@@ -11,15 +12,22 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from s3lora_serve.errors import (
+    AdapterError,
+    ControlError,
     EngineDead,
     EngineError,
     EngineRefused,
+    LeaseCut,
     PlanIncomplete,
     PlannerNotReady,
     S3LoRAError,
+    SlotsBusy,
+    StateError,
+    StoreError,
+    UnknownOperation,
     UnknownPlanner,
 )
-from s3lora_serve.server.validation import describe, is_no_object
+from s3lora_serve.server.validation import PLAN_FIELDS, Fields, describe, is_no_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,10 +43,20 @@ STATUS: Mapping[type[S3LoRAError], int] = {
     UnknownPlanner: 404,
     PlannerNotReady: 503,
     PlanIncomplete: 422,
+    SlotsBusy: 429,
+    LeaseCut: 503,
     EngineRefused: 422,
     EngineDead: 503,
     EngineError: 502,
+    UnknownOperation: 404,
+    ControlError: 409,
+    AdapterError: 422,
+    StoreError: 503,
+    StateError: 503,
 }
+
+# Seconds after which a client may ask again while the engine restarts; one start takes about twice as long.
+ENGINE_RETRY = 10
 
 _HTTP_CODES = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
 
@@ -56,6 +74,13 @@ class ErrorBody(BaseModel):
     """What every answer with a status of 400 or more holds."""
 
     error: ErrorDetail
+
+
+class ConflictBody(ErrorBody):
+    """A 409: the error, and what serves at present, so that the caller can decide anew."""
+
+    revision: str | None
+    generation: int | None
 
 
 class RequestRefused(S3LoRAError):
@@ -93,6 +118,13 @@ def error_response(
     return JSONResponse({"error": error}, status_code=status, headers=headers)
 
 
+def conflict_response(message: str, revision: str | None, generation: int | None) -> JSONResponse:
+    """A 409 with what serves at present; both None when it is not about one planner."""
+    error = {"message": _utf8(message), "type": error_type(409), "param": None, "code": "conflict"}
+    body = {"error": error, "revision": revision, "generation": generation}
+    return JSONResponse(body, status_code=409)
+
+
 def _utf8(text: str) -> str:
     # JSON can spell half a surrogate pair, which no response can: what came in must not break the answer.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -102,34 +134,55 @@ def error_type(status: int) -> str:
     """OpenAI's ``type`` for a status."""
     if status in (401, 403):
         return "authentication_error"
+    if status == 429:
+        return "rate_limit_error"
     return "invalid_request_error" if status < 500 else "server_error"
 
 
-def exception_handlers(redact: Redactor) -> dict[Any, Callable[[Request, Any], Any]]:
-    """Handlers that turn each exception into a response, its message freed of server paths."""
+def status_of(error: S3LoRAError) -> int:
+    """The status that the error leaves with; 500 for one that should not have reached a client."""
+    return next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
+
+
+def retry_headers(error: S3LoRAError) -> dict[str, str]:
+    """When to ask again, for errors that pass by themselves: whole seconds, never too early."""
+    if isinstance(error, SlotsBusy):
+        return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
+    return {"retry-after": str(ENGINE_RETRY)} if isinstance(error, EngineDead) else {}
+
+
+def exception_handlers(
+    redact: Redactor,
+    fields: Callable[[Request], Fields] = lambda request: PLAN_FIELDS,
+    description: str = "/openapi.json",
+) -> dict[Any, Callable[[Request, Any], Any]]:
+    """Handlers that turn each exception into a response, its message freed of server paths.
+
+    ``fields`` are those of a request's body, ``description`` is where the application's own one is.
+    """
 
     async def refused(_: Request, error: RequestRefused) -> JSONResponse:
         return error_response(error.status, str(error), code=error.reason, param=error.param)
 
     async def ours(_: Request, error: S3LoRAError) -> JSONResponse:
-        status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
+        status = status_of(error)
         if status >= 500:
             log.error("%s: %s", error.code, error)
         # What a client sent comes back as it was; what the engine or a file said may hold paths.
         message = str(error) if status == 404 else redact(str(error))
-        return error_response(status, message, code=error.code)
+        return error_response(status, message, code=error.code, headers=retry_headers(error))
 
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = _HTTP_CODES.get(error.status_code, "http_error")
         message = redact(str(error.detail))
         if error.status_code in (404, 405):
             message = (
-                f"{request.method} {request.url.path[:80]!r} is not served; GET /openapi.json says what is"
+                f"{request.method} {request.url.path[:80]!r} is not served; GET {description} says what is"
             )
         return error_response(error.status_code, message, code=code, headers=error.headers)
 
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        message, param = describe(error.errors())
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        message, param = describe(error.errors(), fields(request))
         if any(is_no_object(problem) for problem in error.errors()):
             return error_response(400, message, code="invalid_json")
         return error_response(422, message, code="invalid_request", param=param)

@@ -13,9 +13,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from s3lora_serve.server.errors import error_response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from s3lora_serve.metrics.prometheus import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +63,31 @@ class RequestScope:
             self._count(scope, status or 499)  # 499: the client left before an answer began
 
 
+def counting(metrics: Metrics, routes: Iterable[str]) -> Callable[[Scope, int], None]:
+    """A ``count`` for ``RequestScope``: by route, planner and status; all paths that are no route are one."""
+    known = frozenset(routes)
+
+    def count(scope: Scope, status: int) -> None:
+        route = getattr(scope.get("route"), "path", scope["path"])
+        metrics.http(route if route in known else "other", scope["state"].get("planner", ""), status)
+
+    return count
+
+
 class BodyLimit:
     """ASGI middleware: reads the whole body, within a size and a time, before anything sees the request."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float = _BODY_SECONDS) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        seconds: float = _BODY_SECONDS,
+        setting: str = "server.max_body_mib",
+    ) -> None:
+        """``setting`` is what raises the limit, if anything does."""
         self._app = app
         self._max = max_bytes
+        self._setting = setting
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +124,8 @@ class BodyLimit:
         return bytes(body)
 
     def _too_large(self) -> ASGIApp:
-        message = f"the body is over the limit of {self._max} bytes; raise server.max_body_mib"
+        hint = f"; raise {self._setting}" if self._setting else ""
+        message = f"the body is over the limit of {self._max} bytes{hint}"
         return error_response(413, message, code="body_too_large", headers=_CLOSE)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from s3lora_serve.runtime.planner import Planner
 
 Redactor = Callable[[str], str]
 
 # An absolute path, or one relative to a home or working directory. Our own routes are not the server's
 # files, and a slash inside a word ("text/plain") begins no path.
 _PATH = re.compile(
-    r"(?<![\w.:/>-])(?:file://)?(?:~|\.{1,2})?/(?!v1/|livez|readyz|metrics)[^\s'\"`<>|,;:(){}\[\]]+"
+    r"(?<![\w.:/>-])(?:file://)?(?:~|\.{1,2})?/(?!v1/|admin/|livez|readyz|metrics)[^\s'\"`<>|,;:(){}\[\]]+"
 )
 _MARK = "<path>"
 
@@ -29,6 +33,17 @@ def redactor(roots: Callable[[], Iterable[Path]]) -> Redactor:
         return re.sub(r"(?:<path>)(?:/[\w.-]+)*", _MARK, _PATH.sub(_MARK, text))
 
     return redact
+
+
+def revision_roots(planners: Iterable[Planner]) -> Iterator[Path]:
+    """Folders of every revision that a planner holds, and of the store that they lie in."""
+    for planner in planners:
+        for deployment in (planner.active, planner.candidate, *planner.others):
+            if deployment is not None:
+                path = deployment.revision.path
+                yield path
+                if path.parent.name == "revisions":  # a store: one that is gone has no deployment to name it
+                    yield path.parent.parent
 
 
 def public_source(source: str) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from planners import ToolSpec
 from s3lora_serve.server.plan_request import PlanRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
-# Fields of each object in a body, by the path that leads to it (without list positions).
-_FIELDS: Mapping[tuple[str, ...], Iterable[str]] = {
+# Fields of each object in a body, by the path that leads to it (without list positions; "*" is any key).
+Fields = Mapping[tuple[str, ...], Iterable[str]]
+
+PLAN_FIELDS: Fields = {
     (): PlanRequest.model_fields,
     ("tools",): ToolSpec.model_fields,
 }
@@ -20,12 +23,12 @@ _MOST_PROBLEMS = 5
 _MOST_CHARS = 300
 
 
-def describe(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
+def describe(errors: Sequence[Mapping[str, Any]], fields: Fields = PLAN_FIELDS) -> tuple[str, str | None]:
     """All problems as one message, and the first field at fault. Repeats little of what was sent."""
     # A list whose entries are wrong is also too short without them, says pydantic; the entries say enough.
     inside = {_path(error)[:depth] for error in errors for depth in range(len(_path(error)))}
     errors = [error for error in errors if error["type"] != "too_short" or _path(error) not in inside]
-    shown = [_sentence(error)[:_MOST_CHARS] for error in errors[:_MOST_PROBLEMS]]
+    shown = [_sentence(error, fields)[:_MOST_CHARS] for error in errors[:_MOST_PROBLEMS]]
     if len(errors) > _MOST_PROBLEMS:
         shown.append(f"and {len(errors) - _MOST_PROBLEMS} more problems")
     return "; ".join(shown), (_dotted(errors[0]) or None) if errors else None
@@ -44,16 +47,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known)}"
 
 
-def _sentence(error: Mapping[str, Any]) -> str:
+def _sentence(error: Mapping[str, Any], fields: Fields) -> str:
     kind, path = error["type"], _path(error)
     if kind == "json_invalid":
         return f"the body is not JSON: {error['ctx']['error']}"
+    if not path and kind == "value_error":  # about the body as a whole, though it is an object
+        return str(error["msg"]).removeprefix("Value error, ")
     if not path:
         return "the body must be a JSON object, sent as application/json"
     if kind == "extra_forbidden":
         parent = tuple(part for part in path[:-1] if isinstance(part, str))
         name = str(path[-1])[:80]
-        return f"unknown field {name!r}; {nearest(name, _FIELDS.get(parent, ()))}"
+        return f"unknown field {name!r}; {nearest(name, _known(parent, fields))}"
     if kind == "too_short" and path == ("tools",):
         return "tools: offer at least one tool"
     if kind == "missing":
@@ -62,6 +67,13 @@ def _sentence(error: Mapping[str, Any]) -> str:
     return f"{_dotted(error)}: {message}" + (
         "" if kind == "value_error" else f", not {_short(error['input'])}"
     )
+
+
+def _known(parent: tuple[str, ...], fields: Fields) -> Iterable[str]:
+    for path, names in fields.items():
+        if len(path) == len(parent) and all(a in ("*", b) for a, b in zip(path, parent, strict=True)):
+            return names
+    return ()
 
 
 def _path(error: Mapping[str, Any]) -> tuple[int | str, ...]:

@@ -1,0 +1,115 @@
+"""A control that does as it is told and remembers its orders, for tests of what stands in front of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from revision_factory import make_revision
+
+from s3lora_serve.errors import UnknownOperation, UnknownPlanner
+from s3lora_serve.metrics.prometheus import Metrics
+from s3lora_serve.runtime.deployment import Deployment, DeploymentState
+from s3lora_serve.runtime.operation import Kind, Operation, Order, Step
+from s3lora_serve.runtime.planner import Alias, DesiredPlanner, Planner
+from s3lora_serve.spectral.policy import PrunePolicy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import SimpleNamespace
+
+NEW = "f" * 64
+
+
+class StubControl:
+    """Answers each order with a running operation, or as ``ends`` and ``raises`` say."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple, dict]] = []
+        self.step = Step.LOADING
+        self.raises: Exception | None = None
+        self.known: dict[str, Operation] = {}
+        self.entries: list[SimpleNamespace] = []
+        self.findings: list[SimpleNamespace] = []
+
+    async def swap(self, *args, **options):
+        return self._begin(Kind.SWAP, "swap", args, options)
+
+    async def rollback(self, *args, **options):
+        return self._begin(Kind.ROLLBACK, "rollback", args, options)
+
+    async def canary(self, *args, **options):
+        return self._begin(Kind.CANARY, "canary", args, options)
+
+    async def promote(self, *args, **options):
+        return self._begin(Kind.PROMOTE, "promote", args, options)
+
+    async def apply(self, *args, **options):
+        return self._begin(Kind.APPLY, "apply", args, options)
+
+    def operation(self, id_: str) -> Operation:
+        if id_ not in self.known:
+            raise UnknownOperation(f"there is no operation {id_!r}")
+        return self.known[id_]
+
+    def operations(self, limit: int) -> list[Operation]:
+        return list(reversed(self.known.values()))[:limit]
+
+    async def wait(self, id_: str, seconds: float) -> Operation:
+        self.calls.append(("wait", (id_, seconds), {}))
+        found = self.operation(id_)
+        self.known[id_] = dataclasses.replace(found, step=Step.DONE, ended_at=found.started_at + 1)
+        return self.known[id_]
+
+    def history(self, planner=None, after=0, limit=100):
+        self.calls.append(("history", (planner, after, limit), {}))
+        return self.entries
+
+    async def verify(self):
+        return self.findings
+
+    def _begin(self, kind: Kind, name: str, args: tuple, options: dict) -> Operation:
+        self.calls.append((name, args, options))
+        if self.raises is not None:
+            raise self.raises
+        order = next(arg for arg in args if isinstance(arg, Order))
+        operation = Operation(
+            id=f"op-{len(self.known) + 1}",
+            kind=kind,
+            planner=None if kind is Kind.APPLY else args[0],
+            order=order,
+            step=self.step,
+            started_at=1_700_000_000.0,
+            from_digest="0" * 64,
+        )
+        self.known[operation.id] = operation
+        return operation
+
+
+class StubService:
+    """Planner p, serving, with a canary; enough of a service for the operators' routes."""
+
+    def __init__(self, store: Path) -> None:
+        self.control = StubControl()
+        self.metrics = Metrics()
+        path = store / "revisions" / ("0" * 64)
+        revision = make_revision(path, digest="0" * 64, source=str(store / "sources" / "p"))
+        self.active = Deployment("p", revision, DeploymentState.SERVING)
+        other = make_revision(store / "revisions" / NEW, digest=NEW)
+        self.failed = Deployment("p", other, DeploymentState.FAILED, reason=f"no file {path}/x")
+        alias = Alias("p", DesiredPlanner.of("demo://p", PrunePolicy()), self.active.key, generation=3)
+        self.planner = Planner(alias, self.active, None, (self.failed,), {self.active.key: 2})
+
+    def planners(self):
+        return (self.planner,)
+
+    def get(self, name: str) -> Planner:
+        if name != "p":
+            raise UnknownPlanner(f"there is no planner {name!r}; planners: p")
+        return self.planner
+
+    def state_of(self, planner: Planner):
+        return planner.state, planner.active.reason
+
+    async def healthy(self) -> bool:
+        return True

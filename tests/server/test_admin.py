@@ -1,0 +1,469 @@
+"""The operators' routes over a control that only remembers: who may ask, what is ordered and answered."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from control_stub import NEW, StubService
+
+from s3lora_serve.errors import (
+    ConfigError,
+    Conflict,
+    EngineDead,
+    SlotsBusy,
+    StateError,
+    StoreError,
+    UnknownPlanner,
+)
+from s3lora_serve.runtime.operation import Order, Step, Wanted
+from s3lora_serve.server.admin import create_admin_app
+from s3lora_serve.spectral.policy import Adaptive, PrunePolicy
+
+TOKEN = "an-operators-token"
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+ORDERS = ("swap", "rollback", "canary", "promote")
+BODIES = {
+    "/admin/planners/p/swap": {"revision": NEW},
+    "/admin/planners/p/rollback": {},
+    "/admin/planners/p/canary": {"revision": NEW, "share": 0.1},
+    "/admin/planners/p/promote": {},
+    "/admin/apply": {"planners": {"p": {"source": "demo://p"}}},
+}
+
+
+@pytest.fixture
+def service(tmp_path):
+    """A stub whose store lies in a folder with a space in its name."""
+    return StubService(tmp_path / "my store")
+
+
+@pytest.fixture
+def control(service):
+    """What the orders arrive at."""
+    return service.control
+
+
+def client(service, **headers):
+    """A client of the operators' application at 127.0.0.1, under a name that is not this machine's."""
+    transport = httpx.ASGITransport(create_admin_app(service, TOKEN), client=("127.0.0.9", 5))
+    return httpx.AsyncClient(transport=transport, base_url="http://ops.example", headers=headers)
+
+
+@pytest.fixture
+def admin(service):
+    """A client with the token."""
+    return client(service, **BEARER)
+
+
+@pytest.mark.parametrize("token", ["", "  "])
+def test_without_a_token_there_is_no_application(service, token):
+    """An empty variable does not open the port."""
+    with pytest.raises(ConfigError):
+        create_admin_app(service, token)
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/planners", "/admin/openapi.json", "/livez", "/readyz", "/admin", "/nope"]
+)
+@pytest.mark.parametrize("header", [None, "Bearer", f"Bearer {TOKEN}x", f"Basic {TOKEN}"])
+async def test_nothing_is_told_without_the_token(service, path, header):
+    """Every path is a 401, also probes and those that do not exist, from this machine too."""
+    async with client(service) as http:
+        answer = await http.get(path, headers={"authorization": header} if header else {})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (
+        401,
+        "a valid admin token is needed; send it as 'Authorization: Bearer TOKEN'",
+    )
+
+
+@pytest.mark.parametrize("path", sorted(BODIES))
+async def test_nothing_is_ordered_without_the_token(service, control, path):
+    """No order reaches the control, whatever it is."""
+    async with client(service) as http:
+        assert (await http.post(path, json=BODIES[path])).status_code == 401
+    assert control.calls == []
+
+
+async def test_a_swap_says_all_that_the_body_says(admin, control):
+    """Source, pin, policy, reason and condition arrive as the runtime's values; the answer is 202."""
+    answer = await admin.post(
+        "/admin/planners/p/swap",
+        json={
+            "source": "hf://org/name@main",
+            "sha256": "a" * 64,
+            "policy": {"adaptive": {"z": 3}, "action": "reject"},
+            "reason": "fixes #7",
+            "expected_revision": "00000000",
+            "force": True,
+        },
+        headers={"idempotency-key": "k1", "x-s3lora-actor": "alice@build7"},
+    )
+    policy = PrunePolicy(rule=Adaptive(z=3, max_share=0.25), action="reject")
+    order = Order("alice@build7 (127.0.0.9)", "fixes #7", "00000000", "k1")
+    assert control.calls == [
+        (
+            "swap",
+            ("p", Wanted("hf://org/name@main", "a" * 64, policy, None), order),
+            {"dry_run": False, "force": True},
+        )
+    ]
+    assert (answer.status_code, answer.headers["location"], answer.json()["step"]) == (
+        202,
+        "/admin/operations/op-1",
+        "loading",
+    )
+
+
+async def test_a_canary_and_its_share(admin, control):
+    """With a revision it is begun; without one only its share changes."""
+    await admin.post(
+        "/admin/planners/p/canary",
+        json={"revision": NEW[:8], "share": 0.25, "shadow": True, "promote_after": 200},
+    )
+    await admin.post("/admin/planners/p/canary", json={"share": 1})
+    unnamed = Order("unnamed (127.0.0.9)")
+    assert control.calls == [
+        (
+            "canary",
+            ("p", Wanted(revision=NEW[:8]), unnamed),
+            {"share": 0.25, "shadow": True, "promote_after": 200},
+        ),
+        ("canary", ("p", Wanted(), unnamed), {"share": 1.0, "shadow": False, "promote_after": None}),
+    ]
+
+
+@pytest.mark.parametrize("body", [None, {}, {"to": NEW, "reason": "worse"}])
+async def test_a_rollback_needs_no_body(admin, control, body):
+    """The usual one is an empty request in a hurry."""
+    answer = await admin.post("/admin/planners/p/rollback", json=body)
+    said = body or {}
+    assert (answer.status_code, control.calls) == (
+        202,
+        [
+            (
+                "rollback",
+                ("p", Order("unnamed (127.0.0.9)", said.get("reason", ""))),
+                {"to": said.get("to")},
+            )
+        ],
+    )
+
+
+async def test_a_promotion_needs_no_body(admin, control):
+    """It has nothing to say but who."""
+    assert (await admin.post("/admin/planners/p/promote")).status_code == 202
+    assert control.calls == [("promote", ("p", Order("unnamed (127.0.0.9)")), {})]
+
+
+async def test_apply_takes_planners_as_planners_yaml_has_them(admin, control):
+    """Each planner with its own policy or the common one, and a digest that moves when what it says moves."""
+    planners = {"p": {"source": "demo://p", "policy": {"threshold": 0.5}}, "q": {"source": "demo://q"}}
+    body = {"planners": planners, "policy": {"top": 3}, "dry_run": True, "reason": "all"}
+    await admin.post("/admin/apply", json=body)
+    planners["q"]["sha256"] = "b" * 64
+    await admin.post("/admin/apply", json=body)
+    (_, (first, order), options), (_, (second, _), _) = control.calls
+    assert (order, options) == (Order("unnamed (127.0.0.9)", "all"), {"dry_run": True})
+    assert {name: want.policy.to_json() for name, want in first.items()} == {
+        "p": PrunePolicy.from_json(
+            {"scorer": "mas-svd", "threshold": 0.5, "action": "prune", "seed": 0}
+        ).to_json(),
+        "q": PrunePolicy.from_json({"scorer": "mas-svd", "top": 3, "action": "prune", "seed": 0}).to_json(),
+    }
+    same = [first[name].declared == second[name].declared for name in ("p", "q")]
+    assert same == [True, False]
+
+
+async def test_an_ended_operation_is_a_200(admin, control):
+    """A dry run, or a retry under a known key: nothing is left to wait for."""
+    control.step = Step.DONE
+    answer = await admin.post("/admin/planners/p/swap", json={"revision": NEW, "dry_run": True})
+    assert (answer.status_code, "location" in answer.headers, answer.json()["ended"]) == (200, False, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("planners/p/swap", {}, "name what to serve: 'source' (an adapter to admit) or 'revision'"),
+        ("planners/p/swap", {"revision": NEW, "source": "x"}, "give 'source' or 'revision', not both"),
+        (
+            "planners/p/swap",
+            {"revision": NEW, "sha256": "a" * 64},
+            "'sha256' and 'policy' belong to a 'source'",
+        ),
+        ("planners/p/swap", {"revison": NEW}, "unknown field 'revison'; did you mean 'revision'?"),
+        ("planners/p/swap", {"revision": "abc"}, "revision: String should match pattern"),
+        ("planners/p/swap", {"revision": NEW, "dry_run": 1}, "dry_run: Input should be a valid boolean"),
+        (
+            "planners/p/swap",
+            {"source": "x", "policy": {"topp": 1}},
+            "unknown field 'topp'; did you mean 'top'",
+        ),
+        ("planners/p/swap", {"revision": NEW, "reason": "x" * 501}, "reason: String should have at most 500"),
+        ("planners/p/canary", {"share": 0}, "share: Input should be greater than 0, not 0"),
+        ("planners/p/canary", {"share": 1.01}, "share: Input should be less than or equal to 1"),
+        ("planners/p/canary", {"share": 0.1, "promote_after": 0}, "promote_after: Input should be greater"),
+        ("planners/p/rollback", {"to": "../x"}, "to: String should match pattern"),
+        ("planners/p/promote", {"share": 1}, "unknown field 'share'; known: expected_revision, reason"),
+        ("apply", {"planners": {}}, "planners: Dictionary should have at least 1 item"),
+        ("apply", {"planners": {"P": {"source": "x"}}}, "planners: planner name 'P': use at most 63"),
+        ("apply", {"planners": {"p": {"sourc": "x"}}}, "unknown field 'sourc'; did you mean 'source'?"),
+        ("apply", {"planners": {"p": {}}}, "field 'planners.p.source' is required"),
+    ],
+)
+async def test_a_wrong_order_is_a_422_that_says_what_to_mend(admin, control, path, body, message):
+    """Field, value and limit are named, and nothing is ordered."""
+    answer = await admin.post(f"/admin/{path}", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], message in error["message"], control.calls) == (
+        422,
+        "invalid_request",
+        True,
+        [],
+    ), error
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("idempotency-key", ""),
+        ("idempotency-key", "k" * 129),
+        ("idempotency-key", "a\tb"),
+        ("x-s3lora-actor", "a" * 101),
+        ("x-s3lora-actor", b"\xc3\xa9"),
+    ],
+)
+async def test_odd_headers_are_refused(admin, control, header, value):
+    """What goes into the history and onto terminals is short and printable."""
+    answer = await admin.post("/admin/planners/p/promote", headers={header: value})
+    assert (answer.status_code, answer.json()["error"]["param"], control.calls) == (
+        422,
+        f"header.{header}",
+        [],
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"[" * 50_000])
+async def test_what_is_no_json_object_is_no_swap(admin, control, content):
+    """A 4xx in our shape, never a 500 and never an order."""
+    answer = await admin.post(
+        "/admin/planners/p/swap", content=content, headers={"content-type": "application/json"}
+    )
+    assert (answer.status_code in (400, 422), sorted(answer.json()["error"]), control.calls) == (
+        True,
+        ["code", "message", "param", "type"],
+        [],
+    )
+
+
+async def test_a_huge_body_is_a_413(admin):
+    """No setting raises it, so none is named."""
+    answer = await admin.post("/admin/apply", content=b"x" * (2**20 + 1))
+    assert (answer.status_code, answer.json()["error"]["message"]) == (
+        413,
+        "the body is over the limit of 1048576 bytes",
+    )
+
+
+async def test_a_conflict_says_what_serves(admin, control):
+    """The caller can decide anew: the revision and the generation are in the body."""
+    control.raises = Conflict("revision 1111 was expected", hint="look again")
+    answer = await admin.post("/admin/planners/p/swap", json={"revision": NEW})
+    assert (answer.status_code, answer.json()) == (
+        409,
+        {
+            "error": {
+                "message": "revision 1111 was expected; look again",
+                "type": "invalid_request_error",
+                "param": None,
+                "code": "conflict",
+            },
+            "revision": "0" * 64,
+            "generation": 3,
+        },
+    )
+    fleet = await admin.post("/admin/apply", json=BODIES["/admin/apply"])
+    assert (fleet.status_code, fleet.json()["revision"]) == (409, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry"),
+    [
+        (UnknownPlanner("no p"), 404, None),
+        (StoreError("revision ffff is not in the store"), 404, None),
+        (StateError("disk full"), 503, None),
+        (EngineDead("gone"), 503, "10"),
+        (SlotsBusy("all taken", retry_after=2.1), 429, "3"),
+        (SlotsBusy("all taken", retry_after=0.0), 429, "1"),
+    ],
+)
+async def test_each_error_has_its_status(admin, control, error, status, retry):
+    """Who can mend it shows in the status; Retry-After is in whole seconds and never too early."""
+    control.raises = error
+    answer = await admin.post("/admin/planners/p/promote")
+    assert (answer.status_code, answer.json()["error"]["code"], answer.headers.get("retry-after")) == (
+        status,
+        error.code,
+        retry,
+    )
+
+
+async def test_planners_are_shown_with_all_their_deployments(admin):
+    """What serves, with the requests on it, and what else is there; the list and the entry agree."""
+    listed = (await admin.get("/admin/planners")).json()
+    one = (await admin.get("/admin/planners/p")).json()
+    assert listed == {"object": "list", "data": [one]}
+    assert (one["generation"], one["revision"], one["active"]["state"], one["active"]["leases"]) == (
+        3,
+        "0" * 64,
+        "serving",
+        2,
+    )
+    assert (one["active"]["source"], one["candidate"], one["others"][0]["state"]) == (
+        "local:p",
+        None,
+        "failed",
+    )
+    assert (await admin.get("/admin/planners/x")).status_code == 404
+
+
+async def test_operations_can_be_looked_up_and_waited_for(admin, control):
+    """One by its id, waiting for at most the time given; all of them newest first."""
+    for _ in range(2):
+        await admin.post("/admin/planners/p/promote")
+    ids = [operation["id"] for operation in (await admin.get("/admin/operations")).json()["data"]]
+    limited = (await admin.get("/admin/operations?limit=1")).json()["data"]
+    waited = (await admin.get("/admin/operations/op-1?wait=7.5")).json()
+    assert (ids, [o["id"] for o in limited], waited["step"], waited["ended"]) == (
+        ["op-2", "op-1"],
+        ["op-2"],
+        "done",
+        True,
+    )
+    assert control.calls[-1] == ("wait", ("op-1", 7.5), {})
+    assert (await admin.get("/admin/operations/op-2")).json()["order"] == {
+        "actor": "unnamed (127.0.0.9)",
+        "reason": "",
+        "expected": None,
+        "key": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/admin/operations/op-9", 404, "unknown_operation"),
+        ("/admin/operations/op-9?wait=1", 404, "unknown_operation"),
+        ("/admin/operations/op-9?wait=21", 422, "invalid_request"),
+        ("/admin/operations?limit=0", 422, "invalid_request"),
+        ("/admin/history?after=-1", 422, "invalid_request"),
+        ("/admin/nope", 404, "not_found"),
+        ("/v1/models", 404, "not_found"),
+    ],
+)
+async def test_what_cannot_be_told(admin, path, status, code):
+    """In our shape; nothing of the data plane is on this listener."""
+    answer = await admin.get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+async def test_history_and_verification_are_told(admin, control):
+    """Entries as they were written, and findings with one word over all of them."""
+    control.entries = [
+        SimpleNamespace(
+            seq=7,
+            at="2026-01-02T03:04:05.000006+00:00",
+            actor="a",
+            action="swap.done",
+            planner="p",
+            operation="op-1",
+            from_digest="0" * 64,
+            to_digest=NEW,
+            reason="r",
+            details={"seconds": {"load": 0.5}},
+            previous_hash="1" * 64,
+            hash="2" * 64,
+        )
+    ]
+    control.findings = [
+        SimpleNamespace(ok=True, subject="journal", message="whole"),
+        SimpleNamespace(ok=False, subject="p", message="revision 0000: adapter_model.safetensors is missing"),
+    ]
+    history = (await admin.get("/admin/history?planner=p&after=6&limit=2")).json()
+    assert (history["data"][0], control.calls[-1]) == (
+        vars(control.entries[0]),
+        ("history", ("p", 6, 2), {}),
+    )
+    verification = (await admin.get("/admin/verify")).json()
+    assert (verification["ok"], [found["ok"] for found in verification["findings"]]) == (False, [True, False])
+
+
+async def test_no_answer_holds_a_server_path(admin, control, tmp_path):
+    """Not the store, whose name has a space in it, also for revisions that no planner holds any more."""
+    gone = f"{tmp_path}/my store/revisions/{'9' * 64}/adapter_model.safetensors"
+    control.raises = StoreError(f"cannot read {gone}")
+    told = [(await admin.post("/admin/planners/p/promote")).text]
+    control.raises = Conflict(f"locked by {gone}")
+    told.append((await admin.post("/admin/planners/p/promote")).text)
+    control.raises = None
+    control.findings = [SimpleNamespace(ok=False, subject=gone, message=gone)]
+    entry = dict.fromkeys(("actor", "action", "at", "previous_hash", "hash"), "x")
+    control.entries = [
+        SimpleNamespace(
+            **entry, seq=1, planner=None, operation=None, from_digest=None, to_digest=None,
+            reason=gone, details={"sources": [{"from": gone}]},
+        )
+    ]  # fmt: skip
+    await admin.post("/admin/planners/p/swap", json={"source": gone, "reason": f"see {gone}"})
+    for path in (
+        "planners",
+        "planners/p",
+        "operations",
+        "operations/op-1",
+        "history",
+        "verify",
+        "openapi.json",
+    ):
+        told.append((await admin.get(f"/admin/{path}")).text)
+    secrets = ("my store", " store/", str(tmp_path))
+    assert [(secret, text) for secret in secrets for text in told if secret in text] == []
+
+
+async def test_every_answer_is_described(admin):
+    """Each route says what it answers, errors among them in our shape, and that it needs the token."""
+    described = (await admin.get("/admin/openapi.json")).json()
+    assert described["security"] == [{"AdminToken": []}]
+    paths = {path: sorted(operations) for path, operations in described["paths"].items()}
+    assert paths == {
+        **{f"/admin/planners/{{name}}/{order}": ["post"] for order in ORDERS},
+        "/admin/apply": ["post"],
+        "/admin/planners": ["get"],
+        "/admin/planners/{name}": ["get"],
+        "/admin/operations": ["get"],
+        "/admin/operations/{id}": ["get"],
+        "/admin/history": ["get"],
+        "/admin/verify": ["get"],
+    }
+    kinds = {
+        (status, answer["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1])
+        for operations in described["paths"].values()
+        for operation in operations.values()
+        for status, answer in operation["responses"].items()
+        if status >= "400"
+    }
+    assert kinds == {
+        *((status, "ErrorBody") for status in ("400", "401", "404", "408", "413", "422", "503")),
+        ("409", "ConflictBody"),
+    }
+    assert "HTTPValidationError" not in json.dumps(described)
+
+
+async def test_orders_are_counted_by_route(admin, service):
+    """The path with its planner's name is not a label."""
+    await admin.post("/admin/planners/p/promote")
+    lines = service.metrics.exposition().decode().splitlines()
+    wanted = 's3lora_http_requests_total{planner="",route="/admin/planners/{name}/promote",status="202"} 1.0'
+    assert wanted in lines
