@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.adapters.verify import Limits
     from s3lora_serve.config import Config, LimitsConfig, PolicyConfig
+    from s3lora_serve.config.live import RollbackConfig
     from s3lora_serve.engine.vllm_settings import VllmSettings
+    from s3lora_serve.runtime.planner import DesiredPlanner
+    from s3lora_serve.runtime.rules import Rules
     from s3lora_serve.spectral.policy import PrunePolicy
 
 DEMO = "demo"
@@ -100,3 +103,30 @@ def to_engine_settings(config: Config, base: BaseModel) -> VllmSettings:
     return VllmSettings(
         model=base.location, revision=base.revision, served_name=base.name, **config.engine.model_dump()
     )
+
+
+def to_desired(config: Config) -> dict[str, DesiredPlanner]:
+    """Every planner as it is declared, in the order of the file.
+
+    The source stays as it was written (``demo://`` included), so that the digest of the declaration does not
+    depend on where this package is installed; admission calls ``to_source``.
+    """
+    from s3lora_serve.runtime.planner import DesiredPlanner
+
+    return {
+        name: DesiredPlanner.of(
+            planner.source,
+            to_policy(config.policy_of(name)),
+            sha256=planner.sha256,
+            description=planner.description,
+            pinned=planner.pinned,
+        )
+        for name, planner in config.planners.items()
+    }
+
+
+def to_rules(config: RollbackConfig) -> Rules:
+    """The rules of automatic rollback."""
+    from s3lora_serve.runtime.rules import Rules
+
+    return Rules(**config.model_dump())

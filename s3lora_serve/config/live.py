@@ -34,13 +34,13 @@ class RollbackConfig(Section):
     requests: int = Field(200, ge=1, description="requests after which a new revision is trusted")
     min_requests: int = Field(20, ge=1, description="requests before which nothing is judged")
     error_rate: float | None = Field(
-        0.05, gt=0, le=1, description="share of failed requests above the old revision's share; null: never"
+        0.05, ge=0, lt=1, description="share of failed requests above the old revision's share; null: never"
     )
     invalid_rate: float | None = Field(
-        0.10, gt=0, le=1, description="share of invalid plans above the old revision's share; null: never"
+        0.10, ge=0, lt=1, description="share of invalid plans above the old revision's share; null: never"
     )
     latency_ratio: float | None = Field(
-        None, gt=1, description="median latency as a multiple of the old revision's; null: never"
+        None, ge=1, description="median latency as a multiple of the old revision's; null: never"
     )
 
     @model_validator(mode="after")

@@ -7,11 +7,19 @@ import sys
 import pytest
 from tiny_model import write_base
 
-from s3lora_serve.cli.resolve import to_base_model, to_limits, to_policy, to_source
-from s3lora_serve.config import AdaptiveRule, LimitsConfig, PolicyConfig
+from s3lora_serve.cli.resolve import to_base_model, to_desired, to_limits, to_policy, to_rules, to_source
+from s3lora_serve.config import (
+    AdaptiveRule,
+    Config,
+    LimitsConfig,
+    PlannerConfig,
+    PolicyConfig,
+    RollbackConfig,
+)
 from s3lora_serve.demo import ADAPTERS, adapter_path
 from s3lora_serve.engine.vllm_features import reads_module_patterns
 from s3lora_serve.errors import ConfigError
+from s3lora_serve.runtime.rules import Rules
 from s3lora_serve.spectral.policy import Adaptive, PrunePolicy, Threshold, Top
 
 
@@ -87,3 +95,48 @@ def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     base = to_base_model("~/base", None, _no_progress)
     assert (base.location, base.name) == (str(tmp_path / "base"), "base")
+
+
+def test_a_declaration_is_what_the_file_says():
+    """Each planner with its own policy or the fleet's, its pin and what clients read, in the file's order."""
+    config = Config(
+        base_model="demo",
+        planners={
+            "b": PlannerConfig(source="demo://x", pinned=True, description="first"),
+            "a": PlannerConfig(source="hf://o/a@v1", sha256="0" * 64, policy=PolicyConfig(threshold=0.5)),
+        },
+        policy=PolicyConfig(top=3),
+    )
+    desired = to_desired(config)
+    assert list(desired) == ["b", "a"]
+    assert (desired["b"].source, desired["b"].policy) == ("demo://x", PrunePolicy(rule=Top(3)))
+    assert (desired["b"].pinned, desired["b"].description) == (True, "first")
+    assert (desired["a"].sha256, desired["a"].policy.rule) == ("0" * 64, Threshold(0.5))
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"description": "another"}, True),
+        ({"pinned": True}, True),
+        ({"policy": PolicyConfig(top=10)}, True),
+        ({"source": "demo://y"}, False),
+        ({"sha256": "0" * 64}, False),
+        ({"policy": PolicyConfig(top=3)}, False),
+    ],
+)
+def test_a_declaration_changes_with_what_is_served(change, same):
+    """Source, digest and effective policy decide which revision is meant; what clients read does not."""
+
+    def declared(**planner):
+        config = Config(base_model="demo", planners={"a": PlannerConfig(**{"source": "demo://x", **planner})})
+        return to_desired(config)["a"].declared
+
+    assert (declared(**change) == declared()) is same
+
+
+def test_the_rules_keep_their_meaning():
+    """Every rule arrives as configured, null included; the defaults of both types agree."""
+    assert to_rules(RollbackConfig()) == Rules()
+    given = {"requests": 50, "min_requests": 5, "error_rate": None, "invalid_rate": 0.0, "latency_ratio": 1.0}
+    assert to_rules(RollbackConfig(**given)) == Rules(**given)

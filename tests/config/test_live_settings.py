@@ -41,10 +41,10 @@ def test_a_rule_can_be_switched_off(load):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"error_rate": 0.0}, {"invalid_rate": 1.5}, {"latency_ratio": 1.0}, {"requests": 0}]
+    "wrong", [{"error_rate": -0.1}, {"invalid_rate": 1.0}, {"latency_ratio": 0.9}, {"requests": 0}]
 )
 def test_a_rule_that_always_or_never_holds_is_refused(wrong):
-    """A margin of nothing, a share above all, a ratio that equality reaches: each is a mistake."""
+    """A margin below nothing, a share above all, a ratio that asks to be faster: each is a mistake."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         RollbackConfig(**wrong)
 

@@ -155,7 +155,7 @@ def test_an_unknown_key_names_the_nearest_known_one(write, text, expected):
         ),
         (
             GOOD + "rollback: {error_rate: 5}\n",
-            "line 4, rollback.error_rate: should be less than or equal to 1, not 5",
+            "line 4, rollback.error_rate: should be less than 1, not 5",
         ),
         (
             GOOD + "swap: {drain_second: 5}\n",
