@@ -15,13 +15,20 @@
     * ``EngineError``: the inference engine refused or failed
         * ``SlotLoadError``: an adapter could not be loaded into a slot
         * ``NoEffectError``: it loaded, but changes nothing
+        * ``TrialFailed``: it loaded, but did not get through its trial generation
         * ``EngineRefused``: a request is one that the engine cannot take, such as too long a prompt
         * ``EngineDead``: the engine no longer runs; only a restart helps
     * ``PlannerError``: a request named a planner that cannot answer
         * ``UnknownPlanner``: no planner of that name
         * ``PlannerNotReady``: it exists, but does not serve at present
         * ``PlanIncomplete``: it answered, but not with a whole plan
-    * ``TransitionError``: a planner was asked for a step that its state does not allow; a defect of ours
+        * ``SlotsBusy``: it is not loaded and no slot came free in time; try again after ``retry_after``
+        * ``LeaseCut``: the request outlasted the drain deadline of the revision that it ran on
+    * ``ControlError``: an operator's order was refused; nothing changed
+        * ``Conflict``: what the order assumes is not so: another revision serves, or another order runs
+        * ``UnknownOperation``: no operation of that id
+    * ``StateError``: the database of desired state and journal cannot be read or written
+    * ``TransitionError``: a deployment was asked for a step that its state does not allow; a defect of ours
 
 A message names the offender, its value and the limit; ``hint`` names the next step.
 """
@@ -129,6 +136,12 @@ class NoEffectError(EngineError):
     code = "no_effect"
 
 
+class TrialFailed(EngineError):
+    """The adapter loaded, but did not get through its trial generation."""
+
+    code = "trial_failed"
+
+
 class EngineRefused(EngineError):
     """A request is one that the engine cannot take, such as too long a prompt; another one may do."""
 
@@ -165,7 +178,47 @@ class PlanIncomplete(PlannerError):
     code = "plan_incomplete"
 
 
+class SlotsBusy(PlannerError):
+    """The planner is not loaded and no slot came free in time; ``retry_after`` is in seconds."""
+
+    code = "slots_busy"
+
+    def __init__(self, message: str, *, retry_after: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class LeaseCut(PlannerError):
+    """The request outlasted the drain deadline of the revision that it ran on."""
+
+    code = "lease_cut"
+
+
+class ControlError(S3LoRAError):
+    """An operator's order was refused; nothing changed."""
+
+    code = "control_error"
+
+
+class Conflict(ControlError):
+    """What the order assumes is not so: another revision serves, or another order runs."""
+
+    code = "conflict"
+
+
+class UnknownOperation(ControlError):
+    """No operation of that id."""
+
+    code = "unknown_operation"
+
+
+class StateError(S3LoRAError):
+    """The database of desired state and journal cannot be read or written."""
+
+    code = "state_error"
+
+
 class TransitionError(S3LoRAError):
-    """A planner was asked to take a step that its state does not allow; a defect of ours."""
+    """A deployment was asked to take a step that its state does not allow; a defect of ours."""
 
     code = "illegal_transition"

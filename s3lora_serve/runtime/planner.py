@@ -1,56 +1,118 @@
-"""A planner: a public name, the revision behind it, and how far that revision has come."""
+"""A planner: a public name, and the revisions behind it at one moment."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import TransitionError
-from s3lora_serve.runtime.states import TRANSITIONS, PlannerState
+from s3lora_serve.adapters.canonical_json import canonical_digest
+from s3lora_serve.runtime.states import UP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Slot
-    from s3lora_serve.runtime.probe import Effect
+    from s3lora_serve.runtime.deployment import Deployment, DeploymentState
+    from s3lora_serve.runtime.rollout import Rollout
+    from s3lora_serve.spectral.policy import PrunePolicy
 
-__all__ = ["Planner", "PlannerState"]
+
+@dataclass(frozen=True)
+class DesiredPlanner:
+    """One planner as planners.yaml declares it. ``declared`` is the digest of source, pin and policy."""
+
+    source: str
+    declared: str
+    policy: PrunePolicy
+    sha256: str | None = None
+    description: str = ""
+    pinned: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        source: str,
+        policy: PrunePolicy,
+        *,
+        sha256: str | None = None,
+        description: str = "",
+        pinned: bool = False,
+    ) -> DesiredPlanner:
+        """The declaration with its digest."""
+        declared = canonical_digest({"source": source, "sha256": sha256, "policy": policy.to_json()})
+        return cls(source, declared, policy, sha256, description, pinned)
+
+
+@dataclass(frozen=True)
+class Alias:
+    """What a planner's name means: keys of deployments. The flip replaces one value of this by another."""
+
+    name: str
+    desired: DesiredPlanner
+    active: str
+    generation: int = 1  # counts the decisions about this name
+    candidate: str | None = None
+    rollout: Rollout | None = None  # how the candidate is tried
+    previous: str | None = None  # digest of what served before; a rollback's goal
 
 
 @dataclass(frozen=True)
 class Planner:
-    """One revision of one planner. A new state is a new value, see ``to``."""
+    """A planner as it was when asked: its name's meaning, with the deployments themselves."""
 
-    name: str
-    revision: Revision
-    description: str = ""
-    state: PlannerState = PlannerState.ADMITTED
-    slot: Slot | None = None  # None before loading, and for good when the base model answers
-    effect: Effect | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)  # by stage: load, probe
-    reason: str = ""  # why it failed
+    alias: Alias
+    active: Deployment
+    candidate: Deployment | None
+    others: tuple[Deployment, ...]  # draining or kept for a rollback
+    leases: Mapping[str, int]  # requests that run, by deployment key
+
+    @property
+    def name(self) -> str:
+        """What clients put into ``model``."""
+        return self.alias.name
+
+    @property
+    def description(self) -> str:
+        """From planners.yaml."""
+        return self.alias.desired.description
+
+    @property
+    def pinned(self) -> bool:
+        """Whether its slot is never given to another planner."""
+        return self.alias.desired.pinned
+
+    @property
+    def generation(self) -> int:
+        """Counts the decisions about this name."""
+        return self.alias.generation
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """How the candidate is tried; None without one."""
+        return self.alias.rollout
+
+    @property
+    def previous(self) -> str | None:
+        """Digest of the revision that a rollback goes to."""
+        return self.alias.previous
+
+    @property
+    def state(self) -> DeploymentState:
+        """Of the active deployment."""
+        return self.active.state
 
     @property
     def up(self) -> bool:
-        """Whether its name answers requests."""
-        return self.state is PlannerState.SERVING
+        """Whether its name answers requests, at once or after its adapter was loaded again."""
+        return self.state in UP or self.state is self.state.EVICTED
 
     @property
-    def served_by(self) -> Literal["adapter", "base"]:
-        """``base`` when every module was pruned: then the base model answers under the planner's name."""
-        return "base" if self.revision.fully_pruned else "adapter"
+    def revision(self) -> Revision:
+        """The active one."""
+        return self.active.revision
 
-    def to(self, state: PlannerState, **changes: Any) -> Planner:
-        """This planner one step further. Raises TransitionError for a step that is not in ``TRANSITIONS``."""
-        if state not in TRANSITIONS[self.state]:
-            allowed = ", ".join(sorted(TRANSITIONS[self.state])) or "none, it is final"
-            raise TransitionError(
-                f"planner {self.name!r} cannot go from {self.state} to {state}; allowed: {allowed}"
-            )
-        return dataclasses.replace(self, state=state, **changes)
-
-    def took(self, stage: str, seconds: float) -> Planner:
-        """This planner with the duration of one stage noted."""
-        return dataclasses.replace(self, seconds={**self.seconds, stage: seconds})
+    @property
+    def slot(self) -> Slot | None:
+        """Of the active deployment."""
+        return self.active.slot

@@ -22,7 +22,8 @@ from s3lora_serve.errors import EngineError, PlanIncomplete
 
 if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine, RequestFacts
-    from s3lora_serve.runtime.planner import Planner
+    from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.runtime.leases import Lease
 
 # "Plan: ", "\n#E32 = ", a tool's name, brackets and a line break, in characters.
 _STEP_FRAME = 24 + 64
@@ -30,7 +31,7 @@ _STEP_FRAME = 24 + 64
 
 async def make_plan(
     engine: Engine,
-    planner: Planner,
+    lease: Lease,
     request: PlannerInput,
     *,
     base_model: str,
@@ -39,24 +40,29 @@ async def make_plan(
 ) -> Plan:
     """One plan from one generation, decoded under the grammar of the request's tools.
 
-    Raises PlanIncomplete when the answer was cut off, EngineError when it does not keep to the grammar.
+    What it was worth is noted on the lease. Raises PlanIncomplete when the answer was cut off, EngineError
+    when it does not keep to the grammar.
     """
+    planner, revision = lease.deployment.planner, lease.deployment.revision
     sampling = Sampling(
         max_tokens=token_budget(request.max_steps, engine.max_model_len),
         temperature=temperature,
         seed=seed,
         grammar=plan_grammar(request.tools, request.max_steps, first=request.first_step),
     )
-    answer = await engine.chat(render_messages(request), planner.slot, sampling)
+    answer = await engine.chat(render_messages(request), lease.slot, sampling)
+    lease.tokens = answer.facts.output_tokens
+    lease.outcome = "invalid"  # until it is known to be a plan
     if answer.facts.finish_reason != "stop":
         raise PlanIncomplete(
-            f"planner {planner.name!r} was cut off after {answer.facts.output_tokens} tokens"
+            f"planner {planner!r} was cut off after {answer.facts.output_tokens} tokens"
             f" (finish_reason {answer.facts.finish_reason!r})",
             hint=f"ask for fewer than {request.max_steps} steps, or shorten the task: the model's limit is"
             f" {engine.max_model_len} tokens for prompt and plan",
         )
     plan = _read(answer.text, request)
-    return plan.model_copy(update={"meta": _meta(planner, answer.facts, base_model)})
+    lease.outcome = "ok"
+    return plan.model_copy(update={"meta": _meta(planner, revision, answer.facts, base_model)})
 
 
 def token_budget(max_steps: int, max_model_len: int) -> int:
@@ -77,16 +83,16 @@ def _read(text: str, request: PlannerInput) -> Plan:
     return plan
 
 
-def _meta(planner: Planner, facts: RequestFacts, base_model: str) -> PlanMeta:
-    ssi = planner.revision.lineage.report.summary()
+def _meta(planner: str, revision: Revision, facts: RequestFacts, base_model: str) -> PlanMeta:
+    ssi = revision.lineage.report.summary()
     return PlanMeta(
-        planner=planner.name,
-        revision=planner.revision.digest,
+        planner=planner,
+        revision=revision.digest,
         base_model=base_model,
         ssi=SsiSummary(
             min=ssi.min, median=ssi.median, max=ssi.max, mean=ssi.mean, modules=ssi.modules, inert=ssi.inert
         ),
-        pruned_modules=planner.revision.lineage.pruned,
+        pruned_modules=revision.lineage.pruned,
         usage=Usage(
             prompt_tokens=facts.prompt_tokens,
             output_tokens=facts.output_tokens,

@@ -25,10 +25,10 @@ def sample(planner: Planner, base_model: str, alive: bool) -> PlannerSample:
             "revision": planner.revision.digest,
             "base_model": base_model,
             "scorer": lineage.scorer,
-            "served_by": planner.served_by,
+            "served_by": planner.active.served_by,
             "state": planner.state.value,
         },
         ssi={stat: value for stat, value in spread.items() if value is not None},
         modules={"kept": lineage.kept, "pruned": len(lineage.pruned), "inert": ssi.inert},
-        seconds=planner.seconds,
+        seconds=planner.active.seconds,
     )

@@ -2,200 +2,310 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import (
-    ConfigError,
-    EngineDead,
-    PlannerNotReady,
-    S3LoRAError,
-    UnknownPlanner,
-)
+from s3lora_serve.errors import ConfigError, EngineDead, PlannerNotReady, S3LoRAError
 from s3lora_serve.metrics.prometheus import Metrics
-from s3lora_serve.runtime.planner import Planner, PlannerState
+from s3lora_serve.runtime.changes import Changes
+from s3lora_serve.runtime.control import Control
+from s3lora_serve.runtime.deployment import Deployment, DeploymentState
+from s3lora_serve.runtime.fleet import Fleet
+from s3lora_serve.runtime.guard import Guard
+from s3lora_serve.runtime.journal import NewEntry
+from s3lora_serve.runtime.leases import Lease, LeaseBook, Role
+from s3lora_serve.runtime.operations import Operations
+from s3lora_serve.runtime.planner import Planner
 from s3lora_serve.runtime.planning import make_plan
-from s3lora_serve.runtime.probe import prove_effect
+from s3lora_serve.runtime.recovery import Recovery
+from s3lora_serve.runtime.residency import Residency, SlotSettings
+from s3lora_serve.runtime.rules import Rules
 from s3lora_serve.runtime.samples import sample
+from s3lora_serve.runtime.sessions import SessionMemory
 from s3lora_serve.runtime.slots import SlotTable
+from s3lora_serve.runtime.swap import Admission, Swap, SwapSettings
+from s3lora_serve.runtime.verification import Finding, verify
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
     from planners import Plan, PlannerInput
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Engine, RequestFacts
+    from s3lora_serve.runtime.engine_host import EngineHost
+    from s3lora_serve.runtime.journal import Journal
+    from s3lora_serve.runtime.planner import DesiredPlanner
 
 log = logging.getLogger(__name__)
 
-Watcher = Callable[[Planner], None]
+_S = DeploymentState
+# An agent's episode that pauses longer than this may meet another revision when it goes on.
+SESSION_SECONDS = 3600.0
+SESSIONS = 100_000
 
 
 class PlannerService:
-    """Brings admitted revisions into service and answers for them.
+    """Serves a fleet over one engine, which may die and come back.
 
-    ``base_model`` is the public name of the model that answers when no adapter does. ``watch`` sees a planner
-    at each change of state. ``metrics`` counts each finished engine request under the name it ran for: a
-    planner's, or ``base_model``. A fully pruned planner runs as the base model and is counted there.
-    ``slots`` is given when the engine has served another service before.
+    ``base_model`` is the public name of the model that answers when no adapter does. ``watch`` sees each
+    change of a deployment's state. ``metrics`` counts each finished engine request under the name it ran for:
+    a planner's, or ``base_model``. A fully pruned planner runs as the base model and is counted there.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        admitted: Mapping[str, Revision],
+        host: EngineHost,
+        journal: Journal,
+        admission: Admission,
         *,
         base_model: str,
-        descriptions: Mapping[str, str] | None = None,
-        watch: Watcher | None = None,
-        slots: SlotTable | None = None,
+        slots: SlotSettings | None = None,
+        swap: SwapSettings | None = None,
+        rules: Rules | None = None,
+        read: Callable[[], Mapping[str, DesiredPlanner]] | None = None,
+        watch: Callable[[Deployment], None] | None = None,
+        first_slot_id: int = 1,
     ) -> None:
-        if base_model in admitted:
-            raise ConfigError(
-                f"planner {base_model!r} has the name of the base model", hint="give one of them another name"
-            )
-        descriptions = descriptions or {}
+        """``first_slot_id`` is above every id that the engine was given before."""
         self.base_model = base_model
         self.started_at = time.time()  # Unix seconds, for the base model's card
-        self._engine = engine
-        self._slots = slots or SlotTable()
-        self._watch = watch
-        self._planners = {
-            name: Planner(name, revision, description=descriptions.get(name, ""))
-            for name, revision in admitted.items()
-        }
-        self._alive = True  # as of the last look; a scrape cannot wait for the engine
-        self.metrics = Metrics(lambda: [sample(p, base_model, self._alive) for p in self.planners()])
-        for name in (*admitted, base_model):
-            self.metrics.declare(name)
+        self.host = host
+        self.journal = journal
+        self._changes = Changes()
+        self._fleet = Fleet(self._changes, watch)
+        self._slots = SlotTable(first_slot_id)
+        self._guard = Guard(self._fleet, rules or Rules())
+        self._leases = LeaseBook(self._changes, self._guard.ended)
+        self._sessions = SessionMemory(SESSIONS, SESSION_SECONDS, time.monotonic)
+        self._residency = Residency(
+            host, self._fleet, self._slots, self._leases, self._changes, slots or SlotSettings()
+        )
+        self._operations = Operations(journal, self._changes)
+        self._swap = Swap(
+            self._fleet,
+            self._residency,
+            self._leases,
+            self._changes,
+            self._operations,
+            self._guard,
+            admission,
+            swap or SwapSettings(),
+        )
+        self.control = Control(
+            self._fleet, self._residency, self._swap, self._operations, journal, read, self._verify
+        )
+        self._guard.connect(self.control)
+        self._admission = admission
+        self.metrics = Metrics(
+            lambda: [sample(p, base_model, self.host.alive) for p in self.planners()]
+        )
+        self.metrics.declare(base_model)
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        """Load, prove and route every planner in turn. One that fails is marked FAILED and the others go on.
+    # Life
 
-        Raises EngineDead, since then no planner can serve.
+    async def start(
+        self, desired: Mapping[str, DesiredPlanner], revisions: Mapping[str, Revision]
+    ) -> None:
+        """Load, prove and serve every planner: ``revisions`` says which revision of each.
+
+        One that fails is FAILED with its reason and the others go on; the caller decides whether that will do,
+        and calls ``commit`` if so. Raises EngineDead, since then no planner can serve; ConfigError.
         """
-        for planner in self.planners():
-            await self._bring_up(planner)
-        self._engine.observe(self._observe)  # from here on: the probes above are not requests
+        if self.base_model in desired:
+            raise ConfigError(
+                f"planner {self.base_model!r} has the name of the base model",
+                hint="give one of them another name",
+            )
+        self._recovery = Recovery(self._fleet, self._residency, self.journal, self._admission)
+        for name in desired:
+            self.metrics.declare(name)
+        await self._recovery.restore(desired, revisions)
+        self.host.current.observe(self._observe)  # from here on: the probes above are not requests
+        self.host.subscribe(down=self._engine_down, up=self._engine_up)
+
+    async def commit(self) -> None:
+        """Write down that this is what serves now. Raises StateError."""
+        await self._recovery.commit()
+
+    async def close(self) -> None:
+        """Stop what goes on in the background; running operations are left to the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.control.close()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that runs now. Raises EngineDead while there is none."""
+        return self.host.current
+
+    # Questions
 
     def planners(self) -> tuple[Planner, ...]:
         """Every planner, serving or not, in the order of the configuration."""
-        return tuple(self._planners.values())
+        counts = self._leases.counts()
+        return tuple(self._fleet.planner(name, counts) for name in self._fleet.names())
 
     def get(self, name: str) -> Planner:
         """The planner of that name, whatever its state. Raises UnknownPlanner, which lists the known ones."""
-        if (planner := self._planners.get(name)) is None:
-            known = ", ".join(sorted(self._planners)) or "none"
-            shown = name if len(name) <= 80 else name[:77] + "..."
-            raise UnknownPlanner(f"there is no planner {shown!r}; planners: {known}")
-        return planner
+        return self._fleet.planner(name, self._leases.counts())
 
     def serving(self, name: str) -> Planner:
-        """The planner of that name, ready to answer. Raises UnknownPlanner, PlannerNotReady."""
+        """The planner of that name, able to answer. Raises UnknownPlanner, PlannerNotReady."""
         planner = self.get(name)
         if not planner.up:
-            why = f": {planner.reason}" if planner.reason else ""
-            up = ", ".join(sorted(p.name for p in self.planners() if p.up)) or "none"
-            raise PlannerNotReady(f"planner {name!r} does not serve ({planner.state}){why}; serving: {up}")
+            raise self._not_ready(planner.active)
         return planner
 
-    def state_of(self, planner: Planner) -> tuple[PlannerState, str]:
-        """Its state and the reason, as a client meets it: under a dead engine none serves.
-
-        As of the last call of ``healthy``.
-        """
-        if planner.up and not self._alive:
-            return PlannerState.FAILED, "the engine has stopped; restart the server"
-        return planner.state, planner.reason
+    def state_of(self, planner: Planner) -> tuple[DeploymentState, str]:
+        """State and reason of its active deployment, as a client meets it: under a dead engine none serves."""
+        if planner.up and not self.host.alive:
+            return _S.EVICTED, "the engine has stopped and is being restarted"
+        return planner.state, planner.active.reason
 
     async def healthy(self) -> bool:
-        """Whether the engine still runs; only a restart helps when it does not."""
-        self._alive = await self._engine.healthy()
-        return self._alive
+        """Whether the engine runs and can be asked."""
+        return self.host.alive and await self.host.current.healthy()
 
     async def ready(self) -> bool:
-        """Whether all that was configured is served: a healthy engine, and at least one planner, all serving.
+        """Whether all that is configured is served: a healthy engine, and at least one planner, all serving.
 
         One failed planner makes the whole process not ready, so that a rollout of a bad adapter stops before
         it replaces processes that serve well. Requests to the other planners are answered all the same.
         """
-        return bool(self._planners) and all(p.up for p in self.planners()) and await self.healthy()
+        planners = self.planners()
+        return bool(planners) and all(_answers(p) for p in planners) and await self.healthy()
+
+    async def _verify(self) -> list[Finding]:
+        return await verify(self.journal, self._admission, self._fleet, self._slots, self.host)
+
+    # Requests
+
+    @asynccontextmanager
+    async def lease(
+        self, name: str, *, session: str | None = None, request_id: str = ""
+    ) -> AsyncIterator[Lease]:
+        """Hold the planner's deployment for one request; lookup and lease are one step.
+
+        Raises UnknownPlanner, PlannerNotReady, SlotsBusy, EngineDead.
+        """
+        lease = await self._take(name, session, request_id)
+        try:
+            yield lease
+        except BaseException as error:
+            if lease.outcome == "ok":
+                gone = isinstance(error, asyncio.CancelledError | GeneratorExit) or lease.cut.is_set()
+                lease.outcome = "aborted" if gone else "error"
+            raise
+        finally:
+            self._leases.give_back(lease)
 
     async def plan(
-        self, request: PlannerInput, planner: str, *, temperature: float = 0.0, seed: int | None = None
+        self,
+        request: PlannerInput,
+        planner: str,
+        *,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        session: str | None = None,
+        request_id: str = "",
     ) -> Plan:
         """A valid plan for the task, with ``meta`` filled in.
 
-        Raises UnknownPlanner, PlannerNotReady, PlanIncomplete, EngineError.
+        Raises UnknownPlanner, PlannerNotReady, SlotsBusy, PlanIncomplete, LeaseCut, EngineError.
         """
-        return await make_plan(
-            self._engine,
-            self.serving(planner),
-            request,
-            base_model=self.base_model,
-            temperature=temperature,
-            seed=seed,
+        async with self.lease(planner, session=session, request_id=request_id) as lease:
+            return await lease.run(
+                make_plan(
+                    self.engine,
+                    lease,
+                    request,
+                    base_model=self.base_model,
+                    temperature=temperature,
+                    seed=seed,
+                )
+            )
+
+    async def _take(self, name: str, session: str | None, request_id: str) -> Lease:
+        while True:
+            self.host.current  # noqa: B018  (raises EngineDead while there is none)
+            key, role = self._choose(name, session, request_id)
+            deployment = self._fleet[key]
+            if self._residency.usable(deployment):
+                # No await since the choice: nothing can have changed in between.
+                model = deployment.slot.name if deployment.slot else self.base_model
+                lease = Lease(deployment, model, role, request_id, session)
+                self._leases.take(lease)
+                self._residency.used(key)
+                return lease
+            if deployment.state is _S.FAILED:
+                raise self._not_ready(deployment)
+            try:
+                await self._residency.ensure(key)
+            except KeyError:
+                continue  # another decision took it away meanwhile
+
+    def _choose(self, name: str, session: str | None, request_id: str) -> tuple[str, Role]:
+        """Which deployment answers this request."""
+        alias = self._fleet.alias(name)
+        candidate = alias.candidate if alias.rollout and not alias.rollout.shadow else None
+        chosen = False
+        if candidate is not None and alias.rollout is not None:
+            if self._fleet[candidate].state is _S.FAILED:
+                candidate = None
+            else:
+                digest = self._fleet[candidate].revision.digest
+                chosen = alias.rollout.chooses(session or request_id, digest)
+        if session is not None:
+            key = self._sessions.assign(
+                name, session, active=alias.active, candidate=candidate, chosen=chosen
+            )
+        else:
+            key = candidate if candidate is not None and chosen else alias.active
+        return key, "canary" if key == candidate else "active"
+
+    def _not_ready(self, deployment: Deployment) -> PlannerNotReady:
+        why = f": {deployment.reason}" if deployment.reason else ""
+        up = ", ".join(sorted(p.name for p in self.planners() if p.up)) or "none"
+        return PlannerNotReady(
+            f"planner {deployment.planner!r} does not serve ({deployment.state}){why}; serving: {up}"
         )
 
-    async def _bring_up(self, planner: Planner) -> None:
-        if planner.revision.fully_pruned:
-            self._engine.route(planner.name, None)
-            self._set(planner.to(PlannerState.SERVING))
-            log.warning("planner %s: every module was pruned, the base model answers for it", planner.name)
-            return
-        try:
-            slot = self._slots.allocate(planner.name, planner.revision.digest, planner.revision.path)
-            planner = self._set(planner.to(PlannerState.LOADING, slot=slot))
-            with _Stopwatch() as load:
-                await self._engine.load(slot)
-            planner = self._set(planner.took("load", load.seconds).to(PlannerState.PROBING))
-            with _Stopwatch() as probe:
-                effect = await prove_effect(self._engine, slot)
-            planner = planner.took("probe", probe.seconds)
-            self._engine.route(planner.name, slot)
-            self._set(planner.to(PlannerState.SERVING, effect=effect))
-        except EngineDead:
-            raise
-        except S3LoRAError as error:
-            await self._fail(planner, str(error))
-        except Exception as error:  # a defect met by one adapter must not keep the others from serving
-            log.exception("planner %s: unexpected failure", planner.name)
-            await self._fail(planner, f"{type(error).__name__}: {error}")
-
-    async def _fail(self, planner: Planner, reason: str) -> None:
-        self._set(planner.to(PlannerState.FAILED, reason=reason))
-        if planner.slot is None:
-            return
-        try:
-            await self._engine.unload(planner.slot)
-        except S3LoRAError as error:
-            # The slot's name stays taken: loading over what may still be there could kill the engine.
-            log.error("planner %s: slot %s could not be unloaded: %s", planner.name, planner.slot.name, error)
-        else:
-            self._slots.retire(planner.slot)
-
-    def _set(self, planner: Planner) -> Planner:
-        self._planners[planner.name] = planner
-        if planner.state is PlannerState.FAILED:
-            log.error("planner %s failed: %s", planner.name, planner.reason)
-        if self._watch is not None:
-            self._watch(planner)
-        return planner
+    # The engine
 
     def _observe(self, facts: RequestFacts) -> None:
         name = self.base_model if facts.slot is None else self._slots.planner_of(facts.slot)
         if name is not None:  # else a slot that was not handed out here
             self.metrics.observe(name, facts)
 
+    def _engine_down(self, reason: str) -> None:
+        self._residency.all_lost()
+        self._note("engine.died", reason)
 
-class _Stopwatch:
-    """Seconds spent in its ``with`` block, also when that raised."""
+    async def _engine_up(self, engine: Engine) -> None:
+        await self._recovery.reload()
+        engine.observe(self._observe)
+        self._note("engine.restarted", f"restart {self.host.restarts}")
 
-    seconds = 0.0
+    def _note(self, action: str, reason: str) -> None:
+        async def write() -> None:
+            try:
+                await self._operations.note(NewEntry(actor="s3lora-serve", action=action, reason=reason))
+            except S3LoRAError as error:
+                log.error("%s could not be written down: %s", action, error)
 
-    def __enter__(self) -> _Stopwatch:
-        self._begin = time.monotonic()
-        return self
+        task = asyncio.create_task(write())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def __exit__(self, *_: object) -> None:
-        self.seconds = time.monotonic() - self._begin
+
+def _answers(planner: Planner) -> bool:
+    # Evicted is well: it is loaded on demand. Evicted with a reason is not: the last try to load it failed.
+    return planner.up and not (planner.state is _S.EVICTED and planner.active.reason)
+
+
+__all__ = ["EngineDead", "PlannerService"]

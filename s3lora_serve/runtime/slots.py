@@ -65,6 +65,10 @@ class SlotTable:
         if self._live.get(slot.name) == slot:
             del self._live[slot.name]
 
+    def holds(self, name: str) -> bool:
+        """Whether a live slot has this name."""
+        return name in self._live
+
     def planner_of(self, name: str) -> str | None:
         """The planner that a slot name was given to, live or retired; None for a name never handed out."""
         return self._alias.get(name)

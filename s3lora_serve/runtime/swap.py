@@ -1,0 +1,298 @@
+"""The steps of a swap: admit → load → prove → flip → drain → unload. Each failure leaves what served serving."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from s3lora_serve.errors import SlotsBusy
+from s3lora_serve.runtime.deployment import Deployment, DeploymentState
+from s3lora_serve.runtime.journal import NewEntry, PlannerRecord
+from s3lora_serve.runtime.operation import Operation, Step
+from s3lora_serve.runtime.residency import stopwatch
+from s3lora_serve.runtime.slots import slot_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.runtime.changes import Changes
+    from s3lora_serve.runtime.fleet import Fleet
+    from s3lora_serve.runtime.guard import Guard
+    from s3lora_serve.runtime.leases import LeaseBook
+    from s3lora_serve.runtime.operation import Wanted
+    from s3lora_serve.runtime.operations import Operations
+    from s3lora_serve.runtime.planner import Alias
+    from s3lora_serve.runtime.residency import Residency
+    from s3lora_serve.runtime.rollout import Rollout
+
+log = logging.getLogger(__name__)
+
+_S = DeploymentState
+
+
+@dataclass(frozen=True)
+class SwapSettings:
+    """How long things take at most."""
+
+    drain_seconds: float = 60.0  # for running requests on the old revision; then they are cut
+    keep_seconds: float = 3600.0  # how long the old revision stays loaded for a rollback, slots allowing
+    slot_seconds: float = 30.0  # how long a swap waits for a slot
+
+
+class Admission(Protocol):
+    """What the runtime needs of the adapters' side. The methods block; they are run in threads."""
+
+    def admit(self, planner: str, wanted: Wanted, progress: Callable[[str, float], None]) -> Revision:
+        """Fetch, verify, score, prune and publish. Raises AdapterError, StoreError, ConfigError."""
+        ...
+
+    def restore(self, digest: str) -> Revision:
+        """A published revision, every byte read again, that fits the base model; prefixes of at least 8 digits
+        will do. Raises StoreError, BaseModelMismatch."""
+        ...
+
+
+class Swap:
+    """The steps, each usable alone: swap, canary, promotion, rollback and apply are made of them."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        residency: Residency,
+        leases: LeaseBook,
+        changes: Changes,
+        operations: Operations,
+        guard: Guard,
+        admission: Admission,
+        settings: SwapSettings,
+    ) -> None:
+        self._fleet = fleet
+        self._residency = residency
+        self._leases = leases
+        self._changes = changes
+        self._operations = operations
+        self._guard = guard
+        self._admission = admission
+        self._settings = settings
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def admit(self, op: Operation, planner: str, wanted: Wanted) -> Revision:
+        """The revision of what is wanted, published. Raises AdapterError, StoreError, ConfigError."""
+        loop = asyncio.get_running_loop()
+
+        def tell(stage: str, fraction: float) -> None:
+            loop.call_soon_threadsafe(self._tell, op.id, stage, fraction)
+
+        with stopwatch() as took:
+            if wanted.revision is not None:
+                revision = await asyncio.to_thread(self._admission.restore, wanted.revision)
+            else:
+                revision = await asyncio.to_thread(self._admission.admit, planner, wanted, tell)
+        await self._operations.write(
+            op.id,
+            "revision.admitted",
+            to_digest=revision.digest,
+            step=Step.LOADING,
+            seconds={**op.seconds, "admit": took()},
+            progress="",
+            fraction=None,
+            about={"source": revision.lineage.source, "pruned": len(revision.lineage.pruned)},
+        )
+        return revision
+
+    async def deploy(self, op: Operation, planner: str, revision: Revision) -> Deployment:
+        """The revision loaded and proved, in READY or in whatever loaded state it was in already.
+
+        Raises SlotsBusy, EngineError; then the engine holds nothing of it.
+        """
+        deployment = self._fleet.add(planner, revision)
+        key = deployment.key
+        try:
+            async with asyncio.timeout(self._settings.slot_seconds) as limit:
+
+                def tell(stage: str) -> None:
+                    if stage != "waiting for a slot":
+                        limit.reschedule(None)  # the limit is on the wait; loading takes what it takes
+                    self._tell(op.id, stage, None)
+
+                deployment = await self._residency.load(key, tell)
+        except TimeoutError as error:
+            self._discard(key)
+            raise SlotsBusy(
+                f"no slot came free for {key} within {self._settings.slot_seconds:g} seconds",
+                retry_after=self._settings.slot_seconds,
+                hint="every slot is pinned, on trial or busy: raise engine.max_loras",
+            ) from error
+        except BaseException:
+            self._discard(key)
+            raise
+        effect = deployment.effect
+        self._operations.update(op.id, seconds=dict(deployment.seconds), progress="")
+        await self._operations.note(
+            NewEntry(
+                actor=op.order.actor,
+                action="deployment.loaded",
+                planner=planner,
+                operation=op.id,
+                to_digest=revision.digest,
+                details={
+                    "seconds": dict(deployment.seconds),
+                    "effect_nats": effect.max_abs_delta if effect else None,
+                    "served_by": deployment.served_by,
+                },
+            )
+        )
+        return deployment
+
+    async def flip(
+        self,
+        op: Operation,
+        planner: str,
+        action: str,
+        *,
+        active: Revision,
+        previous: str | None,
+        candidate: Revision | None = None,
+        rollout: Rollout | None = None,
+        declared: str | None = None,
+        judge: bool = False,
+    ) -> Alias:
+        """Decide what the planner's name means: first in the journal, then in memory.
+
+        The caller's operation must hold the decision about the planner. With ``judge`` the rules compare the
+        new revision's first requests with the old one's last. Raises StateError; then nothing changed.
+        """
+        alias = self._fleet.alias(planner)
+        keys = [slot_name(alias.name, r.digest) for r in (active, candidate) if r is not None]
+        with stopwatch() as took:
+            record = PlannerRecord(
+                name=alias.name,
+                active=active.digest,
+                previous=previous,
+                candidate=candidate.digest if candidate else None,
+                rollout=rollout.to_json() if rollout else None,
+                declared=declared or alias.desired.declared,
+                generation=alias.generation + 1,
+            )
+            await self._operations.write(op.id, action, planner=record, step=Step.DRAINING)
+        commit = took()
+        for revision in (active, candidate):
+            if revision is not None:
+                self._fleet.add(alias.name, revision)  # the engine's death may have taken it meanwhile
+        if judge and keys[0] != alias.active:
+            self._guard.watch(planner, keys[0], alias.active)
+        elif not candidate:
+            self._guard.unwatch(planner)
+        began = time.perf_counter()
+        alias = self._fleet.flip(
+            alias,
+            active=keys[0],
+            previous=previous,
+            candidate=keys[1] if candidate else None,
+            rollout=rollout,
+        )
+        flip = time.perf_counter() - began
+        self._operations.update(op.id, seconds={"commit": commit, "flip": flip})
+        return alias
+
+    async def retire(self, op: Operation, key: str, *, keep: bool) -> None:
+        """Let the requests on a deployment that lost its role end, then keep it for a rollback or unload it."""
+        deployment = self._fleet.find(key)
+        if deployment is None:
+            return
+        if deployment.state is not _S.DRAINING:
+            if self._fleet.role(key) is None:
+                self._discard(key)  # evicted: there is nothing to drain
+            return
+        with stopwatch() as took:
+            cut, empty = await self._leases.drained(
+                key, self._settings.drain_seconds, lambda: self._draining(key)
+            )
+        self._operations.update(op.id, seconds={"drain": took()}, cut=cut)
+        if not empty or not self._draining(key):
+            return  # it serves again, or the engine died
+        if cut:
+            log.warning("%s: %d requests were cut at the drain deadline: %s", key, len(cut), ", ".join(cut))
+        await self._operations.write(op.id, "deployment.drained", about={"cut": list(cut), "key": key})
+        if not self._draining(key):
+            return
+        if keep:
+            self._fleet.set(self._fleet[key].to(_S.STANDBY))
+            self._later(self._expire(self._fleet[key], op.order.actor))
+        else:
+            await self._unload(key, op)
+        await self._unload_outdated(op, deployment.planner)
+
+    async def _unload_outdated(self, op: Operation, planner: str) -> None:
+        """What is neither served nor a rollback's goal needs no slot."""
+        for deployment in self._fleet.of(planner):
+            goal = self._fleet.alias(planner).previous if planner in self._fleet.names() else None
+            if deployment.state is _S.STANDBY and deployment.revision.digest != goal:
+                await self._unload(deployment.key, op)
+
+    async def _unload(self, key: str, op: Operation) -> None:
+        deployment = self._fleet[key]
+        await self._residency.unload(key)
+        self._guard.forget(key)
+        await self._operations.note(
+            NewEntry(
+                actor=op.order.actor,
+                action="deployment.unloaded",
+                planner=deployment.planner,
+                operation=op.id,
+                from_digest=deployment.revision.digest,
+            )
+        )
+
+    async def _expire(self, standby: Deployment, actor: str) -> None:
+        await asyncio.sleep(self._settings.keep_seconds)
+        now = self._fleet.find(standby.key)
+        if now is None or now.state is not _S.STANDBY or now.slot != standby.slot:
+            return
+        await self._residency.unload(standby.key)
+        self._guard.forget(standby.key)
+        await self._operations.note(
+            NewEntry(
+                actor="s3lora-serve",
+                action="deployment.unloaded",
+                planner=standby.planner,
+                from_digest=standby.revision.digest,
+                reason=f"kept for a rollback for {self._settings.keep_seconds:g} s",
+            )
+        )
+
+    def _draining(self, key: str) -> bool:
+        deployment = self._fleet.find(key)
+        return deployment is not None and deployment.state is _S.DRAINING
+
+    def _discard(self, key: str) -> None:
+        """Forget a deployment that came to nothing; one that a name means stays."""
+        deployment = self._fleet.find(key)
+        if deployment is not None and deployment.slot is None and self._fleet.role(key) is None:
+            self._fleet.forget(key)
+
+    def _tell(self, id_: str, stage: str, fraction: float | None) -> None:
+        try:
+            self._operations.update(id_, progress=stage, fraction=fraction)
+        except KeyError:
+            pass  # a late word from a thread; the operation has ended
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("unloading after a swap failed: %s", error, exc_info=error)
+
+    async def close(self) -> None:
+        """Stop waiting for rollbacks that nobody asked for."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
