@@ -15,11 +15,12 @@ from s3lora_serve.runtime.window import Window
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["LEVEL", "Failed", "Rules", "Verdict", "Window", "chance", "verdict"]
+__all__ = ["LEVEL", "SOME_LEVEL", "Failed", "Rules", "Verdict", "Window", "chance", "verdict"]
 
-# Of each look. There is a look after every request, so the chance of a false alarm in one of them is larger:
-# at most 0.9 % per rule over 200 requests, see the ADR.
+# Of each look. There is a look after every request, so that one of them gives a false alarm is more likely:
+# in at most 0.6 % of rollouts where the old revision's 200 last requests are known. See the ADR.
 LEVEL = 0.001
+SOME_LEVEL = 0.02
 
 # Successes that an old revision with few requests is given on top, so that one failure of one request does
 # not make every rate of the new one look no worse.
@@ -93,19 +94,22 @@ _WORDS = {"error_rate": "requests failed", "invalid_rate": "answers were no vali
 
 
 def chance(new: Failed, old: Failed, margin: float, min_requests: int) -> float | None:
-    """How likely the new revision's failures are if it is no worse; None if its share is within the margin.
+    """How likely failures like the new revision's are without damage; None if its share is within the margin.
 
-    With enough requests of the old one: the probability that chance alone puts so many of all failures on the
-    new one. With fewer than ``min_requests`` there is too little to compare with, so it is the probability
-    that a revision which is only just within the margin fails so often.
+    Damage is taken for proved in either of two ways, and this is the stronger one's probability: that chance
+    alone puts so many of all failures on the new one; or that a revision which is only just within the margin
+    fails so often. The second asks for some of the first too, at ``SOME_LEVEL``, unless the old one has fewer
+    than ``min_requests``, so that there is nothing to compare with.
     """
     known = old.of >= min_requests
     before = old.failed / (old.of if known else old.of + _GIVEN)
     if new.of < min_requests or new.failed / new.of <= before + margin:
         return None
-    if known:
-        return fisher_tail(new.failed, new.of, old.failed, old.of)
-    return binomial_tail(new.failed, new.of, before + margin)
+    over_margin = binomial_tail(new.failed, new.of, before + margin)
+    if not known:
+        return over_margin
+    over_old = fisher_tail(new.failed, new.of, old.failed, old.of)
+    return min(over_old, over_margin) if over_old <= SOME_LEVEL else over_old
 
 
 def _rate(
