@@ -54,7 +54,9 @@ def diff(fleet: Fleet, desired: Mapping[str, DesiredPlanner]) -> tuple[Change, .
         before = fleet.alias(name).desired
         if before == after:
             continue
-        what: Literal["changed", "described"] = "changed" if before.declared != after.declared else "described"
+        what: Literal["changed", "described"] = (
+            "changed" if before.declared != after.declared else "described"
+        )
         changes.append(Change(name, what, _shown(before), _shown(after)))
     for name in fleet.names():
         if name not in desired:
@@ -112,7 +114,9 @@ class Apply:
     def _active(self, planner: str) -> str | None:
         return self._fleet.alias(planner).active if planner in self._fleet.names() else None
 
-    async def _serve(self, op: Operation, change: Change, desired: DesiredPlanner, revision: Revision) -> None:
+    async def _serve(
+        self, op: Operation, change: Change, desired: DesiredPlanner, revision: Revision
+    ) -> None:
         name = change.planner
         key = slot_name(name, revision.digest)
         with self._residency.held(key):

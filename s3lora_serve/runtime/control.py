@@ -1,4 +1,4 @@
-"""What operators order: swap, rollback, canary, promote, apply. Each is checked, begun, and goes on by itself."""
+"""What operators order: swap, rollback, canary, promote, apply; each is checked, begun, and goes on alone"""
 
 from __future__ import annotations
 
@@ -63,12 +63,16 @@ class Control:
 
     async def swap(self, name: str, wanted: Wanted, order: Order, *, dry_run: bool = False) -> Operation:
         """Serve another revision. A dry run admits it and says what would change."""
-        asked = fingerprint(kind=Kind.SWAP, name=name, wanted=wanted, expected=order.expected, dry_run=dry_run)
+        asked = fingerprint(
+            kind=Kind.SWAP, name=name, wanted=wanted, expected=order.expected, dry_run=dry_run
+        )
         if (known := await self._operations.known(order, asked)) is not None:
             return known
         alias = self._alias(name, order)
         if alias.candidate is not None and not dry_run:
-            raise Conflict(f"planner {name!r} has a candidate on trial", hint="promote it or roll it back first")
+            raise Conflict(
+                f"planner {name!r} has a candidate on trial", hint="promote it or roll it back first"
+            )
         details = {"wanted": _shown(wanted), "dry_run": dry_run}
         op = await self._begin(Kind.SWAP, alias, order, asked, details=details, decides=not dry_run)
         return self._go(op, self._swap(op, name, wanted, dry_run))
@@ -84,12 +88,16 @@ class Control:
         alias = self._alias(name, order)
         if alias.candidate is not None:
             if to is not None:
-                raise Conflict(f"planner {name!r} has a candidate on trial", hint="roll it back without a goal first")
+                raise Conflict(
+                    f"planner {name!r} has a candidate on trial", hint="roll it back without a goal first"
+                )
             op = await self._begin(Kind.ROLLBACK, alias, order, asked, details={"gives_up": alias.candidate})
             return await self._give_up_candidate(op, alias)
         goal = self._goal(alias, to)
         key = slot_name(name, goal)
-        op = await self._begin(Kind.ROLLBACK, alias, order, asked, to_digest=goal if len(goal) == 64 else None)
+        op = await self._begin(
+            Kind.ROLLBACK, alias, order, asked, to_digest=goal if len(goal) == 64 else None
+        )
         live = self._fleet.find(key)
         if live is not None and live.state in _QUICK:
             with self._residency.held(key):
@@ -123,13 +131,17 @@ class Control:
         details: dict[str, Any] = {"share": share, "shadow": shadow, "promote_after": promote_after}
         if wanted is None:
             if alias.candidate is None:
-                raise Conflict(f"planner {name!r} has no candidate", hint="name an adapter or a revision to try")
+                raise Conflict(
+                    f"planner {name!r} has no candidate", hint="name an adapter or a revision to try"
+                )
             op = await self._begin(kind, alias, order, asked, details=details)
             candidate = self._fleet[alias.candidate].revision
             await self._decide(op, self._try(op, alias, candidate, rollout, f"{kind}.changed"))
             return await self._operations.end(op.id, Step.DONE, f"{kind}.done")
         if alias.candidate is not None:
-            raise Conflict(f"planner {name!r} has a candidate on trial", hint="promote it or roll it back first")
+            raise Conflict(
+                f"planner {name!r} has a candidate on trial", hint="promote it or roll it back first"
+            )
         op = await self._begin(kind, alias, order, asked, details={**details, "wanted": _shown(wanted)})
         return self._go(op, self._canary(op, name, wanted, rollout))
 
@@ -151,7 +163,9 @@ class Control:
     ) -> Operation:
         """Bring the fleet to what ``desired`` declares: all of it, or nothing when one part fails."""
         changes = diff(self._fleet, desired)
-        asked = fingerprint(kind=Kind.APPLY, desired={n: d.declared for n, d in desired.items()}, dry_run=dry_run)
+        asked = fingerprint(
+            kind=Kind.APPLY, desired={n: d.declared for n, d in desired.items()}, dry_run=dry_run
+        )
         if (known := await self._operations.known(order, asked)) is not None:
             return known
         op = await self._operations.begin(
@@ -227,7 +241,9 @@ class Control:
         revision = await self._steps.admit(op, name, replace(wanted, policy=wanted.policy or desired.policy))
         alias = self._fleet.alias(name)
         if revision.digest == self._fleet[alias.active].revision.digest:
-            raise Conflict(f"planner {name!r} serves revision {revision.short} already", hint="nothing to try")
+            raise Conflict(
+                f"planner {name!r} serves revision {revision.short} already", hint="nothing to try"
+            )
         with self._residency.held(slot_name(name, revision.digest)):
             await self._steps.deploy(op, name, revision)
             await self._try(op, alias, revision, rollout, f"{op.kind}.flipped")

@@ -98,7 +98,9 @@ class Fleet:
         if live is None:
             return self.set(Deployment(name, revision))
         if live.revision.digest != revision.digest:
-            raise Conflict(f"revision {revision.digest} would share the name {key} with {live.revision.digest}")
+            raise Conflict(
+                f"revision {revision.digest} would share the name {key} with {live.revision.digest}"
+            )
         return live
 
     def set(self, deployment: Deployment) -> Deployment:
@@ -137,7 +139,13 @@ class Fleet:
         return self.set(deployment.to(role))
 
     def flip(
-        self, alias: Alias, *, active: str, previous: str | None, candidate: str | None, rollout: Rollout | None
+        self,
+        alias: Alias,
+        *,
+        active: str,
+        previous: str | None,
+        candidate: str | None,
+        rollout: Rollout | None,
     ) -> Alias:
         """Change what the name means, in one assignment, and settle the states that follow from it.
 

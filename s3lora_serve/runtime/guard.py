@@ -33,7 +33,9 @@ class Guard:
         self._rules = rules
         self._control: Control | None = None
         self._windows: dict[str, Window] = {}
-        self._watched: dict[str, tuple[str, Window]] = {}  # planner → active key on watch, the old one's window
+        self._watched: dict[
+            str, tuple[str, Window]
+        ] = {}  # planner → active key on watch, the old one's window
         self._acting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 

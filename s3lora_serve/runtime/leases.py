@@ -112,7 +112,7 @@ class LeaseBook:
     async def drained(
         self, key: str, seconds: float, still: Callable[[], bool]
     ) -> tuple[tuple[str, ...], bool]:
-        """Wait until no lease is held on ``key``; after ``seconds`` cut those that are, and wait for their end.
+        """Wait until no lease is held on ``key``; after ``seconds`` cut those that are, and await their end.
 
         Gives up as soon as ``still()`` is false (the deployment serves again). Returns the request ids that
         were cut, and whether it is empty.

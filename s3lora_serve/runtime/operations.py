@@ -67,8 +67,8 @@ class Operations:
         for planner in planners if decides else ():
             if (other := self._deciding.get(planner)) is not None:
                 raise Conflict(
-                    f"operation {other} ({self._running[other].kind}, {self._running[other].step}) is deciding"
-                    f" about planner {planner!r}",
+                    f"operation {other} ({self._running[other].kind}, {self._running[other].step}) is"
+                    f" deciding about planner {planner!r}",
                     hint=f"wait for it: s3lora status {planner}",
                 )
         operation = Operation(
@@ -140,7 +140,9 @@ class Operations:
         operation = dataclasses.replace(
             self._running[id_], step=step, ended_at=time.time(), progress="", fraction=None, **changes
         )
-        about = {"seconds": dict(operation.seconds)} | ({"error": dict(operation.error)} if operation.error else {})
+        about = {"seconds": dict(operation.seconds)} | (
+            {"error": dict(operation.error)} if operation.error else {}
+        )
         try:
             await self._write(operation, (self._entry(operation, action, about),))
         finally:
@@ -154,8 +156,12 @@ class Operations:
         known = isinstance(error, S3LoRAError)
         shown = {
             "code": error.code if isinstance(error, S3LoRAError) else "internal_error",
-            "message": error.message if isinstance(error, S3LoRAError) else f"{type(error).__name__}: {error}",
-            "hint": error.hint if isinstance(error, S3LoRAError) else "this is a defect; see the server's log",
+            "message": error.message
+            if isinstance(error, S3LoRAError)
+            else f"{type(error).__name__}: {error}",
+            "hint": error.hint
+            if isinstance(error, S3LoRAError)
+            else "this is a defect; see the server's log",
         }
         kind = self._running[id_].kind
         return await self.end(id_, Step.FAILED, f"{kind}.failed" if known else f"{kind}.crashed", error=shown)
@@ -218,7 +224,9 @@ class Operations:
             from_digest=operation.from_digest,
             to_digest=operation.to_digest,
             reason=operation.order.reason,
-            details={**operation.details, **(about or {})} if action.endswith(".begun") else dict(about or {}),
+            details={**operation.details, **(about or {})}
+            if action.endswith(".begun")
+            else dict(about or {}),
         )
 
 

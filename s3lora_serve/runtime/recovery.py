@@ -33,7 +33,7 @@ _ACTOR = "s3lora-serve"
 
 
 class Recovery:
-    """Restores names, candidates and rollback goals, and says in the journal what became of cut-short orders."""
+    """Restores names, candidates and rollback goals; the journal says what became of orders cut short."""
 
     def __init__(self, fleet: Fleet, residency: Residency, journal: Journal, admission: Admission) -> None:
         self._fleet = fleet
@@ -41,9 +41,7 @@ class Recovery:
         self._journal = journal
         self._admission = admission
 
-    async def restore(
-        self, desired: Mapping[str, DesiredPlanner], revisions: Mapping[str, Revision]
-    ) -> None:
+    async def restore(self, desired: Mapping[str, DesiredPlanner], revisions: Mapping[str, Revision]) -> None:
         """Load and prove every planner, pinned ones last so that their slots stay. Raises EngineDead.
 
         Names keep the order of ``desired``. With more planners than slots each is loaded once all the same: a
@@ -121,7 +119,11 @@ class Recovery:
                 await self._write("planner.serves", record, before)
         for name in records.keys() - set(self._fleet.names()):
             entry = NewEntry(
-                _ACTOR, "planner.removed", name, from_digest=records[name].active, reason="not in planners.yaml"
+                _ACTOR,
+                "planner.removed",
+                name,
+                from_digest=records[name].active,
+                reason="not in planners.yaml",
             )
             await asyncio.to_thread(self._journal.write, entry, remove=name)
         await asyncio.to_thread(
@@ -129,8 +131,10 @@ class Recovery:
             NewEntry(
                 _ACTOR,
                 "server.started",
-                details={name: self._fleet[self._fleet.alias(name).active].revision.digest
-                         for name in self._fleet.names()},
+                details={
+                    name: self._fleet[self._fleet.alias(name).active].revision.digest
+                    for name in self._fleet.names()
+                },
             ),
         )
 

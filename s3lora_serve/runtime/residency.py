@@ -266,7 +266,7 @@ class Residency:
         except EngineDead:
             pass  # then it holds nothing any more
         except S3LoRAError as error:
-            # The slot's name and place stay taken: loading over what may still be there could kill the engine.
+            # Its name and place stay taken: loading over what may still be there could kill the engine.
             log.error("%s: slot %s could not be unloaded: %s", key, slot.id, error)
             return
         self._slots.retire(slot)
@@ -311,7 +311,9 @@ class Residency:
         if self._yielding:
             return
         now = time.monotonic()
-        busy = [d for d in self._fleet.deployments() if d.state is _S.SERVING and d.slot and self._evictable(d)]
+        busy = [
+            d for d in self._fleet.deployments() if d.state is _S.SERVING and d.slot and self._evictable(d)
+        ]
         had_turn = [d for d in busy if now - self._since.get(d.key, now) >= self._settings.turn_seconds]
         if had_turn:
             self._yielding.add(min(had_turn, key=lambda d: self._since[d.key]).key)

@@ -18,13 +18,14 @@ from s3lora_serve.runtime.guard import Guard
 from s3lora_serve.runtime.journal import NewEntry
 from s3lora_serve.runtime.leases import Lease, LeaseBook, Role
 from s3lora_serve.runtime.operations import Operations
-from s3lora_serve.runtime.planner import Planner
 from s3lora_serve.runtime.planning import make_plan
 from s3lora_serve.runtime.recovery import Recovery
 from s3lora_serve.runtime.residency import Residency, SlotSettings
 from s3lora_serve.runtime.rules import Rules
 from s3lora_serve.runtime.samples import sample
 from s3lora_serve.runtime.sessions import SessionMemory
+from s3lora_serve.runtime.shadow import Rerun
+from s3lora_serve.runtime.shadowing import Shadows
 from s3lora_serve.runtime.slots import SlotTable
 from s3lora_serve.runtime.swap import Admission, Swap, SwapSettings
 from s3lora_serve.runtime.verification import Finding, verify
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine, RequestFacts
     from s3lora_serve.runtime.engine_host import EngineHost
     from s3lora_serve.runtime.journal import Journal
-    from s3lora_serve.runtime.planner import DesiredPlanner
+    from s3lora_serve.runtime.planner import DesiredPlanner, Planner
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class PlannerService:
         self._guard = Guard(self._fleet, rules or Rules())
         self._leases = LeaseBook(self._changes, self._guard.ended)
         self._sessions = SessionMemory(SESSIONS, SESSION_SECONDS, time.monotonic)
+        self.shadows = Shadows(self._fleet, self._leases, base_model)
         self._residency = Residency(
             host, self._fleet, self._slots, self._leases, self._changes, slots or SlotSettings()
         )
@@ -99,21 +101,17 @@ class PlannerService:
         )
         self._guard.connect(self.control)
         self._admission = admission
-        self.metrics = Metrics(
-            lambda: [sample(p, base_model, self.host.alive) for p in self.planners()]
-        )
+        self.metrics = Metrics(lambda: [sample(p, base_model, self.host.alive) for p in self.planners()])
         self.metrics.declare(base_model)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Life
 
-    async def start(
-        self, desired: Mapping[str, DesiredPlanner], revisions: Mapping[str, Revision]
-    ) -> None:
+    async def start(self, desired: Mapping[str, DesiredPlanner], revisions: Mapping[str, Revision]) -> None:
         """Load, prove and serve every planner: ``revisions`` says which revision of each.
 
-        One that fails is FAILED with its reason and the others go on; the caller decides whether that will do,
-        and calls ``commit`` if so. Raises EngineDead, since then no planner can serve; ConfigError.
+        One that fails is FAILED with its reason and the others go on; the caller decides whether that will
+        do, and calls ``commit`` if so. Raises EngineDead, since then no planner can serve; ConfigError.
         """
         if self.base_model in desired:
             raise ConfigError(
@@ -136,6 +134,7 @@ class PlannerService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.shadows.close()
         await self.control.close()
 
     @property
@@ -162,7 +161,7 @@ class PlannerService:
         return planner
 
     def state_of(self, planner: Planner) -> tuple[DeploymentState, str]:
-        """State and reason of its active deployment, as a client meets it: under a dead engine none serves."""
+        """State and reason of its active deployment as a client meets it: under a dead engine none serves."""
         if planner.up and not self.host.alive:
             return _S.EVICTED, "the engine has stopped and is being restarted"
         return planner.state, planner.active.reason
@@ -218,17 +217,24 @@ class PlannerService:
 
         Raises UnknownPlanner, PlannerNotReady, SlotsBusy, PlanIncomplete, LeaseCut, EngineError.
         """
-        async with self.lease(planner, session=session, request_id=request_id) as lease:
-            return await lease.run(
-                make_plan(
-                    self.engine,
-                    lease,
-                    request,
-                    base_model=self.base_model,
-                    temperature=temperature,
-                    seed=seed,
-                )
+
+        async def plan_on(held: Lease) -> Plan:
+            return await make_plan(
+                self.engine,
+                held,
+                request,
+                base_model=self.base_model,
+                temperature=temperature,
+                seed=seed,
             )
+
+        async def again(held: Lease) -> Rerun:
+            return Rerun.of_plan(await plan_on(held))
+
+        async with self.lease(planner, session=session, request_id=request_id) as lease:
+            plan = await lease.run(plan_on(lease))
+        self.shadows.offer(lease, Rerun.of_plan(plan), again)
+        return plan
 
     async def _take(self, name: str, session: str | None, request_id: str) -> Lease:
         while True:

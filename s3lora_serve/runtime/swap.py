@@ -1,8 +1,9 @@
-"""The steps of a swap: admit → load → prove → flip → drain → unload. Each failure leaves what served serving."""
+"""The steps of a swap: admit → load → prove → flip → drain → unload; a failure leaves what served serving"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -51,8 +52,10 @@ class Admission(Protocol):
         ...
 
     def restore(self, digest: str) -> Revision:
-        """A published revision, every byte read again, that fits the base model; prefixes of at least 8 digits
-        will do. Raises StoreError, BaseModelMismatch."""
+        """A published revision, every byte read again, that fits the base model; 8 digits or more will do.
+
+        Raises StoreError, BaseModelMismatch.
+        """
         ...
 
 
@@ -200,7 +203,7 @@ class Swap:
         return alias
 
     async def retire(self, op: Operation, key: str, *, keep: bool) -> None:
-        """Let the requests on a deployment that lost its role end, then keep it for a rollback or unload it."""
+        """Let the requests on a deployment without a role end, then keep it for a rollback or unload it."""
         deployment = self._fleet.find(key)
         if deployment is None:
             return
@@ -276,10 +279,8 @@ class Swap:
             self._fleet.forget(key)
 
     def _tell(self, id_: str, stage: str, fraction: float | None) -> None:
-        try:
+        with contextlib.suppress(KeyError):  # a late word from a thread; the operation has ended
             self._operations.update(id_, progress=stage, fraction=fraction)
-        except KeyError:
-            pass  # a late word from a thread; the operation has ended
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

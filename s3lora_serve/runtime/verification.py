@@ -28,7 +28,7 @@ class Finding:
 async def verify(
     journal: Journal, admission: Admission, fleet: Fleet, slots: SlotTable, host: EngineHost
 ) -> list[Finding]:
-    """Check the journal's chain, every revision that a planner needs, the desired state, and the engine's slots."""
+    """Check the journal's chain, every revision that a planner needs, desired state, the engine's slots."""
     return [
         await asyncio.to_thread(_journal, journal),
         *[_desired(journal, fleet, name) for name in fleet.names()],
@@ -49,8 +49,12 @@ def _desired(journal: Journal, fleet: Fleet, name: str) -> Finding:
     serving = fleet[fleet.alias(name).active].revision.digest
     written = record.active if record else None
     if written != serving:
-        return Finding(False, f"planner {name}", f"serves {serving[:12]}, written down is {str(written)[:12]}")
-    return Finding(True, f"planner {name}", f"serves {serving[:12]} ({fleet[fleet.alias(name).active].state})")
+        return Finding(
+            False, f"planner {name}", f"serves {serving[:12]}, written down is {str(written)[:12]}"
+        )
+    return Finding(
+        True, f"planner {name}", f"serves {serving[:12]} ({fleet[fleet.alias(name).active].state})"
+    )
 
 
 def _revisions(journal: Journal, admission: Admission) -> list[Finding]:
