@@ -21,8 +21,8 @@ from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineError, PlanIncomplete
 
 if TYPE_CHECKING:
-    from s3lora_serve.engine.port import Engine, RequestFacts
     from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.engine.port import Engine, RequestFacts
     from s3lora_serve.runtime.leases import Lease
 
 # "Plan: ", "\n#E32 = ", a tool's name, brackets and a line break, in characters.
