@@ -18,6 +18,8 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x53334C6F  # "S3Lo": tells our database from somebody else's
 BUSY_SECONDS = 5.0  # wait so long for another program's transaction, such as a shell's
 
+_FORBIDDEN = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
+
 _SCHEMA = f"""
 CREATE TABLE planners (
     name TEXT PRIMARY KEY, active TEXT NOT NULL, previous TEXT, candidate TEXT, rollout TEXT,
@@ -62,8 +64,10 @@ def take_lock(path: Path) -> sqlite3.Connection:
     beside = path.with_name(path.name + ".lock")
     with translated(beside):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _connect(beside.as_uri(), seconds=0)
+        _create_private(beside)
+        lock = _connect(beside.as_uri() + "?mode=rw", seconds=0)
         try:
+            lock.execute("PRAGMA journal_mode = MEMORY")  # nothing is ever written: leave no file for it
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             lock.close()
@@ -82,8 +86,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     Raises StateError for a file that is damaged, foreign, or of a newer release, and leaves it as it is.
     """
     with translated(path):
-        with contextlib.suppress(FileExistsError):  # 0600: reasons and sources are nobody else's business
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        _create_private(path)
         db = _connect(path.as_uri() + "?mode=rw", seconds=BUSY_SECONDS)
         try:
             new = _is_new(db, path)
@@ -115,8 +118,13 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         try:
             if _is_new(db, path):
                 raise StateError(f"{path} holds no state yet", hint="start the server first")
-        except BaseException:
+        except BaseException as error:
             db.close()
+            if isinstance(error, sqlite3.Error) and _name(error).startswith(_FORBIDDEN):
+                raise StateError(
+                    f"{path} cannot be read by this user: that takes its -wal and -shm beside it ({error})",
+                    hint="ask as the server's user, or read a backup in a folder that you can write to",
+                ) from error
             raise
     return db
 
@@ -158,6 +166,11 @@ def translated(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StateError(f"{path}: {reason}", hint="check the folder, its owner and its mode") from error
+
+
+def _create_private(path: Path) -> None:
+    with contextlib.suppress(FileExistsError):  # reasons and sources are nobody else's business
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _connect(uri: str, *, seconds: float) -> sqlite3.Connection:
@@ -213,7 +226,7 @@ def _next_step(name: str) -> str:
     match name:
         case "SQLITE_FULL":
             return "the disk is full: make room and give the order again"
-        case _ if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+        case _ if name.startswith(_FORBIDDEN):
             return (
                 "check the file, its folder, their owner and mode, and that the disk is mounted for writing"
             )
