@@ -114,6 +114,17 @@ class RevisionStore:
             raise _damaged(digest, f"{WEIGHTS_NAME} has {size} bytes, published with {lineage.weights_bytes}")
         return Revision(digest, place, lineage)
 
+    def resolve(self, prefix: str) -> str:
+        """The digest that begins with these digits. Raises StoreError when none or several do."""
+        found = [place.name for place in self._revisions.iterdir() if _DIGEST.fullmatch(place.name)]
+        matching = sorted(name for name in found if prefix and name.startswith(prefix))
+        if len(matching) == 1:
+            return matching[0]
+        if not matching:
+            raise StoreError(f"no revision {prefix[:64]!r} is in the store", hint="admit its adapter again")
+        shown = ", ".join(name[:16] for name in matching[:3])
+        raise StoreError(f"{prefix!r} begins {len(matching)} revisions: {shown}", hint="give more digits")
+
     def find(self, key: str) -> Revision | None:
         """The revision that an admission with this key led to, if it is there and not visibly damaged.
 

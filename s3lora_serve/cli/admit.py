@@ -1,4 +1,4 @@
-"""Every planner of a configuration through admission, all failures named together."""
+"""Adapters into revisions, for the start and for orders later: the runtime's way to admission and store"""
 
 from __future__ import annotations
 
@@ -7,34 +7,80 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3lora_serve.cli.console import Stages, say_error
-from s3lora_serve.cli.resolve import to_base_model, to_limits, to_policy, to_source
-from s3lora_serve.errors import AdapterError, S3LoRAError
+from s3lora_serve.cli.resolve import to_base_model, to_desired, to_limits, to_source
+from s3lora_serve.errors import AdapterError, BaseModelMismatch, S3LoRAError
+from s3lora_serve.runtime.operation import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.adapters.progress import Progress
     from s3lora_serve.adapters.store import RevisionStore
+    from s3lora_serve.adapters.verify import Limits
     from s3lora_serve.cli.resolve import BaseModel
     from s3lora_serve.config import Config
-
+    from s3lora_serve.runtime.journal import PlannerRecord
+    from s3lora_serve.runtime.planner import DesiredPlanner
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Fleet:
-    """What is to be served: the base model, and each planner's revision, in the order of the file."""
+class StoreAdmission:
+    """What the runtime asks of the adapters' side (``runtime/swap.py``, Admission), over one store."""
 
     base: BaseModel
+    limits: Limits
+    store: RevisionStore
+
+    def admit(self, planner: str, wanted: Wanted, progress: Progress) -> Revision:
+        """Fetch, verify, score, prune and publish; known revisions are only hashed again."""
+        from s3lora_serve.adapters.admission import admit
+        from s3lora_serve.spectral.policy import PrunePolicy
+
+        return admit(
+            to_source(str(wanted.source)),
+            base=self.base.spec,
+            policy=wanted.policy or PrunePolicy(),
+            limits=self.limits,
+            store=self.store,
+            expected_sha256=wanted.sha256,
+            progress=progress,
+        )
+
+    def restore(self, digest: str) -> Revision:
+        """A published revision, read again in every byte. Raises StoreError, BaseModelMismatch."""
+        revision = self.store.check(self.store.resolve(digest))
+        if revision.lineage.base_digest != self.base.spec.digest:
+            raise BaseModelMismatch(
+                f"revision {revision.short} was admitted for {revision.lineage.base_model!r}, which has other"
+                f" layers than {self.base.name!r}",
+                hint="admit its adapter for this base model",
+            )
+        return revision
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What is to be served: declarations and revisions, by planner, in the order of the file."""
+
+    admission: StoreAdmission
+    desired: Mapping[str, DesiredPlanner]
     revisions: Mapping[str, Revision]
 
+    @property
+    def base(self) -> BaseModel:
+        """The base model."""
+        return self.admission.base
 
-def admit_fleet(config: Config) -> Fleet:
-    """Prepare the base model and publish every planner's revision; known ones are only hashed again.
 
-    Raises AdapterError after all were tried, naming each that was refused or failed; the reasons are on
-    stderr by then.
+def admit_fleet(config: Config, records: Mapping[str, PlannerRecord] | None = None) -> Fleet:
+    """Prepare the base model and find every planner's revision, admitting where it is not known.
+
+    ``records`` is what was served last: a planner that is declared as it was then gets that revision, which
+    an operator may have chosen since. Raises AdapterError after all were tried, naming each that was refused
+    or failed; the reasons are on stderr by then.
     """
     from s3lora_serve.adapters.store import RevisionStore
 
@@ -42,10 +88,13 @@ def admit_fleet(config: Config) -> Fleet:
     with Stages("base model", keep=True) as stage:
         base = to_base_model(config.base_model, config.base_model_revision, stage)
         stage.note = base.name
+    limits = to_limits(config.limits, config.engine.max_lora_rank)
+    admission = StoreAdmission(base, limits, store)
+    desired = to_desired(config)
     revisions, refused = {}, []
-    for name in config.planners:
+    for name, wanted in desired.items():
         try:
-            revisions[name] = _admit(name, config, base, store)
+            revisions[name] = _revision(name, wanted, admission, (records or {}).get(name))
         except S3LoRAError as error:
             say_error(error, name)
             refused.append(name)
@@ -58,7 +107,7 @@ def admit_fleet(config: Config) -> Fleet:
             f"{len(refused)} of {len(config.planners)} planners refused, none served: {', '.join(refused)}",
             hint="mend or remove them in the configuration",
         )
-    return Fleet(base, revisions)
+    return Fleet(admission, desired, revisions)
 
 
 def _unexpected(error: Exception) -> AdapterError:
@@ -68,19 +117,16 @@ def _unexpected(error: Exception) -> AdapterError:
     )
 
 
-def _admit(name: str, config: Config, base: BaseModel, store: RevisionStore) -> Revision:
-    from s3lora_serve.adapters.admission import admit
-
-    planner = config.planners[name]
+def _revision(
+    name: str, desired: DesiredPlanner, admission: StoreAdmission, record: PlannerRecord | None
+) -> Revision:
+    if record is not None and record.declared == desired.declared:
+        with Stages("restore", keep=True) as stage:
+            revision = admission.restore(record.active)
+            stage.note = f"{name} as revision {revision.short}, as it was served last"
+        return revision
+    wanted = Wanted(source=desired.source, sha256=desired.sha256, policy=desired.policy)
     with Stages("admit", keep=True) as stage:
-        revision = admit(
-            to_source(planner.source),
-            base=base.spec,
-            policy=to_policy(config.policy_of(name)),
-            limits=to_limits(config.limits, config.engine.max_lora_rank),
-            store=store,
-            expected_sha256=planner.sha256,
-            progress=stage,
-        )
+        revision = admission.admit(name, wanted, stage)
         stage.note = f"{name} as revision {revision.short}"
     return revision

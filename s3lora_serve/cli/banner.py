@@ -32,12 +32,14 @@ def show_revisions(revisions: Mapping[str, Revision]) -> None:
     _notes(revisions)
 
 
-def show_planners(planners: Iterable[Planner], url: str, api_key_env: str | None) -> None:
+def show_planners(
+    planners: Iterable[Planner], url: str, api_key_env: str | None, admin_url: str = ""
+) -> None:
     """The table of what answers now, where it listens, and a command to try it with."""
     planners = list(planners)
     table = _table("planner", "revision", "SSI max", "SSI median", "pruned", "state")
     for planner in planners:
-        state = str(planner.state) + (" by the base model" if planner.served_by == "base" else "")
+        state = str(planner.state) + (" by the base model" if planner.active.served_by == "base" else "")
         table.add_row(*_facts(planner.name, planner.revision), state)
     out.print(table)
     _notes({planner.name: planner.revision for planner in planners})
@@ -45,6 +47,11 @@ def show_planners(planners: Iterable[Planner], url: str, api_key_env: str | None
         Text.assemble("\nListening on ", (url, "bold"), "  (Ctrl-C stops). Ask for a plan:\n"), soft_wrap=True
     )
     out.print(Text(curl(url, planners[0].name, api_key_env)), soft_wrap=True)
+    if admin_url:
+        out.print(
+            Text.assemble("\nOrders (s3lora status, swap, rollback, …) are taken at ", (admin_url, "bold")),
+            soft_wrap=True,
+        )
 
 
 def curl(url: str, planner: str, api_key_env: str | None) -> str:

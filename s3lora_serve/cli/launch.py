@@ -3,54 +3,80 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from contextlib import contextmanager
+import logging
 from typing import TYPE_CHECKING
-
-import uvicorn
 
 from s3lora_serve.cli.admit import admit_fleet
 from s3lora_serve.cli.banner import show_planners
 from s3lora_serve.cli.console import Stages, say
 from s3lora_serve.cli.listening import bound, listen
-from s3lora_serve.cli.resolve import to_engine_settings
-from s3lora_serve.errors import EngineError
+from s3lora_serve.cli.reload import read_again
+from s3lora_serve.cli.resolve import to_engine_settings, to_rules
+from s3lora_serve.cli.servers import Server, address, announced, make_token, serve_both
+from s3lora_serve.errors import EngineError, S3LoRAError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
     from s3lora_serve.cli.admit import Fleet
-    from s3lora_serve.config import Config, ServerConfig
+    from s3lora_serve.config import Config
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.engine.vllm_settings import VllmSettings
+    from s3lora_serve.runtime.engine_host import EngineHost
+    from s3lora_serve.runtime.journal import Journal
     from s3lora_serve.runtime.service import PlannerService
 
     StartEngine = Callable[[VllmSettings, Callable[[str], None]], Awaitable[Engine]]
 
-GRACE_SECONDS = 30  # for running requests after a signal; a second signal does not wait
+log = logging.getLogger(__name__)
 
 
-async def launch(config: Config, environ: Mapping[str, str], start: StartEngine | None = None) -> None:
-    """Serve until a signal comes. ``start`` makes the engine, by default vLLM.
+async def launch(
+    config: Config, path: Path, environ: Mapping[str, str], start: StartEngine | None = None
+) -> None:
+    """Serve until a signal comes. ``path`` is where the configuration can be read again; ``start`` makes the
+    engine, by default vLLM.
 
-    Raises ConfigError before anything heavy is begun, AdapterError if a planner was refused, EngineError if
-    the engine fails or one planner cannot be served.
+    Raises ConfigError before anything heavy is begun, StateError if another server runs on the same state,
+    AdapterError if a planner was refused, EngineError if the engine fails or one planner cannot be served.
     """
+    from s3lora_serve.runtime.engine_host import EngineHost
+    from s3lora_serve.runtime.journal import Journal
+
     key = config.server.api_key(environ)
-    with bound(config.server.host, config.server.port) as listening:
-        fleet = admit_fleet(config)
+    token = config.admin.token(environ)
+    with (
+        bound(config.server.host, config.server.port) as clients,
+        bound(config.admin.host, config.admin.port) as operators,
+        Journal(config.state.path) as journal,
+    ):
+        fleet = admit_fleet(config, journal.planners())
         settings = to_engine_settings(config, fleet.base)
-        with Stages("engine", keep=True) as stage:
-            engine = await (start or _start_vllm)(settings, stage)
-            stage.note = (
-                f"{engine.version}, {settings.max_loras} adapters up to rank {settings.max_lora_rank}"
-            )
+        started = False
+
+        async def make() -> Engine:
+            if started:
+                return await (start or _start_vllm)(settings, log.warning)
+            with Stages("engine", keep=True) as stage:
+                engine = await (start or _start_vllm)(settings, stage)
+                stage.note = (
+                    f"{engine.version}, {engine.capacity} adapters up to rank {settings.max_lora_rank}"
+                )
+                return engine
+
+        host = EngineHost(make)
+        await host.start()
+        started = True
         try:
-            service = await _bring_up(engine, fleet, config)
-            await _serve(service, engine, config.server, key, listening)
+            service = await _bring_up(host, journal, fleet, config, path)
+            try:
+                await _serve(service, config, key, token, clients, operators)
+            finally:
+                await service.close()
         finally:
-            await engine.close()
+            await host.close()
 
 
 async def _start_vllm(settings: VllmSettings, say_stage: Callable[[str], None]) -> Engine:
@@ -59,86 +85,91 @@ async def _start_vllm(settings: VllmSettings, say_stage: Callable[[str], None]) 
     return await VllmEngine.start(settings, say_stage)
 
 
-async def _bring_up(engine: Engine, fleet: Fleet, config: Config) -> PlannerService:
+async def _bring_up(
+    host: EngineHost, journal: Journal, fleet: Fleet, config: Config, path: Path
+) -> PlannerService:
+    from s3lora_serve.runtime.residency import SlotSettings
     from s3lora_serve.runtime.service import PlannerService
+    from s3lora_serve.runtime.swap import SwapSettings
 
-    descriptions = {name: planner.description for name, planner in config.planners.items()}
     with Stages("load", keep=True) as stage:
         service = PlannerService(
-            engine,
-            fleet.revisions,
+            host,
+            journal,
+            fleet.admission,
             base_model=fleet.base.name,
-            descriptions=descriptions,
-            watch=lambda planner: stage(f"{planner.name}: {planner.state}"),
+            slots=SlotSettings(
+                wait_seconds=config.slots.wait_seconds,
+                max_waiting=config.slots.max_waiting,
+                turn_seconds=config.slots.turn_seconds,
+                trial=config.swap.trial,
+            ),
+            swap=SwapSettings(
+                drain_seconds=config.swap.drain_seconds,
+                keep_seconds=config.swap.keep_seconds,
+                slot_seconds=config.slots.wait_seconds,
+            ),
+            rules=to_rules(config.rollback),
+            read=lambda: read_again(path, config),
+            watch=lambda deployment: stage(f"{deployment.planner}: {deployment.state}"),
         )
-        await service.start()
-        down = [planner for planner in service.planners() if not planner.up]
-        if down:
-            reasons = "".join(f"\n  {planner.name}: {planner.reason}" for planner in down)
-            raise EngineError(f"{len(down)} of {len(service.planners())} planners cannot be served:{reasons}")
-        stage.note = f"{len(service.planners())} planners loaded and proved to change the answers"
+        await service.start(fleet.desired, fleet.revisions)
+        planners = service.planners()
+        if down := [planner for planner in planners if not planner.up]:
+            reasons = "".join(f"\n  {planner.name}: {planner.active.reason}" for planner in down)
+            raise EngineError(f"{len(down)} of {len(planners)} planners cannot be served:{reasons}")
+        await service.commit()
+        stage.note = f"{len(planners)} planners loaded and proved to change the answers"
     return service
 
 
 async def _serve(
-    service: PlannerService, engine: Engine, settings: ServerConfig, key: str | None, listening: socket.socket
+    service: PlannerService,
+    config: Config,
+    key: str | None,
+    token: str | None,
+    clients: socket.socket,
+    operators: socket.socket,
 ) -> None:
+    from s3lora_serve.server.admin import create_admin_app
     from s3lora_serve.server.app import create_app
 
-    url = _url(listening)
-    server = _Server(
-        uvicorn.Config(
-            create_app(service, engine, settings, key),
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        ),
-        lambda: show_planners(service.planners(), url, settings.api_key_env if key else None),
+    url, admin_url = address(clients), address(operators)
+    secret = token or make_token()
+    key_env = config.server.api_key_env if key else None
+    public = Server(
+        create_app(service, config.server, key),
+        lambda: show_planners(service.planners(), url, key_env, admin_url),
     )
-    listen(listening)
-    with _signals(server.stop):
-        await server.serve(sockets=[listening])
+    admin = Server(create_admin_app(service, secret), lambda: None)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def hangup() -> None:
+        task = asyncio.create_task(_reload(service))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    listen(clients)
+    listen(operators)
+    # A token from the environment is known to whoever needs it, and does not belong on the disk.
+    with announced(config.state.admin_file, admin_url, secret if token is None else ""):
+        await serve_both((public, clients), (admin, operators), hangup)
     say("stopped")
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with our signals, and a word when it listens."""
+async def _reload(service: PlannerService) -> None:
+    """What SIGHUP does: apply planners.yaml, and say what came of it."""
+    from s3lora_serve.runtime.operation import Order, Step
 
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._listening = listening
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._listening()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # uvicorn raises each signal again when it has stopped, which would cut the engine's shutdown short.
-        yield
-
-    def stop(self) -> None:
-        """End running requests and leave; at once when called again."""
-        self.force_exit = self.should_exit
-        if not self.should_exit:
-            say(f"stopping: running requests have {GRACE_SECONDS} s; a second signal does not wait")
-        self.should_exit = True
-
-
-@contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
     try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # where it can be asked from this machine
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        operation = await service.control.reload(Order(actor="SIGHUP"))
+        while not operation.step.ended:
+            operation = await service.control.wait(operation.id, 60.0)
+    except S3LoRAError as error:
+        log.error("SIGHUP: nothing was applied: %s", error)
+        return
+    changes = operation.details.get("changes", [])
+    if operation.step is Step.DONE:
+        say(f"SIGHUP: applied {len(changes)} changes ({operation.id})" if changes else "SIGHUP: no change")
+    else:
+        log.error("SIGHUP: nothing was applied: %s", (operation.error or {}).get("message", operation.step))

@@ -17,6 +17,8 @@ from s3lora_serve import __version__
 from s3lora_serve.cli.console import EXIT_CODES, OK, say
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from s3lora_serve.config import Config
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -30,6 +32,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Listen here instead of server.host.")] = None,
     port: Annotated[
         int | None, typer.Option(help="Listen here instead of server.port; 0: any free port.")
+    ] = None,
+    admin_port: Annotated[
+        int | None, typer.Option(help="Take orders here instead of at admin.port; 0: any free port.")
     ] = None,
     check: Annotated[
         bool,
@@ -51,7 +56,7 @@ def serve(
     signal.signal(signal.SIGTERM, _terminated)
     from s3lora_serve.config import load_config
 
-    settings = _with_address(load_config(config), host, port)
+    settings = _with_address(load_config(config), host, port, admin_port)
     say(f"s3lora-serve {__version__}, {config}", "bold")
     if check:
         from s3lora_serve.cli.admit import admit_fleet
@@ -62,7 +67,7 @@ def serve(
     else:
         from s3lora_serve.cli.launch import launch
 
-        asyncio.run(launch(settings, dict(os.environ)))
+        asyncio.run(launch(settings, config, dict(os.environ)))
         # All is closed. Libraries below vLLM print a screenful of leaks when the interpreter is taken down.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -76,24 +81,27 @@ def main() -> None:
     run(app)
 
 
-def _with_address(config: Config, host: str | None, port: int | None) -> Config:
+def _with_address(config: Config, host: str | None, port: int | None, admin_port: int | None) -> Config:
+    given = {("server", "host"): host, ("server", "port"): port, ("admin", "port"): admin_port}
+    for (section, name), value in given.items():
+        if value is not None:
+            option = "--admin-port" if section == "admin" else f"--{name}"
+            config = config.model_copy(
+                update={section: _changed(getattr(config, section), name, value, option)}
+            )
+    return config
+
+
+def _changed(section: BaseModel, name: str, value: Any, option: str) -> BaseModel:
     from pydantic import ValidationError
 
-    from s3lora_serve.config import ServerConfig
     from s3lora_serve.errors import ConfigError
 
-    changes: dict[str, Any] = {}
-    if host is not None:
-        changes["host"] = host
-    if port is not None:
-        changes["port"] = port
     try:
-        server = ServerConfig(**{**config.server.model_dump(), **changes})
+        return type(section)(**{**section.model_dump(), name: value})
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = str(first["msg"]).removeprefix("Input ")
-        raise ConfigError(f"--{first['loc'][0]} {first['input']}: {reason}") from error
-    return config.model_copy(update={"server": server})
+        reason = str(error.errors()[0]["msg"]).removeprefix("Input ")
+        raise ConfigError(f"{option} {value}: {reason}") from error
 
 
 def _set_logging(level: str) -> None:

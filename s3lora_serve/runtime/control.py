@@ -61,15 +61,20 @@ class Control:
 
     # Orders
 
-    async def swap(self, name: str, wanted: Wanted, order: Order, *, dry_run: bool = False) -> Operation:
-        """Serve another revision. A dry run admits it and says what would change."""
+    async def swap(
+        self, name: str, wanted: Wanted, order: Order, *, dry_run: bool = False, force: bool = False
+    ) -> Operation:
+        """Serve another revision. A dry run admits it and says what would change.
+
+        While a candidate is on trial only with ``force``, which gives it up.
+        """
         asked = fingerprint(
-            kind=Kind.SWAP, name=name, wanted=wanted, expected=order.expected, dry_run=dry_run
+            kind=Kind.SWAP, name=name, wanted=wanted, expected=order.expected, dry_run=dry_run, force=force
         )
         if (known := await self._operations.known(order, asked)) is not None:
             return known
         alias = self._alias(name, order)
-        if alias.candidate is not None and not dry_run:
+        if alias.candidate is not None and not (dry_run or force):
             raise Conflict(
                 f"planner {name!r} has a candidate on trial", hint="promote it or roll it back first"
             )
@@ -225,6 +230,8 @@ class Control:
         with self._residency.held(slot_name(name, revision.digest)):
             await self._steps.deploy(op, name, revision)
             await self._serve(op, alias, revision, "swap.flipped")
+        if alias.candidate not in (None, slot_name(name, revision.digest)):
+            await self._steps.retire(op, str(alias.candidate), keep=False)
         await self._finish(op, alias.active)
 
     async def _roll_back(self, op: Operation, alias: Alias, goal: str) -> None:

@@ -1,0 +1,44 @@
+"""planners.yaml read again while the server runs: what may change then, and what needs a restart"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s3lora_serve.cli.resolve import to_desired
+from s3lora_serve.config import load_config
+from s3lora_serve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from s3lora_serve.config import Config
+    from s3lora_serve.runtime.planner import DesiredPlanner
+
+# Everything but the planners and the fleet's policy is used once, at the start.
+_FIXED = (
+    "base_model",
+    "base_model_revision",
+    "limits",
+    "engine",
+    "swap",
+    "rollback",
+    "slots",
+    "admin",
+    "state",
+    "store",
+)
+
+
+def read_again(path: Path, running: Config) -> dict[str, DesiredPlanner]:
+    """What planners.yaml declares now. Raises ConfigError for any problem, and names what needs a restart.
+
+    ``server`` may differ in the file: ``--host`` and ``--port`` go before it.
+    """
+    config = load_config(path)
+    changed = [name for name in _FIXED if getattr(config, name) != getattr(running, name)]
+    if changed:
+        raise ConfigError(
+            f"{path}: {', '.join(changed)} changed, which only a restart can do; nothing was applied",
+            hint="restart the server, or undo that change and apply the planners alone",
+        )
+    return to_desired(config)
