@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s3lora_serve.cli.console import Stages, out, printable, say
+from s3lora_serve.cli.fleet_options import weights_digest
 from s3lora_serve.errors import ConfigError, LimitError, SourceError
 
 if TYPE_CHECKING:
@@ -26,21 +26,16 @@ if TYPE_CHECKING:
     from s3lora_serve.spectral.report import SpectralReport
 
 
-def _not_empty(parameter: typer.CallbackParam, value: str | None) -> str | None:
+def not_empty(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """Let a value through unless it is blank. Raises ConfigError."""
     # As an unset variable of a shell script: "" must not mean the current folder, or no check.
     if value is not None and not value.strip():
         raise ConfigError(f"{parameter.opts[0]} is empty")
     return value
 
 
-def _digest(value: str | None) -> str | None:
-    if value is not None and not re.fullmatch("[0-9a-fA-F]{64}", value):
-        raise ConfigError(f"--sha256 {value!r} is not a SHA-256", hint="it has 64 hexadecimal digits")
-    return value
-
-
 _SOURCE = "Local folder, demo://name, hf://org/name[@revision] or any fsspec URL."
-Source = Annotated[str, typer.Argument(help=_SOURCE, callback=_not_empty)]
+Source = Annotated[str, typer.Argument(help=_SOURCE, callback=not_empty)]
 Scorer = Annotated[str, typer.Option(help="mas-svd, svd, spsvd, reference or random.")]
 Top = Annotated[int | None, typer.Option(help="Prune this many of the highest scores (the default: 10).")]
 Threshold = Annotated[float | None, typer.Option(help="Prune every module that scores above this.")]
@@ -49,16 +44,18 @@ Adaptive = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the random scorer.")]
 _BASE = "Base model that it must fit: demo, a Hugging Face id or a folder."
-Base = Annotated[str, typer.Option(help=_BASE, callback=_not_empty)]
+Base = Annotated[str, typer.Option(help=_BASE, callback=not_empty)]
 OptionalBase = Annotated[
-    str | None, typer.Option(help=f"{_BASE} Without it, the fit is not checked.", callback=_not_empty)
+    str | None, typer.Option(help=f"{_BASE} Without it, the fit is not checked.", callback=not_empty)
 ]
 MaxRank = Annotated[
     int, typer.Option(min=1, help="Highest rank let in; that of an engine is engine.max_lora_rank.")
 ]
 MaxMib = Annotated[int, typer.Option(min=1, help="All files of the adapter together, at most, in MiB.")]
 MaxFiles = Annotated[int, typer.Option(min=1, help="Files in the adapter's folder, at most.")]
-Sha256 = Annotated[str | None, typer.Option(help="Expected SHA-256 of the weights file.", callback=_digest)]
+Sha256 = Annotated[
+    str | None, typer.Option(help="Expected SHA-256 of the weights file.", callback=weights_digest)
+]
 
 # What the layers below call a limit, by the names of the configuration, and the option that it is here.
 _OPTIONS = {
@@ -161,17 +158,10 @@ def prune(
         say("nothing is left: there are no weights to load, only the base model answers", "yellow")
 
 
-def verify(
-    source: Source,
-    base: Base,
-    max_rank: MaxRank = 512,
-    max_mib: MaxMib = 2048,
-    max_files: MaxFiles = 64,
-    sha256: Sha256 = None,
-) -> None:
+def verify(source: str, base: str, max_rank: int, max_mib: int, max_files: int, sha256: str | None) -> None:
     """Check that an adapter may be let in: files, format, features, values, and its fit to the base model.
 
-    Exit code 0 if it may, 1 with the reason if not.
+    Raises AdapterError with the reason if not. ``s3lora verify`` with an adapter, see ``verify_command``.
     """
     limits = _limits(max_rank, max_mib, max_files)
     from s3lora_serve.adapters.peft_format import read_peft
@@ -186,7 +176,7 @@ def verify(
     ):
         model = to_base_model(base, None, stage)
         fetched = fetch(to_source(source), Path(work) / "source", limits, stage)
-        if sha256 is not None and fetched.sha256 != sha256.lower():
+        if sha256 is not None and fetched.sha256 != sha256:
             raise SourceError(f"{source}: its weights have sha256 {fetched.sha256}, but {sha256} is expected")
         stage("verify")
         adapter = read_peft(fetched.folder)

@@ -25,7 +25,7 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
     from s3lora_serve.config import load_config
 
     config = load_config(file)
-    _check_demo_sources(file, config)
+    check_demo_sources(file, config)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("planner", "source", "policy"):
         table.add_column(column, overflow="fold")
@@ -36,7 +36,9 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
     for line in (
         f"base model {config.base_model}{revision}",
         f"store      {config.store.path}",
+        f"state      {config.state.path}",
         f"listens on {config.server.host}:{config.server.port}, API key from {config.server.api_key_env}",
+        f"orders on  {config.admin.host}:{config.admin.port}, token from {config.admin.token_env}",
     ):
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     out.print(Text(printable(f"{file} is valid"), style="green"), soft_wrap=True)
@@ -50,7 +52,8 @@ def schema() -> None:
     typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
-def _check_demo_sources(file: Path, config: Config) -> None:
+def check_demo_sources(file: Path, config: Config) -> None:
+    """Raises ConfigError for demo adapters that the package does not carry."""
     # Here and not in the settings, which know nothing of the adapters that the package carries.
     from s3lora_serve.cli.resolve import to_source
 

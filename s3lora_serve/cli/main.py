@@ -1,4 +1,4 @@
-"""``s3lora``: what an operator does with adapters and configurations, without starting a server."""
+"""``s3lora``: what an operator does with adapters, configurations and a running server."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from typing import Annotated
 import typer
 
 from s3lora_serve import __version__
-from s3lora_serve.cli import adapter_commands, config_commands
+from s3lora_serve.cli import (
+    adapter_commands,
+    apply_command,
+    config_commands,
+    order_commands,
+    status_commands,
+    verify_command,
+)
 from s3lora_serve.cli.console import EXIT_CODES, run
+from s3lora_serve.cli.fleet_options import ORDER_CODES
 
 app = typer.Typer(
     name="s3lora",
-    help="Look at, prune and verify LoRA planner adapters, and check configurations.",
+    help="Look at, prune and verify LoRA planner adapters; swap, try and roll back what a server serves.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -20,7 +28,18 @@ app = typer.Typer(
 )
 app.command("inspect", epilog=EXIT_CODES)(adapter_commands.inspect)
 app.command("prune", epilog=EXIT_CODES)(adapter_commands.prune)
-app.command("verify", epilog=EXIT_CODES)(adapter_commands.verify)
+app.command("verify", epilog=EXIT_CODES)(verify_command.verify)
+for _order in (
+    order_commands.swap,
+    order_commands.rollback,
+    order_commands.canary,
+    order_commands.promote,
+    order_commands.wait,
+    apply_command.apply,
+):
+    app.command(epilog=ORDER_CODES)(_order)
+app.command(epilog=status_commands.STATUS_CODES)(status_commands.status)
+app.command(epilog=EXIT_CODES)(status_commands.history)
 app.add_typer(config_commands.app, name="config")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from stub_admin import TOKEN, Stub, operation, running, write_access
 
 from s3lora_serve.cli import main, serve
 
@@ -48,3 +49,14 @@ def _runner(entry, name, monkeypatch, capfd):
         return Done(code, text.out, text.err)
 
     return run
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    """A stub of an admin listener, found as a running server is: by .s3lora/admin.json of this folder."""
+    for name in ("S3LORA_ADMIN_URL", "S3LORA_ADMIN_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with running(Stub(steps=[operation()])) as served:
+        write_access(tmp_path / ".s3lora" / "admin.json", served.url, TOKEN)
+        yield served

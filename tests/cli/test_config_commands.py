@@ -22,7 +22,9 @@ def test_check_shows_what_a_file_resolves_to(s3lora):
         "gsm8k-planner demo://gsm8k-planner prune adaptive z 3.5, at most 25% by mas-svd",
         "base model demo",
         f"store {CONFIGS.parent / '.s3lora/store'}",
+        f"state {CONFIGS.parent / '.s3lora/state.db'}",
         "listens on 127.0.0.1:8000, API key from S3LORA_API_KEY",
+        "orders on 127.0.0.1:8001, token from S3LORA_ADMIN_TOKEN",
         f"{CONFIGS / 'planners.yaml'} is valid",
     ]
 
