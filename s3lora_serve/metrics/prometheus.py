@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
+from s3lora_serve.metrics.live import LiveMetrics, LiveSample
 from s3lora_serve.metrics.planners import PlannerCollector, PlannerSample
 
 if TYPE_CHECKING:
@@ -40,11 +41,16 @@ class Facts(Protocol):
 class Metrics:
     """Counts engine requests by planner and HTTP requests by route.
 
-    ``planners`` is asked at each scrape, so what is shown of a planner is what it is then.
+    ``planners`` and ``live`` are asked at each scrape, so what is shown is what is so then.
     """
 
-    def __init__(self, planners: Callable[[], Iterable[PlannerSample]] = tuple) -> None:
+    def __init__(
+        self,
+        planners: Callable[[], Iterable[PlannerSample]] = tuple,
+        live: Callable[[], LiveSample] = LiveSample,
+    ) -> None:
         self.registry = CollectorRegistry()
+        self.live = LiveMetrics(self.registry, live)
         by_planner = ("planner",)
         self._requests = Counter(
             "s3lora_requests", "Finished engine requests.", ("planner", "outcome"), registry=self.registry

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.adapters.canonical_json import canonical_digest
@@ -25,9 +25,13 @@ class Operations:
     What changes only for the eye (progress) stays in memory; what is decided goes to the journal first.
     """
 
-    def __init__(self, journal: Journal, changes: Changes) -> None:
+    def __init__(
+        self, journal: Journal, changes: Changes, ended: Callable[[Operation], None] = lambda _: None
+    ) -> None:
+        """``ended`` is told of each operation that has ended."""
         self._journal = journal
         self._changes = changes
+        self._ended = ended
         self._running: dict[str, Operation] = {}
         self._deciding: dict[str, str] = {}  # planner → the operation that decides about it
 
@@ -148,6 +152,7 @@ class Operations:
         finally:
             self.decided(id_)
             self._running.pop(id_, None)
+            self._ended(operation)
             self._changes.ring()
         return operation
 

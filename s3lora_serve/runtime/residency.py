@@ -277,7 +277,7 @@ class Residency:
     async def _make_room(self, key: str) -> None:
         """Reserve a slot for ``key``: a free one, or the one of whoever can do without best."""
         async with self._room:
-            while self._taken() >= self._host.current.capacity:
+            while self.taken >= self._host.current.capacity:
                 if (victim := self._victim()) is not None:
                     await self._evict(victim)
                     continue
@@ -286,7 +286,9 @@ class Residency:
                 await self._changes.until(lambda: self._victim() is not None, max(seconds, 0.01))
             self._reserved.add(key)
 
-    def _taken(self) -> int:
+    @property
+    def taken(self) -> int:
+        """Slots that are held or promised."""
         return len(self._slots.live) + len(self._reserved)
 
     def _victim(self) -> Deployment | None:

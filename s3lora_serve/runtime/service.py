@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import ConfigError, EngineDead, PlannerNotReady, S3LoRAError
+from s3lora_serve.metrics.live import LiveSample
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.runtime.changes import Changes
 from s3lora_serve.runtime.control import Control
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine, RequestFacts
     from s3lora_serve.runtime.engine_host import EngineHost
     from s3lora_serve.runtime.journal import Journal
+    from s3lora_serve.runtime.operation import Operation
     from s3lora_serve.runtime.planner import DesiredPlanner, Planner
 
 log = logging.getLogger(__name__)
@@ -79,13 +81,13 @@ class PlannerService:
         self._fleet = Fleet(self._changes, watch)
         self._slots = SlotTable(first_slot_id)
         self._guard = Guard(self._fleet, rules or Rules())
-        self._leases = LeaseBook(self._changes, self._guard.ended)
+        self._leases = LeaseBook(self._changes, self._ended)
         self._sessions = SessionMemory(SESSIONS, SESSION_SECONDS, time.monotonic)
         self.shadows = Shadows(self._fleet, self._leases, base_model)
         self._residency = Residency(
             host, self._fleet, self._slots, self._leases, self._changes, slots or SlotSettings()
         )
-        self._operations = Operations(journal, self._changes)
+        self._operations = Operations(journal, self._changes, self._counted)
         self._swap = Swap(
             self._fleet,
             self._residency,
@@ -101,7 +103,9 @@ class PlannerService:
         )
         self._guard.connect(self.control)
         self._admission = admission
-        self.metrics = Metrics(lambda: [sample(p, base_model, self.host.alive) for p in self.planners()])
+        self.metrics = Metrics(
+            lambda: [sample(p, base_model, self.host.alive) for p in self.planners()], self._live
+        )
         self.metrics.declare(base_model)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -279,6 +283,31 @@ class PlannerService:
         up = ", ".join(sorted(p.name for p in self.planners() if p.up)) or "none"
         return PlannerNotReady(
             f"planner {deployment.planner!r} does not serve ({deployment.state}){why}; serving: {up}"
+        )
+
+    # What is counted
+
+    def _ended(self, lease: Lease) -> None:
+        self.metrics.live.lease(lease.deployment.planner, lease.role, lease.outcome)
+        self._guard.ended(lease)
+
+    def _counted(self, operation: Operation) -> None:
+        live = self.metrics.live
+        live.operation(operation.kind, operation.step, operation.order.actor, operation.seconds)
+
+    def _live(self) -> LiveSample:
+        counts = self._leases.counts()
+        running = {
+            name: sum(counts.get(d.key, 0) for d in self._fleet.of(name)) for name in self._fleet.names()
+        }
+        return LiveSample(
+            slots=self._residency.capacity if self.host.alive else 0,
+            taken=self._residency.taken,
+            waiting=self._residency.waiting,
+            evictions=self._residency.evictions,
+            restarts=self.host.restarts,
+            alive=self.host.alive,
+            leases=running,
         )
 
     # The engine
