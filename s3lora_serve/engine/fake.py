@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from s3lora_serve.engine.fake_faults import Faults
 from s3lora_serve.engine.fake_openai import make_app
 from s3lora_serve.engine.fake_slots import FakeSlots
 from s3lora_serve.engine.fake_text import PlanWriter, answer, words, write_plan
@@ -21,15 +22,18 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from s3lora_serve.engine.fake_faults import Call
+
 log = logging.getLogger(__name__)
 
 
-class FakeEngine:
+class FakeEngine(Faults):
     """Keeps the promises of ``engine/port.py`` in memory.
 
     Log-probabilities and answers are functions of the tokens and of the adapter's weights file: two
     adapters differ, the same one never does, and one whose lora_B tensors are all zero acts like the base
-    model. ``plan`` writes the plans; ``seconds_per_token`` makes requests take time.
+    model. ``plan`` writes the plans; ``seconds_per_token`` makes requests take time. Faults are ordered with
+    the methods of its base class; ``engine/fake_starts.py`` makes one after the other.
     """
 
     def __init__(
@@ -43,29 +47,35 @@ class FakeEngine:
         plan: PlanWriter = write_plan,
         seconds_per_token: float = 0.0,
     ) -> None:
+        super().__init__()
         self._base_name = base_name
         self.seconds_per_token = seconds_per_token
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
         self._plan = plan
-        self._slots = FakeSlots(base_name, max_loras, max_lora_rank)
+        self._slots = FakeSlots(self, base_name, max_loras, max_lora_rank)
         self._observers: list[Observer] = []
-        self._dead = False
         self._app = make_app(self)
 
-    # Faults
+    # Beside the port
 
-    def fail_load(self, glob: str, reason: str = "injected fault") -> None:
-        """Let loads of slots whose name matches ``glob`` fail from now on."""
-        self._slots.failing[glob] = reason
+    @property
+    def violations(self) -> list[str]:
+        """Each time a caller broke one of the port's laws, in words; empty for a runtime that is right."""
+        return self._slots.violations
 
-    def no_effect(self, glob: str) -> None:
-        """Let slots whose name matches ``glob``, loaded from now on, answer as the base model does."""
-        self._slots.ineffective.append(glob)
+    @property
+    def alive(self) -> bool:
+        """Whether it has neither died nor been closed."""
+        return not self._dead
 
-    def die(self) -> None:
-        """Stop for good, as when the engine's process is killed; running requests fail."""
-        self._dead = True
+    def forget(self, slot: Slot) -> None:
+        """Lose a loaded slot: it is listed no more and cannot be used. KeyError if it is not loaded."""
+        self._slots.forget(slot)
+
+    def invent(self, slot_id: int) -> None:
+        """List an id that nobody loaded; ``unload`` removes it."""
+        self._slots.invent(slot_id)
 
     # The port
 
@@ -90,22 +100,22 @@ class FakeEngine:
         return self._slots.capacity
 
     async def load(self, slot: Slot) -> None:
-        self._check_alive()
+        self.check_alive()
         await self._slots.load(slot)
 
     async def unload(self, slot: Slot) -> None:
-        self._check_alive()
-        self._slots.unload(slot)
+        self.check_alive()
+        await self._slots.unload(slot)
 
     def running(self, slot: Slot) -> int:
         return self._slots.running[slot.name]
 
     async def loaded(self) -> frozenset[int]:
-        self._check_alive()
+        self.check_alive()
         return self._slots.ids
 
     async def score(self, token_ids: Sequence[int], slot: Slot | None) -> tuple[float, ...]:
-        self._check_alive()
+        self.check_alive()
         ids = list(token_ids)
         if bad := [i for i in ids if not 0 <= i < self._vocab_size]:
             raise EngineRefused(f"token id {bad[0]} is out of vocabulary (0 to {self._vocab_size - 1})")
@@ -116,7 +126,7 @@ class FakeEngine:
         revision = self._slots.revision(slot)
         if len(ids) < 2:
             return ()
-        async for _ in self._run([" "], "length", len(ids), slot, None):
+        async for _ in self._run([" "], "length", len(ids), slot, None, call="score"):
             pass
         return tuple(_log_probability(a, b, revision) for a, b in pairwise(ids))
 
@@ -138,7 +148,7 @@ class FakeEngine:
         return self._app
 
     async def close(self) -> None:
-        self._dead = True
+        self.die()
 
     # For the OpenAI app
 
@@ -157,7 +167,7 @@ class FakeEngine:
         also: Observer | None = None,
     ) -> AsyncGenerator[str, None]:
         """The words of n equal answers, one after the other; one request. Raises EngineError, EngineDead."""
-        self._check_alive()
+        self.check_alive()
         text = answer(prompt, sampling.grammar, self._slots.revision(slot), self._plan)
         for stop in sampling.stop:
             text = text.split(stop)[0]
@@ -166,7 +176,13 @@ class FakeEngine:
         return self._run(produced[: sampling.max_tokens] * n, reason, len(prompt.split()), slot, also)
 
     async def _run(
-        self, produced: list[str], reason: str, prompt_tokens: int, slot: Slot | None, also: Observer | None
+        self,
+        produced: list[str],
+        reason: str,
+        prompt_tokens: int,
+        slot: Slot | None,
+        also: Observer | None,
+        call: Call = "stream",
     ) -> AsyncGenerator[str, None]:
         """Yield the words and report the request once, however it ends."""
         self._slots.revision(slot)  # again: it may have been unloaded since the caller looked it up
@@ -176,9 +192,11 @@ class FakeEngine:
         running = self._slots.running
         running[name] += 1
         try:
+            await self.pause_request(slot)
             for count, word in enumerate(produced, start=1):
                 await asyncio.sleep(self.seconds_per_token)
-                self._check_alive()
+                self.strike(call, slot, count - 1)
+                self._slots.check_step(slot)
                 first = facts.first_token_seconds or time.perf_counter() - started
                 facts = replace(facts, output_tokens=count, first_token_seconds=first)
                 if count == len(produced):  # now: a consumer need not come back after the last word
@@ -198,10 +216,6 @@ class FakeEngine:
                 observer(facts)
             except Exception:  # as the port says
                 log.exception("observer failed on %s", facts)
-
-    def _check_alive(self) -> None:
-        if self._dead:
-            raise EngineDead("the fake engine is dead", hint="make another")
 
 
 def _log_probability(previous: int, token: int, revision: str) -> float:
