@@ -47,6 +47,9 @@ class StubControl:
     async def apply(self, *args, **options):
         return self._begin(Kind.APPLY, "apply", args, options)
 
+    async def reload(self, *args, **options):
+        return self._begin(Kind.APPLY, "reload", args, options)
+
     def operation(self, id_: str) -> Operation:
         if id_ not in self.known:
             raise UnknownOperation(f"there is no operation {id_!r}")

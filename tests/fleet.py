@@ -9,6 +9,7 @@ from adapters_factory import write_adapter
 from revision_factory import make_revision
 
 from s3lora_serve.engine.fake import FakeEngine
+from s3lora_serve.engine.fake_starts import FakeStarts
 from s3lora_serve.errors import SourceError, StoreError
 from s3lora_serve.runtime.engine_host import EngineHost
 from s3lora_serve.runtime.journal import Journal
@@ -70,13 +71,14 @@ class Shelf:
 
 @dataclass
 class Fleet:
-    """The engine, the service over it, and every deployment's state that the service passed through."""
+    """The first engine, the service over it, and every deployment's state that the service passed through."""
 
     engine: FakeEngine
     service: PlannerService
     shelf: Shelf
     desired: dict[str, DesiredPlanner]
     seen: list[Deployment] = field(default_factory=list)
+    starts: FakeStarts = field(default_factory=FakeStarts)  # makes the next engine when one has died
 
     @property
     def steps(self) -> dict[str, list[str]]:
@@ -132,11 +134,9 @@ def make_fleet(
     **engine: object,
 ) -> Fleet:
     """A fleet that is not started: ``names`` have an adapter each, ``hollow`` ones were fully pruned."""
-    engines: list[FakeEngine] = [FakeEngine(base_name=BASE, **engine)]
-
-    async def start_engine() -> FakeEngine:
-        return engines.pop() if engines else FakeEngine(base_name=BASE, **engine)
-
+    first = FakeEngine(base_name=BASE, **engine)
+    made = [first]
+    starts = FakeStarts(lambda: made.pop() if made else FakeEngine(base_name=BASE, **engine))
     shelf = shelf or Shelf(root)
     for name in (*names, *hollow):
         if name not in shelf.revisions:
@@ -144,10 +144,9 @@ def make_fleet(
     wants = {
         name: desired(name, description="a test planner", pinned=name in pinned) for name in (*names, *hollow)
     }
-    first = engines[0]
     seen: list[Deployment] = []
     service = PlannerService(
-        EngineHost(start_engine, backoff=(0.0,)),
+        EngineHost(starts, backoff=(0.0,)),
         Journal(root / "state.db"),
         shelf,
         base_model=BASE,
@@ -157,4 +156,4 @@ def make_fleet(
         read=read,
         watch=seen.append,
     )
-    return Fleet(first, service, shelf, wants, seen)
+    return Fleet(first, service, shelf, wants, seen, starts)

@@ -58,8 +58,10 @@ class WantedBody(OrderBody):
             raise ValueError("'sha256' and 'policy' belong to a 'source'")
         return self
 
-    def wanted(self) -> Wanted:
-        """What the order names; all None when it names nothing."""
+    def wanted(self) -> Wanted | None:
+        """What the order names, if anything."""
+        if self.source is None and self.revision is None:
+            return None
         return Wanted(
             source=self.source,
             sha256=self.sha256,
@@ -72,13 +74,17 @@ class SwapBody(WantedBody):
     """Serve another revision."""
 
     dry_run: Annotated[bool, Field(description="admit and check, and change nothing that serves")] = False
-    force: Annotated[bool, Field(description="also while a canary runs: it is given up")] = False
 
     @model_validator(mode="after")
     def _something(self) -> SwapBody:
-        if self.source is None and self.revision is None:
-            raise ValueError("name what to serve: 'source' (an adapter to admit) or 'revision'")
+        self.named()
         return self
+
+    def named(self) -> Wanted:
+        """What is to be served."""
+        if (wanted := self.wanted()) is None:
+            raise ValueError("name what to serve: 'source' (an adapter to admit) or 'revision'")
+        return wanted
 
 
 class RollbackBody(OrderBody):
@@ -102,11 +108,16 @@ class PromoteBody(OrderBody):
 
 
 class ApplyBody(BaseModel):
-    """The planners that are to be served from now on, as in planners.yaml; others are removed."""
+    """The planners that are to be served from now on; others are removed.
+
+    Without ``planners`` the server reads its own planners.yaml again.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    planners: Annotated[dict[str, PlannerConfig], Field(min_length=1)]
+    planners: Annotated[
+        dict[str, PlannerConfig] | None, Field(min_length=1, description="as in planners.yaml")
+    ] = None
     policy: Annotated[PolicyConfig, Field(description="of planners that have none of their own")] = Field(
         default_factory=lambda: PolicyConfig()
     )
@@ -115,8 +126,8 @@ class ApplyBody(BaseModel):
 
     @field_validator("planners")
     @classmethod
-    def _names(cls, planners: dict[str, PlannerConfig]) -> dict[str, PlannerConfig]:
-        for name in planners:
+    def _names(cls, planners: dict[str, PlannerConfig] | None) -> dict[str, PlannerConfig] | None:
+        for name in planners or ():
             if not PLANNER_NAME.fullmatch(name):
                 raise ValueError(
                     f"planner name {name[:80]!r}: use at most 63 of a-z, 0-9, '.', '_' and '-',"
@@ -124,8 +135,10 @@ class ApplyBody(BaseModel):
                 )
         return planners
 
-    def desired(self) -> dict[str, DesiredPlanner]:
-        """The planners as the runtime takes them."""
+    def desired(self) -> dict[str, DesiredPlanner] | None:
+        """The planners as the runtime takes them; None for those of planners.yaml."""
+        if self.planners is None:
+            return None
         return {
             name: DesiredPlanner.of(
                 planner.source,

@@ -44,9 +44,7 @@ def orders_router(service: PlannerService, redact: Redactor) -> APIRouter:
     async def swap(name: str, body: SwapBody, by: Sender, response: Response) -> OperationView:
         """Serve another revision. The one before answers until the new one is loaded and proved."""
         order = by.order(body.reason, body.expected_revision)
-        operation = await service.control.swap(
-            name, body.wanted(), order, dry_run=body.dry_run, force=body.force
-        )
+        operation = await service.control.swap(name, body.named(), order, dry_run=body.dry_run)
         return answer(operation, response)
 
     @router.post("/planners/{name}/rollback", responses=_ORDERED)
@@ -81,9 +79,12 @@ def orders_router(service: PlannerService, redact: Redactor) -> APIRouter:
         return answer(await service.control.promote(name, order), response)
 
     @router.post("/apply", responses=_ORDERED)
-    async def apply(body: ApplyBody, by: Sender, response: Response) -> OperationView:
-        """Bring the fleet to what the body says; any error keeps all that serves."""
-        operation = await service.control.apply(body.desired(), by.order(body.reason), dry_run=body.dry_run)
-        return answer(operation, response)
+    async def apply(by: Sender, response: Response, body: ApplyBody | None = None) -> OperationView:
+        """Bring the fleet to what the body, or else planners.yaml, says; any error keeps all that serves."""
+        body = body or ApplyBody()
+        order, desired = by.order(body.reason), body.desired()
+        if desired is None:
+            return answer(await service.control.reload(order, dry_run=body.dry_run), response)
+        return answer(await service.control.apply(desired, order, dry_run=body.dry_run), response)
 
     return router

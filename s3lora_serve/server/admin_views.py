@@ -13,12 +13,12 @@ from s3lora_serve.server.redact import public_source
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from s3lora_serve.runtime.control import Finding
     from s3lora_serve.runtime.deployment import Deployment
     from s3lora_serve.runtime.journal import Entry
     from s3lora_serve.runtime.operation import Operation
     from s3lora_serve.runtime.planner import Planner
     from s3lora_serve.runtime.service import PlannerService
+    from s3lora_serve.runtime.verification import Finding
     from s3lora_serve.server.redact import Redactor
 
 

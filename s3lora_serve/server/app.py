@@ -11,6 +11,7 @@ from starlette.routing import Route
 from s3lora_serve import __version__
 from s3lora_serve.server.auth import OPEN_PATHS, Guard, check_binding
 from s3lora_serve.server.catalogue import catalogue_router
+from s3lora_serve.server.engine_apps import EngineApps
 from s3lora_serve.server.errors import exception_handlers
 from s3lora_serve.server.middleware import BodyLimit, RequestScope, counting
 from s3lora_serve.server.openai import OPENAI_ROUTES, OpenAIRoute
@@ -23,13 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from s3lora_serve.config import ServerConfig
-    from s3lora_serve.engine.port import Engine
     from s3lora_serve.runtime.service import PlannerService
 
 
-def create_app(
-    service: PlannerService, engine: Engine, settings: ServerConfig, api_key: str | None
-) -> FastAPI:
+def create_app(service: PlannerService, settings: ServerConfig, api_key: str | None) -> FastAPI:
     """The application for a service that was started. Raises ConfigError for an open address without a key.
 
     The engine's own application is not mounted: only ``OPENAI_ROUTES`` are handed to it, since vLLM's brings
@@ -37,13 +35,12 @@ def create_app(
     """
     key = (api_key or "").strip() or None
     check_binding(settings.host, key)
-    engine_app = engine.openai_app()
+    apps = EngineApps(service)
     redact = redactor(lambda: revision_roots(service.planners()))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # The engine's application has one too: vLLM's logs statistics from it.
-        async with engine_app.router.lifespan_context(engine_app):
+        async with apps.lifespan():
             yield
 
     app = FastAPI(
@@ -56,18 +53,18 @@ def create_app(
         lifespan=lifespan,
         exception_handlers=exception_handlers(redact),
     )
-    openai = OpenAIRoute(engine_app, service, redact)
+    openai = OpenAIRoute(apps, service, redact)
     app.router.routes.extend(Route(path, openai, methods=["POST"]) for path in OPENAI_ROUTES)
     routers = (
         plans_router(service),
-        catalogue_router(service, engine.max_model_len, redact),
-        operations_router(service, engine_app),
+        catalogue_router(service, service.engine.max_model_len, redact),
+        operations_router(service),
     )
     for router in routers:
         app.include_router(router)
     own = (route.path for router in routers for route in router.routes if isinstance(route, Route))
     routes = (*OPENAI_ROUTES, *own, "/openapi.json")
-    app.openapi = openapi_of(app, engine_app, served=OPENAI_ROUTES, open_paths=OPEN_PATHS)  # type: ignore[method-assign]
+    app.openapi = openapi_of(app, service, served=OPENAI_ROUTES, open_paths=OPEN_PATHS)  # type: ignore[method-assign]
 
     # Each one wraps those before it: the last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=int(settings.max_body_mib * 2**20))

@@ -21,14 +21,12 @@ def catalogue_router(service: PlannerService, max_model_len: int, redact: Redact
     @router.get("/v1/models", responses=documented())
     async def models() -> dict[str, Any]:
         """Planners and their base model, as OpenAI lists models."""
-        await service.healthy()  # what is shown of the planners depends on it, here and below
         cards = [planner_card(planner, service, max_model_len) for planner in service.planners()]
         return {"object": "list", "data": [*cards, base_card(service, max_model_len)]}
 
     @router.get("/v1/models/{name:path}", responses=documented(404, 422))
     async def model(name: str) -> dict[str, Any]:
         """One planner or the base model (whose name may hold a slash), as OpenAI shows a model."""
-        await service.healthy()
         if name == service.base_model:
             return base_card(service, max_model_len)
         return planner_card(service.get(name), service, max_model_len)
@@ -36,14 +34,12 @@ def catalogue_router(service: PlannerService, max_model_len: int, redact: Redact
     @router.get("/v1/planners", responses=documented())
     async def planners() -> dict[str, Any]:
         """Every planner: its state, revision, spectral summary and what was pruned."""
-        await service.healthy()
         data = [planner_summary(planner, service, redact) for planner in service.planners()]
         return {"object": "list", "data": data}
 
     @router.get("/v1/planners/{name}", responses=documented(404, 422))
     async def planner(name: str) -> dict[str, Any]:
         """One planner in full: lineage, prune plan, proof of effect and a row for each module."""
-        await service.healthy()
         return planner_report(service.get(name), service, redact)
 
     return router

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 
 from s3lora_serve.errors import (
     AdapterError,
+    ConfigError,
     ControlError,
     EngineDead,
     EngineError,
@@ -51,6 +52,7 @@ STATUS: Mapping[type[S3LoRAError], int] = {
     UnknownOperation: 404,
     ControlError: 409,
     AdapterError: 422,
+    ConfigError: 422,
     StoreError: 503,
     StateError: 503,
 }
@@ -109,19 +111,28 @@ def error_response(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """One error as a response; ``type`` follows from the status."""
+    body = error_body(status, message, code=code, param=param)
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def error_body(status: int, message: str, *, code: str, param: str | None = None) -> dict[str, Any]:
+    """One error as it leaves in a response, or in an event of a stream."""
     error = {
         "message": _utf8(message),
         "type": error_type(status),
         "param": param and _utf8(param),
         "code": code,
     }
-    return JSONResponse({"error": error}, status_code=status, headers=headers)
+    return {"error": error}
 
 
 def conflict_response(message: str, revision: str | None, generation: int | None) -> JSONResponse:
     """A 409 with what serves at present; both None when it is not about one planner."""
-    error = {"message": _utf8(message), "type": error_type(409), "param": None, "code": "conflict"}
-    body = {"error": error, "revision": revision, "generation": generation}
+    body = {
+        **error_body(409, message, code="conflict"),
+        "revision": revision,
+        "generation": generation,
+    }
     return JSONResponse(body, status_code=409)
 
 

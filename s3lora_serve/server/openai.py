@@ -6,22 +6,23 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 
-from s3lora_serve.errors import EngineDead, UnknownPlanner
+from s3lora_serve.errors import EngineDead, EngineError, UnknownPlanner
+from s3lora_serve.server.answer import Answer
 from s3lora_serve.server.chat_fields import check_fields
 from s3lora_serve.server.constraints import check_constraints
+from s3lora_serve.server.departure import unless_gone
+from s3lora_serve.server.engine_call import call
 from s3lora_serve.server.errors import RequestRefused, error_response
-from s3lora_serve.server.middleware import REQUEST_ID, replay
+from s3lora_serve.server.session import session_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from starlette.types import Receive, Scope, Send
 
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from s3lora_serve.runtime.planner import Planner
+    from s3lora_serve.runtime.leases import Lease
     from s3lora_serve.runtime.service import PlannerService
+    from s3lora_serve.server.engine_apps import EngineApp, EngineApps
     from s3lora_serve.server.redact import Redactor
 
 log = logging.getLogger(__name__)
@@ -29,16 +30,12 @@ log = logging.getLogger(__name__)
 # The engine's routes that are served; all others of its application are unreachable. Each one here is tested.
 OPENAI_ROUTES = ("/v1/chat/completions", "/v1/completions")
 
-# Headers that reach the engine's application. Others could steer it (a data-parallel rank, a SageMaker
-# adapter id) or hold the API key.
-_HEADERS = frozenset({b"content-type", b"accept", b"user-agent", b"traceparent", b"tracestate"})
-
 
 class OpenAIRoute:
-    """ASGI endpoint: checks the model name and the fields, then lets the engine's application answer."""
+    """ASGI endpoint: checks the fields, leases the planner, and lets the engine's application answer."""
 
-    def __init__(self, engine_app: ASGIApp, service: PlannerService, redact: Redactor) -> None:
-        self._engine_app = engine_app
+    def __init__(self, apps: EngineApps, service: PlannerService, redact: Redactor) -> None:
+        self._apps = apps
         self._service = service
         self._redact = redact
 
@@ -48,21 +45,69 @@ class OpenAIRoute:
         fields = parse_object(body, request)
         check_fields(fields)
         check_constraints(fields)
-        planner = self._planner(fields)
-        scope["state"]["planner"] = planner.name if planner else self._service.base_model
-        if not await self._service.healthy():
-            raise _dead()
-        answer = _Answer(send, self._service, self._redact, planner)
-        try:
-            await self._engine_app(_inner_scope(scope), replay(body, receive), answer.send)
-        except Exception:
-            # vLLM's application answers first and then raises for its server's log.
-            if not answer.begun:
-                raise
-            log.exception("request %s failed in the engine's application", scope["state"]["request_id"])
+        model = self._model(fields)
+        scope["state"]["planner"] = model
+        if model == self._service.base_model:
+            await unless_gone(receive, self._answer(scope, body, send, None))
+        else:
+            session = session_of(request.headers, fields)
+            await unless_gone(receive, self._leased(scope, model, fields, session, send))
 
-    def _planner(self, fields: Mapping[str, Any]) -> Planner | None:
-        """The planner that ``model`` names, None for the base model. Raises RequestRefused, PlannerError."""
+    async def _leased(
+        self, scope: Scope, model: str, fields: dict[str, Any], session: str | None, send: Send
+    ) -> None:
+        request_id = scope["state"]["request_id"]
+        async with self._service.lease(model, session=session, request_id=request_id) as lease:
+            # Written anew, and not patched: now the engine reads exactly the fields that were checked.
+            body = _dumped({**fields, "model": lease.model})
+            await self._answer(scope, body, send, lease)
+
+    async def _answer(self, scope: Scope, body: bytes, send: Send, lease: Lease | None) -> None:
+        """Let the engine's application answer, and note on the lease how it went."""
+        running = await self._apps.current()
+        if not await running.engine.healthy():
+            raise _dead()
+        answer = Answer(send, _headers(lease), self._redact)
+        stops = (running.gone, lease.cut) if lease else (running.gone,)
+        try:
+            stop = await call(running.app, scope, body, answer.send, stops)
+        except Exception as error:
+            # vLLM's application answers first and then raises for its server's log.
+            _note(lease, 500)
+            if not answer.begun and answer.refused is None:
+                raise error if await running.engine.healthy() else _dead() from error
+            log.exception("request %s failed in the engine's application", scope["state"]["request_id"])
+            stop = None
+        if lease is not None and stop is lease.cut:
+            lease.outcome = "aborted"  # it says nothing about the revision
+            await answer.fail(lease.error())
+        elif stop is running.gone:
+            _note(lease, 503)
+            await answer.fail(_dead())
+        elif answer.refused is not None:
+            _note(lease, answer.refused)
+            await self._refuse(running, answer, answer.refused, scope, send)
+        elif not answer.ended:
+            _note(lease, 500)
+            await answer.fail(EngineError("the engine broke its answer off"))
+        elif answer.broken:
+            _note(lease, 500)
+
+    async def _refuse(
+        self, running: EngineApp, answer: Answer, status: int, scope: Scope, send: Send
+    ) -> None:
+        """Send the application's error in our shape."""
+        if status >= 500 and not await running.engine.healthy():
+            # vLLM's own answer to a death in mid-request assumes that it runs the web server, and fails.
+            raise _dead()
+        message, param = answer.refusal
+        code = "engine_refused" if status < 500 else "engine_error"
+        response = error_response(status, self._redact(message), code=code, param=param)
+        await send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+    def _model(self, fields: dict[str, Any]) -> str:
+        """What ``model`` names: a planner or the base model. Raises RequestRefused."""
         model = fields.get("model")
         if not isinstance(model, str) or not model:
             # vLLM would answer from the base model, and nobody would notice that no planner was asked.
@@ -70,12 +115,12 @@ class OpenAIRoute:
             raise RequestRefused(
                 f"'model' must name a planner; planners: {names}", reason="model_required", param="model"
             )
-        if model == self._service.base_model:
-            return None
-        try:
-            return self._service.serving(model)
-        except UnknownPlanner as error:
-            raise RequestRefused(str(error), reason=error.code, status=404, param="model") from error
+        if model != self._service.base_model:
+            try:
+                self._service.get(model)
+            except UnknownPlanner as error:
+                raise RequestRefused(str(error), reason=error.code, status=404, param="model") from error
+        return model
 
 
 def parse_object(body: bytes, request: Request) -> dict[str, Any]:
@@ -98,81 +143,28 @@ def parse_object(body: bytes, request: Request) -> dict[str, Any]:
     return data
 
 
-class _Answer:
-    """Passes the engine's answer on: names the planner in headers, and gives errors our shape."""
+def _dumped(fields: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(fields).encode()
+    except RecursionError:  # it may take more of the stack than reading it did
+        raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
 
-    def __init__(
-        self, send: Send, service: PlannerService, redact: Redactor, planner: Planner | None
-    ) -> None:
-        self._send = send
-        self._service = service
-        self._redact = redact
-        self._planner = planner
-        self._refused: int | None = None  # the status of an error, whose body is not complete yet
-        self._body = bytearray()
-        self.begun = False  # whether the client has been sent anything
 
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] >= 400:
-            self._refused = message["status"]
-        elif self._refused is not None:
-            self._body += message.get("body", b"")
-            if not message.get("more_body", False):
-                await self._send_error(self._refused)
-        else:
-            if message["type"] == "http.response.start" and self._planner is not None:
-                headers = MutableHeaders(scope=message)
-                headers["x-s3lora-planner"] = self._planner.name
-                headers["x-s3lora-revision"] = self._planner.revision.digest
-            await self._pass_on(message)
+def _headers(lease: Lease | None) -> dict[str, str]:
+    if lease is None:
+        return {}
+    return {
+        "x-s3lora-planner": lease.deployment.planner,
+        "x-s3lora-revision": lease.deployment.revision.digest,
+        "x-s3lora-role": lease.role,
+    }
 
-    async def _pass_on(self, message: Message) -> None:
-        self.begun = True
-        await self._send(message)
 
-    async def _send_error(self, status: int) -> None:
-        message, param = _engine_error(bytes(self._body))
-        code = "engine_refused" if status < 500 else "engine_error"
-        if status >= 500 and not await self._service.healthy():
-            # vLLM's own answer to a death in mid-request assumes that it runs the web server, and fails.
-            status, message, param, code = 503, str(_dead()), None, EngineDead.code
-        response = error_response(status, self._redact(message), code=code, param=param)
-        start = {"type": "http.response.start", "status": status, "headers": response.raw_headers}
-        await self._pass_on(start)
-        await self._pass_on({"type": "http.response.body", "body": response.body})
+def _note(lease: Lease | None, status: int) -> None:
+    """Note a failure. A request that the engine refused says nothing about the revision either way."""
+    if lease is not None:
+        lease.outcome = "error" if status >= 500 else "aborted"
 
 
 def _dead() -> EngineDead:
-    return EngineDead("the engine has stopped", hint="restart the server")
-
-
-def _engine_error(body: bytes) -> tuple[str, str | None]:
-    """Message and parameter of an error of the engine's application."""
-    try:
-        error = json.loads(body)["error"]
-        param = error.get("param")
-        return str(error["message"]), param if isinstance(param, str) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "the engine failed; the server's log has it under this request's id", None
-
-
-def _inner_scope(scope: Scope) -> Scope:
-    """A fresh scope for the engine's application: path and method, few headers, nothing of our routing."""
-    headers = [(name, value) for name, value in scope["headers"] if name in _HEADERS]
-    headers.append(
-        (REQUEST_ID.encode(), scope["state"]["request_id"].encode())
-    )  # vLLM puts it into its own id
-    kept = (
-        "type",
-        "asgi",
-        "http_version",
-        "method",
-        "scheme",
-        "path",
-        "raw_path",
-        "client",
-        "server",
-        "extensions",
-    )
-    inner = {key: scope[key] for key in kept if key in scope}
-    return {**inner, "headers": headers, "query_string": b"", "root_path": "", "state": {}}
+    return EngineDead("the engine has stopped", hint="it is being restarted; try again soon")

@@ -11,33 +11,34 @@ from fastapi import FastAPI
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from starlette.applications import Starlette
+    from s3lora_serve.runtime.service import PlannerService
 
 _ERRORS = {
     str(status): {
         "description": HTTPStatus(status).phrase,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
     }
-    for status in (400, 401, 404, 413, 415, 502, 503)
+    for status in (400, 401, 404, 413, 415, 429, 502, 503)
 }
 _REF = re.compile(r"^#/components/schemas/(.+)$")
 
 
 def openapi_of(
-    app: FastAPI, engine_app: Starlette, *, served: Iterable[str], open_paths: Iterable[str]
+    app: FastAPI, service: PlannerService, *, served: Iterable[str], open_paths: Iterable[str]
 ) -> Callable[[], dict[str, Any]]:
     """A function for ``app.openapi``: our routes, and the ``served`` ones of the engine's application.
 
-    Built at the first call. Of the engine's schemas only those that its served routes need come along.
-    ``open_paths`` need no key.
+    Built at the first call, which raises EngineDead while there is no engine to ask. Of the engine's schemas
+    only those that its served routes need come along. ``open_paths`` need no key.
     """
     own = app.openapi
     merged: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
         if not merged:
-            merged.update(own())
+            engine_app = service.engine.openai_app()
             theirs = engine_app.openapi() if isinstance(engine_app, FastAPI) else {"paths": {}}
+            merged.update(own())
             paths = {path: _our_errors(theirs["paths"][path]) for path in served if path in theirs["paths"]}
             schemas = theirs.get("components", {}).get("schemas", {})
             merged["paths"] = {**merged["paths"], **paths}

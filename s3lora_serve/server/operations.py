@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse
 
+from s3lora_serve.errors import EngineDead
 from s3lora_serve.server.errors import documented
 
 if TYPE_CHECKING:
@@ -15,32 +17,36 @@ if TYPE_CHECKING:
     from s3lora_serve.runtime.service import PlannerService
 
 
-def operations_router(service: PlannerService, engine_app: ASGIApp) -> APIRouter:
+def operations_router(service: PlannerService) -> APIRouter:
     """``/livez``, ``/readyz`` and ``/metrics``."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/livez", responses={503: {"description": "the engine has died"}})
+    @router.get("/livez")
     async def livez() -> JSONResponse:
-        """200 unless the engine has died, since then only a restart helps. Needs no key."""
-        alive = await service.healthy()
-        return JSONResponse({"status": "alive" if alive else "dead"}, status_code=200 if alive else 503)
+        """200 while the server can answer at all. Needs no key.
+
+        Also while the engine restarts: who killed the server then would only make it take longer.
+        """
+        return JSONResponse({"status": "alive"})
 
     @router.get("/readyz", responses={503: {"description": "not all planners serve"}})
     async def readyz() -> JSONResponse:
         """200 while the engine is healthy and every planner serves. Needs no key, so it names none."""
-        ready = await service.ready()
+        ready, alive = await service.ready(), await service.healthy()
         planners = service.planners()
+        serving = sum(planner.up for planner in planners) if alive else 0
         body = {
             "status": "ready" if ready else "not ready",
-            "planners": {"serving": sum(planner.up for planner in planners), "configured": len(planners)},
+            "planners": {"serving": serving, "configured": len(planners)},
         }
         return JSONResponse(body, status_code=200 if ready else 503)
 
     @router.get("/metrics", response_class=PlainTextResponse, responses=documented())
     async def metrics() -> PlainTextResponse:
         """Our metrics and the engine's, in the Prometheus text format."""
-        await service.healthy()  # what is shown of the planners depends on it
-        text = service.metrics.exposition() + _without_ours(await _engine_metrics(engine_app))
+        text = service.metrics.exposition()
+        with suppress(EngineDead):  # ours matter most then
+            text += _without_ours(await _engine_metrics(service.engine.openai_app()))
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router

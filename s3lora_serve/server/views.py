@@ -41,6 +41,7 @@ def planner_card(planner: Planner, service: PlannerService, max_model_len: int) 
             "ssi": _ssi(planner),
             "pruned_modules": list(planner.revision.lineage.pruned),
             "state": service.state_of(planner)[0].value,
+            "candidate": planner.candidate.revision.digest if planner.candidate else None,
         },
     }
 
@@ -55,8 +56,12 @@ def planner_summary(planner: Planner, service: PlannerService, redact: Redactor)
         "description": planner.description,
         "state": state.value,
         "reason": redact(reason) or None,
-        "served_by": planner.served_by,
+        "served_by": planner.active.served_by,
         "revision": planner.revision.digest,
+        "previous": planner.previous,
+        "generation": planner.generation,
+        "rollout": _rollout(planner),
+        "deployments": _deployments(planner, state.value),
         "base_model": service.base_model,
         "ssi": _ssi(planner),
         "kept_modules": lineage.kept,
@@ -87,8 +92,8 @@ def planner_report(planner: Planner, service: PlannerService, redact: Redactor) 
             "reason": lineage.plan.reason,
             "abstained": lineage.plan.abstained,
         },
-        "effect": dataclasses.asdict(planner.effect) if planner.effect else None,
-        "seconds": dict(planner.seconds),
+        "effect": dataclasses.asdict(planner.active.effect) if planner.active.effect else None,
+        "seconds": dict(planner.active.seconds),
         "modules": [
             {
                 "module": row.module,
@@ -104,6 +109,31 @@ def planner_report(planner: Planner, service: PlannerService, redact: Redactor) 
             for name, row in lineage.report.rows.items()
         ],
     }
+
+
+def _rollout(planner: Planner) -> dict[str, Any] | None:
+    """Which revision is tried, and on what share of the requests."""
+    if planner.candidate is None or planner.rollout is None:
+        return None
+    return {
+        "revision": planner.candidate.revision.digest,
+        "share": planner.rollout.share,
+        "shadow": planner.rollout.shadow,
+    }
+
+
+def _deployments(planner: Planner, active: str) -> list[dict[str, Any]]:
+    """Every revision that the engine holds or is to hold, with the requests that run on it."""
+    first = [(planner.active, active)]
+    others = [(other, other.state.value) for other in (planner.candidate, *planner.others) if other]
+    return [
+        {
+            "revision": deployment.revision.digest,
+            "state": state,
+            "requests": planner.leases.get(deployment.key, 0),
+        }
+        for deployment, state in first + others
+    ]
 
 
 def _ssi(planner: Planner) -> dict[str, Any]:

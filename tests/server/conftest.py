@@ -19,21 +19,22 @@ async def fleet(tmp_path):
     """Planners p and q with adapters, h fully pruned, and bad, which could not be loaded."""
     fleet = make_fleet(tmp_path, "p", "q", "bad", hollow=("h",))
     fleet.engine.fail_load("bad@*", f"no such file: {tmp_path}/my store/bad/adapter_model.safetensors")
-    await fleet.service.start()
-    return fleet
+    await fleet.start()
+    yield fleet
+    await fleet.close()
 
 
 @pytest.fixture
 def http(fleet):
     """A client of the application, without a key, as on a laptop."""
-    app = create_app(fleet.service, fleet.engine, ServerConfig(max_body_mib=0.1), None)
+    app = create_app(fleet.service, ServerConfig(max_body_mib=0.1), None)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=LOCAL)
 
 
 @pytest.fixture
 def keyed(fleet):
     """Clients of the application with a key: a function of the headers to send."""
-    app = create_app(fleet.service, fleet.engine, ServerConfig(host="0.0.0.0"), KEY)
+    app = create_app(fleet.service, ServerConfig(host="0.0.0.0"), KEY)
 
     @asynccontextmanager
     async def client(**headers):

@@ -97,7 +97,6 @@ async def test_a_swap_says_all_that_the_body_says(admin, control):
             "policy": {"adaptive": {"z": 3}, "action": "reject"},
             "reason": "fixes #7",
             "expected_revision": "00000000",
-            "force": True,
         },
         headers={"idempotency-key": "k1", "x-s3lora-actor": "alice@build7"},
     )
@@ -107,7 +106,7 @@ async def test_a_swap_says_all_that_the_body_says(admin, control):
         (
             "swap",
             ("p", Wanted("hf://org/name@main", "a" * 64, policy, None), order),
-            {"dry_run": False, "force": True},
+            {"dry_run": False},
         )
     ]
     assert (answer.status_code, answer.headers["location"], answer.json()["step"]) == (
@@ -131,7 +130,7 @@ async def test_a_canary_and_its_share(admin, control):
             ("p", Wanted(revision=NEW[:8]), unnamed),
             {"share": 0.25, "shadow": True, "promote_after": 200},
         ),
-        ("canary", ("p", Wanted(), unnamed), {"share": 1.0, "shadow": False, "promote_after": None}),
+        ("canary", ("p", None, unnamed), {"share": 1.0, "shadow": False, "promote_after": None}),
     ]
 
 
@@ -175,6 +174,20 @@ async def test_apply_takes_planners_as_planners_yaml_has_them(admin, control):
     }
     same = [first[name].declared == second[name].declared for name in ("p", "q")]
     assert same == [True, False]
+
+
+@pytest.mark.parametrize("body", [None, {}, {"dry_run": True, "reason": "edited"}])
+async def test_apply_without_planners_reads_the_servers_own_file(admin, control, body):
+    """As SIGHUP does."""
+    assert (await admin.post("/admin/apply", json=body)).status_code == 202
+    said = body or {}
+    assert control.calls == [
+        (
+            "reload",
+            (Order("unnamed (127.0.0.9)", said.get("reason", "")),),
+            {"dry_run": said.get("dry_run", False)},
+        )
+    ]
 
 
 async def test_an_ended_operation_is_a_200(admin, control):
@@ -295,6 +308,7 @@ async def test_a_conflict_says_what_serves(admin, control):
         (UnknownPlanner("no p"), 404, None),
         (StoreError("revision ffff is not in the store"), 404, None),
         (StateError("disk full"), 503, None),
+        (ConfigError("planners.yaml has 2 problems"), 422, None),
         (EngineDead("gone"), 503, "10"),
         (SlotsBusy("all taken", retry_after=2.1), 429, "3"),
         (SlotsBusy("all taken", retry_after=0.0), 429, "1"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 
+import httpx
 import pytest
-from fleet import KEY
+from fleet import BASE, KEY
 
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.engine.fake_openai import UNGUARDED
@@ -124,32 +126,42 @@ def test_an_open_address_needs_a_key(fleet):
     """The application refuses to exist without a key where others could reach it."""
     for key in (None, "", "  "):
         with pytest.raises(ConfigError):
-            create_app(fleet.service, fleet.engine, ServerConfig(host="0.0.0.0"), key)
+            create_app(fleet.service, ServerConfig(host="0.0.0.0"), key)
 
 
 async def test_health_follows_the_engine(http, fleet):
-    """Ready needs all planners, live needs the engine; both name no planner, since they need no key."""
+    """Ready needs all planners and the engine, live neither; both name no planner: they need no key."""
     answers = {path: await http.get(path) for path in ("/livez", "/readyz")}
     assert {path: (a.status_code, a.json()) for path, a in answers.items()} == {
         "/livez": (200, {"status": "alive"}),
         "/readyz": (503, {"status": "not ready", "planners": {"serving": 3, "configured": 4}}),
     }
+    fleet.starts.hold()
     fleet.engine.die()
-    assert (await http.get("/livez")).status_code == 503
+    down = await http.get("/readyz")
+    assert (down.status_code, down.json()["planners"]) == (503, {"serving": 0, "configured": 4})
+    assert (await http.get("/livez")).status_code == 200
 
 
 async def test_a_dead_engine_is_a_503_everywhere(http, fleet):
-    """Requests are refused at once with the way out, not with a 500."""
+    """Requests are refused at once and told when to come back, before and after the loss was noticed."""
+    fleet.starts.hold()
     fleet.engine.die()
     bodies = {
         "/v1/chat/completions": {"model": "p", **CHAT},
         "/v1/plans": {"planner": "p", "task": "x", "tools": [{"name": "Search"}]},
     }
-    codes = {}
-    for path, body in bodies.items():
-        answer = await http.post(path, json=body)
-        codes[path] = (answer.status_code, answer.json()["error"]["code"])
-    assert codes == dict.fromkeys(bodies, (503, "engine_dead"))
+    bodies["/v1/completions"] = {"model": BASE, "prompt": "x"}
+    for _ in range(2):
+        codes = {}
+        for path, body in bodies.items():
+            answer = await http.post(path, json=body)
+            codes[path] = (answer.status_code, answer.json()["error"]["code"], answer.headers["retry-after"])
+        assert codes == dict.fromkeys(bodies, (503, "engine_dead", "10"))
+        while fleet.service.host.alive:
+            await asyncio.sleep(0.01)
+    text = (await http.get("/metrics")).text
+    assert ('s3lora_planner_up{planner="p"} 0.0' in text, "fake /metrics" in text) == (True, False)
 
 
 async def test_metrics_move_and_hold_the_engines_too(http):
@@ -166,18 +178,35 @@ async def test_metrics_move_and_hold_the_engines_too(http):
     assert lines[-1] == "fake /metrics"
 
 
-async def test_the_engines_lifespan_runs(fleet):
-    """vLLM's application logs its statistics from a lifespan; ours enters and leaves it."""
+async def test_each_engines_lifespan_runs(fleet):
+    """vLLM's application logs its statistics from a lifespan: it is entered before the first request of its
+    engine, and left when that dies or the server stops."""
     steps = []
 
-    @asynccontextmanager
-    async def lifespan(app):
-        steps.append("up")
-        yield
-        steps.append("down")
+    def watched(engine, name):
+        @asynccontextmanager
+        async def lifespan(app):
+            steps.append(f"{name} up")
+            await asyncio.sleep(0)
+            yield
+            await asyncio.sleep(0)
+            steps.append(f"{name} down")
 
-    fleet.engine.openai_app().router.lifespan_context = lifespan
-    app = create_app(fleet.service, fleet.engine, ServerConfig(), None)
-    async with app.router.lifespan_context(app):
+        engine.openai_app().router.lifespan_context = lifespan
+
+    watched(fleet.engine, "first")
+    app = create_app(fleet.service, ServerConfig(), None)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
+    async with app.router.lifespan_context(app), client as http:
+        assert (await http.post("/v1/chat/completions", json={"model": "p", **CHAT})).status_code == 200
+        gate = fleet.starts.hold()
+        fleet.engine.die()
+        while fleet.service.host.alive or "first down" not in steps:
+            await asyncio.sleep(0.01)
+        gate.open()
+        while not fleet.service.host.alive:
+            await asyncio.sleep(0.01)
+        watched(fleet.starts.current, "second")
+        assert (await http.post("/v1/chat/completions", json={"model": "p", **CHAT})).status_code == 200
         steps.append("serving")
-    assert steps == ["up", "serving", "down"]
+    assert steps == ["first up", "first down", "second up", "serving", "second down"]

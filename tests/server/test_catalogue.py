@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 
 import pytest
-from fleet import BASE, make_fleet
+from fleet import BASE
 from revision_factory import make_revision
 
-from s3lora_serve.engine.fake import FakeEngine
-from s3lora_serve.runtime.planner import Planner
-from s3lora_serve.runtime.service import PlannerService
 from s3lora_serve.server.redact import redactor
 from s3lora_serve.server.views import planner_report
 
@@ -34,7 +33,12 @@ async def test_models_are_planners_and_their_base(http):
         "root": BASE,
         "parent": BASE,
         "max_model_len": 2048,
-        "s3lora": {"revision": "0" * 64, "pruned_modules": PRUNED, "state": "serving"},
+        "s3lora": {
+            "revision": "0" * 64,
+            "candidate": None,
+            "pruned_modules": PRUNED,
+            "state": "serving",
+        },
     }
     assert (sorted(ssi), ssi["modules"]) == (["inert", "max", "mean", "median", "min", "modules"], 3)
 
@@ -98,7 +102,7 @@ async def test_a_report_has_a_row_for_each_module(http):
     assert (report["lineage"]["source"], report["lineage"]["source_sha256"]) == ("local:p", "b" * 64)
     assert (sorted(report["effect"]), sorted(report["seconds"])) == (
         ["max_abs_delta", "noise"],
-        ["load", "probe"],
+        ["load", "probe", "trial"],
     )
 
 
@@ -129,34 +133,41 @@ async def test_no_answer_holds_a_server_path(http, tmp_path, method, path, body)
     assert [secret for secret in ("my store", str(tmp_path), "/srv", "/home") if secret in told] == []
 
 
-async def test_warnings_of_admission_are_told_without_paths(tmp_path):
+async def test_warnings_of_admission_are_told_without_paths(fleet, tmp_path):
     """What admission noted is part of the report."""
     revision = make_revision(
         tmp_path / "my store", warnings=(f"odd key in {tmp_path}/my store/adapter_config.json",)
     )
-    service = PlannerService(FakeEngine(), {}, base_model="b")
     redact = redactor(lambda: [revision.path])
-    report = planner_report(Planner("p", revision), service, redact)
+    planner = fleet.service.get("p")
+    warned = dataclasses.replace(planner, active=dataclasses.replace(planner.active, revision=revision))
+    report = planner_report(warned, fleet.service, redact)
     assert report["lineage"]["warnings"] == ["odd key in <path>"]
 
 
-async def test_reports_are_plain_json(tmp_path):
+async def test_reports_are_plain_json(fleet):
     """Everything in a report survives strict JSON: no NaN, no dates, no tuples as keys."""
-    fleet = make_fleet(tmp_path, "p")
-    await fleet.service.start()
     report = planner_report(fleet.service.get("p"), fleet.service, redactor(list))
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
 async def test_under_a_dead_engine_no_planner_serves(http, fleet):
-    """Both lists and both entries say failed, and why; a planner that had failed before keeps its reason."""
+    """Both lists and both entries say so, and why; a planner that had failed before keeps its reason."""
+    fleet.starts.hold()
     fleet.engine.die()
+    while fleet.service.host.alive:
+        await asyncio.sleep(0.01)
     cards = (await http.get("/v1/models")).json()["data"]
-    assert {card["s3lora"]["state"] for card in cards if "s3lora" in card} == {"failed"}
+    assert [card["s3lora"]["state"] for card in cards if "s3lora" in card] == [
+        "evicted",
+        "evicted",
+        "failed",
+        "evicted",
+    ]
     reasons = {
         planner["id"]: planner["reason"] for planner in (await http.get("/v1/planners")).json()["data"]
     }
-    stopped = "the engine has stopped; restart the server"
+    stopped = "the engine has stopped and is being restarted"
     assert {name for name, reason in reasons.items() if reason == stopped} == {"p", "q", "h"}
-    assert (await http.get("/v1/models/p")).json()["s3lora"]["state"] == "failed"
+    assert (await http.get("/v1/models/p")).json()["s3lora"]["state"] == "evicted"
     assert (await http.get("/v1/planners/p")).json()["reason"] == stopped

@@ -24,7 +24,7 @@ BODIES = {
 async def served(fleet, seconds_per_token):
     """A client of the fleet behind uvicorn on a free port of this machine."""
     fleet.engine.seconds_per_token = seconds_per_token
-    app = create_app(fleet.service, fleet.engine, ServerConfig(), None)
+    app = create_app(fleet.service, ServerConfig(), None)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None))

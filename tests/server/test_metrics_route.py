@@ -23,7 +23,7 @@ s3lora_requests_total{outcome="ok",planner="p"} 99.0
 async def scrape(fleet, monkeypatch, *routes):
     """The lines of /metrics when the engine's application has these routes."""
     monkeypatch.setattr(fleet.engine, "openai_app", lambda: Starlette(routes=list(routes)))
-    app = create_app(fleet.service, fleet.engine, ServerConfig(), None)
+    app = create_app(fleet.service, ServerConfig(), None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as http:
         answer = await http.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"

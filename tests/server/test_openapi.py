@@ -52,7 +52,7 @@ async def described(fleet, monkeypatch):
         return {}
 
     monkeypatch.setattr(fleet.engine, "openai_app", lambda: engine_app)
-    return create_app(fleet.service, fleet.engine, ServerConfig(), None).openapi()
+    return create_app(fleet.service, ServerConfig(), None).openapi()
 
 
 async def test_served_routes_are_described_and_no_others(described):

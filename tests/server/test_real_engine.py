@@ -77,7 +77,7 @@ async def served(vllm_engine, demo_base, client_of, tmp_path_factory):
         admitted[name] = admit(str(source), base=base, policy=PrunePolicy(), limits=Limits(), store=store)
     service = PlannerService(vllm_engine, admitted, base_model=BASE, slots=SlotTable(first_id=2_000_000))
     await service.start()
-    app = create_app(service, vllm_engine, ServerConfig(), KEY)
+    app = create_app(service, ServerConfig(), KEY)
     yield Served(service, app, client_of(app, headers=BEARER), (str(root), "my store", str(demo_base)))
     for planner in service.planners():
         vllm_engine.unroute(planner.name)
