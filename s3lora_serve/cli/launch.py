@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from s3lora_serve.config import Config
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.engine.vllm_settings import VllmSettings
+    from s3lora_serve.runtime.deployment import Deployment
     from s3lora_serve.runtime.engine_host import EngineHost
     from s3lora_serve.runtime.journal import Journal
     from s3lora_serve.runtime.service import PlannerService
@@ -92,6 +93,14 @@ async def _bring_up(
     from s3lora_serve.runtime.service import PlannerService
     from s3lora_serve.runtime.swap import SwapSettings
 
+    loading = True
+
+    def watch(deployment: Deployment) -> None:
+        if loading:
+            stage(f"{deployment.planner}: {deployment.state}")
+        else:
+            log.debug("%s: %s", deployment.key, deployment.state)
+
     with Stages("load", keep=True) as stage:
         service = PlannerService(
             host,
@@ -111,7 +120,7 @@ async def _bring_up(
             ),
             rules=to_rules(config.rollback),
             read=lambda: read_again(path, config),
-            watch=lambda deployment: stage(f"{deployment.planner}: {deployment.state}"),
+            watch=watch,
         )
         await service.start(fleet.desired, fleet.revisions)
         planners = service.planners()
@@ -120,6 +129,7 @@ async def _bring_up(
             raise EngineError(f"{len(down)} of {len(planners)} planners cannot be served:{reasons}")
         await service.commit()
         stage.note = f"{len(planners)} planners loaded and proved to change the answers"
+    loading = False
     return service
 
 

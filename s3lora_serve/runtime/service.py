@@ -8,7 +8,14 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import ConfigError, EngineDead, PlannerNotReady, S3LoRAError
+from s3lora_serve.errors import (
+    ConfigError,
+    EngineDead,
+    EngineRefused,
+    LeaseCut,
+    PlannerNotReady,
+    S3LoRAError,
+)
 from s3lora_serve.metrics.live import LiveSample
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.runtime.changes import Changes
@@ -48,6 +55,9 @@ _S = DeploymentState
 # An agent's episode that pauses longer than this may meet another revision when it goes on.
 SESSION_SECONDS = 3600.0
 SESSIONS = 100_000
+# How a request can end that says nothing of the revision: its client left or asked for what no model can do,
+# the engine died, or the revision was withdrawn. Else one death of the engine would roll back an innocent one.
+_BLAMELESS = (asyncio.CancelledError, GeneratorExit, EngineDead, EngineRefused, LeaseCut)
 
 
 class PlannerService:
@@ -201,8 +211,7 @@ class PlannerService:
             yield lease
         except BaseException as error:
             if lease.outcome == "ok":
-                gone = isinstance(error, asyncio.CancelledError | GeneratorExit) or lease.cut.is_set()
-                lease.outcome = "aborted" if gone else "error"
+                lease.outcome = "aborted" if isinstance(error, _BLAMELESS) else "error"
             raise
         finally:
             self._leases.give_back(lease)
