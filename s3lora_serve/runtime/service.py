@@ -55,8 +55,8 @@ _S = DeploymentState
 # An agent's episode that pauses longer than this may meet another revision when it goes on.
 SESSION_SECONDS = 3600.0
 SESSIONS = 100_000
-# How a request can end that says nothing of the revision: its client left or asked for what no model can do,
-# the engine died, or the revision was withdrawn. Else one death of the engine would roll back an innocent one.
+# How a request can end that says nothing of the revision: its client left or asked for what no model can
+# do, the engine died, or the revision was withdrawn. Else an engine death would roll back an innocent one.
 _BLAMELESS = (asyncio.CancelledError, GeneratorExit, EngineDead, EngineRefused, LeaseCut)
 
 
