@@ -145,12 +145,12 @@ def test_what_was_taken_out_put_in_or_moved_is_found(path, statements, broken):
     assert verdict(path) == broken
 
 
-def rewrite(path, start, **changes):
-    """Change entry ``start`` and compute every hash from there to the end anew; returns the new head."""
+def rewrite(path, start, count=6, **changes):
+    """Change ``count`` entries from ``start`` on and compute their hashes anew; returns the last one's head."""
     with Journal(path, read_only=True) as journal:
         entries = journal.entries()
     head, statements = Head(start - 1, entries[start - 1].previous_hash), []
-    for entry in entries[start - 1 :]:
+    for entry in entries[start - 1 :][:count]:
         values = {key: getattr(entry, key) for key in NewEntry.__dataclass_fields__}
         new = chained(NewEntry(**{**values, **changes}), head, entry.at)
         statements.append(
@@ -160,6 +160,15 @@ def rewrite(path, start, **changes):
         head = Head(new.seq, new.hash)
     tamper(path, *statements)
     return head
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_entries_with_hashes_computed_anew_are_found_by_the_next_one(path, count):
+    """Who mends the hash of what he changed breaks the link to the entry after it."""
+    rewrite(path, 3, count, actor="mallory")
+    at = 3 + count
+    why = f"entry {at} does not follow the one before: entry {at - 1} or {at} was replaced"
+    assert verdict(path) == Broken(at, why)
 
 
 def test_a_chain_computed_anew_is_found_by_the_head(path):
