@@ -146,7 +146,7 @@ def test_what_was_taken_out_put_in_or_moved_is_found(path, statements, broken):
 
 
 def rewrite(path, start, count=6, **changes):
-    """Change ``count`` entries from ``start`` on and compute their hashes anew; returns the last one's head."""
+    """Change ``count`` entries from ``start`` on and compute their hashes anew; returns the last head."""
     with Journal(path, read_only=True) as journal:
         entries = journal.entries()
     head, statements = Head(start - 1, entries[start - 1].previous_hash), []
