@@ -41,7 +41,7 @@ class Access:
 
 
 class Unreachable(ControlError):
-    """No server answers; nothing changed."""
+    """No server answers, or not to this token, or it cannot at present; nothing changed."""
 
     code = "unreachable"
 

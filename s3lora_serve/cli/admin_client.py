@@ -167,7 +167,7 @@ def _checked(response: httpx.Response, access: Access) -> dict[str, Any]:
 
 def _refusal(status: int, code: str, message: str, access: Access) -> Exception:
     if status == 401:
-        return ControlError(
+        return Unreachable(
             f"{access.url} does not know the token from {access.token_from}",
             hint="use the token of that server; it may have been restarted with another one",
         )
@@ -175,10 +175,11 @@ def _refusal(status: int, code: str, message: str, access: Access) -> Exception:
         return ControlError(f"{access.url}: {message}", hint=_VERSIONS)
     if code in ("invalid_request", "invalid_json"):
         return ConfigError(message)
-    for kind in (UnknownPlanner, UnknownOperation, Conflict):
-        if code == kind.code:
-            return kind(message)
-    return ControlError(message or f"{access.url} refused with status {status}")
+    for known in (UnknownPlanner, UnknownOperation, Conflict):
+        if code == known.code:
+            return known(message)
+    kind = Unreachable if status >= 500 else ControlError
+    return kind(message or f"{access.url} answers with status {status}")
 
 
 def _unreachable(access: Access, error: Exception) -> Unreachable:

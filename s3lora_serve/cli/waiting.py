@@ -57,11 +57,11 @@ def _next(client: AdminClient, id_: str, wait: float, until: float | None) -> Ma
     while True:
         try:
             return client.operation(id_, wait)
-        except Unreachable:
+        except Unreachable as error:
             now = time.monotonic()
             if lost is None:
                 lost = now
-                say("the server went away; waiting for it to come back", "yellow")
+                say(f"no answer any more, waiting for the server: {error.message}", "yellow")
             if now - lost > PATIENCE or (until is not None and now > until):
                 raise
             time.sleep(PAUSE)

@@ -38,6 +38,7 @@ class Stub:
     asked: list[Asked] = field(default_factory=list)
     keys: dict[str, dict] = field(default_factory=dict)
     url: str = ""
+    token: str = TOKEN
 
     def orders(self) -> list[Asked]:
         """The POSTs."""
@@ -45,7 +46,7 @@ class Stub:
 
     def answer(self, asked: Asked) -> tuple[int, dict]:
         path = asked.path.split("?")[0]
-        if asked.headers.get("authorization") != f"Bearer {TOKEN}":
+        if asked.headers.get("authorization") != f"Bearer {self.token}":
             return 401, error("invalid_api_key", "a valid admin token is needed")
         if path in self.routes:
             return self.routes[path]
@@ -143,6 +144,7 @@ def running(stub: Stub):
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def _serve(self) -> None:
             length = int(self.headers.get("content-length") or 0)
