@@ -29,7 +29,12 @@ class Ours:
         self.base_model = setting.base.name
         self._setting = setting
         self._digests: dict[int, str] = {}
-        self._admin = f"http://127.0.0.1:{admin_port}"
+        self._http = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{admin_port}",
+            headers={"authorization": f"Bearer {TOKEN}", "x-s3lora-actor": "benchmark"},
+            timeout=180,
+            verify=False,
+        )
         work = setting.work / "ours"
         work.mkdir(parents=True, exist_ok=True)
         engine = {
@@ -85,18 +90,14 @@ class Ours:
     async def _order(self, what: str, swap: Swap, body: dict[str, Any]) -> Swap:
         """Order, and wait until the operation is past its flip."""
         began = time.perf_counter()
-        headers = {"authorization": f"Bearer {TOKEN}", "x-s3lora-actor": "benchmark"}
-        async with httpx.AsyncClient(base_url=self._admin, headers=headers, timeout=180) as http:
-            try:
-                answer = await http.post(f"/admin/planners/{swap.planner}/{what}", json=body)
+        try:
+            operation = _operation(await self._http.post(f"/admin/planners/{swap.planner}/{what}", json=body))
+            while operation["step"] not in ("draining", "done", "failed", "undone"):
+                answer = await self._http.get(f"/admin/operations/{operation['id']}", params={"wait": 10})
                 operation = _operation(answer)
-                while operation["step"] not in ("draining", "done", "failed", "undone"):
-                    operation = _operation(
-                        await http.get(f"/admin/operations/{operation['id']}", params={"wait": 10})
-                    )
-            except httpx.HTTPError as error:
-                swap.error = f"{type(error).__name__}: {error}"
-                return swap
+        except httpx.HTTPError as error:
+            swap.error = f"{type(error).__name__}: {error}"
+            return swap
         swap.wall, swap.seconds = time.perf_counter() - began, dict(operation["seconds"])
         if operation["step"] in ("failed", "undone"):
             swap.error = json.dumps(operation["error"])

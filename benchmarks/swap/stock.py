@@ -25,6 +25,7 @@ class Stock:
         self.base_model = "base"
         self._setting = setting
         self._in_place = in_place
+        self._http = httpx.AsyncClient(timeout=120, verify=False)
         self._timings = setting.work / f"{self.name}-add-lora.jsonl"
         options: list[str | None] = [
             "--model", str(setting.base), "--served-model-name", self.base_model, "--host", "127.0.0.1",
@@ -78,8 +79,7 @@ class Stock:
         return {"lora_name": planner, "lora_path": str(self._setting.adapter(revision))}
 
     async def _post(self, route: str, **body: Any) -> None:
-        async with httpx.AsyncClient(timeout=120) as http:
-            response = await http.post(f"{self.process.url}/v1/{route}", json=body)
+        response = await self._http.post(f"{self.process.url}/v1/{route}", json=body)
         if response.status_code != 200:
             raise httpx.HTTPError(f"{route}: HTTP {response.status_code}: {response.text[:300]}")
 

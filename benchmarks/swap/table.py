@@ -143,9 +143,9 @@ def _load_ratio(columns: list[Figures]) -> str:
 def _control(control: Figures) -> list[str]:
     return [
         f"The detector was tried first: {control['right']} of {control['revisions']} revisions answered with "
-        "their own word and no other, in batches with each other and with the base model. New weights that "
-        "their own word and no other, in batches with each other and with the base model. New weights, loaded "
-        f"{control['same_path']}.",
+        "their own word and no other, in batches with each other and with the base model. "
+        "New weights that are loaded in place under an unchanged path are missed by vLLM's prefix cache; "
+        f"this was seen as: {control['same_path']}."
     ]
 
 
