@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.runtime.control import Control
     from s3lora_serve.runtime.deployment import Deployment
     from s3lora_serve.runtime.operation import Operation, Wanted
 
@@ -79,6 +80,16 @@ class Fleet:
     desired: dict[str, DesiredPlanner]
     seen: list[Deployment] = field(default_factory=list)
     starts: FakeStarts = field(default_factory=FakeStarts)  # makes the next engine when one has died
+
+    @property
+    def control(self) -> Control:
+        """Where orders go."""
+        return self.service.control
+
+    @property
+    def running(self) -> FakeEngine:
+        """The engine that was started last."""
+        return self.starts.current
 
     @property
     def steps(self) -> dict[str, list[str]]:
@@ -146,7 +157,7 @@ def make_fleet(
     }
     seen: list[Deployment] = []
     service = PlannerService(
-        EngineHost(starts, backoff=(0.0,)),
+        EngineHost(starts, backoff=(0.0,), poll_seconds=0.005),
         Journal(root / "state.db"),
         shelf,
         base_model=BASE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fleet import BASE, make_fleet
+from fleet import BASE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,10 +14,10 @@ from s3lora_serve.runtime.planning import token_budget
 REQUEST = PlannerInput(task="Who?", tools=({"name": "Search"}, {"name": "LLM"}), max_steps=4)
 
 
-async def test_meta_says_who_planned_and_at_what_cost(tmp_path):
+async def test_meta_says_who_planned_and_at_what_cost(fleet_of):
     """The plan carries planner, full revision, spectral summary, pruned modules, usage and times."""
-    fleet = make_fleet(tmp_path, "p")
-    await fleet.service.start()
+    fleet = fleet_of("p")
+    await fleet.start()
     plan = await fleet.service.plan(REQUEST, "p")
     meta = plan.meta.model_dump()
     usage, timings, ssi = meta.pop("usage"), meta.pop("timings"), meta.pop("ssi")
@@ -38,19 +38,19 @@ async def test_meta_says_who_planned_and_at_what_cost(tmp_path):
     }  # fmt: skip
 
 
-async def test_a_plan_that_continues_uses_what_is_known(tmp_path):
+async def test_a_plan_that_continues_uses_what_is_known(fleet_of):
     """With evidence #E1 given, the plan begins at #E2 and may refer to #E1."""
-    fleet = make_fleet(tmp_path, "p")
-    await fleet.service.start()
+    fleet = fleet_of("p")
+    await fleet.start()
     request = REQUEST.model_copy(update={"evidence": {"#E1": "Nolan"}})
     plan = await fleet.service.plan(request, "p")
     assert (plan.steps[0].id, plan.problems(request.tools, request.evidence)) == ("#E2", ())
 
 
-async def test_an_answer_that_was_cut_off_is_no_plan(tmp_path):
+async def test_an_answer_that_was_cut_off_is_no_plan(fleet_of):
     """At the token limit the caller gets an error with the way out, not a plan that lacks its end."""
-    fleet = make_fleet(tmp_path, "p", max_model_len=64, plan=lambda request: "Plan: " + "word " * 500)
-    await fleet.service.start()
+    fleet = fleet_of("p", max_model_len=64, plan=lambda request: "Plan: " + "word " * 500)
+    await fleet.start()
     with pytest.raises(PlanIncomplete) as cut:
         await fleet.service.plan(REQUEST, "p")
     assert str(cut.value) == (
@@ -73,10 +73,10 @@ async def test_an_answer_that_was_cut_off_is_no_plan(tmp_path):
         ),
     ],
 )
-async def test_an_engine_that_ignores_the_grammar_is_found_out(tmp_path, text, said):
+async def test_an_engine_that_ignores_the_grammar_is_found_out(fleet_of, text, said):
     """What the grammar forbids is never passed on as a plan."""
-    fleet = make_fleet(tmp_path, "p", plan=lambda request: text)
-    await fleet.service.start()
+    fleet = fleet_of("p", plan=lambda request: text)
+    await fleet.start()
     with pytest.raises(EngineError) as broken:
         await fleet.service.plan(REQUEST, "p")
     assert str(broken.value)[: len(said)] == said
