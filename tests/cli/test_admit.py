@@ -28,7 +28,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
                 raise FormatError("its weights are torn", hint="mend them")
         return name
 
-    monkeypatch.setattr(admit, "_admit", pretend)
+    monkeypatch.setattr(admit, "_revision", pretend)
     monkeypatch.setattr(admit, "to_base_model", lambda *_: SimpleNamespace(name="base"))
     planners = {name: {"source": str(tmp_path)} for name in ("one", "two", "three")}
     return Config.model_validate(
