@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from revision_factory import make_revision
@@ -16,7 +17,6 @@ from s3lora_serve.spectral.policy import PrunePolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import SimpleNamespace
 
 NEW = "f" * 64
 
@@ -95,6 +95,7 @@ class StubService:
     def __init__(self, store: Path) -> None:
         self.control = StubControl()
         self.metrics = Metrics()
+        self.shadows = SimpleNamespace(stats=lambda name: None)
         path = store / "revisions" / ("0" * 64)
         revision = make_revision(path, digest="0" * 64, source=str(store / "sources" / "p"))
         self.active = Deployment("p", revision, DeploymentState.SERVING)

@@ -53,6 +53,7 @@ class PlannerView(BaseModel):
     active: DeploymentView
     candidate: DeploymentView | None
     rollout: dict[str, Any] | None
+    shadow: dict[str, Any] | None
     previous: str | None
     others: list[DeploymentView]
 
@@ -148,7 +149,7 @@ def planner_view(planner: Planner, service: PlannerService, redact: Redactor) ->
         return deployment_view(deployment, planner.leases.get(deployment.key, 0), redact)
 
     state, reason = service.state_of(planner)
-    active = view(planner.active)
+    active, shadow = view(planner.active), service.shadows.stats(planner.name)
     return PlannerView(
         id=planner.name,
         description=planner.description,
@@ -159,6 +160,7 @@ def planner_view(planner: Planner, service: PlannerService, redact: Redactor) ->
         active=active.model_copy(update={"state": state.value, "reason": redact(reason) or None}),
         candidate=view(planner.candidate) if planner.candidate else None,
         rollout=cleaned(planner.rollout.to_json(), redact) if planner.rollout else None,
+        shadow=cleaned(shadow.to_json(), redact) if shadow else None,
         previous=planner.previous,
         others=[view(other) for other in planner.others],
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
 
+from s3lora_serve.errors import EngineDead
 from s3lora_serve.server.errors import error_body
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Send
 
+    from s3lora_serve.engine.port import Engine
     from s3lora_serve.errors import S3LoRAError
     from s3lora_serve.server.redact import Redactor
 
@@ -24,8 +26,9 @@ _ERROR_EVENT = b'data: {"error"'
 class Answer:
     """Passes the application's messages on. What it refuses is kept back: then ``refusal`` has it."""
 
-    def __init__(self, send: Send, headers: Mapping[str, str], redact: Redactor) -> None:
+    def __init__(self, send: Send, engine: Engine, headers: Mapping[str, str], redact: Redactor) -> None:
         self._send = send
+        self._engine = engine
         self._headers = headers
         self._redact = redact
         self._start: Message | None = None
@@ -37,9 +40,14 @@ class Answer:
         self.broken = False  # whether an error came in mid-stream
 
     @property
+    def well(self) -> bool:
+        """Whether it is complete, and no error."""
+        return self.ended and not self.broken and self.refused is None
+
+    @property
     def refusal(self) -> tuple[str, str | None]:
         """Message and parameter of the application's error."""
-        return _engine_error(bytes(self._body))
+        return _engine_error(bytes(self._body).partition(b"\n\n")[0].removeprefix(b"data: "))
 
     async def send(self, message: Message) -> None:
         """The application's ``send``. Nothing leaves before the first part of the body: until then an error
@@ -50,8 +58,12 @@ class Answer:
                 self.refused = message["status"]
             self._stream = Headers(raw=message["headers"]).get("content-type", "").startswith(_EVENTS)
             self._start = message
-        elif self.refused is not None:
-            self._body += message.get("body", b"")
+            return
+        body = message.get("body", b"")
+        if self._stream and not self.begun and self.refused is None and body.startswith(_ERROR_EVENT):
+            self.refused = _status(body)  # a stream of nothing but an error, which is told better by a status
+        if self.refused is not None:
+            self._body += body
         else:
             await self._pass_on(message)
 
@@ -69,7 +81,7 @@ class Answer:
         body = message.get("body", b"")
         if self._stream and _ERROR_EVENT in body:
             self.broken = True
-            message = {**message, "body": self._mended(body)}
+            message = {**message, "body": self._mended(body, dead=not await self._engine.healthy())}
         await self._out(message)
 
     async def _out(self, message: Message) -> None:
@@ -80,13 +92,16 @@ class Answer:
         self.ended = not message.get("more_body", False)
         await self._send(message)
 
-    def _mended(self, body: bytes) -> bytes:
+    def _mended(self, body: bytes, *, dead: bool) -> bytes:
         """Server-sent events with each error of the engine in our shape."""
         events = body.split(b"\n\n")
         for at, event in enumerate(events):
             if event.startswith(_ERROR_EVENT):
                 message, param = _engine_error(event.removeprefix(b"data: "))
-                events[at] = self._event(message, param, "engine_error").removesuffix(b"\n\n")
+                code = "engine_error"
+                if dead:
+                    message, param, code = str(engine_dead()), None, EngineDead.code
+                events[at] = self._event(message, param, code).removesuffix(b"\n\n")
         return b"\n\n".join(events)
 
     def _event(self, message: str, param: str | None, code: str) -> bytes:
@@ -95,6 +110,20 @@ class Answer:
 
 
 _EVENTS = "text/event-stream"
+
+
+def engine_dead() -> EngineDead:
+    """What a client is told whose engine stopped."""
+    return EngineDead("the engine has stopped", hint="it is being restarted; try again soon")
+
+
+def _status(event: bytes) -> int:
+    """The status that an error event stands for."""
+    try:
+        code = json.loads(event.partition(b"\n\n")[0].removeprefix(b"data: "))["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        return 500
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
 def _engine_error(body: bytes) -> tuple[str, str | None]:

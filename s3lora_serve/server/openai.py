@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from s3lora_serve.errors import EngineDead, EngineError, UnknownPlanner
-from s3lora_serve.server.answer import Answer
+from s3lora_serve.errors import EngineError, UnknownPlanner
+from s3lora_serve.server.answer import Answer, engine_dead
 from s3lora_serve.server.chat_fields import check_fields
 from s3lora_serve.server.constraints import check_constraints
 from s3lora_serve.server.departure import unless_gone
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.runtime.leases import Lease
     from s3lora_serve.runtime.service import PlannerService
-    from s3lora_serve.server.engine_apps import EngineApp, EngineApps
+    from s3lora_serve.server.engine_apps import EngineApps
     from s3lora_serve.server.redact import Redactor
 
 log = logging.getLogger(__name__)
@@ -66,40 +66,35 @@ class OpenAIRoute:
         """Let the engine's application answer, and note on the lease how it went."""
         running = await self._apps.current()
         if not await running.engine.healthy():
-            raise _dead()
-        answer = Answer(send, _headers(lease), self._redact)
+            raise engine_dead()
+        answer = Answer(send, running.engine, _headers(lease), self._redact)
         stops = (running.gone, lease.cut) if lease else (running.gone,)
+        stop, crash = None, None
         try:
             stop = await call(running.app, scope, body, answer.send, stops)
-        except Exception as error:
-            # vLLM's application answers first and then raises for its server's log.
-            _note(lease, 500)
-            if not answer.begun and answer.refused is None:
-                raise error if await running.engine.healthy() else _dead() from error
+        except Exception as error:  # vLLM's application answers first and then raises for its server's log
             log.exception("request %s failed in the engine's application", scope["state"]["request_id"])
-            stop = None
-        if lease is not None and stop is lease.cut:
-            lease.outcome = "aborted"  # it says nothing about the revision
+            crash = error
+        if answer.well and stop is None and crash is None:
+            return
+        dead = stop is running.gone or not await running.engine.healthy()
+        cut = lease is not None and stop is lease.cut
+        if lease is not None:
+            lease.outcome = "aborted" if dead or cut or (answer.refused or 500) < 500 else "error"
+        if lease is not None and cut:
             await answer.fail(lease.error())
-        elif stop is running.gone:
-            _note(lease, 503)
-            await answer.fail(_dead())
-        elif answer.refused is not None:
-            _note(lease, answer.refused)
-            await self._refuse(running, answer, answer.refused, scope, send)
-        elif not answer.ended:
-            _note(lease, 500)
-            await answer.fail(EngineError("the engine broke its answer off"))
-        elif answer.broken:
-            _note(lease, 500)
-
-    async def _refuse(
-        self, running: EngineApp, answer: Answer, status: int, scope: Scope, send: Send
-    ) -> None:
-        """Send the application's error in our shape."""
-        if status >= 500 and not await running.engine.healthy():
+        elif dead:
             # vLLM's own answer to a death in mid-request assumes that it runs the web server, and fails.
-            raise _dead()
+            await answer.fail(engine_dead())
+        elif answer.refused is not None:
+            await self._refuse(answer, answer.refused, send)
+        elif crash is not None and not answer.begun:
+            raise crash
+        else:
+            await answer.fail(EngineError("the engine broke its answer off"))
+
+    async def _refuse(self, answer: Answer, status: int, send: Send) -> None:
+        """Send the application's error in our shape."""
         message, param = answer.refusal
         code = "engine_refused" if status < 500 else "engine_error"
         response = error_response(status, self._redact(message), code=code, param=param)
@@ -158,13 +153,3 @@ def _headers(lease: Lease | None) -> dict[str, str]:
         "x-s3lora-revision": lease.deployment.revision.digest,
         "x-s3lora-role": lease.role,
     }
-
-
-def _note(lease: Lease | None, status: int) -> None:
-    """Note a failure. A request that the engine refused says nothing about the revision either way."""
-    if lease is not None:
-        lease.outcome = "error" if status >= 500 else "aborted"
-
-
-def _dead() -> EngineDead:
-    return EngineDead("the engine has stopped", hint="it is being restarted; try again soon")

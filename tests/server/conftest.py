@@ -9,6 +9,7 @@ import pytest
 from fleet import KEY, make_fleet
 
 from s3lora_serve.config import ServerConfig
+from s3lora_serve.runtime.swap import SwapSettings
 from s3lora_serve.server.app import create_app
 
 LOCAL = "http://127.0.0.1:8000"
@@ -45,3 +46,40 @@ def keyed(fleet):
             yield c
 
     return client
+
+
+@pytest.fixture
+async def served(tmp_path):
+    """p and q with an adapter each, n the next one for p; requests are cut 50 ms after a swap."""
+    fleet = make_fleet(tmp_path, "p", "q", hollow=("h",), swap=SwapSettings(drain_seconds=0.05))
+    fleet.shelf.put("n")
+    await fleet.start()
+    yield fleet
+    await fleet.close()
+    assert fleet.starts.violations == []
+
+
+@pytest.fixture
+def app(served):
+    """Its application."""
+    return create_app(served.service, ServerConfig(), None)
+
+
+@pytest.fixture
+def ended(served, monkeypatch):
+    """(planner, role, outcome) of each lease that was given back."""
+    leases, take = [], served.service.lease
+
+    @asynccontextmanager
+    async def watched(name, **options):
+        held = None
+        try:
+            async with take(name, **options) as held:
+                yield held
+        finally:
+            if held is not None:
+                assert held.seconds is not None, "it was not given back"
+                leases.append((held.deployment.planner, held.role, held.outcome))
+
+    monkeypatch.setattr(served.service, "lease", watched)
+    return leases
