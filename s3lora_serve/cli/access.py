@@ -61,12 +61,17 @@ def find_access(server: str | None, config: Path | None, environ: Mapping[str, s
     token = environ.get(token_env, "").strip()
     if server is None:
         found = _from_file(path)
+        if not (token or found.token):
+            raise ConfigError(
+                f"the server at {found.url} has a token of the operator's, and {token_env} is not set",
+                hint=f"set {token_env} to the token that the server was started with",
+            )
         return replace(found, token=token, token_from=token_env) if token else found
     url = _checked_url(server)
     if token:
         return Access(url, token, token_env)
     # A token goes to the server that it is from, and to no other.
-    if path.exists() and (found := _from_file(path)).url == url:
+    if path.exists() and (found := _from_file(path)).url == url and found.token:
         return found
     raise ConfigError(
         f"no token for {url}: {token_env} is not set, and {path} is not of that server",

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path  # noqa: TC003  (typer reads the annotation)
+from typing import Annotated, Any
 
 import typer
 
 from s3lora_serve.cli.fleet_options import AsJson, Key, Manner, Reason, Server, Timeout, Wait, begin, finish
-from s3lora_serve.errors import ConfigError
-
-if TYPE_CHECKING:
-    from s3lora_serve.config import Config
-
-_DEFAULT = Path("planners.yaml")
 
 
 def apply(
     config: Annotated[
-        Path, typer.Option("--config", "-c", help="The planners.yaml to apply; it names the server too.")
-    ] = _DEFAULT,
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="The planners.yaml to apply; its state section says where the server is. "
+            "Without it, the server reads its own file again.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the difference and change nothing.")
     ] = False,
@@ -35,18 +35,10 @@ def apply(
     The file is checked, the difference shown, then it is applied. A planner whose lines did not change stays
     as it is, even if it was swapped since. Other sections (engine, server, ...) need a restart.
     """
-    from s3lora_serve.cli.config_commands import check_demo_sources
-    from s3lora_serve.config import load_config
-
-    if config == _DEFAULT and not config.exists():
-        raise ConfigError("there is no planners.yaml here", hint="name one: --config FILE")
-    settings = load_config(config)
-    check_demo_sources(config, settings)
+    declared = {} if config is None else _declared(config)
     manner = Manner(server, config, wait, timeout, as_json, key)
     with manner.connect() as client:
-        operation = begin(
-            client, "apply", {**_declared(settings), "reason": reason, "dry_run": dry_run}, manner
-        )
+        operation = begin(client, "apply", {**declared, "reason": reason, "dry_run": dry_run}, manner)
         changes = (operation.get("details") or {}).get("changes")
         if changes and not as_json:
             from s3lora_serve.cli.operation_view import show_changes
@@ -55,8 +47,13 @@ def apply(
         finish(client, operation, manner)
 
 
-def _declared(config: Config) -> dict[str, Any]:
-    """Planners and policy as the admin routes take them; folders are absolute already."""
+def _declared(file: Path) -> dict[str, Any]:
+    """Planners and policy as the admin routes take them; folders are absolute. Raises ConfigError."""
+    from s3lora_serve.cli.config_commands import check_demo_sources
+    from s3lora_serve.config import load_config
+
+    config = load_config(file)
+    check_demo_sources(file, config)
     return {
         "planners": {
             name: planner.model_dump(mode="json", exclude_none=True)

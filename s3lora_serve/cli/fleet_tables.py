@@ -113,11 +113,27 @@ def _notes(planner: Mapping[str, Any]) -> list[str]:
     rollout = planner["rollout"] or {}
     if rollout.get("promote_after"):
         notes.append(f"{planner['id']}: promoted by itself after {rollout['promote_after']} good requests")
+    if shadow := planner.get("shadow"):
+        notes.append(f"{planner['id']}: {_shadow(shadow)}")
     shown = {other["revision"] for other in planner["others"]} | {planner["revision"]}
     if planner["previous"] and planner["previous"] not in shown:
         previous = short(planner["previous"])
         notes.append(f"{planner['id']}: a rollback loads {previous} from the store")
     return notes
+
+
+def _shadow(stats: Mapping[str, Any]) -> str:
+    """How often a shadow agreed, and what it cost beside the answers that were given."""
+    runs = stats["runs"]
+    parts = [f"shadow ran {runs} of {stats['offered']} requests again"]
+    if runs:
+        parts.append(f"same text {stats['text_agreement']:.0%}")
+        if stats["tool_agreement"] is not None:
+            parts.append(f"same tools {stats['tool_agreement']:.0%} of {stats['plans']} plans")
+        parts.append(f"tokens {stats['tokens'] / runs:.0f} → {stats['candidate_tokens'] / runs:.0f}")
+        parts.append(f"time {took(stats['seconds'] / runs)} → {took(stats['candidate_seconds'] / runs)}")
+    parts += [f"{stats[name]} {name}" for name in ("failed", "dropped") if stats[name]]
+    return ", ".join(parts) + (f"; last error: {stats['last_error']}" if stats["last_error"] else "")
 
 
 def _move(old: object, new: object) -> str:

@@ -124,6 +124,7 @@ def planner(name: str = "math", **changes) -> dict:
         "active": deployment(OLD),
         "candidate": None,
         "rollout": None,
+        "shadow": None,
         "previous": None,
         "others": [],
         **changes,

@@ -45,6 +45,15 @@ def test_the_environments_token_goes_first(here):
     assert (found.token, found.token_from) == ("mine", "OTHER")
 
 
+def test_a_server_with_a_token_of_the_operators_wants_to_be_told_it(here):
+    """Such a server writes its address and no token: the message names the variable, not a refusal."""
+    write_access(here / ".s3lora" / "admin.json", URL, "")
+    for server in (None, URL):
+        with pytest.raises(ConfigError, match="S3LORA_ADMIN_TOKEN is not set"):
+            find_access(server, None, {})
+        assert find_access(server, None, {"S3LORA_ADMIN_TOKEN": "mine"}).token == "mine"
+
+
 def test_no_file_means_that_no_server_runs(here):
     """The message names the file, and the hint how a server elsewhere is named."""
     with pytest.raises(Unreachable, match=r"there is no \.s3lora/admin\.json") as caught:

@@ -45,7 +45,7 @@ def file(stub, tmp_path):
 def test_apply_sends_what_is_declared(s3lora, stub, file, tmp_path):
     """Planners and the fleet's policy; folders as the server can find them."""
     stub.steps = [applied()]
-    assert s3lora("apply", "--reason", "release 7").code == 0
+    assert s3lora("apply", "-c", file, "--reason", "release 7").code == 0
     (asked,) = stub.orders()
     assert asked.path == "/admin/apply"
     assert asked.body["planners"] == {
@@ -81,7 +81,7 @@ def test_the_difference_is_a_table(s3lora, stub, file):
 def test_a_dry_run_changes_nothing_and_says_so(s3lora, stub, file):
     """The same table; the server is told that it is a dry run."""
     stub.steps = [applied(dry_run=True)]
-    done = s3lora("apply", "--dry-run")
+    done = s3lora("apply", "--config", file, "--dry-run")
     assert (done.code, stub.orders()[0].body["dry_run"]) == (0, True)
     assert done.out.splitlines()[-1] == "dry run: nothing was changed"
 
@@ -118,14 +118,21 @@ def test_json_has_nothing_but_the_operation(s3lora, stub, file):
 def test_a_wrong_file_reaches_no_server(s3lora, stub, file, text, said):
     """It is checked here first, all of it; exit code 2."""
     file.write_text(text)
-    done = s3lora("apply")
+    done = s3lora("apply", "--config", file)
     assert (done.code, stub.asked) == (2, [])
     assert said in done.err
 
 
-def test_without_a_file_the_option_is_named(s3lora, stub):
-    """The default is planners.yaml of this folder; a file that was named and is missing is named."""
-    assert "there is no planners.yaml here" in s3lora("apply").err
+def test_without_a_file_the_server_reads_its_own(s3lora, stub):
+    """As after SIGHUP: nothing is declared here, and the difference is the server's."""
+    stub.steps = [applied()]
+    done = s3lora("apply", "--dry-run")
+    assert (done.code, stub.orders()[0].body) == (0, {"reason": "", "dry_run": True})
+    assert "+   code" in done.out
+
+
+def test_a_file_that_is_missing_is_named(s3lora, stub):
+    """And the server is not asked to read its own instead."""
     done = s3lora("apply", "--config", "other.yaml")
     assert (done.code, stub.asked) == (2, [])
     assert "other.yaml: No such file" in done.err

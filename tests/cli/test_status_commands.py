@@ -75,6 +75,35 @@ def test_every_revision_of_a_planner_has_a_line(s3lora, fleet):
     ]
 
 
+def test_a_shadow_reports_agreement_and_cost(s3lora, fleet):
+    """How often it said the same, what it took beside the answers, and what could not be run."""
+    stats = {
+        **dict.fromkeys(("cancelled", "same_text", "same_tools"), 0),
+        "offered": 40,
+        "runs": 20,
+        "dropped": 3,
+        "failed": 1,
+        "plans": 10,
+        "tokens": 2000,
+        "candidate_tokens": 2400,
+        "seconds": 10.0,
+        "candidate_seconds": 30.0,
+        "last_error": "too slow",
+        "text_agreement": 0.75,
+        "tool_agreement": 0.9,
+    }
+    rollout = {"share": 0.5, "since": 0.0, "shadow": True, "promote_after": None}
+    trial = planner(candidate=deployment(NEW, "shadow"), rollout=rollout, shadow=stats)
+    fleet.routes["/admin/planners"] = listing(trial)
+    assert rows(s3lora("status").out)[-1] == (
+        "math: shadow ran 20 of 40 requests again, same text 75%, same tools 90% of 10 plans,"
+        " tokens 100 → 120, time 500 ms → 1.5 s, 1 failed, 3 dropped; last error: too slow"
+    )
+    untried = {**stats, "runs": 0, "text_agreement": None, "tool_agreement": None, "last_error": ""}
+    fleet.routes["/admin/planners"] = listing({**trial, "shadow": untried})
+    assert "math: shadow ran 0 of 40 requests again, 1 failed, 3 dropped" in s3lora("status").out
+
+
 def test_a_rollback_that_would_take_a_load_is_announced(s3lora, fleet):
     """An operator sees beforehand that the revision before is no longer loaded."""
     fleet.routes["/admin/planners"] = listing(planner(previous=THIRD))
