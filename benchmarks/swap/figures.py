@@ -40,6 +40,7 @@ def figures(record: Record) -> dict[str, Any]:
         "memory": record.memory,
         "crashes": record.crashes,
         "recovery": {what: spread(seconds) for what, seconds in record.recovery.items()},
+        "orphans": record.orphans,
         "notes": record.notes,
     }
 

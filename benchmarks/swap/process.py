@@ -87,23 +87,21 @@ class ServerProcess:
         children = [each for each in self._tree() if each.pid != self._process.pid]
         max(children, key=lambda each: each.memory_info().rss).kill()
 
-    def kill(self, wait: float = 60) -> float:
-        """SIGKILL the server's own process, and return the seconds until all that it started has ended.
-
-        What has not ended by itself after ``wait`` seconds is killed.
+    def kill(self, wait: float = 1.0) -> int:
+        """SIGKILL the server's own process; return how many that it started had to be killed, too, as a
+        supervisor would, because they still ran ``wait`` seconds later.
         """
         if self._process is None:
-            return 0.0
+            return 0
         tree = self._tree()
         self._process.kill()
         self._process.wait()
-        began = time.perf_counter()
         _, left = psutil.wait_procs(tree, timeout=wait)
         for process in left:
             process.kill()
         psutil.wait_procs(left, timeout=10)
         self._seen.clear()
-        return time.perf_counter() - began
+        return len(left)
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL."""

@@ -56,6 +56,7 @@ class Record:
     memory: dict[str, dict[str, float]] = field(default_factory=dict)  # after how many swaps → rss, pss
     crashes: list[dict[str, Any]] = field(default_factory=list)
     recovery: dict[str, list[float]] = field(default_factory=dict)
+    orphans: list[int] = field(default_factory=list)  # processes that outlived a killed server by a second
     bad: list[dict[str, Any]] = field(default_factory=list)  # the first bad answers, whole
     notes: list[str] = field(default_factory=list)
 
@@ -180,8 +181,8 @@ class Session:
             await asyncio.sleep(2)
             async with self._phase("server killed"):
                 began = time.perf_counter()
-                gone = await asyncio.to_thread(process.kill)
-                self.record.recovery.setdefault("server: its processes gone", []).append(gone)
+                left = await asyncio.to_thread(process.kill)
+                self.record.orphans.append(left)
                 await self._recover("server", began)
             await asyncio.sleep(2)
 

@@ -30,7 +30,7 @@ class Stock:
         options: list[str | None] = [
             "--model", str(setting.base), "--served-model-name", self.base_model, "--host", "127.0.0.1",
             "--port", str(port), "--enable-lora", "--max-loras", str(MAX_LORAS), "--max-lora-rank", str(RANK),
-            "--dtype", "bfloat16", "--max-model-len", str(CONTEXT), "--uvicorn-log-level", "warning",
+            "--dtype", "bfloat16", "--max-model-len", str(CONTEXT),
             *(("--load-format", setting.load_format) if setting.load_format else ()),
             *(("--gpu-memory-utilization", str(setting.gpu_memory_utilization))
               if setting.gpu_memory_utilization else ()),

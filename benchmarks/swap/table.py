@@ -119,6 +119,10 @@ def _memory(column: Figures) -> str:
     return f"{memory['10']['rss']:.0f} → {memory[last]['rss']:.0f} (after {last})"
 
 
+def _orphans(column: Figures) -> str:
+    return str(max(column["orphans"])) if column["orphans"] else DASH
+
+
 def _load_ratio(columns: list[Figures]) -> str:
     """Our load against the bare call in vLLM's own server, alone and under the same load."""
     by_name = {column["name"]: column for column in columns}
@@ -181,5 +185,6 @@ ROWS: list[tuple[str, Callable[[Figures], str]]] = [
     ("engine killed: noticed, s", _median_seconds("recovery", "engine: noticed")),
     ("engine killed: right answer again, s", _median_seconds("recovery", "engine: first answer")),
     ("server killed: right answer again, s", _median_seconds("recovery", "server: first answer")),
+    ("… processes that outlived it and held their memory", _orphans),
     ("first start, s", lambda column: f"{column['start_seconds']:.1f}"),
 ]
