@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from nursery import Nursery
 from stub_admin import TOKEN, Stub, operation, running, write_access
 
 from s3lora_serve.cli import main, serve
@@ -60,3 +61,14 @@ def stub(tmp_path, monkeypatch):
     with running(Stub(steps=[operation()])) as served:
         write_access(tmp_path / ".s3lora" / "admin.json", served.url, TOKEN)
         yield served
+
+
+@pytest.fixture(scope="session")
+def nursery():
+    """Where tests get processes that start at once: the server with a fake engine, or what stands in for it.
+
+    Consoles take width and colours when they are imported, so these are set for all.
+    """
+    nursery = Nursery("fake_server", "dying_fleet", "preloaded", COLUMNS="200", NO_COLOR="1")
+    yield nursery
+    nursery.close()

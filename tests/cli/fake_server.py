@@ -1,15 +1,20 @@
-"""``s3lora-serve`` with the fake engine in vLLM's place: the real command in every other respect."""
+"""``s3lora-serve`` with the fake engine in vLLM's place: the real command in every other respect.
+
+Two variables that only this double reads: NO_EFFECT names slots that shall change nothing, DIE_AT the moment
+(``deaths.py``) at which the process is killed.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 
 from s3lora_serve.cli import launch, serve
 from s3lora_serve.engine.fake import FakeEngine
 
 
 async def start_fake(settings, say):
-    """An engine that starts at once; NO_EFFECT names slots that shall change nothing."""
+    """An engine that starts at once."""
     say("starting")
     engine = FakeEngine(base_name=settings.base_name, max_loras=settings.max_loras)
     if pattern := os.environ.get("NO_EFFECT"):
@@ -17,6 +22,16 @@ async def start_fake(settings, say):
     return engine
 
 
-if __name__ == "__main__":
+def main(*arguments: str) -> None:
+    """The command with these arguments."""
     launch._start_vllm = start_fake
+    if moment := os.environ.get("DIE_AT"):
+        from deaths import Deaths
+
+        Deaths(moment).install()
+    sys.argv = ["s3lora-serve", *arguments]
     serve.main()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
