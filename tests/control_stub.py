@@ -6,6 +6,7 @@ import dataclasses
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import httpx
 from revision_factory import make_revision
 
 from s3lora_serve.errors import UnknownOperation, UnknownPlanner
@@ -13,12 +14,14 @@ from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.runtime.deployment import Deployment, DeploymentState
 from s3lora_serve.runtime.operation import Kind, Operation, Order, Step
 from s3lora_serve.runtime.planner import Alias, DesiredPlanner, Planner
+from s3lora_serve.server.admin import create_admin_app
 from s3lora_serve.spectral.policy import PrunePolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NEW = "f" * 64
+TOKEN = "an-operators-token"
 
 
 class StubControl:
@@ -117,3 +120,9 @@ class StubService:
 
     async def healthy(self) -> bool:
         return True
+
+
+def operators_client(service: StubService, **headers: str) -> httpx.AsyncClient:
+    """A client of the operators' application, at 127.0.0.9 and under a name that is not this machine's."""
+    transport = httpx.ASGITransport(create_admin_app(service, TOKEN), client=("127.0.0.9", 5))
+    return httpx.AsyncClient(transport=transport, base_url="http://ops.example", headers=headers)

@@ -15,6 +15,7 @@ from s3lora_serve.server.constraints import check_constraints
 from s3lora_serve.server.departure import unless_gone
 from s3lora_serve.server.engine_call import call
 from s3lora_serve.server.errors import RequestRefused, error_response
+from s3lora_serve.server.reruns import Listener, ask_again
 from s3lora_serve.server.session import session_of
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.runtime.leases import Lease
     from s3lora_serve.runtime.service import PlannerService
+    from s3lora_serve.runtime.shadow import Rerun
     from s3lora_serve.server.engine_apps import EngineApps
     from s3lora_serve.server.redact import Redactor
 
@@ -57,10 +59,18 @@ class OpenAIRoute:
         self, scope: Scope, model: str, fields: dict[str, Any], session: str | None, send: Send
     ) -> None:
         request_id = scope["state"]["request_id"]
+        listener = Listener(send) if self._service.shadows.wants(model) and not fields.get("stream") else None
         async with self._service.lease(model, session=session, request_id=request_id) as lease:
             # Written anew, and not patched: now the engine reads exactly the fields that were checked.
             body = _dumped({**fields, "model": lease.model})
-            await self._answer(scope, body, send, lease)
+            await self._answer(scope, body, listener.send if listener else send, lease)
+        if listener and lease.outcome == "ok" and (heard := listener.heard(lease.seconds or 0.0)):
+
+            async def again(shadow: Lease) -> Rerun:
+                body = _dumped({**fields, "model": shadow.model})
+                return await ask_again(self._apps, scope, body, shadow)
+
+            self._service.shadows.offer(lease, heard, again)
 
     async def _answer(self, scope: Scope, body: bytes, send: Send, lease: Lease | None) -> None:
         """Let the engine's application answer, and note on the lease how it went."""

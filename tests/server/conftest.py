@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from control_stub import TOKEN, StubService, operators_client
 from fleet import KEY, make_fleet
 
 from s3lora_serve.config import ServerConfig
@@ -83,3 +84,21 @@ def ended(served, monkeypatch):
 
     monkeypatch.setattr(served.service, "lease", watched)
     return leases
+
+
+@pytest.fixture
+def service(tmp_path):
+    """A stub whose store lies in a folder with a space in its name."""
+    return StubService(tmp_path / "my store")
+
+
+@pytest.fixture
+def control(service):
+    """What the orders arrive at."""
+    return service.control
+
+
+@pytest.fixture
+def admin(service):
+    """An operator's client with the token."""
+    return operators_client(service, authorization=f"Bearer {TOKEN}")

@@ -58,6 +58,27 @@ async def test_a_session_stays_where_it_began(served, app):
     ] * 3
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+async def test_a_shadow_is_asked_again_and_answers_nobody(served, app, kind):
+    """Whole answers and plans are compared with the candidate's; streams are left out. Nothing is held."""
+    path, body = KINDS[kind]
+    started = await served.service.control.canary("p", Wanted(source="n"), OPERATOR, share=1.0, shadow=True)
+    assert (await served.done(started)).step == "done"
+    calls = [AsgiCall(app, path, body) for _ in range(3)]
+    for call in calls:
+        await call
+        assert (call.status, call.headers["x-s3lora-role"]) == (200, "active")
+        assert call.headers["x-s3lora-revision"] == "0" * 64
+        stats = served.service.shadows.stats("p")
+        await until(lambda: held(served) == (0, 0))
+    stats = served.service.shadows.stats("p")
+    if "stream" in kind:
+        assert stats is None
+    else:
+        assert (stats.runs + stats.dropped, stats.runs > 0, stats.same_text, stats.failed) == (3, True, 0, 0)
+        assert stats.tokens == stats.candidate_tokens > 0
+
+
 async def test_answers_are_wholly_of_the_revision_that_they_name(served, app):
     """While p is swapped to and fro under streams and whole answers, none fails and none is of two."""
     texts = {}

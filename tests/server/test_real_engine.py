@@ -17,18 +17,25 @@ from adapters_factory import write_adapter
 from fleet import KEY
 
 from planners import Plan
-from s3lora_serve.adapters.admission import admit
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.adapters.verify import Limits
+from s3lora_serve.cli.admit import StoreAdmission
+from s3lora_serve.cli.resolve import BaseModel
 from s3lora_serve.config import ServerConfig
+from s3lora_serve.runtime.engine_host import EngineHost
+from s3lora_serve.runtime.journal import Journal
+from s3lora_serve.runtime.operation import Wanted
+from s3lora_serve.runtime.planner import DesiredPlanner
 from s3lora_serve.runtime.service import PlannerService
-from s3lora_serve.runtime.slots import SlotTable
+from s3lora_serve.server.admin import create_admin_app
 from s3lora_serve.server.app import create_app
 from s3lora_serve.server.openai import OPENAI_ROUTES
 from s3lora_serve.spectral.policy import PrunePolicy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fastapi import FastAPI
 
 pytestmark = pytest.mark.engine
@@ -54,7 +61,27 @@ class Served:
     service: PlannerService
     app: FastAPI
     http: httpx.AsyncClient
+    admin: httpx.AsyncClient
+    sources: Path  # adapter folders by name; n is no planner's yet
     secrets: tuple[str, ...]
+
+    def held(self):
+        """Leases and engine requests of p that have not ended."""
+        p = self.service.get("p")
+        return sum(p.leases.values()), self.service.engine.running(p.slot)
+
+
+class Shared:
+    """An engine that others go on to use."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    async def close(self):
+        """Nothing: it is not ours."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -67,22 +94,41 @@ async def served(vllm_engine, demo_base, client_of, tmp_path_factory):
         "q": {"seed": 2},
         "hollow": {"seed": 3, "layers": range(2)},  # four modules, and the ten sharpest are pruned
         "dud": {"seed": 4, "strength": 1e-7},  # lost in the rounding of bfloat16
+        "n": {"seed": 5},
     }
-    admitted = {}
+    base = BaseModel(str(demo_base), BASE, None, BaseModelSpec.from_pretrained(demo_base))
+    admission = StoreAdmission(base, Limits(), store)
+    desired, revisions = {}, {}
     for name, options in adapters.items():
         source = root / "sources" / name
         source.mkdir(parents=True)
         write_adapter(source, **options)
-        base = BaseModelSpec.from_pretrained(demo_base)
-        admitted[name] = admit(str(source), base=base, policy=PrunePolicy(), limits=Limits(), store=store)
-    service = PlannerService(vllm_engine, admitted, base_model=BASE, slots=SlotTable(first_id=2_000_000))
-    await service.start()
+        if name != "n":
+            desired[name] = DesiredPlanner.of(str(source), PrunePolicy())
+            revisions[name] = admission.admit(name, Wanted(source=str(source)), lambda stage, done: None)
+
+    async def start():
+        return Shared(vllm_engine)
+
+    host, journal = EngineHost(start), Journal(root / "state.db")
+    service = PlannerService(host, journal, admission, base_model=BASE, first_slot_id=2_000_000)
+    await host.start()
+    await service.start(desired, revisions)
     app = create_app(service, ServerConfig(), KEY)
-    yield Served(service, app, client_of(app, headers=BEARER), (str(root), "my store", str(demo_base)))
-    for planner in service.planners():
-        vllm_engine.unroute(planner.name)
-        if planner.up and planner.slot is not None:
-            await vllm_engine.unload(planner.slot)
+    admin = client_of(create_admin_app(service, KEY), headers=BEARER)
+    http, secrets = client_of(app, headers=BEARER), (str(root), "my store", str(demo_base))
+    yield Served(service, app, http, admin, root / "sources", secrets)
+    slots = [
+        deployment.slot
+        for planner in service.planners()
+        for deployment in (planner.active, *planner.others)
+        if deployment.slot is not None
+    ]
+    await service.close()
+    await host.close()
+    journal.close()
+    for slot in slots:
+        await vllm_engine.unload(slot)
 
 
 def counted(served, outcome="ok", name="s3lora_requests_total", planner="p"):
@@ -94,7 +140,9 @@ def counted(served, outcome="ok", name="s3lora_requests_total", planner="p"):
 
 async def test_planners_came_up_as_they_should(served):
     """p and q serve with a proof of effect, hollow by the base model, and dud was found out."""
-    states = {planner.name: (planner.state.value, planner.served_by) for planner in served.service.planners()}
+    states = {
+        planner.name: (planner.state.value, planner.active.served_by) for planner in served.service.planners()
+    }
     assert states == {
         "p": ("serving", "adapter"),
         "q": ("serving", "adapter"),
@@ -102,7 +150,7 @@ async def test_planners_came_up_as_they_should(served):
         "dud": ("failed", "adapter"),
     }
     p = served.service.get("p")
-    assert (p.effect.max_abs_delta > 0.01, len(p.revision.lineage.pruned)) == (True, 10)
+    assert (p.active.effect.max_abs_delta > 0.01, len(p.revision.lineage.pruned)) == (True, 10)
     assert (await served.http.get("/readyz")).json()["planners"] == {"serving": 3, "configured": 4}
 
 
@@ -316,3 +364,71 @@ async def test_a_client_that_leaves_stops_its_request(served, stream):
         server.should_exit = True
         await running
     assert counted(served, "aborted") - before == 1
+    assert served.held() == (0, 0)
+
+
+async def text_of(served, **more):
+    """p's greedy answer, whole, and the revision that gave it."""
+    answer = await served.http.post("/v1/chat/completions", json={"model": "p", **ASK, **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]["message"]["content"], answer.headers["x-s3lora-revision"]
+
+
+async def ordered(served, path, body):
+    """The operation that an order began, ended."""
+    answer = await served.admin.post(f"/admin/planners/p/{path}", json=body)
+    assert answer.status_code in (200, 202), answer.text
+    operation = answer.json()
+    while operation["step"] not in ("draining", "done", "failed"):
+        operation = (await served.admin.get(f"/admin/operations/{operation['id']}?wait=5")).json()
+    return operation
+
+
+async def test_a_swap_and_its_rollback_under_a_stream(served):
+    """A stream that began before the swap ends on its own revision; what begins later runs on the new one.
+
+    Rolled back, p says again what it said before. Nothing is held in the end.
+    """
+    old_text, old = await text_of(served)
+    body = {"model": "p", **ASK, "stream": True, "max_tokens": 200, "ignore_eos": True}
+    long_text, _ = await text_of(served, max_tokens=200, ignore_eos=True)
+    parts, begun = [], asyncio.Event()
+
+    async def stream():
+        async with served.http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            async for line in answer.aiter_lines():
+                if line.startswith("data: {"):
+                    parts.append(json.loads(line[6:])["choices"][0]["delta"].get("content") or "")
+                    begun.set()
+            return answer.headers["x-s3lora-revision"]
+
+    streaming = asyncio.ensure_future(stream())
+    swapped = await ordered(served, "swap", {"source": str(served.sources / "n"), "reason": "newer"})
+    assert swapped["step"] in ("draining", "done"), swapped
+    new_text, new = await text_of(served)
+    assert (await streaming, begun.is_set()) == (old, True)
+    # bfloat16 depends on what shares the batch, so only the beginning must agree.
+    assert "".join(parts)[:40] == long_text[:40]
+    assert (new == old, new_text == old_text, swapped["to_digest"]) == (False, False, new)
+    back = await ordered(served, "rollback", {})
+    assert back["step"] in ("draining", "done"), back
+    assert await text_of(served) == (old_text, old)
+    assert served.held() == (0, 0)
+    history = (await served.admin.get("/admin/history?planner=p")).json()["data"]
+    assert {"swap.flipped", "rollback.flipped"} <= {entry["action"] for entry in history}
+    assert (await served.admin.get("/admin/verify")).json()["ok"]
+
+
+async def test_three_answers_and_a_cancelled_request_leave_nothing(served):
+    """n=3 is one request with one lease; so is one whose client stops waiting."""
+    answer = await served.http.post("/v1/chat/completions", json={"model": "p", **ASK, "n": 3})
+    assert (answer.status_code, len(answer.json()["choices"]), served.held()) == (200, 3, (0, 0))
+    body = {"model": "p", **ASK, "n": 3, "max_tokens": 1500, "ignore_eos": True}
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await served.http.post("/v1/chat/completions", json=body)
+    for _ in range(200):
+        if served.held() == (0, 0):
+            break
+        await asyncio.sleep(0.01)
+    assert served.held() == (0, 0)
