@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.engine.vllm_client import beside, start_client, stop_client, while_alive
 from s3lora_serve.engine.vllm_requests import VllmRequests
 from s3lora_serve.engine.vllm_settings import VllmSettings, engine_arguments
 from s3lora_serve.engine.vllm_slots import VllmSlots
@@ -33,14 +33,11 @@ class VllmEngine:
     The methods are those of the Engine protocol in ``engine/port.py``, which says what each promises.
     """
 
-    def __init__(
-        self, version: str, client: Any, tap: RequestTap, app: Starlette, owned: AsyncExitStack
-    ) -> None:
+    def __init__(self, version: str, client: Any, tap: RequestTap, app: Starlette) -> None:
         self._version = version
         self._client = client
         self._tap = tap
         self._app = app
-        self._owned = owned
         self._closed = False
         self._slots = VllmSlots(client, tap, app.state.openai_serving_models)
         self._requests = VllmRequests(client, tap, app.state.online_renderer)
@@ -49,26 +46,29 @@ class VllmEngine:
     async def start(cls, settings: VllmSettings, progress: Callable[[str], None] | None = None) -> VllmEngine:
         """Start vLLM and return once it can answer; ``progress`` is told of each long step.
 
-        Takes 15 to 30 s on CPU and blocks the event loop meanwhile. Raises ConfigError for settings that vLLM
-        refuses, EngineError for anything else.
+        Takes 15 to 30 s on CPU, in which other tasks run: what is long happens in a thread. Another engine
+        may have run in this process before. Raises ConfigError for settings that vLLM refuses, EngineError
+        for anything else; then, and when cancelled, no process stays.
         """
         say = progress or log.info
         set_environment(settings.cpu_kv_cache_gib)
         say("importing vLLM")
-        version = import_vllm()
-        check_cpu_fix()
-        arguments = engine_arguments(settings)
+        version, arguments = await beside(lambda: _prepare(settings))
         say(f"starting vLLM {version} with {settings.base_name}")
-        async with AsyncExitStack() as owned:
+        try:
+            client = await start_client(arguments)
             try:
-                client, tap, app = await _build(arguments, owned)
-            except ValueError as error:  # pydantic's ValidationError is one
-                raise ConfigError(f"vLLM refuses the engine settings: {error}") from error
-            except (RuntimeError, OSError) as error:
-                raise EngineError(
-                    f"vLLM did not start: {error}", hint="the lines of EngineCore above name the cause"
-                ) from error
-            return cls(version, client, tap, app, owned.pop_all())
+                tap, app = await _build_app(client, arguments)
+            except BaseException:
+                await stop_client(client)
+                raise
+        except ValueError as error:  # pydantic's ValidationError is one
+            raise ConfigError(f"vLLM refuses the engine settings: {error}") from error
+        except Exception as error:
+            raise EngineError(
+                f"vLLM did not start: {error}", hint="the lines of EngineCore above name the cause"
+            ) from error
+        return cls(version, client, tap, app)
 
     @property
     def version(self) -> str:
@@ -122,22 +122,33 @@ class VllmEngine:
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            await self._owned.aclose()
+            await stop_client(self._client)
 
     def _lora_request(self, slot: Slot | None) -> Any | None:
         return None if slot is None else self._slots.request_of(slot)
 
 
-async def _build(arguments: Namespace, owned: AsyncExitStack) -> tuple[Any, RequestTap, Starlette]:
-    with warnings.catch_warnings():
-        # 0.32 moved these three; the old place still works, in every release from 0.19 to 0.33.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from vllm.entrypoints.openai.api_server import build_app, build_async_engine_client, init_app_state
+def _prepare(settings: VllmSettings) -> tuple[str, Namespace]:
+    version = import_vllm()
+    check_cpu_fix()
+    _app_functions()  # imported here rather than in the event loop's thread
+    return version, engine_arguments(settings)
 
-    client = await owned.enter_async_context(build_async_engine_client(arguments))
+
+def _app_functions() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    with warnings.catch_warnings():
+        # 0.32 moved these two; the old place still works, in every release from 0.19 to 0.33.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from vllm.entrypoints.openai.api_server import build_app, init_app_state
+    return build_app, init_app_state
+
+
+async def _build_app(client: Any, arguments: Namespace) -> tuple[RequestTap, Starlette]:
+    build_app, init_app_state = _app_functions()
     tap = RequestTap(client.generate)
     client.generate = tap.generate  # before the app is made, so that no route can have kept the original
-    tasks = await client.get_supported_tasks()
+    await while_alive(client, client.reset_mm_cache())  # dummy data of the start
+    tasks = await while_alive(client, client.get_supported_tasks())
     app: Starlette = build_app(arguments, tasks, client.model_config)
     await init_app_state(client, app.state, arguments, tasks)
-    return client, tap, app
+    return tap, app

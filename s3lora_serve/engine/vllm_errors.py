@@ -36,7 +36,7 @@ MAPPED: Mapping[str, type[EngineError]] = {
     "ValueError": EngineRefused,
 }
 
-_DEAD_HINT = "restart the process; the engine's log names the cause"
+_DEAD_HINT = "its log names the cause; try again once it was restarted"
 
 # What a failed load means for the operator. Errors of the engine process arrive without their type, as text
 # (v1/engine/core_client.py), so text is all there is to go by.

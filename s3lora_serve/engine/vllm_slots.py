@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.slot_files import read_slot_files
+from s3lora_serve.engine.vllm_client import while_alive
 from s3lora_serve.engine.vllm_errors import translate_load, translated
 from s3lora_serve.errors import EngineError, SlotLoadError
 
@@ -59,12 +60,12 @@ class VllmSlots:
                 del self._requests[slot.id]
             # Also for ids unknown here: an earlier attempt may have been cancelled on its way to vLLM.
             with translated(f"unloading slot {slot.name}"):
-                await self._client.remove_lora(slot.id)
+                await while_alive(self._client, self._client.remove_lora(slot.id))
 
     async def listed(self) -> frozenset[int]:
         """The ids that vLLM itself reports. Raises EngineDead."""
         with translated("listing slots"):
-            return frozenset(await self._client.list_loras())
+            return frozenset(await while_alive(self._client, self._client.list_loras()))
 
     def request_of(self, slot: Slot) -> Any:
         """The LoRARequest of a loaded slot. Raises EngineError for any other."""
@@ -79,8 +80,8 @@ class VllmSlots:
         read_slot_files(slot)
         request = _lora_request(slot)
         try:
-            await self._client.add_lora(request)
-            listed = slot.id in await self._client.list_loras()
+            await while_alive(self._client, self._client.add_lora(request))
+            listed = slot.id in await while_alive(self._client, self._client.list_loras())
         except BaseException as error:  # cancelled, too
             await self._burn(slot)
             if isinstance(error, Exception):
@@ -130,7 +131,7 @@ class VllmSlots:
         # (vllm/lora/model_manager.py), so this id is out of use for good.
         self._burnt.add(slot.id)
         with suppress(Exception):  # best effort: the load's own error is the one to report
-            await self._client.remove_lora(slot.id)
+            await while_alive(self._client, self._client.remove_lora(slot.id))
 
 
 def _lora_request(slot: Slot) -> Any:

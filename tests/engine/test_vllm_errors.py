@@ -30,7 +30,7 @@ def test_a_dead_engine_is_engine_dead():
     error = import_module("vllm.v1.engine.exceptions").EngineDeadError()
     for ours in (translate(error, "scoring"), translate_load(error, SLOT)):
         assert type(ours) is EngineDead
-        assert "restart the process" in ours.hint
+        assert "try again once it was restarted" in ours.hint
 
 
 def test_subclasses_follow_their_base():
