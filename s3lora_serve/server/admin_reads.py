@@ -63,7 +63,7 @@ def reads_router(service: PlannerService, redact: Redactor) -> APIRouter:
 
     @router.get("/history", responses=documented(404, 422, 503))
     async def history(planner: str | None = None, after: After = 0, limit: Limit = 100) -> History:
-        """Who did what, when and why, with which revisions."""
+        """Who did what, when and why, with which revisions; the newest first."""
         entries = service.control.history(planner, after=after, limit=limit)
         return History(data=[entry_view(entry, redact) for entry in entries])
 

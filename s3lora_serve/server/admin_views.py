@@ -129,7 +129,7 @@ class OperationList(BaseModel):
 
 
 class History(BaseModel):
-    """Lines of the history."""
+    """Lines of the history, newest first."""
 
     object: str = "list"
     data: list[EntryView]
@@ -239,11 +239,16 @@ def verification(findings: Iterable[Finding], redact: Redactor) -> Verification:
 
 
 def cleaned(value: Any, redact: Redactor) -> Any:
-    """The same JSON value with every text in it redacted."""
+    """The same JSON value with every text in it redacted; a ``source`` keeps what tells it from others."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        return {str(key): cleaned(inner, redact) for key, inner in value.items()}
+        return {
+            str(key): public_source(inner)
+            if key == "source" and isinstance(inner, str)
+            else cleaned(inner, redact)
+            for key, inner in value.items()
+        }
     if isinstance(value, list | tuple):
         return [cleaned(inner, redact) for inner in value]
     return value
