@@ -89,7 +89,8 @@ class Engine(Protocol):
     * Only loaded slots can be used: ``score`` and ``chat`` raise ``EngineError`` for any other.
     * A request that names no slot gets the base model, whatever else shares its batch.
     * The same tokens under the same slot score the same, up to the noise of the engine's arithmetic.
-    * Once the engine is dead, ``healthy`` is False and every call that needs it raises ``EngineDead``.
+    * Once the engine is dead, ``healthy`` is False and every call that needs it raises ``EngineDead``, the
+      calls and requests under way among them. ``close`` is a death, too.
     * Nothing but this package's errors (and cancellation) leaves a method.
     """
 
