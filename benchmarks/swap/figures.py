@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from session import Record
 
 STAGES = ("admit", "load", "probe", "trial", "commit", "flip", "drain", "unload")
+TO_THE_FLIP = ("admit", "load", "probe", "trial", "commit", "flip")
 COUNTED = ("first", "quiet", "swaps", "rollbacks")  # phases whose answers must all be right
 VERDICTS = ("ok", "failed", "stale", "mixed", "foreign")
 
@@ -68,6 +69,11 @@ def _swaps(swaps: Sequence[Swap]) -> dict[str, Any]:
             "count": len(group),
             "failed": sum(bool(swap.error) for swap in group),
             "wall": spread(swap.wall for swap in group if not swap.error),
+            "own": spread(
+                sum(swap.seconds.get(stage, 0.0) for stage in TO_THE_FLIP)
+                for swap in group
+                if "flip" in swap.seconds and not swap.error
+            ),
             "stages": {
                 stage: spread(
                     swap.seconds[stage] for swap in group if stage in swap.seconds and not swap.error
