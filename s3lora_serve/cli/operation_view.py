@@ -56,7 +56,7 @@ def show_changes(changes: Sequence[Mapping[str, Any]]) -> None:
     table = plain_table("", "planner", "what", "before", "after")
     for change in changes:
         mark, style = _MARKS.get(str(change["what"]), ("?", ""))
-        before, after = _differing(change.get("before"), change.get("after"))
+        before, after = _differing(change.get("before") or {}, change.get("after") or {})
         table.add_row(Text(mark, style), *cells(change["planner"], change["what"], before, after))
     out.print(table)
 
@@ -150,10 +150,11 @@ def _show_comparison(would: Mapping[str, Any]) -> None:
         say(f"note: {warning}", "yellow")
 
 
-def _differing(before: Any, after: Any) -> tuple[str, str]:
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, str]:
     """Both sides of a change, with only the keys in which they differ."""
-    old, new = before or {}, after or {}
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if not keys:  # two folders of one name: the server shows no paths
+        return f"source: {old.get('source', '-')}", f"source: {new.get('source', '-')}, in another folder"
 
     def side(values: Mapping[str, Any]) -> str:
         return "\n".join(f"{key}: {_value(values[key])}" for key in keys if values.get(key) not in (None, ""))

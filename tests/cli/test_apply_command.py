@@ -144,3 +144,11 @@ def test_the_servers_refusal_is_shown(s3lora, stub, file):
     done = s3lora("apply")
     assert (done.code, done.out) == (1, "")
     assert "op-7 is deciding" in done.err
+
+
+def test_two_folders_of_one_name_are_told_apart(s3lora, stub):
+    """The server shows no paths; a change must not look like none."""
+    same = {**ADDED, "source": "local:code"}
+    stub.steps = [applied(changes=[{"planner": "code", "what": "changed", "before": same, "after": same}])]
+    out = s3lora("apply", "--dry-run").out
+    assert "source: local:code   source: local:code, in another folder" in out

@@ -55,7 +55,11 @@ def test_swap_sends_what_was_asked(s3lora, stub):
 def test_a_revision_of_the_store_is_named_by_its_digest(s3lora, stub):
     """--revision in place of a source."""
     assert s3lora("swap", "math", "--revision", NEW[:8]).code == 0
-    assert stub.orders()[0].body == {"revision": NEW[:8], "reason": "", "dry_run": False}
+    assert stub.orders()[0].body == {
+        "revision": NEW[:8],
+        "reason": "",
+        "dry_run": False,
+    }
 
 
 def test_a_relative_folder_is_one_of_here(s3lora, stub, tmp_path):
