@@ -19,16 +19,29 @@ def test_help_names_the_operators_commands(s3lora):
     """`s3lora --help` lists what an operator can do, and what the exit codes mean."""
     done = s3lora("--help")
     assert done.code == 0
-    assert [c for c in ("inspect", "prune", "verify", "config") if c not in done.out] == []
+    adapters = ("inspect", "prune", "verify", "config")
+    fleet = ("swap", "rollback", "canary", "promote", "wait", "apply", "status", "history")
+    assert [c for c in (*adapters, *fleet) if f" {c} " not in done.out] == []
     assert "Exit codes: 0 done; 1 the adapter was refused" in done.out
 
 
-@pytest.mark.parametrize("command", [["inspect"], ["prune"], ["verify"], ["config", "check"]])
+@pytest.mark.parametrize(
+    "command", [["inspect"], ["prune"], ["verify"], ["config", "check"], ["status"], ["history"]]
+)
 def test_every_command_explains_itself(s3lora, command):
     """Each command has a help text with its exit codes."""
     done = s3lora(*command, "--help")
     assert done.code == 0
     assert "Exit codes" in done.out
+
+
+@pytest.mark.parametrize("command", ["swap", "rollback", "canary", "promote", "wait", "apply"])
+def test_every_order_says_how_it_can_end(s3lora, command):
+    """Scripts go by the exit code: what Ctrl-C and --timeout leave is said, too."""
+    done = s3lora(command, "--help")
+    assert done.code == 0
+    assert "Exit codes: 0 done (with --no-wait: begun); 1 refused, failed, undone" in done.out
+    assert "130 Ctrl-C, the operation goes on" in done.out
 
 
 def test_version(s3lora, s3lora_serve):
