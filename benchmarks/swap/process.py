@@ -87,7 +87,7 @@ class ServerProcess:
         children = [each for each in self._tree() if each.pid != self._process.pid]
         max(children, key=lambda each: each.memory_info().rss).kill()
 
-    def kill(self, wait: float = 1.0) -> int:
+    def kill(self, wait: float = 5.0) -> int:
         """SIGKILL the server's own process; return how many that it started had to be killed, too, as a
         supervisor would, because they still ran ``wait`` seconds later.
         """

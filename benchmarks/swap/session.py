@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from column import Column, Swap
     from telltale import Words
 
-MOST_CRASHES = 10  # of the server by itself, under load; after these there are no more swaps under load
+MOST_CRASHES = 4  # of the server by itself in one part of the run, which is then given up
 RECOVERY_LIMIT = 300.0  # seconds
 
 
@@ -56,7 +56,9 @@ class Record:
     memory: dict[str, dict[str, float]] = field(default_factory=dict)  # after how many swaps → rss, pss
     crashes: list[dict[str, Any]] = field(default_factory=list)
     recovery: dict[str, list[float]] = field(default_factory=dict)
-    orphans: list[int] = field(default_factory=list)  # processes that outlived a killed server by a second
+    orphans: list[int] = field(
+        default_factory=list
+    )  # processes that outlived a killed server by five seconds
     bad: list[dict[str, Any]] = field(default_factory=list)  # the first bad answers, whole
     notes: list[str] = field(default_factory=list)
 
@@ -76,6 +78,7 @@ class Session:
         self._load = Load(column.process.url, column.base_model)
         self._active = {name: revisions[0] for name, revisions in REVISIONS_OF.items()}
         self._timelines = {name: Timeline() for name in REVISIONS_OF}
+        self._crashes_left = MOST_CRASHES
         self._phases: list[tuple[float, str]] = []  # since when which phase
         self.record = Record(column.name, column.title)
 
@@ -87,13 +90,13 @@ class Session:
             self.record.start_seconds = process.start()
             await self._prepared()
             await self._warm_up()
-            try:
-                await self._first_time()
-                await self._blocks()
-                await self._rollbacks()
-            except DiesTooOften as often:
-                self.record.notes.append(str(often))
-                self._say(str(often))
+            for part in (self._first_time, self._blocks, self._rollbacks):
+                self._crashes_left = MOST_CRASHES
+                try:
+                    await part()
+                except DiesTooOften as often:
+                    self.record.notes.append(str(often))
+                    self._say(str(often))
             await self._alone()
             await self._deaths()
         except ServerFailed as failed:
@@ -252,8 +255,10 @@ class Session:
         began = time.perf_counter()
         await self._restart()
         self.record.crashes[-1]["seconds_down"] = time.perf_counter() - began
-        if len(self.record.crashes) >= MOST_CRASHES:
-            raise DiesTooOften(f"given up after {len(self.record.swaps)} swaps, {MOST_CRASHES} of them fatal")
+        self._crashes_left -= 1
+        if not self._crashes_left:
+            tried = sum(swap.phase == self._load.phase for swap in self.record.swaps)
+            raise DiesTooOften(f"phase {self._load.phase} given up after {tried} swaps, {MOST_CRASHES} fatal")
 
     def _phase(self, name: str) -> _Phase:
         return _Phase(self, name)

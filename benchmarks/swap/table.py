@@ -120,7 +120,8 @@ def _memory(column: Figures) -> str:
 
 
 def _orphans(column: Figures) -> str:
-    return str(max(column["orphans"])) if column["orphans"] else DASH
+    left = _of(column, "orphans")
+    return str(max(left)) if left else DASH
 
 
 def _load_ratio(columns: list[Figures]) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from base import Base, DummyBase, RealBase
 
 REVISIONS = 16  # also the rank: o_proj needs one row for each
-CANDIDATES = 4096  # words whose margins are computed
+CANDIDATES = 2048  # words whose margins are computed
 LOUD = 50.0  # the direction, over the largest value that the base model has along it
 STEER = 100.0  # what o_proj adds, over the length of the residual stream
 NOISE = 1e-4
