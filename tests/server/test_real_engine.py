@@ -114,6 +114,7 @@ async def served(vllm_engine, demo_base, client_of, tmp_path_factory):
     service = PlannerService(host, journal, admission, base_model=BASE, first_slot_id=2_000_000)
     await host.start()
     await service.start(desired, revisions)
+    await service.commit()  # although dud failed: the rest is as it should be
     app = create_app(service, ServerConfig(), KEY)
     admin = client_of(create_admin_app(service, KEY), headers=BEARER)
     http, secrets = client_of(app, headers=BEARER), (str(root), "my store", str(demo_base))
@@ -416,14 +417,16 @@ async def test_a_swap_and_its_rollback_under_a_stream(served):
     assert served.held() == (0, 0)
     history = (await served.admin.get("/admin/history?planner=p")).json()["data"]
     assert {"swap.flipped", "rollback.flipped"} <= {entry["action"] for entry in history}
-    assert (await served.admin.get("/admin/verify")).json()["ok"]
+    findings = (await served.admin.get("/admin/verify")).json()["findings"]
+    assert [found for found in findings if not found["ok"]] == []
 
 
 async def test_three_answers_and_a_cancelled_request_leave_nothing(served):
     """n=3 is one request with one lease; so is one whose client stops waiting."""
-    answer = await served.http.post("/v1/chat/completions", json={"model": "p", **ASK, "n": 3})
+    three = {"model": "p", **ASK, "n": 3, "temperature": 1}  # vLLM takes no n over 1 with greedy decoding
+    answer = await served.http.post("/v1/chat/completions", json=three)
     assert (answer.status_code, len(answer.json()["choices"]), served.held()) == (200, 3, (0, 0))
-    body = {"model": "p", **ASK, "n": 3, "max_tokens": 1500, "ignore_eos": True}
+    body = {**three, "max_tokens": 1500, "ignore_eos": True}
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await served.http.post("/v1/chat/completions", json=body)
