@@ -1,4 +1,4 @@
-"""Dying as by ``kill -9`` at a chosen moment: before or after a journal write, an admission, an engine call."""
+"""Dying as by ``kill -9`` at a chosen moment: around a journal write, an admission, or an engine call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENGINE = ("load", "unload", "score", "chat")
 
 
 class Deaths:
-    """Names each moment as it comes, such as ``after write swap.flipped`` or ``before load one@0123456789ab``.
+    """Names each moment as it comes, such as ``after write swap.flipped`` or ``before unload one@0123``.
 
     ``at`` is the moment at which the process dies: a name, or a number of those that came since ``arm``.
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fleet as fleets
 from deaths import Deaths
@@ -15,6 +15,9 @@ from fleet import Fleet, Shelf, desired, make_fleet
 
 from s3lora_serve.runtime.operation import Operation, Order, Wanted
 from s3lora_serve.runtime.swap import SwapSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
 
 ORDER = Order(actor="alice@desk", reason="better plans", key="the order under test")
 SOURCES = ("one", "two", "four", "b", "c", "d")

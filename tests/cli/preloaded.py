@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fastapi
 import torch
-import transformers.models.auto
+import transformers.models.auto.modeling_auto
+import transformers.models.llama.modeling_llama
 import uvicorn.protocols.http.auto
 
 from s3lora_serve.adapters import admission, base_model
