@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from s3lora_serve.cli.admit import admit_fleet
@@ -17,7 +19,7 @@ from s3lora_serve.errors import EngineError, S3LoRAError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
     from s3lora_serve.cli.admit import Fleet
@@ -49,6 +51,7 @@ async def launch(
     key = config.server.api_key(environ)
     token = config.admin.token(environ)
     with (
+        _hangups() as hangup,
         bound(config.server.host, config.server.port) as clients,
         bound(config.admin.host, config.admin.port) as operators,
         Journal(config.state.path) as journal,
@@ -73,7 +76,7 @@ async def launch(
         try:
             service = await _bring_up(host, journal, fleet, config, path)
             try:
-                await _serve(service, config, key, token, clients, operators)
+                await _serve(service, config, key, token, clients, operators, hangup)
             finally:
                 await service.close()
         finally:
@@ -140,6 +143,7 @@ async def _serve(
     token: str | None,
     clients: socket.socket,
     operators: socket.socket,
+    hangup: asyncio.Event,
 ) -> None:
     from s3lora_serve.server.admin import create_admin_app
     from s3lora_serve.server.app import create_app
@@ -152,19 +156,35 @@ async def _serve(
         lambda: show_planners(service.planners(), url, key_env, admin_url),
     )
     admin = Server(create_admin_app(service, secret), lambda: None)
-    tasks: set[asyncio.Task[None]] = set()
-
-    def hangup() -> None:
-        task = asyncio.create_task(_reload(service))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
     listen(clients)
     listen(operators)
     # A token from the environment is known to whoever needs it, and does not belong on the disk.
     with announced(config.state.admin_file, admin_url, secret if token is None else ""):
-        await serve_both((public, clients), (admin, operators), hangup)
+        reloads = asyncio.create_task(_reloads(service, hangup))
+        try:
+            await serve_both((public, clients), (admin, operators))
+        finally:
+            reloads.cancel()
     say("stopped")
+
+
+@contextmanager
+def _hangups() -> Iterator[asyncio.Event]:
+    """An event that SIGHUP sets, during the start too: by default the signal would end the process."""
+    hangup, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    try:
+        yield hangup
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def _reloads(service: PlannerService, hangup: asyncio.Event) -> None:
+    """Reload for each SIGHUP, one after the other: what is edited during a reload comes with the next one."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        await _reload(service)
 
 
 async def _reload(service: PlannerService) -> None:
@@ -177,6 +197,9 @@ async def _reload(service: PlannerService) -> None:
             operation = await service.control.wait(operation.id, 60.0)
     except S3LoRAError as error:
         log.error("SIGHUP: nothing was applied: %s", error)
+        return
+    except Exception:  # the next one must be heard all the same
+        log.exception("SIGHUP: failed unexpectedly")
         return
     changes = operation.details.get("changes", [])
     if operation.step is Step.DONE:

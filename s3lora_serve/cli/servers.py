@@ -50,10 +50,8 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def serve_both(
-    clients: tuple[Server, socket.socket], operators: tuple[Server, socket.socket], hangup: Callable[[], None]
-) -> None:
-    """Serve until a signal comes, or one of them fails. ``hangup`` is called at SIGHUP."""
+async def serve_both(clients: tuple[Server, socket.socket], operators: tuple[Server, socket.socket]) -> None:
+    """Serve until SIGINT or SIGTERM comes, or one of them fails."""
     servers = (clients[0], operators[0])
 
     def stop() -> None:
@@ -70,7 +68,7 @@ async def serve_both(
                 if other is not server and not other.should_exit:
                     other.stop()
 
-    with _handled({signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hangup}):
+    with _handled({signal.SIGINT: stop, signal.SIGTERM: stop}):
         await asyncio.gather(run(*clients), run(*operators))
 
 
