@@ -149,6 +149,6 @@ async def _build_app(client: Any, arguments: Namespace) -> tuple[RequestTap, Sta
     client.generate = tap.generate  # before the app is made, so that no route can have kept the original
     await while_alive(client, client.reset_mm_cache())  # dummy data of the start
     tasks = await while_alive(client, client.get_supported_tasks())
-    app: Starlette = build_app(arguments, tasks, client.model_config)
+    app: Starlette = await beside(lambda: build_app(arguments, tasks, client.model_config))
     await init_app_state(client, app.state, arguments, tasks)
     return tap, app

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from bad_folders import bad_folder
 
 from planners import ToolSpec
 from planners.grammar import plan_grammar
@@ -340,20 +340,3 @@ class EngineContract:
         assert engine.max_model_len > len(TOKENS)
         assert engine.capacity == self.MAX_LORAS
         assert await engine.healthy()
-
-
-def bad_folder(defect, tmp_path, adapter):
-    """A folder that must not become a slot."""
-    if defect == "missing":
-        return tmp_path / "nowhere"
-    if defect == "relative":
-        return Path("adapters/x")
-    if defect == "rank":
-        return adapter(seed=1, rank=32)
-    (tmp_path / "adapter_config.json").write_text((adapter(seed=1) / "adapter_config.json").read_text())
-    weights = tmp_path / "adapter_model.safetensors"
-    if defect == "no tensors":
-        weights.write_bytes((2).to_bytes(8, "little") + b"{}")
-    if defect == "not safetensors":
-        weights.write_bytes(b"PK\x03\x04 this is a zip")
-    return tmp_path
