@@ -46,14 +46,14 @@ async def control(setting: Setting, words: Words, port: int) -> dict[str, Any]:
             "base_with_words": sum(
                 any(word in words.meaning for word in answer.text.split()) for answer in base
             ),
-            "same_path": await _same_path(setting, words, column, load),
+            **await _same_path(setting, words, column, load),
         }
     finally:
         column.process.stop()
 
 
-async def _same_path(setting: Setting, words: Words, column: Stock, load: Load) -> str:
-    """The words' meanings after new weights were written over the old ones' files and loaded in place."""
+async def _same_path(setting: Setting, words: Words, column: Stock, load: Load) -> dict[str, Any]:
+    """What is seen after new weights were written over the old ones' files and loaded in place."""
     path = setting.work / "overwritten"
     over = Stock.__new__(Stock)
     over.__dict__.update(column.__dict__)
@@ -73,4 +73,5 @@ async def _same_path(setting: Setting, words: Words, column: Stock, load: Load) 
         else f"{count} unknown"
         for pair, count in seen.most_common()
     ]
-    return ", ".join(told) or answer.error
+    caught = any(pair and pair[0] != pair[1] for pair in seen)
+    return {"same_path": ", ".join(told) or answer.error, "caught": caught}

@@ -57,6 +57,8 @@ def main() -> None:
         f"control: {checked['right']} of {checked['revisions']} revisions; {checked['same_path']}",
         file=sys.stderr,
     )
+    if not checked["caught"] or checked["right"] < checked["revisions"]:
+        raise SystemExit(f"the detector cannot be trusted here: {json.dumps(checked, indent=1)}")
     if options.check:
         print(json.dumps(checked, indent=1))
         return
