@@ -6,8 +6,6 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from s3lora_serve.errors import S3LoRAError
-from s3lora_serve.runtime.deployment import DeploymentState
 from s3lora_serve.runtime.journal import PlannerRecord
 from s3lora_serve.runtime.operation import Operation, Step, Wanted
 from s3lora_serve.runtime.planner import Alias
@@ -64,10 +62,19 @@ def diff(fleet: Fleet, desired: Mapping[str, DesiredPlanner]) -> tuple[Change, .
     return tuple(changes)
 
 
+@dataclass(frozen=True)
+class _Before:
+    """What a planner's name meant, and the revisions themselves, should the engine lose what it holds."""
+
+    alias: Alias
+    active: Revision
+    candidate: Revision | None
+
+
 class Apply:
     """Carries the difference out: everything is admitted first, then loaded and flipped planner by planner.
 
-    When one fails, those that were flipped are flipped back.
+    When one fails, those that were changed are changed back.
     """
 
     def __init__(self, fleet: Fleet, residency: Residency, swap: Swap, operations: Operations) -> None:
@@ -85,118 +92,127 @@ class Apply:
             for change in changes
             if change.what in ("added", "changed")
         }
-        before = {c.planner: self._fleet.alias(c.planner) for c in changes if c.what != "added"}
+        before = {c.planner: self._before(c.planner) for c in changes if c.what != "added"}
         done: list[Change] = []
         try:
             for change in changes:
-                if change.what in ("added", "changed"):
-                    await self._serve(op, change, desired[change.planner], revisions[change.planner])
-                    done.append(change)
-        except BaseException:
+                name = change.planner
+                if change.what == "described":
+                    self._fleet.set_alias(replace(self._fleet.alias(name), desired=desired[name]))
+                elif change.what == "removed":
+                    await self._remove(op, name)
+                else:
+                    await self._serve(op, change, desired[name], revisions[name])
+                done.append(change)
+        except Exception:  # when the server stops, the next start goes on from what was written down
             await self._undo(op, done, before)
             raise
-        for change in changes:
-            if change.what == "described":
-                alias = self._fleet.alias(change.planner)
-                self._fleet.set_alias(replace(alias, desired=desired[change.planner]))
-            elif change.what == "removed":
-                await self._remove(op, change.planner)
         self._operations.decided(op.id)
         for change in changes:
-            old = before.get(change.planner)
-            if old is None or change.what == "described":
-                continue
-            for key in (old.active, old.candidate):
-                if key is not None and key != self._active(change.planner):
-                    await self._swap.retire(op, key, keep=change.what == "changed")
+            if change.what in ("changed", "removed"):
+                await self._retire(op, before[change.planner].alias, keep=change.what == "changed")
         await self._operations.end(op.id, Step.DONE, "apply.done")
 
-    def _active(self, planner: str) -> str | None:
-        return self._fleet.alias(planner).active if planner in self._fleet.names() else None
+    def _before(self, name: str) -> _Before:
+        alias = self._fleet.alias(name)
+        candidate = self._fleet[alias.candidate].revision if alias.candidate else None
+        return _Before(alias, self._fleet[alias.active].revision, candidate)
+
+    async def _retire(self, op: Operation, old: Alias, *, keep: bool) -> None:
+        for key in (old.active, old.candidate):
+            if key is not None and self._fleet.role(key) is None:
+                await self._swap.retire(op, key, keep=keep and key == old.active)
 
     async def _serve(
         self, op: Operation, change: Change, desired: DesiredPlanner, revision: Revision
     ) -> None:
         name = change.planner
         key = slot_name(name, revision.digest)
-        with self._residency.held(key):
-            if change.what == "changed" and self._fleet[self._fleet.alias(name).active].key == key:
+        async with self._residency.held(key):
+            if change.what == "changed" and self._fleet.alias(name).active == key:
                 # Another source or policy that comes to the same revision: only the declaration changes.
-                await self._declare(op, self._fleet.alias(name), desired)
+                await self._declare(op, self._before(name), desired)
                 return
             await self._swap.deploy(op, name, revision)
             if change.what == "added":
-                await self._declare(op, Alias(name, desired, key), desired)
-                self._fleet.settle(key)
+                await self._declare(op, _Before(Alias(name, desired, key), revision, None), desired)
                 return
             serving = self._fleet[self._fleet.alias(name).active].revision.digest
             alias = await self._swap.flip(
-                op, name, "apply.flipped", active=revision, previous=serving, declared=desired.declared
+                op,
+                name,
+                "apply.flipped",
+                active=revision,
+                previous=serving,
+                declared=desired.declared,
+                judge=True,
             )
             self._fleet.set_alias(replace(alias, desired=desired))
 
-    async def _declare(self, op: Operation, alias: Alias, desired: DesiredPlanner) -> None:
+    async def _declare(self, op: Operation, meant: _Before, desired: DesiredPlanner) -> None:
+        """Let the name mean this, under another declaration: first in the journal, then in memory."""
+        alias = meant.alias
         record = PlannerRecord(
             name=alias.name,
-            active=self._fleet[alias.active].revision.digest,
+            active=meant.active.digest,
             previous=alias.previous,
-            candidate=self._fleet[alias.candidate].revision.digest if alias.candidate else None,
+            candidate=meant.candidate.digest if meant.candidate else None,
             rollout=alias.rollout.to_json() if alias.rollout else None,
             declared=desired.declared,
             generation=alias.generation,
         )
         await self._operations.write(op.id, "apply.declared", planner=record, step=Step.DRAINING)
-        self._fleet.set_alias(replace(alias, desired=desired))
+        for revision in (meant.active, meant.candidate):
+            if revision is not None:
+                self._fleet.add(alias.name, revision)  # the engine's death may have taken it meanwhile
+        self._fleet.mean(replace(alias, desired=desired))
 
     async def _remove(self, op: Operation, name: str) -> None:
-        alias = self._fleet.alias(name)
         await self._operations.write(op.id, "apply.removed", remove=name, step=Step.DRAINING)
         self._fleet.drop_alias(name)
-        for key in (alias.active, alias.candidate):
-            live = self._fleet.find(key) if key else None
-            if live is not None and DeploymentState.DRAINING in _next(live.state):
-                self._fleet.set(live.to(DeploymentState.DRAINING))
-        for deployment in self._fleet.of(name):
-            if deployment.state is DeploymentState.STANDBY:
-                await self._residency.unload(deployment.key)
 
-    async def _undo(self, op: Operation, done: Sequence[Change], before: Mapping[str, Alias]) -> None:
+    async def _undo(self, op: Operation, done: Sequence[Change], before: Mapping[str, _Before]) -> None:
         for change in reversed(done):
             try:
-                await self._take_back(op, change, before)
-            except S3LoRAError as error:  # the others are to be taken back all the same
-                log.error("planner %s stays as applied: %s", change.planner, error)
+                await self._take_back(op, change, before.get(change.planner))
+            except Exception as error:  # the others are to be taken back all the same
+                log.exception("planner %s stays as applied: %s", change.planner, error)
 
-    async def _take_back(self, op: Operation, change: Change, before: Mapping[str, Alias]) -> None:
-        name, now = change.planner, self._fleet.alias(change.planner)
-        if change.what == "added":
+    async def _take_back(self, op: Operation, change: Change, old: _Before | None) -> None:
+        name = change.planner
+        if old is None:
+            now = self._fleet.alias(name)
             await self._remove(op, name)
-            await self._swap.retire(op, now.active, keep=False)
-            return
-        old = before[name]
-        if old.active == now.active:
-            await self._declare(op, now, old.desired)
-            return
-        await self._swap.flip(
-            op,
-            name,
-            "apply.taken_back",
-            active=self._fleet[old.active].revision,
-            previous=old.previous,
-            declared=old.desired.declared,
-        )
-        self._fleet.set_alias(replace(self._fleet.alias(name), desired=old.desired))
-        await self._swap.retire(op, now.active, keep=False)
-
-
-def _next(state: DeploymentState) -> frozenset[DeploymentState]:
-    from s3lora_serve.runtime.states import TRANSITIONS
-
-    return TRANSITIONS[state]
+            await self._retire(op, now, keep=False)
+        elif change.what == "removed":
+            await self._declare(op, old, old.alias.desired)
+        elif change.what == "described":
+            self._fleet.set_alias(old.alias)
+        elif self._fleet.alias(name).active == old.alias.active:
+            await self._declare(op, self._before(name), old.alias.desired)
+        else:
+            now = self._fleet.alias(name)
+            alias = await self._swap.flip(
+                op,
+                name,
+                "apply.taken_back",
+                active=old.active,
+                previous=old.alias.previous,
+                candidate=old.candidate,
+                rollout=old.alias.rollout,
+                declared=old.alias.desired.declared,
+            )
+            self._fleet.set_alias(replace(alias, desired=old.alias.desired))
+            await self._retire(op, now, keep=False)
 
 
 def _wanted(desired: DesiredPlanner) -> Wanted:
     return Wanted(source=desired.source, sha256=desired.sha256, policy=desired.policy)
+
+
+def shown(desired: Mapping[str, DesiredPlanner]) -> dict[str, Any]:
+    """All that is declared, as JSON values."""
+    return {name: _shown(planner) for name, planner in desired.items()}
 
 
 def _shown(desired: DesiredPlanner) -> dict[str, Any]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from s3lora_serve.errors import ConfigError, Conflict, S3LoRAError
-from s3lora_serve.runtime.apply import Apply, diff
+from s3lora_serve.runtime.apply import Apply, diff, shown
+from s3lora_serve.runtime.changeover import Changeover, shown_wanted
 from s3lora_serve.runtime.deployment import DeploymentState
 from s3lora_serve.runtime.operation import Kind, Operation, Order, Step, Wanted
 from s3lora_serve.runtime.operations import fingerprint
 from s3lora_serve.runtime.rollout import Rollout
 from s3lora_serve.runtime.slots import slot_name
+from s3lora_serve.runtime.uncut import Uncut
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
-    from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.runtime.fleet import Fleet
     from s3lora_serve.runtime.journal import Entry, Journal
     from s3lora_serve.runtime.operations import Operations
@@ -32,6 +33,22 @@ log = logging.getLogger(__name__)
 
 _QUICK = (DeploymentState.STANDBY, DeploymentState.DRAINING)
 _SHORTEST_PREFIX = 8
+
+
+P = ParamSpec("P")
+
+
+def _whole(
+    order: Callable[Concatenate[Control, P], Coroutine[Any, Any, Operation]],
+) -> Callable[Concatenate[Control, P], Coroutine[Any, Any, Operation]]:
+    """An order that is begun to the end, see ``Control.whole``."""
+
+    @functools.wraps(order)
+    async def begun(control: Control, /, *args: P.args, **kwargs: P.kwargs) -> Operation:
+        given = next((a for a in (*args, *kwargs.values()) if isinstance(a, Order)), None)
+        return await control.whole(given, order(control, *args, **kwargs))
+
+    return begun
 
 
 class Control:
@@ -48,19 +65,27 @@ class Control:
         journal: Journal,
         read: Callable[[], Mapping[str, DesiredPlanner]] | None = None,
         check: Callable[[], Awaitable[list[Finding]]] | None = None,
+        base_model: str = "",
     ) -> None:
-        """``read`` reads planners.yaml again, ``check`` compares journal, store and engine."""
+        """``read`` reads planners.yaml again, ``check`` compares journal, store and engine.
+
+        No planner may have the name ``base_model``.
+        """
         self._fleet = fleet
         self._residency = residency
         self._steps = swap
+        self._course = Changeover(fleet, residency, swap, operations)
         self._operations = operations
         self._journal = journal
         self._read = read
         self._check = check
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._base_model = base_model
+        self._keyed = asyncio.Lock()
+        self._begun = Uncut()
 
     # Orders
 
+    @_whole
     async def swap(
         self, name: str, wanted: Wanted, order: Order, *, dry_run: bool = False, force: bool = False
     ) -> Operation:
@@ -78,10 +103,11 @@ class Control:
             raise Conflict(
                 f"planner {name!r} has a candidate on trial", hint="promote it or roll it back first"
             )
-        details = {"wanted": _shown(wanted), "dry_run": dry_run}
+        details = {"wanted": shown_wanted(wanted), "dry_run": dry_run}
         op = await self._begin(Kind.SWAP, alias, order, asked, details=details, decides=not dry_run)
-        return self._go(op, self._swap(op, name, wanted, dry_run))
+        return self._go(op, self._course.swap(op, name, wanted, dry_run))
 
+    @_whole
     async def rollback(self, name: str, order: Order, *, to: str | None = None) -> Operation:
         """Serve the revision before, or ``to``; with a candidate on trial and no ``to``, give that up.
 
@@ -97,7 +123,8 @@ class Control:
                     f"planner {name!r} has a candidate on trial", hint="roll it back without a goal first"
                 )
             op = await self._begin(Kind.ROLLBACK, alias, order, asked, details={"gives_up": alias.candidate})
-            return await self._give_up_candidate(op, alias)
+            await self._decide(op, self._course.give_up(op, alias))
+            return self._go(op, self._course.finish(op, str(alias.candidate), keep=False))
         goal = self._goal(alias, to)
         key = slot_name(name, goal)
         op = await self._begin(
@@ -105,11 +132,14 @@ class Control:
         )
         live = self._fleet.find(key)
         if live is not None and live.state in _QUICK:
-            with self._residency.held(key):
-                await self._decide(op, self._serve(op, alias, live.revision, "rollback.flipped", judge=False))
-            return self._go(op, self._finish(op, alias.active))
-        return self._go(op, self._roll_back(op, alias, goal))
+            async with self._residency.held(key):
+                await self._decide(
+                    op, self._course.serve(op, alias, live.revision, "rollback.flipped", judge=False)
+                )
+            return self._go(op, self._course.finish(op, alias.active))
+        return self._go(op, self._course.roll_back(op, alias, goal))
 
+    @_whole
     async def canary(
         self,
         name: str,
@@ -141,15 +171,16 @@ class Control:
                 )
             op = await self._begin(kind, alias, order, asked, details=details)
             candidate = self._fleet[alias.candidate].revision
-            await self._decide(op, self._try(op, alias, candidate, rollout, f"{kind}.changed"))
+            await self._decide(op, self._course.try_(op, alias, candidate, rollout, f"{kind}.changed"))
             return await self._operations.end(op.id, Step.DONE, f"{kind}.done")
         if alias.candidate is not None:
             raise Conflict(
                 f"planner {name!r} has a candidate on trial", hint="promote it or roll it back first"
             )
-        op = await self._begin(kind, alias, order, asked, details={**details, "wanted": _shown(wanted)})
-        return self._go(op, self._canary(op, name, wanted, rollout))
+        op = await self._begin(kind, alias, order, asked, details={**details, "wanted": shown_wanted(wanted)})
+        return self._go(op, self._course.canary(op, name, wanted, rollout))
 
+    @_whole
     async def promote(self, name: str, order: Order) -> Operation:
         """Serve the candidate's revision to everybody."""
         asked = fingerprint(kind=Kind.PROMOTE, name=name, expected=order.expected)
@@ -160,19 +191,23 @@ class Control:
             raise Conflict(f"planner {name!r} has no candidate", hint="start one: s3lora canary")
         revision = self._fleet[alias.candidate].revision
         op = await self._begin(Kind.PROMOTE, alias, order, asked, to_digest=revision.digest)
-        await self._decide(op, self._serve(op, alias, revision, "promote.flipped"))
-        return self._go(op, self._finish(op, alias.active))
+        await self._decide(op, self._course.serve(op, alias, revision, "promote.flipped"))
+        return self._go(op, self._course.finish(op, alias.active))
 
+    @_whole
     async def apply(
         self, desired: Mapping[str, DesiredPlanner], order: Order, *, dry_run: bool = False
     ) -> Operation:
         """Bring the fleet to what ``desired`` declares: all of it, or nothing when one part fails."""
-        changes = diff(self._fleet, desired)
-        asked = fingerprint(
-            kind=Kind.APPLY, desired={n: d.declared for n, d in desired.items()}, dry_run=dry_run
-        )
+        asked = fingerprint(kind=Kind.APPLY, desired=shown(desired), dry_run=dry_run)
         if (known := await self._operations.known(order, asked)) is not None:
             return known
+        if self._base_model in desired:
+            raise ConfigError(
+                f"planner {self._base_model!r} has the name of the base model",
+                hint="give one of them another name",
+            )
+        changes = diff(self._fleet, desired)
         op = await self._operations.begin(
             Kind.APPLY,
             tuple(change.planner for change in changes),
@@ -214,80 +249,6 @@ class Control:
     def history(self, planner: str | None = None, after: int = 0, limit: int = 100) -> list[Entry]:
         """Journal entries, the newest first; ``after`` is a sequence number that they exceed."""
         return list(self._journal.entries(planner=planner, after=after, limit=limit, newest_first=True))
-
-    # How they go on
-
-    async def _swap(self, op: Operation, name: str, wanted: Wanted, dry_run: bool) -> None:
-        desired = self._fleet.alias(name).desired
-        wanted = replace(wanted, policy=wanted.policy or desired.policy)
-        revision = await self._steps.admit(op, name, wanted)
-        alias = self._fleet.alias(name)
-        serving = self._fleet[alias.active].revision
-        if dry_run or revision.digest == serving.digest:
-            same = {"same": revision.digest == serving.digest, "would": _compared(serving, revision)}
-            await self._operations.end(op.id, Step.DONE, "swap.done", details={**op.details, **same})
-            return
-        with self._residency.held(slot_name(name, revision.digest)):
-            await self._steps.deploy(op, name, revision)
-            await self._serve(op, alias, revision, "swap.flipped")
-        if alias.candidate not in (None, slot_name(name, revision.digest)):
-            await self._steps.retire(op, str(alias.candidate), keep=False)
-        await self._finish(op, alias.active)
-
-    async def _roll_back(self, op: Operation, alias: Alias, goal: str) -> None:
-        revision = await self._steps.admit(op, alias.name, Wanted(revision=goal))
-        if revision.digest == self._fleet[alias.active].revision.digest:
-            raise Conflict(f"planner {alias.name!r} serves revision {revision.short} already")
-        with self._residency.held(slot_name(alias.name, revision.digest)):
-            await self._steps.deploy(op, alias.name, revision)
-            await self._serve(op, alias, revision, "rollback.flipped", judge=False)
-        await self._finish(op, alias.active)
-
-    async def _canary(self, op: Operation, name: str, wanted: Wanted, rollout: Rollout) -> None:
-        desired = self._fleet.alias(name).desired
-        revision = await self._steps.admit(op, name, replace(wanted, policy=wanted.policy or desired.policy))
-        alias = self._fleet.alias(name)
-        if revision.digest == self._fleet[alias.active].revision.digest:
-            raise Conflict(
-                f"planner {name!r} serves revision {revision.short} already", hint="nothing to try"
-            )
-        with self._residency.held(slot_name(name, revision.digest)):
-            await self._steps.deploy(op, name, revision)
-            await self._try(op, alias, revision, rollout, f"{op.kind}.flipped")
-        await self._operations.end(op.id, Step.DONE, f"{op.kind}.done")
-
-    async def _give_up_candidate(self, op: Operation, alias: Alias) -> Operation:
-        active = self._fleet[alias.active].revision
-        flip = self._steps.flip(op, alias.name, "rollback.flipped", active=active, previous=alias.previous)
-        await self._decide(op, flip)
-        return self._go(op, self._finish(op, str(alias.candidate), keep=False))
-
-    async def _serve(
-        self, op: Operation, alias: Alias, revision: Revision, action: str, *, judge: bool = True
-    ) -> None:
-        """Flip to ``revision``; from then on others may decide about the planner."""
-        before = self._fleet[alias.active].revision.digest
-        await self._steps.flip(op, alias.name, action, active=revision, previous=before, judge=judge)
-        self._operations.decided(op.id)
-
-    async def _try(
-        self, op: Operation, alias: Alias, candidate: Revision, rollout: Rollout, action: str
-    ) -> None:
-        active = self._fleet[alias.active].revision
-        await self._steps.flip(
-            op,
-            alias.name,
-            action,
-            active=active,
-            previous=alias.previous,
-            candidate=candidate,
-            rollout=rollout,
-        )
-
-    async def _finish(self, op: Operation, old: str, *, keep: bool = True) -> None:
-        self._operations.decided(op.id)
-        await self._steps.retire(op, old, keep=keep)
-        await self._operations.end(op.id, Step.DONE, f"{op.kind}.done")
 
     # Common to all
 
@@ -345,10 +306,25 @@ class Control:
     async def _decide(self, op: Operation, work: Awaitable[object]) -> None:
         """Do what is decided while the caller waits. An operation that fails here has failed as a whole."""
         try:
-            await asyncio.shield(asyncio.ensure_future(work))
+            await work
         except Exception as error:
             await self._operations.fail(op.id, error)
             raise
+
+    async def whole(self, order: Order | None, work: Coroutine[Any, Any, Operation]) -> Operation:
+        """Begin an order to the end although the caller may leave; orders with one key one after the other.
+
+        Else a client that hangs up in mid-order would leave an operation that begins and never ends, and a
+        retry that overtakes its first try would run twice.
+        """
+
+        async def one() -> Operation:
+            if order is None or order.key is None:
+                return await work
+            async with self._keyed:
+                return await work
+
+        return await self._begun.run(one())
 
     def _go(self, op: Operation, work: Coroutine[Any, Any, None]) -> Operation:
         """Let the rest happen in the background; its failure ends the operation."""
@@ -365,37 +341,10 @@ class Control:
                 log.exception("%s of %s failed", op.kind, op.planner or "the fleet")
                 await self._operations.fail(op.id, error)
 
-        task = asyncio.create_task(guarded())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begun.go(guarded())
         return self._operations.get(op.id)
 
     async def close(self) -> None:
         """Leave running operations to the next start."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._begun.close()
         await self._steps.close()
-
-
-def _shown(wanted: Wanted) -> dict[str, Any]:
-    policy = wanted.policy.to_json() if wanted.policy else None
-    return {"source": wanted.source, "sha256": wanted.sha256, "revision": wanted.revision, "policy": policy}
-
-
-def _compared(serving: Revision, wanted: Revision) -> dict[str, Any]:
-    """What a dry run shows: both revisions' pruning and sharpness."""
-
-    def facts(revision: Revision) -> dict[str, Any]:
-        ssi = revision.lineage.report.summary()
-        return {
-            "revision": revision.digest,
-            "source": revision.lineage.source,
-            "kept_modules": revision.lineage.kept,
-            "pruned_modules": list(revision.lineage.pruned),
-            "ssi_max": ssi.max,
-            "ssi_median": ssi.median,
-            "warnings": list(revision.lineage.warnings),
-        }
-
-    return {"serving": facts(serving), "wanted": facts(wanted)}

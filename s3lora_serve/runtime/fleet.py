@@ -10,6 +10,7 @@ from s3lora_serve.errors import Conflict, UnknownPlanner
 from s3lora_serve.runtime.deployment import Deployment, DeploymentState
 from s3lora_serve.runtime.planner import Alias, Planner
 from s3lora_serve.runtime.slots import slot_name
+from s3lora_serve.runtime.states import LOADED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,8 +54,9 @@ class Fleet:
         self._changes.ring()
 
     def drop_alias(self, name: str) -> None:
-        """Forget the name; its deployments stay until they are removed."""
-        self._aliases.pop(name, None)
+        """Forget the name. What answered for it is DRAINING afterwards; requests that run are not touched."""
+        if (alias := self._aliases.pop(name, None)) is not None:
+            self._release(alias.active, alias.candidate)
         self._changes.ring()
 
     def planner(self, name: str, leases: Mapping[str, int]) -> Planner:
@@ -132,9 +134,12 @@ class Fleet:
         return None
 
     def settle(self, key: str) -> Deployment:
-        """Give a loaded deployment the state of its role; without a role it is left as it is."""
+        """Give a loaded deployment the state of its role; without a role it is left as it is.
+
+        One that is on its way into the engine settles when it has arrived.
+        """
         deployment, role = self._deployments[key], self.role(key)
-        if role is None or deployment.state in (role, _S.EVICTED, _S.FAILED):
+        if role is None or deployment.state is role or deployment.state not in LOADED:
             return deployment
         return self.set(deployment.to(role))
 
@@ -159,13 +164,23 @@ class Fleet:
             rollout=rollout,
             generation=alias.generation + 1,
         )
-        self._aliases[alias.name] = new  # the flip: every later lookup sees the new meaning
-        for key in (active, candidate):
-            if key is not None:
-                self.settle(key)
-        for key in {alias.active, alias.candidate} - {active, candidate, None}:
-            old = self._deployments[str(key)]
-            if old.state in (_S.SERVING, _S.CANARY, _S.SHADOW):
-                self.set(old.to(_S.DRAINING))
+        self.mean(new)
+        self._release(*{alias.active, alias.candidate} - {active, candidate})
         self._changes.ring()
         return new
+
+    def mean(self, alias: Alias) -> None:
+        """Let the name mean this from now on, and settle the deployments that it means."""
+        self._aliases[alias.name] = alias  # the flip: every later lookup sees the new meaning
+        for key in (alias.active, alias.candidate):
+            if key is not None and self._deployments[key].state is _S.ADMITTED:
+                self.set(self._deployments[key].to(_S.EVICTED))  # loaded on demand
+            elif key is not None:
+                self.settle(key)
+        self._changes.ring()
+
+    def _release(self, *keys: str | None) -> None:
+        for key in keys:
+            old = self._deployments.get(key) if key else None
+            if old is not None and old.state in (_S.SERVING, _S.CANARY, _S.SHADOW):
+                self.set(old.to(_S.DRAINING))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.errors import S3LoRAError
 from s3lora_serve.runtime.operation import Order
 from s3lora_serve.runtime.rules import Rules, verdict
+from s3lora_serve.runtime.uncut import Uncut
 from s3lora_serve.runtime.window import Window
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Guard:
             str, tuple[str, Window]
         ] = {}  # planner → active key on watch, the old one's window
         self._acting: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._orders = Uncut()
 
     def connect(self, control: Control) -> None:
         """Where orders go."""
@@ -47,21 +47,26 @@ class Guard:
         """What became of this deployment's last requests."""
         return self._windows.setdefault(key, Window(self._rules.requests))
 
-    def watch(self, planner: str, new: str, old: str) -> None:
-        """The planner was given the deployment ``new`` after ``old``; judge its first requests."""
+    def watch(self, planner: str, new: str, old: str | None) -> None:
+        """The planner is given the deployment ``new``; judge its first requests against those of ``old``.
+
+        Without ``old`` an operator went back, and what serves now is not judged.
+        """
+        if old is None:
+            self._watched.pop(planner, None)
+            return
         self._watched[planner] = (new, copy.deepcopy(self.window(old)))
-        self._windows[new] = Window(self._rules.requests)
+        self.begin(new)
 
-    def unwatch(self, planner: str) -> None:
-        """An operator went back: what serves now is not judged."""
-        self._watched.pop(planner, None)
-
-    def forget(self, key: str) -> None:
-        """The deployment is gone."""
-        self._windows.pop(key, None)
+    def begin(self, key: str) -> None:
+        """The deployment begins to answer: what it did before is not held against it, or in its favour."""
+        self._windows = {k: w for k, w in self._windows.items() if self._fleet.find(k) is not None}
+        self._windows[key] = Window(self._rules.requests)
 
     def ended(self, lease: Lease) -> None:
         """Count a lease that was given back, and act if that decides something."""
+        if self._fleet.find(lease.key) is None:
+            return  # it was the last of a deployment that is gone
         self.window(lease.key).add(lease.outcome, lease.seconds)
         planner = lease.deployment.planner
         if planner not in self._fleet.names() or planner in self._acting:
@@ -82,37 +87,47 @@ class Guard:
             self._act(alias.name, self._control.promote(alias.name, order))
 
     def _judge_active(self, alias: Alias) -> None:
-        key, before = self._watched[alias.name]
+        watched = key, before = self._watched[alias.name]
         if key != alias.active:
             self._watched.pop(alias.name)  # a later decision took it out of service
             return
         found = verdict(self.window(key), before, self._rules)
         if found.decision == "bad":
-            self._watched.pop(alias.name)
-            self._roll_back(alias, found.rule, found.reason)
+            if alias.candidate is None:  # else this order gives the candidate up, and another follows
+                self._watched.pop(alias.name)
+            self._roll_back(alias, found.rule, found.reason, watched)
         elif found.decision == "good":
             self._watched.pop(alias.name)
             log.info("planner %s: %s holds, %s", alias.name, key, found.reason)
 
-    def _roll_back(self, alias: Alias, rule: str, reason: str) -> None:
+    def _roll_back(
+        self, alias: Alias, rule: str, reason: str, watched: tuple[str, Window] | None = None
+    ) -> None:
         log.warning("planner %s is rolled back by rule %s: %s", alias.name, rule, reason)
         if self._control is not None:
-            self._act(alias.name, self._control.rollback(alias.name, self._order(rule, reason, alias)))
+            order = self._order(rule, reason, alias)
+            self._act(alias.name, self._control.rollback(alias.name, order), watched)
 
     def _order(self, rule: str, reason: str, alias: Alias) -> Order:
         serving = self._fleet[alias.active].revision.digest
         return Order(actor=f"rule:{rule}", reason=reason, expected=serving)
 
-    def _act(self, planner: str, order: Coroutine[None, None, object]) -> None:
+    def _act(
+        self, planner: str, order: Coroutine[Any, Any, object], watched: tuple[str, Window] | None = None
+    ) -> None:
         async def acted() -> None:
             try:
                 await order
-            except S3LoRAError as error:  # an operator may have decided something else just now
+            except S3LoRAError as error:  # an operator may be deciding something else just now
                 log.warning("planner %s: the rules' order was refused: %s", planner, error)
+                if watched is not None:
+                    self._watched.setdefault(planner, watched)  # looked at again with the next request
             finally:
                 self._acting.discard(planner)
 
         self._acting.add(planner)
-        task = asyncio.create_task(acted())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._orders.go(acted())
+
+    async def close(self) -> None:
+        """Order nothing more."""
+        await self._orders.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,6 +18,9 @@ from s3lora_serve.runtime.operation import Kind, Operation, Order, Step
 if TYPE_CHECKING:
     from s3lora_serve.runtime.changes import Changes
     from s3lora_serve.runtime.journal import Entry, Journal, PlannerRecord
+
+
+log = logging.getLogger(__name__)
 
 
 class Operations:
@@ -33,6 +37,7 @@ class Operations:
         self._changes = changes
         self._ended = ended
         self._running: dict[str, Operation] = {}
+        self._unwritten: dict[str, Operation] = {}  # they ended, and the journal could not take it
         self._deciding: dict[str, str] = {}  # planner → the operation that decides about it
 
     async def known(self, order: Order, fingerprint: str) -> Operation | None:
@@ -49,7 +54,7 @@ class Operations:
                 f" {operation.planner or ''}, {operation.id})",
                 hint="use a new key for a new order",
             )
-        return self._running.get(operation.id, operation)
+        return self._now(operation)
 
     async def begin(
         self,
@@ -140,7 +145,11 @@ class Operations:
         return self.update(id_, **changes)
 
     async def end(self, id_: str, step: Step, action: str, **changes: Any) -> Operation:
-        """Write down how it ended. Its planners are free from then on, even if writing fails."""
+        """Note how it ended, and write it down. Its planners are free from then on.
+
+        It ended all the same if writing fails: that is logged, remembered while the server runs, and the
+        next start ends it in the journal.
+        """
         operation = dataclasses.replace(
             self._running[id_], step=step, ended_at=time.time(), progress="", fraction=None, **changes
         )
@@ -149,6 +158,9 @@ class Operations:
         )
         try:
             await self._write(operation, (self._entry(operation, action, about),))
+        except S3LoRAError as error:
+            log.error("the end of operation %s (%s) could not be written down: %s", id_, step, error)
+            self._unwritten[id_] = operation
         finally:
             self.decided(id_)
             self._running.pop(id_, None)
@@ -173,14 +185,17 @@ class Operations:
 
     def get(self, id_: str) -> Operation:
         """The operation, running or ended. Raises UnknownOperation."""
-        found = self._running.get(id_) or self._journal.operation(id_)
+        found = self._running.get(id_) or self._unwritten.get(id_) or self._journal.operation(id_)
         if found is None:
             raise UnknownOperation(f"there is no operation {id_[:80]!r}", hint="s3lora status lists them")
         return found
 
     def list(self, limit: int) -> list[Operation]:
         """The newest ones first."""
-        return [self._running.get(op.id, op) for op in self._journal.operations(limit)]
+        return [self._now(op) for op in self._journal.operations(limit)]
+
+    def _now(self, written: Operation) -> Operation:
+        return self._running.get(written.id) or self._unwritten.get(written.id) or written
 
     async def wait(self, id_: str, seconds: float) -> Operation:
         """The operation as soon as it is not what it was at the call, or after ``seconds``."""

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _S = DeploymentState
 _ACTOR = "s3lora-serve"
+# Seconds for a slot after a restart: requests may have taken what there is. Then it is loaded on demand.
+_PATIENCE = 5.0
 
 
 class Recovery:
@@ -194,10 +196,12 @@ class Recovery:
                 [(False, alias.candidate)] if alias.candidate else []
             )
         for _, key in sorted(wanted)[: self._residency.capacity]:
-            if self._fleet[key].state is _S.EVICTED:
-                try:
-                    await self._residency.load(key)
-                except EngineDead:
-                    raise
-                except S3LoRAError as error:
-                    log.error("%s could not be loaded again: %s", key, error)
+            # An order may have changed what the names mean while others were loaded.
+            if self._fleet.role(key) is None or self._fleet[key].state is not _S.EVICTED:
+                continue
+            try:
+                await self._residency.load(key, seconds=_PATIENCE)
+            except EngineDead:
+                raise
+            except Exception as error:  # one adapter must not keep the engine from coming back
+                log.error("%s could not be loaded again: %s", key, error)

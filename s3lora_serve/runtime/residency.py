@@ -1,23 +1,21 @@
-"""Which deployments hold the engine's slots: loading, proving, evicting, and who waits for a slot."""
+"""Which deployments are in the engine: brought in, proved, and taken out; never one that somebody leases"""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
-import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import EngineDead, PlannerNotReady, S3LoRAError, SlotsBusy
+from s3lora_serve.errors import EngineDead, PlannerNotReady, SlotsBusy
 from s3lora_serve.runtime.deployment import Deployment, DeploymentState
-from s3lora_serve.runtime.probe import prove_effect
-from s3lora_serve.runtime.states import LOADED
-from s3lora_serve.runtime.trial import try_out
+from s3lora_serve.runtime.loader import Loader, stopwatch
+from s3lora_serve.runtime.room import Room, SlotSettings
+from s3lora_serve.runtime.states import LOADED, TRANSITIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from s3lora_serve.runtime.changes import Changes
     from s3lora_serve.runtime.engine_host import EngineHost
@@ -25,29 +23,35 @@ if TYPE_CHECKING:
     from s3lora_serve.runtime.leases import LeaseBook
     from s3lora_serve.runtime.slots import SlotTable
 
+__all__ = ["Residency", "SlotSettings", "stopwatch"]
+
 log = logging.getLogger(__name__)
 
 _S = DeploymentState
 
 
-@dataclass(frozen=True)
-class SlotSettings:
-    """How planners share fewer slots than there are planners."""
+@dataclass(eq=False)
+class _Load:
+    """One way into the engine; whoever wants the same deployment meanwhile waits for the same one."""
 
-    wait_seconds: float = 30.0  # longest that a request, or a swap, waits for a slot
-    max_waiting: int = 64  # requests that may wait at once; more are refused with 429
-    turn_seconds: float = 5.0  # a busy planner keeps its slot this long while others wait for one
-    trial: bool = True  # generate a few tokens before a deployment counts as ready
+    key: str
+    task: asyncio.Task[Deployment] | None = None
+    waiting: int = 0  # who wait for it
+    placed: bool = False  # it has its slot; from here on it goes to its end, whoever leaves
+    tell: Callable[[str], None] = lambda _: None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has come to its end, good or bad."""
+        return self.task is not None and self.task.done()
+
+    def placed_or_done(self) -> bool:
+        """Whether it need not wait for a slot any more."""
+        return self.placed or self.done
 
 
 class Residency:
-    """Brings deployments into the engine and takes them out; never one that somebody holds a lease on.
-
-    Pinned planners and candidates keep their slots. The others lose theirs to whoever needs one: first what
-    is only kept for a rollback, then the planner that was idle longest. When all are busy, the one that has
-    had its slot longest gets no new leases, so that it drains and the slot changes hands: every planner gets
-    its turn, and a slot is not reloaded for every request.
-    """
+    """Brings deployments into the engine and takes them out; who has to go for whom, ``Room`` decides."""
 
     def __init__(
         self,
@@ -57,7 +61,6 @@ class Residency:
         leases: LeaseBook,
         changes: Changes,
         settings: SlotSettings,
-        evicted: Callable[[Deployment], None] = lambda _: None,
     ) -> None:
         self._host = host
         self._fleet = fleet
@@ -65,34 +68,34 @@ class Residency:
         self._leases = leases
         self._changes = changes
         self._settings = settings
-        self._evicted = evicted
-        self._room = asyncio.Lock()  # first come, first served
-        self._loading: dict[str, asyncio.Task[Deployment]] = {}
-        self._reserved: set[str] = set()  # keys that were promised a slot and do not hold one yet
-        self._yielding: set[str] = set()
-        self._held: set[str] = set()  # about to be flipped to; not to be evicted meanwhile
-        self._used: dict[str, float] = {}  # key → when it was last leased
-        self._since: dict[str, float] = {}  # key → when it got its slot
+        self._room = Room(host, fleet, slots, leases, changes, settings)
+        self._loader = Loader(host, fleet, slots, self._room, changes, settings)
+        self._loads: dict[str, _Load] = {}
         self.waiting = 0  # requests that wait for a slot now
         self.evictions = 0
 
     @property
     def capacity(self) -> int:
-        """Slots of the engine."""
+        """Slots of the engine. Raises EngineDead."""
         return self._host.current.capacity
+
+    @property
+    def taken(self) -> int:
+        """Slots that are held or promised."""
+        return self._room.taken
 
     # Asked by whoever takes a lease
 
     def usable(self, deployment: Deployment) -> bool:
         """Whether a lease can be taken on it at once."""
-        return deployment.state in (_S.SERVING, _S.CANARY) and deployment.key not in self._yielding
+        return deployment.state in (_S.SERVING, _S.CANARY) and deployment.key not in self._room.yielding
 
     def used(self, key: str) -> None:
-        """Note that a lease was taken: the eviction order follows from it."""
-        self._used[key] = time.monotonic()
+        """Note that a lease was taken."""
+        self._room.used(key)
 
     async def ensure(self, key: str) -> None:
-        """Wait until the deployment can be leased again, loading it if need be.
+        """Wait until the deployment can be leased again, loading it if need be, or until no name means it.
 
         Raises SlotsBusy when too many wait or it takes too long, EngineDead, or what its load raised.
         """
@@ -107,9 +110,13 @@ class Residency:
         self.waiting += 1
         try:
             async with asyncio.timeout(self._settings.wait_seconds):
-                await self._changes.until(lambda: key not in self._yielding)
-                # The load goes on when this request leaves: others may wait for it too.
-                await asyncio.shield(self._task(key))
+                await self._changes.until(
+                    lambda: key not in self._room.yielding or self._fleet.role(key) is None
+                )
+                with self._joined(key) as load:
+                    await self._changes.until(lambda: load.done or self._fleet.role(key) is None)
+                    if load.task is not None and load.done:
+                        load.task.result()
         except TimeoutError:
             raise SlotsBusy(
                 f"planner {name!r} is not loaded, and no slot came free within"
@@ -120,39 +127,80 @@ class Residency:
         finally:
             self.waiting -= 1
 
-    @contextmanager
-    def held(self, key: str) -> Iterator[None]:
-        """Keep the deployment's slot from being given away, while a decision about it is written down."""
-        self._held.add(key)
+    @asynccontextmanager
+    async def held(self, key: str) -> AsyncIterator[None]:
+        """Keep the deployment in the engine while it is decided about.
+
+        If no name means it in the end, and it was loaded only for that, it is taken out again.
+        """
+        self._room.hold(key)
         try:
             yield
         finally:
-            self._held.discard(key)
-            self._changes.ring()
+            self._room.let_go(key)
+            await self._abandon(key)
+
+    async def released(self, key: str) -> None:
+        """Wait until nobody holds the deployment."""
+        await self._changes.until(lambda: not self._room.holds(key))
 
     # Loading
 
-    async def load(self, key: str, tell: Callable[[str], None] = lambda _: None) -> Deployment:
+    async def load(
+        self, key: str, tell: Callable[[str], None] = lambda _: None, seconds: float | None = None
+    ) -> Deployment:
         """Bring the deployment into the engine and prove it; the loaded value, in the state of its role.
 
-        A deployment that no name means yet ends in READY. Raises what went wrong; then it is FAILED and the
-        engine holds nothing of it (or EVICTED, when the engine died).
+        A deployment that no name means ends in READY if it is ``held``. ``seconds`` limit the wait for a
+        slot, not the load. Raises SlotsBusy, or what went wrong; then it is FAILED and the engine holds
+        nothing of it, or EVICTED if it served before or the engine died.
         """
-        return await self._load(key, tell)
+        while True:
+            joined = key in self._loads and not self._loads[key].done
+            with self._joined(key, tell) as load:
+                if not await self._changes.until(load.placed_or_done, seconds):
+                    raise SlotsBusy(
+                        f"no slot came free for {key} within {seconds:g} seconds",
+                        retry_after=seconds or 0.0,
+                        hint="every slot is pinned, on trial or busy: raise engine.max_loras",
+                    )
+                try:
+                    return await asyncio.shield(load.task)  # type: ignore[arg-type]
+                except EngineDead:
+                    if not joined:
+                        raise
+                    # Else that was a load into an engine before this one.
 
-    def _task(self, key: str) -> asyncio.Task[Deployment]:
-        if (task := self._loading.get(key)) is None:
-            task = self._loading[key] = asyncio.create_task(self._load(key, lambda _: None))
-            task.add_done_callback(lambda done: self._loaded(key, done))
-        return task
+    @contextmanager
+    def _joined(self, key: str, tell: Callable[[str], None] | None = None) -> Iterator[_Load]:
+        """Wait, within, for the one load of this deployment that goes on; begun if there is none.
 
-    def _loaded(self, key: str, task: asyncio.Task[Deployment]) -> None:
-        self._loading.pop(key, None)
+        A load that nobody waits for any more is given up if it has no slot yet.
+        """
+        load = self._loads.get(key)
+        if load is None or load.done:
+            load = self._loads[key] = _Load(key)
+            load.task = asyncio.create_task(self._load(load))
+            load.task.add_done_callback(lambda task: self._ended(load, task))
+        load.tell = tell or load.tell
+        load.waiting += 1
+        try:
+            yield load
+        finally:
+            load.waiting -= 1
+            if not load.waiting and not load.placed and load.task is not None and not load.done:
+                load.task.cancel()
+                self._loads.pop(key, None)  # the next one who wants it must not wait for this one
+
+    def _ended(self, load: _Load, task: asyncio.Task[Deployment]) -> None:
+        if self._loads.get(load.key) is load:
+            del self._loads[load.key]
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("%s could not be loaded again: %s", key, error)  # and is thus retrieved
+            log.warning("%s was not loaded: %s", load.key, error)  # and is thus retrieved
         self._changes.ring()
 
-    async def _load(self, key: str, tell: Callable[[str], None]) -> Deployment:
+    async def _load(self, load: _Load) -> Deployment:
+        key = load.key
         deployment = self._fleet[key]
         if deployment.state in LOADED:
             return self._fleet.settle(key)
@@ -161,91 +209,48 @@ class Residency:
         if deployment.revision.fully_pruned:
             self._fleet.set(deployment.to(_S.READY))
             return self._fleet.settle(key)
-        tell("waiting for a slot")
-        await self._make_room(key)
+        load.tell("waiting for a slot")
         try:
-            return await self._prove(key, tell)
-        finally:
-            self._reserved.discard(key)
+            await self._room.reserve(load, key, self._evict)
+            # Its last slot may still be on the way out.
+            await self._changes.until(lambda: not self._slots.holds(key))
+            load.placed = True
             self._changes.ring()
-
-    async def _prove(self, key: str, tell: Callable[[str], None]) -> Deployment:
-        # Its last slot may still be on the way out.
-        await self._changes.until(lambda: not self._slots.holds(key))
-        engine = self._host.current
-        deployment = self._fleet[key]
-        proven = deployment.effect is not None
-        slot = self._slots.allocate(deployment.planner, deployment.revision.digest, deployment.revision.path)
-        deployment = self._fleet.set(deployment.to(_S.LOADING, slot=slot))
-        self._reserved.discard(key)  # from here its slot counts
-        try:
-            tell("load")
-            with stopwatch() as took:
-                await engine.load(slot)
-            deployment = self._step(deployment, _S.PROBING, "load", took())
-            tell("probe")
-            with stopwatch() as took:
-                effect = await prove_effect(engine, slot)
-            deployment = self._note(deployment, "probe", took(), effect=effect)
-            if self._settings.trial:
-                tell("trial")
-                with stopwatch() as took:
-                    await try_out(engine, slot)
-                deployment = self._note(deployment, "trial", took())
-            self._current(deployment)
-            self._since[key] = self._used[key] = time.monotonic()
-            self._fleet.set(dataclasses.replace(deployment.to(_S.READY), reason=""))
-            return self._fleet.settle(key)
-        except EngineDead:
-            self.lost(key)
-            raise
-        except BaseException as error:
-            reason = str(error) if isinstance(error, S3LoRAError) else f"{type(error).__name__}: {error}"
-            await asyncio.shield(self._give_up(key, reason, proven))
-            raise
-
-    def _current(self, deployment: Deployment) -> None:
-        """Raise EngineDead if the engine was lost under this load."""
-        now = self._fleet.find(deployment.key)
-        if now is None or now.slot is None or now.slot != deployment.slot:
-            raise EngineDead(f"the engine stopped while {deployment.key} was loaded", hint="try again")
-
-    def _step(self, deployment: Deployment, state: _S, stage: str, seconds: float) -> Deployment:
-        self._current(deployment)
-        return self._fleet.set(deployment.took(stage, seconds).to(state))
-
-    def _note(self, deployment: Deployment, stage: str, seconds: float, **changes: object) -> Deployment:
-        self._current(deployment)
-        return self._fleet.set(dataclasses.replace(deployment.took(stage, seconds), **changes))  # type: ignore[arg-type]
-
-    async def _give_up(self, key: str, reason: str, proven: bool) -> None:
-        """Take a failed load back. One that served before may serve again: the next request tries anew."""
-        deployment = self._fleet.find(key)
-        if deployment is None or deployment.slot is None:
-            return
-        slot = deployment.slot
-        try:
-            await self._host.current.unload(slot)
-        except S3LoRAError as error:
-            # The slot's name stays taken: loading over what may still be there could kill the engine.
-            log.error("%s: slot %s could not be unloaded: %s", key, slot.id, error)
-        else:
-            self._slots.retire(slot)
-        again = proven and self._fleet.role(key) is not None
-        self._fleet.set(deployment.to(_S.EVICTED if again else _S.FAILED, slot=None, reason=reason))
+            deployment = await self._loader.bring_in(key, lambda: self._room.settled(load), load.tell)
+        finally:
+            self._room.settled(load)
+            self._changes.ring()
+        await self._abandon(key)
+        return deployment
 
     # Unloading
 
-    async def unload(self, key: str) -> None:
-        """Take a deployment that no name means out of the engine for good; nobody may hold a lease on it."""
-        await self._leave(self._fleet[key], _S.UNLOADED)
+    async def unload(self, key: str) -> bool:
+        """Take a deployment out of the engine for good; say whether it went.
+
+        It stays if a name means it, somebody leases it, or it is being decided about.
+        """
+        deployment = self._fleet.find(key)
+        if deployment is None or self._fleet.role(key) is not None:
+            return False
+        if self._leases.count(key) or self._room.holds(key):
+            return False
+        if _S.UNLOADED not in TRANSITIONS[deployment.state]:
+            return False
+        await self._leave(deployment, _S.UNLOADED)
+        return True
+
+    async def _abandon(self, key: str) -> None:
+        """Take out what was loaded for a decision that was not made, or for a name that changed meanwhile."""
+        deployment = self._fleet.find(key)
+        if deployment is not None and deployment.state in (_S.READY, _S.EVICTED):
+            await self.unload(key)
 
     async def _evict(self, deployment: Deployment) -> None:
         """Give a deployment's slot up; it is loaded again on demand, or forgotten if no name means it."""
-        wanted = self._fleet.role(deployment.key) is not None
         self.evictions += 1
+        wanted = self._fleet.role(deployment.key) is not None
         await self._leave(deployment, _S.EVICTED if wanted else _S.UNLOADED)
-        self._evicted(deployment)
 
     async def _leave(self, deployment: Deployment, state: DeploymentState) -> None:
         key, slot = deployment.key, deployment.slot
@@ -253,95 +258,24 @@ class Residency:
         self._fleet.set(deployment.to(state, slot=None))
         if state is _S.UNLOADED:
             self._fleet.forget(key)
-        self._yielding.discard(key)
-        self._since.pop(key, None)
-        if slot is None:
-            return
-        try:
-            engine = self._host.current
-            # A lease ends when the answer was sent; the engine may be a step behind with an aborted one.
-            while engine.running(slot):
-                await asyncio.sleep(0.005)  # it rings no bell
-            await engine.unload(slot)
-        except EngineDead:
-            pass  # then it holds nothing any more
-        except S3LoRAError as error:
-            # Its name and place stay taken: loading over what may still be there could kill the engine.
-            log.error("%s: slot %s could not be unloaded: %s", key, slot.id, error)
-            return
-        self._slots.retire(slot)
-        self._changes.ring()
-
-    # Room
-
-    async def _make_room(self, key: str) -> None:
-        """Reserve a slot for ``key``: a free one, or the one of whoever can do without best."""
-        async with self._room:
-            while self.taken >= self._host.current.capacity:
-                if (victim := self._victim()) is not None:
-                    await self._evict(victim)
-                    continue
-                self._let_one_drain()
-                seconds = self._settings.turn_seconds / 4
-                await self._changes.until(lambda: self._victim() is not None, max(seconds, 0.01))
-            self._reserved.add(key)
-
-    @property
-    def taken(self) -> int:
-        """Slots that are held or promised."""
-        return len(self._slots.live) + len(self._reserved)
-
-    def _victim(self) -> Deployment | None:
-        """Whose slot can be taken now: a standby, else the unpinned planner that was idle longest."""
-        idle = [
-            d
-            for d in self._fleet.deployments()
-            if d.slot is not None and not self._leases.count(d.key) and d.key not in self._held
-        ]
-        standby = [d for d in idle if d.state is _S.STANDBY]
-        serving = [d for d in idle if d.state is _S.SERVING and self._evictable(d)]
-        for group in (standby, serving):
-            if group:
-                return min(group, key=lambda d: (d.key not in self._yielding, self._used.get(d.key, 0.0)))
-        return None
-
-    def _evictable(self, deployment: Deployment) -> bool:
-        alias = self._fleet.alias(deployment.planner)
-        return not alias.desired.pinned and alias.candidate is None
-
-    def _let_one_drain(self) -> None:
-        if self._yielding:
-            return
-        now = time.monotonic()
-        busy = [
-            d for d in self._fleet.deployments() if d.state is _S.SERVING and d.slot and self._evictable(d)
-        ]
-        had_turn = [d for d in busy if now - self._since.get(d.key, now) >= self._settings.turn_seconds]
-        if had_turn:
-            self._yielding.add(min(had_turn, key=lambda d: self._since[d.key]).key)
+        self._room.left(key)
+        if slot is not None:
+            await self._loader.take_out(slot)
 
     # Engine death
 
     def lost(self, key: str) -> None:
-        """Note that the engine no longer holds this deployment: EVICTED if a name means it, else UNLOADED."""
-        deployment = self._fleet.find(key)
-        if deployment is None or deployment.slot is None:
-            return
-        self._slots.retire(deployment.slot)
-        self._yielding.discard(key)
-        ends = deployment.state in (_S.DRAINING, _S.STANDBY)
-        self._fleet.set(deployment.to(_S.UNLOADED if ends else _S.EVICTED, slot=None))
-        if ends:
-            self._fleet.forget(key)
+        """Note that the engine no longer holds this deployment."""
+        self._loader.lost(key)
 
     def all_lost(self) -> None:
         """Note that the engine is gone, and every slot with it."""
-        for deployment in self._fleet.deployments():
-            self.lost(deployment.key)
+        self._loader.all_lost()
 
-
-@contextmanager
-def stopwatch() -> Iterator[Callable[[], float]]:
-    """A function that tells the seconds since the block was entered."""
-    began = time.monotonic()
-    yield lambda: time.monotonic() - began
+    async def close(self) -> None:
+        """Give up what is on its way in or out."""
+        tasks = [load.task for load in self._loads.values() if load.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._loader.close()

@@ -1,13 +1,18 @@
-"""A planner as the metrics show it."""
+"""Planners, and what goes on, as the metrics show them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from s3lora_serve.metrics.live import LiveSample
 from s3lora_serve.metrics.planners import PlannerSample
 
 if TYPE_CHECKING:
+    from s3lora_serve.runtime.engine_host import EngineHost
+    from s3lora_serve.runtime.fleet import Fleet
+    from s3lora_serve.runtime.leases import LeaseBook
     from s3lora_serve.runtime.planner import Planner
+    from s3lora_serve.runtime.residency import Residency
 
 
 def sample(planner: Planner, base_model: str, alive: bool) -> PlannerSample:
@@ -31,4 +36,18 @@ def sample(planner: Planner, base_model: str, alive: bool) -> PlannerSample:
         ssi={stat: value for stat, value in spread.items() if value is not None},
         modules={"kept": lineage.kept, "pruned": len(lineage.pruned), "inert": ssi.inert},
         seconds=planner.active.seconds,
+    )
+
+
+def live_sample(host: EngineHost, fleet: Fleet, residency: Residency, leases: LeaseBook) -> LiveSample:
+    """Slots, waits and leases now."""
+    counts = leases.counts()
+    return LiveSample(
+        slots=residency.capacity if host.alive else 0,
+        taken=residency.taken,
+        waiting=residency.waiting,
+        evictions=residency.evictions,
+        restarts=host.restarts,
+        alive=host.alive,
+        leases={name: sum(counts.get(d.key, 0) for d in fleet.of(name)) for name in fleet.names()},
     )

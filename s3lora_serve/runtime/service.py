@@ -16,22 +16,21 @@ from s3lora_serve.errors import (
     PlannerNotReady,
     S3LoRAError,
 )
-from s3lora_serve.metrics.live import LiveSample
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.runtime.changes import Changes
+from s3lora_serve.runtime.choice import Choice
 from s3lora_serve.runtime.control import Control
 from s3lora_serve.runtime.deployment import Deployment, DeploymentState
 from s3lora_serve.runtime.fleet import Fleet
 from s3lora_serve.runtime.guard import Guard
 from s3lora_serve.runtime.journal import NewEntry
-from s3lora_serve.runtime.leases import Lease, LeaseBook, Role
+from s3lora_serve.runtime.leases import Lease, LeaseBook
 from s3lora_serve.runtime.operations import Operations
 from s3lora_serve.runtime.planning import make_plan
 from s3lora_serve.runtime.recovery import Recovery
 from s3lora_serve.runtime.residency import Residency, SlotSettings
 from s3lora_serve.runtime.rules import Rules
-from s3lora_serve.runtime.samples import sample
-from s3lora_serve.runtime.sessions import SessionMemory
+from s3lora_serve.runtime.samples import live_sample, sample
 from s3lora_serve.runtime.shadow import Rerun
 from s3lora_serve.runtime.shadowing import Shadows
 from s3lora_serve.runtime.slots import SlotTable
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from planners import Plan, PlannerInput
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Engine, RequestFacts
+    from s3lora_serve.metrics.live import LiveSample
     from s3lora_serve.runtime.engine_host import EngineHost
     from s3lora_serve.runtime.journal import Journal
     from s3lora_serve.runtime.operation import Operation
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _S = DeploymentState
-# An agent's episode that pauses longer than this may meet another revision when it goes on.
-SESSION_SECONDS = 3600.0
-SESSIONS = 100_000
 # How a request can end that says nothing of the revision: its client left or asked for what no model can
 # do, the engine died, or the revision was withdrawn. Else an engine death would roll back an innocent one.
 _BLAMELESS = (asyncio.CancelledError, GeneratorExit, EngineDead, EngineRefused, LeaseCut)
@@ -88,11 +85,12 @@ class PlannerService:
         self.host = host
         self.journal = journal
         self._changes = Changes()
-        self._fleet = Fleet(self._changes, watch)
+        self._watch = watch
+        self._fleet = Fleet(self._changes, self._seen)
         self._slots = SlotTable(first_slot_id)
         self._guard = Guard(self._fleet, rules or Rules())
         self._leases = LeaseBook(self._changes, self._ended)
-        self._sessions = SessionMemory(SESSIONS, SESSION_SECONDS, time.monotonic)
+        self._choice = Choice(self._fleet)
         self.shadows = Shadows(self._fleet, self._leases, base_model)
         self._residency = Residency(
             host, self._fleet, self._slots, self._leases, self._changes, slots or SlotSettings()
@@ -109,7 +107,14 @@ class PlannerService:
             swap or SwapSettings(),
         )
         self.control = Control(
-            self._fleet, self._residency, self._swap, self._operations, journal, read, self._verify
+            self._fleet,
+            self._residency,
+            self._swap,
+            self._operations,
+            journal,
+            read,
+            self._verify,
+            base_model,
         )
         self._guard.connect(self.control)
         self._admission = admission
@@ -148,8 +153,10 @@ class PlannerService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._guard.close()
         await self.shadows.close()
         await self.control.close()
+        await self._residency.close()
 
     @property
     def engine(self) -> Engine:
@@ -194,7 +201,14 @@ class PlannerService:
         return bool(planners) and all(_answers(p) for p in planners) and await self.healthy()
 
     async def _verify(self) -> list[Finding]:
-        return await verify(self.journal, self._admission, self._fleet, self._slots, self.host)
+        return await verify(
+            self.journal,
+            self._admission,
+            self._fleet,
+            self._slots,
+            self.host,
+            self._operations.deciding,
+        )
 
     # Requests
 
@@ -250,9 +264,10 @@ class PlannerService:
         return plan
 
     async def _take(self, name: str, session: str | None, request_id: str) -> Lease:
+        without: str | None = None
         while True:
             self.host.current  # noqa: B018  (raises EngineDead while there is none)
-            key, role = self._choose(name, session, request_id)
+            key, role = self._choice.of(name, session, request_id, without)
             deployment = self._fleet[key]
             if self._residency.usable(deployment):
                 # No await since the choice: nothing can have changed in between.
@@ -265,27 +280,14 @@ class PlannerService:
                 raise self._not_ready(deployment)
             try:
                 await self._residency.ensure(key)
-            except KeyError:
-                continue  # another decision took it away meanwhile
-
-    def _choose(self, name: str, session: str | None, request_id: str) -> tuple[str, Role]:
-        """Which deployment answers this request."""
-        alias = self._fleet.alias(name)
-        candidate = alias.candidate if alias.rollout and not alias.rollout.shadow else None
-        chosen = False
-        if candidate is not None and alias.rollout is not None:
-            if self._fleet[candidate].state is _S.FAILED:
-                candidate = None
-            else:
-                digest = self._fleet[candidate].revision.digest
-                chosen = alias.rollout.chooses(session or request_id, digest)
-        if session is not None:
-            key = self._sessions.assign(
-                name, session, active=alias.active, candidate=candidate, chosen=chosen
-            )
-        else:
-            key = candidate if candidate is not None and chosen else alias.active
-        return key, "canary" if key == candidate else "active"
+            except (KeyError, S3LoRAError) as error:
+                if self._fleet.role(key) is None:
+                    continue  # another decision was made meanwhile: ask again
+                if role == "active" or isinstance(error, EngineDead):
+                    raise
+                # A candidate is an experiment: that it cannot be loaded must not cost anybody an answer.
+                log.warning("%s answers for its candidate: %s", name, error)
+                without = key
 
     def _not_ready(self, deployment: Deployment) -> PlannerNotReady:
         why = f": {deployment.reason}" if deployment.reason else ""
@@ -304,20 +306,14 @@ class PlannerService:
         live = self.metrics.live
         live.operation(operation.kind, operation.step, operation.order.actor, operation.seconds)
 
+    def _seen(self, deployment: Deployment) -> None:
+        if deployment.state is _S.READY:
+            self.metrics.declare(deployment.planner)  # it may be a planner that an apply has added
+        if self._watch is not None:
+            self._watch(deployment)
+
     def _live(self) -> LiveSample:
-        counts = self._leases.counts()
-        running = {
-            name: sum(counts.get(d.key, 0) for d in self._fleet.of(name)) for name in self._fleet.names()
-        }
-        return LiveSample(
-            slots=self._residency.capacity if self.host.alive else 0,
-            taken=self._residency.taken,
-            waiting=self._residency.waiting,
-            evictions=self._residency.evictions,
-            restarts=self.host.restarts,
-            alive=self.host.alive,
-            leases=running,
-        )
+        return live_sample(self.host, self._fleet, self._residency, self._leases)
 
     # The engine
 

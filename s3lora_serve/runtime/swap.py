@@ -7,17 +7,18 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from s3lora_serve.errors import SlotsBusy
+from s3lora_serve.errors import S3LoRAError
 from s3lora_serve.runtime.deployment import Deployment, DeploymentState
 from s3lora_serve.runtime.journal import NewEntry, PlannerRecord
 from s3lora_serve.runtime.operation import Operation, Step
 from s3lora_serve.runtime.residency import stopwatch
 from s3lora_serve.runtime.slots import slot_name
+from s3lora_serve.runtime.uncut import Uncut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Mapping
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.runtime.changes import Changes
@@ -81,7 +82,7 @@ class Swap:
         self._guard = guard
         self._admission = admission
         self._settings = settings
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._later = Uncut()
 
     async def admit(self, op: Operation, planner: str, wanted: Wanted) -> Revision:
         """The revision of what is wanted, published. Raises AdapterError, StoreError, ConfigError."""
@@ -110,26 +111,15 @@ class Swap:
     async def deploy(self, op: Operation, planner: str, revision: Revision) -> Deployment:
         """The revision loaded and proved, in READY or in whatever loaded state it was in already.
 
-        Raises SlotsBusy, EngineError; then the engine holds nothing of it.
+        The caller holds it (``Residency.held``), else it is taken out again at once. Raises SlotsBusy,
+        EngineError; then the engine holds nothing of it.
         """
         deployment = self._fleet.add(planner, revision)
         key = deployment.key
         try:
-            async with asyncio.timeout(self._settings.slot_seconds) as limit:
-
-                def tell(stage: str) -> None:
-                    if stage != "waiting for a slot":
-                        limit.reschedule(None)  # the limit is on the wait; loading takes what it takes
-                    self._tell(op.id, stage, None)
-
-                deployment = await self._residency.load(key, tell)
-        except TimeoutError as error:
-            self._discard(key)
-            raise SlotsBusy(
-                f"no slot came free for {key} within {self._settings.slot_seconds:g} seconds",
-                retry_after=self._settings.slot_seconds,
-                hint="every slot is pinned, on trial or busy: raise engine.max_loras",
-            ) from error
+            deployment = await self._residency.load(
+                key, lambda stage: self._tell(op.id, stage, None), self._settings.slot_seconds
+            )
         except BaseException:
             self._discard(key)
             raise
@@ -186,10 +176,10 @@ class Swap:
         for revision in (active, candidate):
             if revision is not None:
                 self._fleet.add(alias.name, revision)  # the engine's death may have taken it meanwhile
-        if judge and keys[0] != alias.active:
-            self._guard.watch(planner, keys[0], alias.active)
-        elif not candidate:
-            self._guard.unwatch(planner)
+        if keys[0] != alias.active:
+            self._guard.watch(planner, keys[0], alias.active if judge else None)
+        if candidate and keys[1] != alias.candidate:
+            self._guard.begin(keys[1])
         began = time.perf_counter()
         alias = self._fleet.flip(
             alias,
@@ -205,68 +195,77 @@ class Swap:
     async def retire(self, op: Operation, key: str, *, keep: bool) -> None:
         """Let the requests on a deployment without a role end, then keep it for a rollback or unload it."""
         deployment = self._fleet.find(key)
-        if deployment is None:
-            return
-        if deployment.state is not _S.DRAINING:
-            if self._fleet.role(key) is None:
-                self._discard(key)  # evicted: there is nothing to drain
-            return
+        if deployment is not None and deployment.state is _S.DRAINING:
+            await self._drain(op, deployment, keep)
+        else:
+            self._discard(key)  # it was evicted: there is nothing to drain
+        if op.planner or deployment:
+            await self._unload_outdated(op, deployment.planner if deployment else str(op.planner))
+
+    async def _drain(self, op: Operation, deployment: Deployment, keep: bool) -> None:
+        key = deployment.key
         with stopwatch() as took:
             cut, empty = await self._leases.drained(
                 key, self._settings.drain_seconds, lambda: self._draining(key)
             )
         self._operations.update(op.id, seconds={"drain": took()}, cut=cut)
-        if not empty or not self._draining(key):
-            return  # it serves again, or the engine died
         if cut:
             log.warning("%s: %d requests were cut at the drain deadline: %s", key, len(cut), ", ".join(cut))
-        await self._operations.write(op.id, "deployment.drained", about={"cut": list(cut), "key": key})
+        if not empty or not self._draining(key):
+            return  # it serves again, or the engine died
+        await self._note(op, deployment, "deployment.drained", {"cut": list(cut), "key": key})
+        await self._residency.released(key)
         if not self._draining(key):
             return
         if keep:
             self._fleet.set(self._fleet[key].to(_S.STANDBY))
-            self._later(self._expire(self._fleet[key], op.order.actor))
+            self._later.go(self._expire(self._fleet[key]))
         else:
-            await self._unload(key, op)
-        await self._unload_outdated(op, deployment.planner)
+            await self._unload(deployment, op)
 
     async def _unload_outdated(self, op: Operation, planner: str) -> None:
         """What is neither served nor a rollback's goal needs no slot."""
         for deployment in self._fleet.of(planner):
             goal = self._fleet.alias(planner).previous if planner in self._fleet.names() else None
-            if deployment.state is _S.STANDBY and deployment.revision.digest != goal:
-                await self._unload(deployment.key, op)
+            now = self._fleet.find(deployment.key)  # others may have come and gone meanwhile
+            if now is not None and now.state is _S.STANDBY and now.revision.digest != goal:
+                await self._unload(now, op)
 
-    async def _unload(self, key: str, op: Operation) -> None:
-        deployment = self._fleet[key]
-        await self._residency.unload(key)
-        self._guard.forget(key)
-        await self._operations.note(
-            NewEntry(
-                actor=op.order.actor,
-                action="deployment.unloaded",
-                planner=deployment.planner,
-                operation=op.id,
-                from_digest=deployment.revision.digest,
-            )
-        )
+    async def _unload(self, deployment: Deployment, op: Operation) -> None:
+        if await self._residency.unload(deployment.key):
+            await self._note(op, deployment, "deployment.unloaded")
 
-    async def _expire(self, standby: Deployment, actor: str) -> None:
+    async def _expire(self, standby: Deployment) -> None:
         await asyncio.sleep(self._settings.keep_seconds)
-        now = self._fleet.find(standby.key)
-        if now is None or now.state is not _S.STANDBY or now.slot != standby.slot:
-            return
-        await self._residency.unload(standby.key)
-        self._guard.forget(standby.key)
-        await self._operations.note(
-            NewEntry(
-                actor="s3lora-serve",
-                action="deployment.unloaded",
-                planner=standby.planner,
-                from_digest=standby.revision.digest,
-                reason=f"kept for a rollback for {self._settings.keep_seconds:g} s",
-            )
+        await self._residency.released(standby.key)
+        if self._fleet.find(standby.key) is not standby:
+            return  # it served again since; if it is kept again, that is another hour
+        if await self._residency.unload(standby.key):
+            why = f"kept for a rollback for {self._settings.keep_seconds:g} s"
+            await self._note(None, standby, "deployment.unloaded", reason=why)
+
+    async def _note(
+        self,
+        op: Operation | None,
+        deployment: Deployment,
+        action: str,
+        details: Mapping[str, Any] | None = None,
+        reason: str = "",
+    ) -> None:
+        """Write down what was done after the decision. It is done: a full disk must not keep a slot taken."""
+        entry = NewEntry(
+            actor=op.order.actor if op else "s3lora-serve",
+            action=action,
+            planner=deployment.planner,
+            operation=op.id if op else None,
+            from_digest=deployment.revision.digest,
+            reason=reason,
+            details=details or {},
         )
+        try:
+            await self._operations.note(entry)
+        except S3LoRAError as error:
+            log.error("%s of %s could not be written down: %s", action, deployment.key, error)
 
     def _draining(self, key: str) -> bool:
         deployment = self._fleet.find(key)
@@ -282,18 +281,6 @@ class Swap:
         with contextlib.suppress(KeyError):  # a late word from a thread; the operation has ended
             self._operations.update(id_, progress=stage, fraction=fraction)
 
-    def _later(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("unloading after a swap failed: %s", error, exc_info=error)
-
     async def close(self) -> None:
         """Stop waiting for rollbacks that nobody asked for."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._later.close()

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import S3LoRAError
+from s3lora_serve.runtime.states import LOADED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from s3lora_serve.runtime.engine_host import EngineHost
     from s3lora_serve.runtime.fleet import Fleet
     from s3lora_serve.runtime.journal import Journal
@@ -26,14 +29,19 @@ class Finding:
 
 
 async def verify(
-    journal: Journal, admission: Admission, fleet: Fleet, slots: SlotTable, host: EngineHost
+    journal: Journal,
+    admission: Admission,
+    fleet: Fleet,
+    slots: SlotTable,
+    host: EngineHost,
+    deciding: Callable[[str], bool],
 ) -> list[Finding]:
     """Check the journal's chain, every revision that a planner needs, desired state, the engine's slots."""
     return [
         await asyncio.to_thread(_journal, journal),
-        *[_desired(journal, fleet, name) for name in fleet.names()],
+        *[_desired(journal, fleet, name, deciding(name)) for name in fleet.names()],
         *await asyncio.to_thread(_revisions, journal, admission),
-        await _engine(slots, host),
+        await _engine(fleet, slots, host),
     ]
 
 
@@ -44,17 +52,21 @@ def _journal(journal: Journal) -> Finding:
     return Finding(True, "journal", f"{journal.head().seq} entries, every hash follows from the one before")
 
 
-def _desired(journal: Journal, fleet: Fleet, name: str) -> Finding:
-    record = journal.planners().get(name)
-    serving = fleet[fleet.alias(name).active].revision.digest
-    written = record.active if record else None
-    if written != serving:
-        return Finding(
-            False, f"planner {name}", f"serves {serving[:12]}, written down is {str(written)[:12]}"
-        )
-    return Finding(
-        True, f"planner {name}", f"serves {serving[:12]} ({fleet[fleet.alias(name).active].state})"
-    )
+def _desired(journal: Journal, fleet: Fleet, name: str, deciding: bool) -> Finding:
+    subject, record, alias = f"planner {name}", journal.planners().get(name), fleet.alias(name)
+    serving = fleet[alias.active].revision.digest
+    candidate = fleet[alias.candidate].revision.digest if alias.candidate else None
+    memory = {"active": serving, "candidate": candidate, "previous": alias.previous}
+    for what, digest in memory.items():
+        written = getattr(record, what) if record else None
+        if written != digest and not deciding:  # else it is being written down at this very moment
+            told = f"{what} is {_short(digest)}, written down is {_short(written)}"
+            return Finding(False, subject, told)
+    return Finding(True, subject, f"serves {_short(serving)} ({fleet[alias.active].state})")
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "none"
 
 
 def _revisions(journal: Journal, admission: Admission) -> list[Finding]:
@@ -82,14 +94,21 @@ def _revisions(journal: Journal, admission: Admission) -> list[Finding]:
     return found
 
 
-async def _engine(slots: SlotTable, host: EngineHost) -> Finding:
+async def _engine(fleet: Fleet, slots: SlotTable, host: EngineHost) -> Finding:
+    before = {slot.id for slot in slots.live}
+    held = _in_engine(fleet)
     try:
         loaded = await host.current.loaded()
     except S3LoRAError as error:
         return Finding(False, "engine", error.message)
-    ours = {slot.id: slot.name for slot in slots.live}
-    if missing := [name for id_, name in ours.items() if id_ not in loaded]:
-        return Finding(False, "engine", f"does not hold {', '.join(sorted(missing))}")
-    if strange := sorted(loaded - ours.keys()):
+    ours = held & _in_engine(fleet)  # what came or went while the engine was asked is no finding
+    if missing := sorted(name for id_, name in ours if id_ not in loaded):
+        return Finding(False, "engine", f"does not hold {', '.join(missing)}")
+    if strange := sorted(loaded - before - {slot.id for slot in slots.live}):
         return Finding(False, "engine", f"holds slots that nobody loaded here: {strange}")
-    return Finding(True, "engine", f"{host.current.version} holds {', '.join(ours.values()) or 'no slot'}")
+    names = ", ".join(sorted(name for _, name in ours)) or "no slot"
+    return Finding(True, "engine", f"{host.current.version} holds {names}")
+
+
+def _in_engine(fleet: Fleet) -> set[tuple[int, str]]:
+    return {(d.slot.id, d.slot.name) for d in fleet.deployments() if d.slot and d.state in LOADED}

@@ -40,7 +40,7 @@ def test_only_listed_steps_are_possible(here, there):
 
 @given(st.lists(STATES, max_size=24))
 def test_no_walk_answers_without_proof(walk):
-    """Whatever was tried, before it answers it was READY, and before that probed unless nothing was to load."""
+    """Before it answers it was READY, and before that probed, unless there was nothing to load."""
     deployment, path = deployment_in(_S.ADMITTED), []
     for state in walk:
         if state in TRANSITIONS[deployment.state]:

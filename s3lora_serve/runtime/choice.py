@@ -1,0 +1,50 @@
+"""Which deployment answers a request: the active one, or the candidate for its share; sessions stay"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from s3lora_serve.runtime.sessions import SessionMemory
+from s3lora_serve.runtime.states import DeploymentState
+
+if TYPE_CHECKING:
+    from s3lora_serve.runtime.fleet import Fleet
+    from s3lora_serve.runtime.leases import Role
+    from s3lora_serve.runtime.planner import Alias
+
+# An agent's episode that pauses longer than this may meet another revision when it goes on.
+SESSION_SECONDS = 3600.0
+SESSIONS = 100_000
+
+
+class Choice:
+    """Nothing here awaits: what is chosen is offered at that very moment."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._sessions = SessionMemory(SESSIONS, SESSION_SECONDS, time.monotonic)
+
+    def of(
+        self, name: str, session: str | None, request_id: str, without: str | None = None
+    ) -> tuple[str, Role]:
+        """The key of the deployment, and its role; not the candidate ``without``. Raises UnknownPlanner."""
+        alias = self._fleet.alias(name)
+        candidate, chosen = self._candidate(alias, without), False
+        if candidate is not None and alias.rollout is not None:
+            digest = self._fleet[candidate].revision.digest
+            chosen = alias.rollout.chooses(session or request_id, digest)
+        if session is not None:
+            key = self._sessions.assign(
+                name, session, active=alias.active, candidate=candidate, chosen=chosen
+            )
+        else:
+            key = candidate if candidate is not None and chosen else alias.active
+        return key, "canary" if key == candidate else "active"
+
+    def _candidate(self, alias: Alias, without: str | None) -> str | None:
+        """The candidate, if it may answer."""
+        if alias.candidate in (None, without) or alias.rollout is None or alias.rollout.shadow:
+            return None
+        found = self._fleet.find(str(alias.candidate))
+        return None if found is None or found.state is DeploymentState.FAILED else alias.candidate
