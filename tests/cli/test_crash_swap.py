@@ -83,8 +83,9 @@ def names(fleet) -> dict[str, Names]:
     }
 
 
-async def check_order(fleet, kind: str, begun: bool, decided: bool) -> None:
-    """The order is over, and the last entry of the journal about it says how."""
+async def check_order(fleet, scenario, begun: bool, decided: bool) -> None:
+    """The order is over, the last entry of the journal about it says how, and a retry gets to know it."""
+    kind = scenario.decides.split(".")[0]
     journal = fleet.service.journal
     assert journal.running() == []
     found = journal.operation_by_key(ORDER.key)
@@ -98,6 +99,7 @@ async def check_order(fleet, kind: str, begun: bool, decided: bool) -> None:
     ends = (f"{kind}.done", f"{kind}.finished") if decided else (f"{kind}.undone",)
     assert about[-1].action in ends
     assert sum(entry.action in ends for entry in about) == 1, "it ended twice"
+    assert await scenario.give(fleet) == operation, "the same order under the same key was begun again"
 
 
 async def check_health(fleet, answers) -> None:
@@ -133,7 +135,7 @@ async def check_restart(name: str, shelf, answers, folder: Path, passed: list[st
         await fleet.start()
         assert names(fleet) == (scenario.after if decided else scenario.before)
         kind = scenario.decides.split(".")[0]
-        await check_order(fleet, kind, f"after write {kind}.begun" in passed, decided)
+        await check_order(fleet, scenario, f"after write {kind}.begun" in passed, decided)
         await check_health(fleet, answers)
     finally:
         await fleet.close()
@@ -175,7 +177,7 @@ async def test_an_apply_killed_after_any_write(nursery, shelf, answers, moments,
             await fleet.start()
             assert names(fleet) == scenario.after
             assert set(fleet.service.journal.planners()) == set(scenario.after)
-            await check_order(fleet, "apply", "after write apply.begun" in every[: at + 1], decided)
+            await check_order(fleet, scenario, "after write apply.begun" in every[: at + 1], decided)
             await check_health(fleet, answers)
         finally:
             await fleet.close()
@@ -199,3 +201,16 @@ async def test_a_start_killed_while_it_mends_what_was_left(after, nursery, shelf
         shutil.copytree(left, folder)
         die(nursery, shelf, "start", "swap", folder, at)
         await check_restart("swap", shelf, answers, folder, every[: died + 1])
+
+
+async def test_a_first_start_killed_at_any_moment(nursery, shelf, answers, tmp_path):
+    """Nothing is promised before planners answer; what was written by then does not hinder the next start."""
+    whole = tmp_path / "whole"
+    child = nursery.start("dying_fleet:start", whole, "swap", str(shelf.root.parent), str(whole), "-1")
+    assert child.wait() == 0, child.err
+    starting = json.loads((whole / "moments.json").read_text())
+    assert starting.count("after write planner.serves") == 2
+    for at in [n for n, moment in enumerate(starting) if "score" not in moment]:
+        folder = tmp_path / str(at)
+        die(nursery, shelf, "start", "swap", folder, at)
+        await check_restart("swap", shelf, answers, folder, [])
