@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -21,7 +22,8 @@ OK, REFUSED, USAGE = 0, 1, 2
 ANNOUNCE_AFTER = 1.0  # seconds
 EXIT_CODES = "Exit codes: 0 done; 1 the adapter was refused or a step failed; 2 wrong usage or configuration."
 
-out = Console()
+# A pipe has no width: rich would fold to 80 columns, and `grep` would find half a line.
+out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 err = Console(stderr=True)
 
 

@@ -59,7 +59,7 @@ def fleet(planners: Sequence[Mapping[str, Any]], operations: Sequence[Mapping[st
 
 def operation_list(operations: Iterable[Mapping[str, Any]]) -> Table:
     """Operations, one a line."""
-    table = plain_table("operation", "order", "step", "revision", "by", "age")
+    table = plain_table("operation", "order", "step", "age", "revision", "by")
     now = time.time()
     for operation in operations:
         fraction = operation.get("fraction")
@@ -71,9 +71,9 @@ def operation_list(operations: Iterable[Mapping[str, Any]]) -> Table:
                 operation["id"],
                 f"{operation['kind']} {operation['planner'] or ''}".strip(),
                 Text(printable(step), _STEP_STYLES.get(operation["step"], "cyan")),
+                took(max(0.0, now - operation["started_at"])),
                 _move(operation["from_digest"], operation["to_digest"]),
                 operation["order"]["actor"],
-                took(max(0.0, now - operation["started_at"])),
             )
         )
     return table

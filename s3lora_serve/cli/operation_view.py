@@ -53,7 +53,7 @@ def show_operation(operation: Mapping[str, Any], *, waited: bool) -> None:
 
 def show_changes(changes: Sequence[Mapping[str, Any]]) -> None:
     """The difference between what is declared and what was applied: + added, - removed, ~ changed."""
-    table = plain_table("", "planner", "what", "before", "after")
+    table = plain_table("", "planner", "what", "before", "after", fold=("before",))
     for change in changes:
         mark, style = _MARKS.get(str(change["what"]), ("?", ""))
         before, after = _differing(change.get("before") or {}, change.get("after") or {})
@@ -131,7 +131,7 @@ def _timings(operation: Mapping[str, Any]) -> Text:
 
 
 def _show_comparison(would: Mapping[str, Any]) -> None:
-    table = plain_table("", "revision", "source", "kept", "pruned", "SSI max", "SSI median")
+    table = plain_table("", "revision", "source", "kept", "pruned", "SSI max", "SSI median", fold=("source",))
     for role in ("serving", "wanted"):
         facts: Mapping[str, Any] = would.get(role) or {}
         table.add_row(

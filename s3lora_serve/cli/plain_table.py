@@ -8,11 +8,16 @@ from rich.text import Text
 from s3lora_serve.cli.console import printable
 
 
-def plain_table(*columns: str) -> Table:
-    """An empty table with these headings."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+def plain_table(*columns: str, fold: tuple[str, ...] = ()) -> Table:
+    """An empty table with these headings.
+
+    Where the terminal is narrow only the last column and those in ``fold`` are folded: names and digests are
+    there to be copied.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold")
+        folded = column in fold or column == columns[-1]
+        table.add_column(column, no_wrap=not folded, overflow="fold" if folded else "ellipsis")
     return table
 
 

@@ -160,9 +160,9 @@ def shelf_at(root: Path) -> Shelf:
     return shelf
 
 
-def fleet_at(folder: Path, shelf: Shelf, declared: Mapping[str, str]) -> Fleet:
+def fleet_at(folder: Path, shelf: Shelf, declared: Mapping[str, str], slots: int = SLOTS) -> Fleet:
     """A server's inside over the state file in this folder; it is not started."""
-    fleet = make_fleet(folder, shelf=shelf, max_loras=SLOTS, swap=SwapSettings(drain_seconds=5))
+    fleet = make_fleet(folder, shelf=shelf, max_loras=slots, swap=SwapSettings(drain_seconds=5))
     fleet.desired = declarations(declared)
     return fleet
 

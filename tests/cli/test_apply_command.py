@@ -128,7 +128,7 @@ def test_without_a_file_the_server_reads_its_own(s3lora, stub):
     stub.steps = [applied()]
     done = s3lora("apply", "--dry-run")
     assert (done.code, stub.orders()[0].body) == (0, {"reason": "", "dry_run": True})
-    assert "+   code" in done.out
+    assert "+  code" in done.out
 
 
 def test_a_file_that_is_missing_is_named(s3lora, stub):
@@ -151,4 +151,4 @@ def test_two_folders_of_one_name_are_told_apart(s3lora, stub):
     same = {**ADDED, "source": "local:code"}
     stub.steps = [applied(changes=[{"planner": "code", "what": "changed", "before": same, "after": same}])]
     out = s3lora("apply", "--dry-run").out
-    assert "source: local:code   source: local:code, in another folder" in out
+    assert "source: local:code  source: local:code, in another folder" in out

@@ -6,16 +6,18 @@ no journal write lies leave the same behind; of the longer tests only one moment
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from dying_fleet import ORDER, SCENARIOS, Names, fleet_at, shelve, swap
+from dying_fleet import ORDER, SCENARIOS, Names, canary, fleet_at, shelve, swap
 
 from s3lora_serve.engine.fake import FakeEngine
 from s3lora_serve.engine.port import Sampling, Slot
+from s3lora_serve.runtime import recovery
 from s3lora_serve.runtime.operation import Step
 
 if TYPE_CHECKING:
@@ -214,3 +216,52 @@ async def test_a_first_start_killed_at_any_moment(nursery, shelf, answers, tmp_p
         folder = tmp_path / str(at)
         die(nursery, shelf, "start", "swap", folder, at)
         await check_restart("swap", shelf, answers, folder, [])
+
+
+@pytest.fixture
+def tried(shelf, tmp_path):
+    """``await tried()``: a folder whose last server tried adapter b as planner one's canary."""
+
+    async def make() -> Path:
+        fleet = fleet_at(tmp_path, shelf, {"one": "one", "two": "two"}, slots=2)
+        await fleet.start()
+        assert (await fleet.done(await canary(fleet, "b"))).step is Step.DONE
+        await fleet.close()
+        return tmp_path
+
+    return make
+
+
+async def restarted(folder: Path, shelf, declared: dict[str, str], slots: int):
+    """The fleet started again, and the journal's last word about planner one."""
+    fleet = fleet_at(folder, shelf, declared, slots)
+    await asyncio.wait_for(fleet.start(), 30)
+    return fleet, fleet.service.journal.entries("one", newest_first=True, limit=1)[0]
+
+
+async def test_a_canary_comes_back_with_as_few_slots_as_it_had(shelf, tried):
+    """It and its planner take both slots; the other planner, loaded first to prove it, is evicted again."""
+    fleet, _ = await restarted(await tried(), shelf, {"one": "one", "two": "two"}, 2)
+    assert names(fleet)["one"] == Names("one", candidate="b")
+    assert [planner.state for planner in fleet.service.planners()] == ["serving", "evicted"]
+    await fleet.close()
+
+
+async def test_a_canary_without_a_slot_is_given_up(shelf, tried, monkeypatch):
+    """The start does not wait for ever for what cannot be; the planner serves, and the journal says why."""
+    monkeypatch.setattr(recovery, "_PATIENCE", 0.1)
+    fleet, last = await restarted(await tried(), shelf, {"one": "one", "two": "two"}, 1)
+    assert names(fleet)["one"] == Names("one")
+    assert await fleet.service.ready()
+    assert (last.action, last.actor) == ("planner.serves", "s3lora-serve")
+    assert last.reason.startswith("candidate 333333333333 is given up: no slot came free")
+    await fleet.close()
+
+
+async def test_an_edit_while_nothing_ran_gives_the_canary_up(shelf, tried):
+    """As an apply does: the candidate may be the very revision that is declared now."""
+    fleet, last = await restarted(await tried(), shelf, {"one": "b", "two": "two"}, 2)
+    assert names(fleet)["one"] == Names("b", previous="one")
+    assert (last.action, last.actor) == ("planner.serves", "planners.yaml")
+    assert last.reason == "candidate 333333333333 is given up: planners.yaml was edited while nothing ran"
+    await fleet.close()
