@@ -10,7 +10,7 @@ from rich.text import Text
 
 from s3lora_serve.cli.console import printable
 from s3lora_serve.cli.operation_view import short, took
-from s3lora_serve.cli.plain_table import cells, plain_table
+from s3lora_serve.cli.plain_table import cells, fitted, plain_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -51,6 +51,7 @@ def fleet(planners: Sequence[Mapping[str, Any]], operations: Sequence[Mapping[st
             if deployment["reason"]:
                 notes.append(f"{planner['id']} {short(deployment['revision'])}: {deployment['reason']}")
         notes += _notes(planner)
+    fitted(table, "source", "pruned", "slot")
     parts: list[Any] = [table, *(Text(printable(note), "yellow") for note in notes)]
     if operations:
         parts += [Text(), operation_list(operations)]
@@ -76,7 +77,7 @@ def operation_list(operations: Iterable[Mapping[str, Any]]) -> Table:
                 operation["order"]["actor"],
             )
         )
-    return table
+    return fitted(table, "by", "age")
 
 
 def history(entries: Iterable[Mapping[str, Any]]) -> Table:
@@ -94,7 +95,7 @@ def history(entries: Iterable[Mapping[str, Any]]) -> Table:
                 entry["reason"] or _why(entry.get("details") or {}),
             )
         )
-    return table
+    return fitted(table, "seq", "reason", "by")
 
 
 def _roles(planner: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

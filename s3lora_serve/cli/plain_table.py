@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from s3lora_serve.cli.console import printable
+from s3lora_serve.cli.console import out, printable
 
 
 def plain_table(*columns: str, fold: tuple[str, ...] = ()) -> Table:
@@ -18,6 +18,18 @@ def plain_table(*columns: str, fold: tuple[str, ...] = ()) -> Table:
     for column in columns:
         folded = column in fold or column == columns[-1]
         table.add_column(column, no_wrap=not folded, overflow="fold" if folded else "ellipsis")
+    return table
+
+
+def fitted(table: Table, *spare: str) -> Table:
+    """The table without as many of the ``spare`` columns, in this order, as do not fit the terminal.
+
+    ``--json`` has them all.
+    """
+    for header in spare:
+        if out.measure(table).maximum <= out.width:
+            break
+        table.columns = [column for column in table.columns if column.header != header]
     return table
 
 
