@@ -42,6 +42,7 @@ class Recovery:
         self._residency = residency
         self._journal = journal
         self._admission = admission
+        self._given_up: dict[str, str] = {}  # planner → why its candidate did not come back
 
     async def restore(self, desired: Mapping[str, DesiredPlanner], revisions: Mapping[str, Revision]) -> None:
         """Load and prove every planner, pinned ones last so that their slots stay. Raises EngineDead.
@@ -54,6 +55,8 @@ class Recovery:
             self._restore_name(wanted, self._fleet.add(name, revisions[name]).key, name, records.get(name))
         for name in sorted(desired, key=lambda n: desired[n].pinned):
             await self._bring_in(self._fleet.alias(name).active)
+        # Last: a candidate keeps its slot and its planner's, which must not be the last ones.
+        for name in desired:
             await self._restore_candidate(name, records.get(name))
 
     def _restore_name(
@@ -79,19 +82,27 @@ class Recovery:
         alias = self._fleet.alias(name)
         if record is None or record.candidate is None or record.rollout is None:
             return
+        if record.active != self._fleet[alias.active].revision.digest:
+            # It was tried against another revision, and may be the very one that serves now.
+            self._give_up(name, record.candidate, "planners.yaml was edited while nothing ran")
+            return
         try:
             rollout = Rollout.from_json(record.rollout)
             revision = await asyncio.to_thread(self._admission.restore, record.candidate)
             key = self._fleet.add(name, revision).key
             self._fleet.set_alias(replace(alias, candidate=key, rollout=rollout))
-            await self._residency.load(key)
+            for each in (alias.active, key):  # the active one may have been evicted again meanwhile
+                await self._residency.load(each, seconds=_PATIENCE)
         except EngineDead:
             raise
-        except S3LoRAError as error:
-            # A candidate is an experiment: it must not keep the planner from serving.
-            log.error("planner %s: its candidate %s is given up: %s", name, record.candidate[:12], error)
+        except Exception as error:  # a candidate is an experiment: it must not keep the planner from serving
             self._fleet.set_alias(alias)
             self._fleet.forget(slot_name(name, record.candidate))
+            self._give_up(name, record.candidate, str(error) or type(error).__name__)
+
+    def _give_up(self, name: str, candidate: str, why: str) -> None:
+        self._given_up[name] = f"candidate {candidate[:12]} is given up: {why}"
+        log.error("planner %s: %s", name, self._given_up[name])
 
     async def _bring_in(self, key: str) -> None:
         try:
@@ -175,13 +186,14 @@ class Recovery:
         )
 
     async def _write(self, action: str, record: PlannerRecord, before: PlannerRecord | None) -> None:
+        edited = before is None or before.declared != record.declared
         entry = NewEntry(
-            actor="planners.yaml",
+            actor="planners.yaml" if edited else _ACTOR,
             action=action,
             planner=record.name,
             from_digest=before.active if before else None,
             to_digest=record.active,
-            reason="" if before else "first start",
+            reason=self._given_up.get(record.name, "") if before else "first start",
             details={"generation": record.generation},
         )
         await asyncio.to_thread(self._journal.write, entry, planner=record)
