@@ -26,8 +26,9 @@ def fitted(table: Table, *spare: str) -> Table:
 
     ``--json`` has them all.
     """
+    unbounded = out.options.update_width(10_000)
     for header in spare:
-        if out.measure(table).maximum <= out.width:
+        if out.measure(table, options=unbounded).maximum <= out.width:
             break
         table.columns = [column for column in table.columns if column.header != header]
     return table
