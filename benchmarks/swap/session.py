@@ -244,8 +244,19 @@ class Session:
             self._say(f"swap of {planner} to r{revision:02d} failed: {swap.error[:200]}")
             if self._column.name == "ours":  # it says that what served before still does
                 timeline.refused(span, time.monotonic())
+            await self._until_ended()
         if not self._column.process.running:
             await self._crashed()
+
+    async def _until_ended(self) -> None:
+        """A server whose engine died ends a little later; ours stays, and starts its engine again."""
+        began = time.perf_counter()
+        while (
+            self._column.process.running
+            and not self._column.process.ready()
+            and time.perf_counter() - began < RECOVERY_LIMIT
+        ):
+            await asyncio.sleep(0.1)
 
     async def _crashed(self) -> None:
         """The server ended by itself: note it, start it again as a supervisor would."""
