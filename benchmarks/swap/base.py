@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SAMPLES = 40  # prompts whose activations are looked at
+HIDDEN, VOCABULARY = 4096, 128256  # of Llama-3.1-8B
 DUMMY_SEED, DUMMY_BOUND = 1234, 1e-3  # of vLLM's initialize_dummy_weights, the same for every parameter
 
 
@@ -140,12 +141,12 @@ class DummyBase:
         config = {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
-            "hidden_size": 4096,
+            "hidden_size": HIDDEN,
             "intermediate_size": 14336,
             "num_hidden_layers": layers,
             "num_attention_heads": 32,
             "num_key_value_heads": 8,
-            "vocab_size": 128256,
+            "vocab_size": VOCABULARY,
             "max_position_embeddings": 131072,
             "rope_theta": 500000.0,
             "rms_norm_eps": 1e-5,
@@ -160,7 +161,7 @@ class DummyBase:
             if file.suffix != ".safetensors" and file.name not in ("config.json", "generation_config.json"):
                 shutil.copy(file, folder / file.name)
         (folder / "config.json").write_text(json.dumps(config, indent=2))
-        self._embedding, self._norm = _dummy(config["vocab_size"], config["hidden_size"]), _dummy(4096)
+        self._embedding, self._norm = _dummy(VOCABULARY, HIDDEN), _dummy(HIDDEN)
         # The output matrix has the embedding's shape and seed, hence its values.
         head = self._embedding * self._norm
         self.base = Base(folder, read_shape(folder), AutoTokenizer.from_pretrained(folder), head)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from column import Swap
-    from session import Record
+    from record import Record
 
 STAGES = ("admit", "load", "probe", "trial", "commit", "flip", "drain", "unload")
 TO_THE_FLIP = ("admit", "load", "probe", "trial", "commit", "flip")

@@ -17,9 +17,7 @@ from prompts import messages
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-PAUSE_AFTER_FAILURE = (
-    0.25  # seconds; without it a server that refuses at once would be asked thousands of times
-)
+PAUSE_AFTER_FAILURE = 1.0  # seconds; without it a server that is down would be asked thousands of times
 
 
 @dataclass(frozen=True)

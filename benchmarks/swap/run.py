@@ -31,7 +31,8 @@ from column import Setting
 from control import control
 from figures import figures
 from ours import Ours
-from session import Plan, Session
+from record import Plan
+from session import Session
 from stock import Stock
 from table import page
 from telltale import Words, make

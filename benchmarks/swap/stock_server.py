@@ -41,7 +41,7 @@ def main() -> None:
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
-    AsyncLLM.add_lora = timed  # type: ignore[method-assign]
+    AsyncLLM.add_lora = timed
     for name in _ARG_MODULES:
         try:
             make_arg_parser = import_module(name).make_arg_parser
