@@ -86,6 +86,11 @@ def _ms(seconds: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
+def _failed(column: Figures) -> str:
+    down = column["errors"].get("ConnectError", 0)
+    return f"{column['answers']['failed']}" + (f" ({down} while nothing listened)" if down else "")
+
+
 def _answers(column: Figures) -> str:
     return str(sum(column["answers"].values()))
 
@@ -116,6 +121,8 @@ def _memory(column: Figures) -> str:
     last = max(memory, key=int, default="0")
     if "10" not in memory or last == "10":
         return DASH
+    if column["crashes"]:
+        return "it was restarted"
     return f"{memory['10']['rss']:.0f} → {memory[last]['rss']:.0f} (after {last})"
 
 
@@ -158,7 +165,7 @@ _SWAP = ("swaps", "swaps, revision")
 ROWS: list[tuple[str, Callable[[Figures], str]]] = [
     ("answers judged", _answers),
     ("swaps under load, rollbacks included", _swaps_done),
-    ("**failed** requests", _count("answers", "failed")),
+    ("**failed** requests", _failed),
     ("**stale** answers", _count("answers", "stale")),
     ("**mixed** answers (two revisions in one)", _count("answers", "mixed")),
     ("answers with nobody's words", _count("answers", "foreign")),
