@@ -29,6 +29,7 @@ class VllmSlots:
         self._models = models
         self._requests: dict[int, Any] = {}  # slot id → LoRARequest, of loaded slots
         self._burnt: set[int] = set()
+        self._occupied: set[int] = set()  # ids that vLLM was given and has not said to have removed
         self._lock = asyncio.Lock()
 
     @property
@@ -61,6 +62,7 @@ class VllmSlots:
             # Also for ids unknown here: an earlier attempt may have been cancelled on its way to vLLM.
             with translated(f"unloading slot {slot.name}"):
                 await while_alive(self._client, self._client.remove_lora(slot.id))
+            self._occupied.discard(slot.id)
 
     async def listed(self) -> frozenset[int]:
         """The ids that vLLM itself reports. Raises EngineDead."""
@@ -79,9 +81,9 @@ class VllmSlots:
             return
         read_slot_files(slot)
         request = _lora_request(slot)
+        self._occupied.add(slot.id)
         try:
-            await while_alive(self._client, self._client.add_lora(request))
-            listed = slot.id in await while_alive(self._client, self._client.list_loras())
+            listed = slot.id in await while_alive(self._client, self._add_and_list(request))
         except BaseException as error:  # cancelled, too
             await self._burn(slot)
             if isinstance(error, Exception):
@@ -97,6 +99,22 @@ class VllmSlots:
         self._tap.admit(request)
         self._models.lora_requests[slot.name] = request
 
+    async def _add_and_list(self, request: Any) -> frozenset[int]:
+        """Add the adapter; the ids that vLLM lists afterwards.
+
+        The engine takes calls between two steps, in the order in which they were sent, so both wait for one
+        step: on a busy CPU engine a call costs as much as a token.
+        """
+        answers = await asyncio.gather(
+            self._client.add_lora(request), self._client.list_loras(), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        held: frozenset[int] = frozenset(answers[1])  # type: ignore[arg-type]
+        # Listed too early, should some release answer out of order: then once more.
+        return held if request.lora_int_id in held else frozenset(await self._client.list_loras())
+
     async def _already_loaded(self, slot: Slot) -> bool:
         """True if just this slot is loaded; raises SlotLoadError if it must not be loaded."""
         if slot.id in self._burnt:
@@ -107,11 +125,10 @@ class VllmSlots:
             raise SlotLoadError(
                 f"slot name {slot.name} is the base model's own name", hint="give the slot another name"
             )
-        held = await self.listed()
         for id_, request in self._requests.items():
             same = request.lora_name == slot.name and request.lora_path == str(slot.path)
             if id_ == slot.id and same:
-                return id_ in held
+                return id_ in await self.listed()
             if id_ == slot.id:
                 raise SlotLoadError(f"slot id {id_} is taken by {request.lora_name}", hint="use a new id")
             if request.lora_name == slot.name:
@@ -119,7 +136,8 @@ class VllmSlots:
                 raise SlotLoadError(
                     f"slot name {slot.name} is taken by id {id_}", hint="unload that slot first"
                 )
-        if len(held) >= self.capacity:
+        # Nobody else loads adapters, so the engine need not be asked; what it lists is checked afterwards.
+        if len(self._occupied) >= self.capacity:
             raise SlotLoadError(
                 f"slot {slot.name}: all {self.capacity} slots are taken, and vLLM would drop one for it",
                 hint="raise engine.max_loras; a swap needs one more than there are planners",
@@ -132,6 +150,7 @@ class VllmSlots:
         self._burnt.add(slot.id)
         with suppress(Exception):  # best effort: the load's own error is the one to report
             await while_alive(self._client, self._client.remove_lora(slot.id))
+            self._occupied.discard(slot.id)
 
 
 def _lora_request(slot: Slot) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,12 +39,18 @@ async def prove_effect(engine: Engine, slot: Slot) -> Effect:
 
     vLLM answers 200 for an adapter whose modules match nothing and serves the base model (vllm#34186), so
     the only proof is in the numbers. The second base run measures the noise, which is zero on an idle CPU
-    and not when other requests share the batch. Raises EngineError for scores that are not finite.
+    and not when other requests share the batch. All three are sent at once, the slot's between the others: an
+    engine that puts them into one step compares them under the same arithmetic, and one that does not has to
+    part the base runs, too, which shows in the noise. Raises EngineError for scores that are not finite.
     """
     tokens = probe_tokens(engine.vocab_size)
-    before = await _scores(engine, tokens, None)
-    under = await _scores(engine, tokens, slot)
-    after = await _scores(engine, tokens, None)
+    found = await asyncio.gather(
+        *(_scores(engine, tokens, one) for one in (None, slot, None)), return_exceptions=True
+    )
+    for scores in found:
+        if isinstance(scores, BaseException):
+            raise scores
+    before, under, after = (scores for scores in found if not isinstance(scores, BaseException))
     effect = Effect(max_abs_delta=_distance(under, before), noise=_distance(after, before))
     needed = max(NOISE_FACTOR * effect.noise, FLOOR)
     if effect.max_abs_delta <= needed:

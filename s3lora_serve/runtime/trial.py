@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine, Slot
 
 # Short: it delays every load, and shows as much as a long one would. What an adapter says is not judged.
-TRIAL_TOKENS = 8
+TRIAL_TOKENS = 4
 _MESSAGES = ({"role": "user", "content": "Plan how to find out who wrote Hamlet."},)
 
 
