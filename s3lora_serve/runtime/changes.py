@@ -16,7 +16,7 @@ class Changes:
     """
 
     def __init__(self) -> None:
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], None] = {}  # who came first is woken first
 
     def ring(self) -> None:
         """Wake everybody who waits. Call it from the event loop, after the change."""
@@ -31,11 +31,11 @@ class Changes:
             async with asyncio.timeout(seconds):
                 while not true():
                     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._waiting.add(future)
+                    self._waiting[future] = None
                     try:
                         await future
                     finally:
-                        self._waiting.discard(future)
+                        self._waiting.pop(future, None)
         except TimeoutError:
             return true()
         return True

@@ -165,7 +165,7 @@ class Fleet:
             generation=alias.generation + 1,
         )
         self.mean(new)
-        self._release(*{alias.active, alias.candidate} - {active, candidate})
+        self._release(*(key for key in (alias.active, alias.candidate) if key not in (active, candidate)))
         self._changes.ring()
         return new
 

@@ -115,8 +115,11 @@ class Loader:
         deployment = self._fleet.find(key)
         if deployment is None or deployment.slot != slot:
             return  # the engine died meanwhile
-        again = proven and self._fleet.role(key) is not None
-        self._fleet.set(deployment.to(_S.EVICTED if again else _S.FAILED, slot=None, reason=reason))
+        wanted = self._fleet.role(key) is not None
+        again = _S.EVICTED if proven and wanted else _S.FAILED
+        self._fleet.set(deployment.to(again, slot=None, reason=reason))
+        if not wanted:
+            self._fleet.forget(key)
 
     async def take_out(self, slot: Slot) -> None:
         """Let the engine forget a slot whose deployment nobody finds any more."""
@@ -139,7 +142,7 @@ class Loader:
         self._changes.ring()
 
     def lost(self, key: str) -> None:
-        """Note that the engine no longer holds this deployment: EVICTED if a name means it, else UNLOADED."""
+        """Note that the engine no longer holds this deployment; one that no name means is forgotten."""
         deployment = self._fleet.find(key)
         if deployment is None or deployment.slot is None:
             return
@@ -147,7 +150,7 @@ class Loader:
         self._room.left(key)
         ends = deployment.state in (_S.DRAINING, _S.STANDBY)
         self._fleet.set(deployment.to(_S.UNLOADED if ends else _S.EVICTED, slot=None))
-        if ends:
+        if self._fleet.role(key) is None:
             self._fleet.forget(key)
 
     def all_lost(self) -> None:
