@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from fleet import Fleet
+
     from s3lora_serve.runtime.leases import Lease
 
 TOKENS = (1, 2, 3, 4)
