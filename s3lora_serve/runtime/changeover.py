@@ -37,7 +37,8 @@ class Changeover:
         serving = self._fleet[alias.active].revision
         if dry_run or revision.digest == serving.digest:
             same = {"same": revision.digest == serving.digest, "would": _compared(serving, revision)}
-            await self._operations.end(op.id, Step.DONE, "swap.done", details={**op.details, **same})
+            action = "swap.checked" if dry_run else "swap.done"
+            await self._operations.end(op.id, Step.DONE, action, details={**op.details, **same})
             return
         async with self._residency.held(slot_name(name, revision.digest)):
             await self._swap.deploy(op, name, revision)

@@ -218,7 +218,7 @@ class Control:
             decides=not dry_run,
         )
         if dry_run or not changes:
-            return await self._operations.end(op.id, Step.DONE, "apply.done")
+            return await self._operations.end(op.id, Step.DONE, "apply.checked" if dry_run else "apply.done")
         apply = Apply(self._fleet, self._residency, self._steps, self._operations)
         return self._go(op, apply.run(op, changes, desired))
 
@@ -242,9 +242,12 @@ class Control:
         """The newest first."""
         return self._operations.list(limit)
 
-    async def wait(self, id_: str, seconds: float) -> Operation:
-        """The operation once it changes, or after ``seconds``. Raises UnknownOperation."""
-        return await self._operations.wait(id_, seconds)
+    async def wait(self, id_: str, seconds: float, seen: str | None = None) -> Operation:
+        """The operation once it changes, or after ``seconds``; at once if its step is not ``seen``.
+
+        Raises UnknownOperation.
+        """
+        return await self._operations.wait(id_, seconds, seen)
 
     def history(self, planner: str | None = None, after: int = 0, limit: int = 100) -> list[Entry]:
         """Journal entries, the newest first; ``after`` is a sequence number that they exceed."""

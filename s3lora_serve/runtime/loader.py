@@ -41,13 +41,16 @@ class Loader:
         room: Room,
         changes: Changes,
         settings: SlotSettings,
+        check: Callable[[str], object],
     ) -> None:
+        """``check`` reads every byte of a published revision again, in a thread; it raises StoreError."""
         self._host = host
         self._fleet = fleet
         self._slots = slots
         self._room = room
         self._changes = changes
         self._settings = settings
+        self._check = check
         self._uncut = Uncut()
 
     async def bring_in(self, key: str, placed: Callable[[], None], tell: Callable[[str], None]) -> Deployment:
@@ -84,6 +87,11 @@ class Loader:
         self, engine: Engine, deployment: Deployment, slot: Slot, tell: Callable[[str], None]
     ) -> Deployment:
         """The deployment, PROBING, with what its load, probe and trial found. Raises what they raise."""
+        if deployment.effect is not None:
+            # It was loaded before, perhaps long ago. The first time, admission has just read it.
+            tell("check")
+            await asyncio.to_thread(self._check, deployment.revision.digest)
+            self._current(deployment)
         tell("load")
         with stopwatch() as took:
             await engine.load(slot)

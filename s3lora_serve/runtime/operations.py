@@ -197,10 +197,13 @@ class Operations:
     def _now(self, written: Operation) -> Operation:
         return self._running.get(written.id) or self._unwritten.get(written.id) or written
 
-    async def wait(self, id_: str, seconds: float) -> Operation:
-        """The operation as soon as it is not what it was at the call, or after ``seconds``."""
+    async def wait(self, id_: str, seconds: float, seen: str | None = None) -> Operation:
+        """The operation as soon as it is not what it was at the call, or after ``seconds``.
+
+        With ``seen``, the step that the caller knows of, at once if it is at another one by now.
+        """
         before = self.get(id_)
-        if before.step.ended:
+        if before.step.ended or (seen is not None and before.step != seen):
             return before
         await self._changes.until(lambda: self._running.get(id_) is not before, seconds)
         return self.get(id_)

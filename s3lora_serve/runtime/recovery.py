@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from s3lora_serve.errors import EngineDead, S3LoRAError
 from s3lora_serve.runtime.deployment import DeploymentState
 from s3lora_serve.runtime.journal import NewEntry, PlannerRecord
-from s3lora_serve.runtime.operation import Operation, Step
+from s3lora_serve.runtime.operation import Kind, Operation, Step
 from s3lora_serve.runtime.planner import Alias
 from s3lora_serve.runtime.rollout import Rollout
 from s3lora_serve.runtime.slots import slot_name
@@ -161,6 +161,9 @@ class Recovery:
             if decided
             else f"the server ended at step {operation.step}, before the decision; nothing changed"
         )
+        if operation.kind is Kind.APPLY:
+            # Each start follows planners.yaml, so it does what the order was for, if the file still says so.
+            reason = f"the server ended at step {operation.step}; this start follows planners.yaml itself"
         entry = NewEntry(
             actor=_ACTOR,
             action=action,

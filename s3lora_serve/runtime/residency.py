@@ -61,7 +61,9 @@ class Residency:
         leases: LeaseBook,
         changes: Changes,
         settings: SlotSettings,
+        check: Callable[[str], object] = lambda _: None,
     ) -> None:
+        """``check`` reads a published revision again before it is loaded again; it raises StoreError."""
         self._host = host
         self._fleet = fleet
         self._slots = slots
@@ -69,7 +71,7 @@ class Residency:
         self._changes = changes
         self._settings = settings
         self._room = Room(host, fleet, slots, leases, changes, settings)
-        self._loader = Loader(host, fleet, slots, self._room, changes, settings)
+        self._loader = Loader(host, fleet, slots, self._room, changes, settings, check)
         self._loads: dict[str, _Load] = {}
         self.waiting = 0  # requests that wait for a slot now
         self.evictions = 0
@@ -243,8 +245,11 @@ class Residency:
     async def _abandon(self, key: str) -> None:
         """Take out what was loaded for a decision that was not made, or for a name that changed meanwhile."""
         deployment = self._fleet.find(key)
-        if deployment is not None and deployment.state in (_S.READY, _S.EVICTED):
-            await self.unload(key)
+        if deployment is None or deployment.state not in (_S.READY, _S.EVICTED):
+            return
+        # Leases that are still held on it are from before the engine died: none was given since.
+        if self._fleet.role(key) is None and not self._room.holds(key):
+            await self._leave(deployment, _S.UNLOADED)
 
     async def _evict(self, deployment: Deployment) -> None:
         """Give a deployment's slot up; it is loaded again on demand, or forgotten if no name means it."""

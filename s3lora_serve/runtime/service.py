@@ -93,7 +93,13 @@ class PlannerService:
         self._choice = Choice(self._fleet)
         self.shadows = Shadows(self._fleet, self._leases, base_model)
         self._residency = Residency(
-            host, self._fleet, self._slots, self._leases, self._changes, slots or SlotSettings()
+            host,
+            self._fleet,
+            self._slots,
+            self._leases,
+            self._changes,
+            slots or SlotSettings(),
+            admission.restore,
         )
         self._operations = Operations(journal, self._changes, self._counted)
         self._swap = Swap(
@@ -303,6 +309,8 @@ class PlannerService:
         self._guard.ended(lease)
 
     def _counted(self, operation: Operation) -> None:
+        if operation.details.get("dry_run"):
+            return
         live = self.metrics.live
         live.operation(operation.kind, operation.step, operation.order.actor, operation.seconds)
 

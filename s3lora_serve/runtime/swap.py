@@ -15,6 +15,7 @@ from s3lora_serve.runtime.journal import NewEntry, PlannerRecord
 from s3lora_serve.runtime.operation import Operation, Step
 from s3lora_serve.runtime.residency import stopwatch
 from s3lora_serve.runtime.slots import slot_name
+from s3lora_serve.runtime.states import LOADED
 from s3lora_serve.runtime.uncut import Uncut
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Swap:
         EngineError; then the engine holds nothing of it.
         """
         deployment = self._fleet.add(planner, revision)
-        key = deployment.key
+        key, before = deployment.key, deployment
         try:
             deployment = await self._residency.load(
                 key, lambda stage: self._tell(op.id, stage, None), self._settings.slot_seconds
@@ -124,7 +125,9 @@ class Swap:
             self._discard(key)
             raise
         effect = deployment.effect
-        self._operations.update(op.id, seconds=dict(deployment.seconds), progress="")
+        # What was loaded already cost nothing now.
+        seconds = {} if before.state in LOADED else dict(deployment.seconds)
+        self._operations.update(op.id, seconds=seconds, progress="")
         await self._operations.note(
             NewEntry(
                 actor=op.order.actor,
@@ -133,7 +136,7 @@ class Swap:
                 operation=op.id,
                 to_digest=revision.digest,
                 details={
-                    "seconds": dict(deployment.seconds),
+                    "seconds": seconds,
                     "effect_nats": effect.max_abs_delta if effect else None,
                     "served_by": deployment.served_by,
                 },
