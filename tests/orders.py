@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from fleet import Fleet
 
+    from s3lora_serve.engine.fake import FakeEngine
     from s3lora_serve.runtime.leases import Lease
 
 TOKENS = (1, 2, 3, 4)
@@ -61,6 +62,19 @@ async def ask(fleet: Fleet, name: str, **terms: object) -> str:
     async with fleet.service.lease(name, **terms) as lease:
         await lease.run(fleet.service.engine.score(TOKENS, lease.slot))
         return lease.deployment.revision.digest[0]
+
+
+def next_engine(fleet: Fleet, prepare: Callable[[FakeEngine], object]) -> None:
+    """Order faults of the engine that will be started next, before anybody can use it."""
+    make = fleet.starts._make
+
+    def prepared() -> FakeEngine:
+        fleet.starts._make = make
+        engine = make()
+        prepare(engine)
+        return engine
+
+    fleet.starts._make = prepared
 
 
 class Held:

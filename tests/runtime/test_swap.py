@@ -122,7 +122,7 @@ def defect(fleet, monkeypatch):
     ],
 )
 async def test_whatever_fails_leaves_what_served_serving(fleet, monkeypatch, fault, code):
-    """The operation says what failed; names, engine and journal are as before, and the next one may go well."""
+    """The operation says what failed; names, engine and journal are as before; the next may go well."""
     before, record = await fleet.running.loaded(), fleet.service.journal.planners()["p"]
     new = fleet.shelf.revisions["new"]
     with monkeypatch.context() as patch:
