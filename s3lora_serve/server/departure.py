@@ -1,4 +1,4 @@
-"""Work that stops when the client it is for has left."""
+"""Work that stops when the client it is for has left before its answer was complete."""
 
 from __future__ import annotations
 
@@ -8,27 +8,47 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from starlette.types import Receive
+    from starlette.types import Message, Receive, Send
 
 T = TypeVar("T")
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result, or None once the client has left: then the work is cancelled, and has ended.
+class Client:
+    """Whoever sent a request whose body has been read already; what else ``receive`` gives is lost.
 
-    The body must have been read already; what else ``receive`` gives is lost.
+    Answers that are to be seen as such must go through ``send``: a server reports ``http.disconnect`` also
+    when an answer is complete (uvicorn does at once), and what is to be done after it must still be done.
     """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(receive))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
 
+    def __init__(self, receive: Receive, send: Send | None = None) -> None:
+        """Without ``send`` the answer is sent once the work has ended, by somebody else."""
+        self._receive = receive
+        self._send = send
+        self._answered = False
 
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    async def send(self, message: Message) -> None:
+        """Pass the message on. With the last one the client may leave."""
+        assert self._send is not None, "this client is answered by somebody else"
+        # Before it is sent: the server may report the disconnect while this waits for the socket.
+        self._answered = self._answered or (
+            message["type"] == "http.response.body" and not message.get("more_body", False)
+        )
+        await self._send(message)
+
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """The result, or None once the client has left unanswered: then the work is cancelled, and has ended."""
+        working = asyncio.ensure_future(work)
+        leaving = asyncio.ensure_future(self._left())
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done() and self._answered:
+                await asyncio.wait((working,))
+            return working.result() if working.done() else None
+        finally:
+            for task in (working, leaving):
+                task.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
+
+    async def _left(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass

@@ -12,7 +12,7 @@ from s3lora_serve.errors import EngineError, UnknownPlanner
 from s3lora_serve.server.answer import Answer, engine_dead
 from s3lora_serve.server.chat_fields import check_fields
 from s3lora_serve.server.constraints import check_constraints
-from s3lora_serve.server.departure import unless_gone
+from s3lora_serve.server.departure import Client
 from s3lora_serve.server.engine_call import call
 from s3lora_serve.server.errors import RequestRefused, error_response
 from s3lora_serve.server.reruns import Listener, ask_again
@@ -49,11 +49,12 @@ class OpenAIRoute:
         check_constraints(fields)
         model = self._model(fields)
         scope["state"]["planner"] = model
+        client = Client(receive, send)
         if model == self._service.base_model:
-            await unless_gone(receive, self._answer(scope, body, send, None))
+            await client.unless_gone(self._answer(scope, body, client.send, None))
         else:
             session = session_of(request.headers, fields)
-            await unless_gone(receive, self._leased(scope, model, fields, session, send))
+            await client.unless_gone(self._leased(scope, model, fields, session, client.send))
 
     async def _leased(
         self, scope: Scope, model: str, fields: dict[str, Any], session: str | None, send: Send

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request, Response
 
 from planners import Plan
-from s3lora_serve.server.departure import unless_gone
+from s3lora_serve.server.departure import Client
 from s3lora_serve.server.errors import documented
 from s3lora_serve.server.plan_request import PlanRequest  # noqa: TC001  (FastAPI reads the annotation)
 from s3lora_serve.server.session import session_of
@@ -35,7 +35,7 @@ def plans_router(service: PlannerService) -> APIRouter:
             session=session_of(request.headers),
             request_id=request.state.request_id,
         )
-        made = await unless_gone(request.receive, work)
+        made = await Client(request.receive).unless_gone(work)
         if made is None:
             return Response(status_code=499)  # nobody is there to read it; for the metrics
         if made.meta is not None:  # the revision that planned, whatever serves by now

@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-import uvicorn
-
-from s3lora_serve.config import ServerConfig
-from s3lora_serve.server.app import create_app
+from live_server import live
 
 BODIES = {
     "/v1/chat/completions": {"model": "p", "messages": [{"role": "user", "content": "x"}]},
     "/v1/completions": {"model": "p", "prompt": "x"},
     "/v1/plans": {"planner": "p", "task": "x", "tools": [{"name": "Search"}]},
 }
-
-
-@asynccontextmanager
-async def served(fleet, seconds_per_token):
-    """A client of the fleet behind uvicorn on a free port of this machine."""
-    fleet.engine.seconds_per_token = seconds_per_token
-    app = create_app(fleet.service, ServerConfig(), None)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-        running = asyncio.ensure_future(server.serve(sockets=[listening]))
-        while not server.started:
-            await asyncio.sleep(0.005)
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        try:
-            async with httpx.AsyncClient(base_url=url, timeout=10) as http:
-                yield http
-        finally:
-            server.should_exit = True
-            await running
 
 
 def requests(fleet, outcome):
@@ -49,7 +24,7 @@ def requests(fleet, outcome):
 
 async def test_a_stream_arrives_piece_by_piece(fleet):
     """The first piece is there long before the last: nothing on the way holds the stream back."""
-    async with served(fleet, 0.03) as http:
+    async with live(fleet, 0.03) as http:
         loop = asyncio.get_running_loop()
         arrived = []
         body = {**BODIES["/v1/chat/completions"], "stream": True}
@@ -64,7 +39,7 @@ async def test_a_stream_arrives_piece_by_piece(fleet):
 async def test_a_client_that_leaves_stops_its_request(fleet, path):
     """A stream, or a plan in the making, whose client is gone is aborted and does not run to its end."""
     body = BODIES[path] if path == "/v1/plans" else {**BODIES[path], "stream": True}
-    async with served(fleet, 30) as http:
+    async with live(fleet, 30) as http:
         with pytest.raises(httpx.ReadTimeout):
             await http.post(path, json=body, timeout=0.2)
         for _ in range(200):
@@ -76,7 +51,7 @@ async def test_a_client_that_leaves_stops_its_request(fleet, path):
 
 async def test_many_at_once_are_all_answered(fleet):
     """A hundred requests of all kinds at the same time each get their own planner's answer."""
-    async with served(fleet, 0.0) as http:
+    async with live(fleet, 0.0) as http:
         names = ["p", "q", "h"]
         answers = await asyncio.gather(
             *(
