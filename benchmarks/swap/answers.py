@@ -82,7 +82,9 @@ def judge(answer: Answer, words: Words, possible: set[int], leased: int | None) 
     answer, one of them perhaps through the KV cache. *stale*: one revision throughout, but not the one that
     the server says it leased, or one that no longer served when the request began.
     """
-    if answer.error or answer.status != 200 or not answer.text.strip():
+    # Dummy weights of the base model may say nothing but special tokens, which leave no text.
+    silent = answer.planner is not None and not answer.text.strip()
+    if answer.error or answer.status != 200 or silent:
         return "failed"
     pairs = [words.meaning.get(word) for word in answer.text.split()]
     if answer.planner is None:
