@@ -17,7 +17,7 @@
         * ``NoEffectError``: it loaded, but changes nothing
         * ``TrialFailed``: it loaded, but did not get through its trial generation
         * ``EngineRefused``: a request is one that the engine cannot take, such as too long a prompt
-        * ``EngineDead``: the engine no longer runs; only a restart helps
+        * ``EngineDead``: the engine does not run at present; the server restarts it
     * ``PlannerError``: a request named a planner that cannot answer
         * ``UnknownPlanner``: no planner of that name
         * ``PlannerNotReady``: it exists, but does not serve at present
@@ -149,7 +149,7 @@ class EngineRefused(EngineError):
 
 
 class EngineDead(EngineError):
-    """The engine no longer runs; only a restart helps."""
+    """The engine does not run at present; the server restarts it."""
 
     code = "engine_dead"
 

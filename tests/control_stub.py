@@ -47,9 +47,6 @@ class StubControl:
     async def promote(self, *args, **options):
         return self._begin(Kind.PROMOTE, "promote", args, options)
 
-    async def apply(self, *args, **options):
-        return self._begin(Kind.APPLY, "apply", args, options)
-
     async def reload(self, *args, **options):
         return self._begin(Kind.APPLY, "reload", args, options)
 
@@ -61,8 +58,8 @@ class StubControl:
     def operations(self, limit: int) -> list[Operation]:
         return list(reversed(self.known.values()))[:limit]
 
-    async def wait(self, id_: str, seconds: float) -> Operation:
-        self.calls.append(("wait", (id_, seconds), {}))
+    async def wait(self, id_: str, seconds: float, seen: str | None = None) -> Operation:
+        self.calls.append(("wait", (id_, seconds), {"seen": seen}))
         found = self.operation(id_)
         self.known[id_] = dataclasses.replace(found, step=Step.DONE, ended_at=found.started_at + 1)
         return self.known[id_]

@@ -108,6 +108,11 @@ class Planner:
         return self.state in UP or self.state is self.state.EVICTED
 
     @property
+    def answers(self) -> bool:
+        """Whether requests can count on it: not while evicted with a reason, as the last load failed."""
+        return self.up and not (self.state is self.state.EVICTED and self.active.reason)
+
+    @property
     def revision(self) -> Revision:
         """The active one."""
         return self.active.revision

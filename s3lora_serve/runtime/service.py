@@ -204,7 +204,7 @@ class PlannerService:
         it replaces processes that serve well. Requests to the other planners are answered all the same.
         """
         planners = self.planners()
-        return bool(planners) and all(_answers(p) for p in planners) and await self.healthy()
+        return bool(planners) and all(p.answers for p in planners) and await self.healthy()
 
     async def _verify(self) -> list[Finding]:
         return await verify(
@@ -349,11 +349,6 @@ class PlannerService:
         task = asyncio.create_task(write())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _answers(planner: Planner) -> bool:
-    # Evicted is well: it is loaded on demand. Evicted with a reason is not: the last try to load it failed.
-    return planner.up and not (planner.state is _S.EVICTED and planner.active.reason)
 
 
 __all__ = ["EngineDead", "PlannerService"]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from s3lora_serve.server.validation import Fields
 
 OPENAPI = "/admin/openapi.json"
-_MAX_BODY = 2**20  # bytes; the largest is an apply of some thousand planners
+_MAX_BODY = 2**16  # bytes; the largest is a swap with a long source and reason
 
 
 def create_admin_app(service: PlannerService, token: str) -> FastAPI:

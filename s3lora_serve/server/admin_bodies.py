@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from s3lora_serve.config.settings import PLANNER_NAME, PlannerConfig, PolicyConfig
+from s3lora_serve.config.settings import PolicyConfig
 from s3lora_serve.runtime.operation import Wanted
-from s3lora_serve.runtime.planner import DesiredPlanner
+from s3lora_serve.server.printable import checked
 from s3lora_serve.spectral.policy import PrunePolicy
 
 if TYPE_CHECKING:
@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 _REVISION = r"^[0-9a-f]{8,64}$"
 
 Revision = Annotated[str, Field(pattern=_REVISION, description="64 hex digits, or at least the first 8")]
+# Sources and reasons go into the history and onto terminals.
+Reason = Annotated[
+    str, Field(max_length=500, description="why; kept in the history"), AfterValidator(checked)
+]
 Source = Annotated[
     str,
     Field(min_length=1, max_length=2000, description="folder on the server, demo://, hf:// or an fsspec URL"),
+    AfterValidator(checked),
 ]
 
 
@@ -31,7 +36,7 @@ class OrderBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    reason: Annotated[str, Field(max_length=500, description="why; kept in the history")] = ""
+    reason: Reason = ""
     expected_revision: Annotated[
         Revision | None, Field(description="409 unless this revision serves when the order arrives")
     ] = None
@@ -108,47 +113,12 @@ class PromoteBody(OrderBody):
 
 
 class ApplyBody(BaseModel):
-    """The planners that are to be served from now on; others are removed.
-
-    Without ``planners`` the server reads its own planners.yaml again.
-    """
+    """Serve what the server's planners.yaml declares now: anything else would not survive a restart."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    planners: Annotated[
-        dict[str, PlannerConfig] | None, Field(min_length=1, description="as in planners.yaml")
-    ] = None
-    policy: Annotated[PolicyConfig, Field(description="of planners that have none of their own")] = Field(
-        default_factory=lambda: PolicyConfig()
-    )
-    reason: Annotated[str, Field(max_length=500, description="why; kept in the history")] = ""
+    reason: Reason = ""
     dry_run: Annotated[bool, Field(description="show what would change, and change nothing")] = False
-
-    @field_validator("planners")
-    @classmethod
-    def _names(cls, planners: dict[str, PlannerConfig] | None) -> dict[str, PlannerConfig] | None:
-        for name in planners or ():
-            if not PLANNER_NAME.fullmatch(name):
-                raise ValueError(
-                    f"planner name {name[:80]!r}: use at most 63 of a-z, 0-9, '.', '_' and '-',"
-                    " starting with a letter or digit"
-                )
-        return planners
-
-    def desired(self) -> dict[str, DesiredPlanner] | None:
-        """The planners as the runtime takes them; None for those of planners.yaml."""
-        if self.planners is None:
-            return None
-        return {
-            name: DesiredPlanner.of(
-                planner.source,
-                to_policy(planner.policy or self.policy),
-                sha256=planner.sha256,
-                description=planner.description,
-                pinned=planner.pinned,
-            )
-            for name, planner in self.planners.items()
-        }
 
 
 def to_policy(config: PolicyConfig) -> PrunePolicy:
@@ -161,8 +131,6 @@ FIELDS: Mapping[str, Fields] = {
     path: {
         (): body.model_fields,
         ("policy",): PolicyConfig.model_fields,
-        ("planners", "*"): PlannerConfig.model_fields,
-        ("planners", "*", "policy"): PolicyConfig.model_fields,
     }
     for path, body in (
         ("swap", SwapBody),

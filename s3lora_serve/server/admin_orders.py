@@ -80,11 +80,9 @@ def orders_router(service: PlannerService, redact: Redactor) -> APIRouter:
 
     @router.post("/apply", responses=_ORDERED)
     async def apply(by: Sender, response: Response, body: ApplyBody | None = None) -> OperationView:
-        """Bring the fleet to what the body, or else planners.yaml, says; any error keeps all that serves."""
+        """Bring the fleet to what planners.yaml says on the server; any error keeps all that serves."""
         body = body or ApplyBody()
-        order, desired = by.order(body.reason), body.desired()
-        if desired is None:
-            return answer(await service.control.reload(order, dry_run=body.dry_run), response)
-        return answer(await service.control.apply(desired, order, dry_run=body.dry_run), response)
+        order = by.order(body.reason)
+        return answer(await service.control.reload(order, dry_run=body.dry_run), response)
 
     return router

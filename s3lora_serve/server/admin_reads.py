@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
 
+from s3lora_serve.runtime.operation import Step
 from s3lora_serve.server.admin_views import (
     History,
     OperationList,
@@ -30,6 +32,10 @@ MAX_WAIT = 20.0
 Wait = Annotated[
     float, Query(ge=0, le=MAX_WAIT, description="seconds to wait for a change; the answer comes at the first")
 ]
+Seen = Annotated[
+    Step | None,
+    Query(description="the step that the caller saw last: with another one by now the answer comes at once"),
+]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 After = Annotated[int, Query(ge=0, description="only what follows this seq")]
 
@@ -51,20 +57,23 @@ def reads_router(service: PlannerService, redact: Redactor) -> APIRouter:
     @router.get("/operations", responses=documented(422, 503))
     async def operations(limit: Limit = 50) -> OperationList:
         """Operations, newest first."""
-        found = service.control.operations(limit)
+        found = await asyncio.to_thread(service.control.operations, limit)
         return OperationList(data=[operation_view(operation, redact) for operation in found])
 
     @router.get("/operations/{id}", responses=documented(404, 422, 503))
-    async def operation(id: str, wait: Wait = 0.0) -> OperationView:
-        """One operation; with ``wait`` once it has changed or ended."""
+    async def operation(id: str, wait: Wait = 0.0, seen: Seen = None) -> OperationView:
+        """One operation; with ``wait`` once it has changed or ended, with ``seen`` also if it has already."""
         control = service.control
-        found = await control.wait(id, wait) if wait else control.operation(id)
+        if wait:
+            found = await control.wait(id, wait, seen=seen)
+        else:
+            found = await asyncio.to_thread(control.operation, id)
         return operation_view(found, redact)
 
     @router.get("/history", responses=documented(404, 422, 503))
     async def history(planner: str | None = None, after: After = 0, limit: Limit = 100) -> History:
         """Who did what, when and why, with which revisions; the newest first."""
-        entries = service.control.history(planner, after=after, limit=limit)
+        entries = await asyncio.to_thread(service.control.history, planner, after=after, limit=limit)
         return History(data=[entry_view(entry, redact) for entry in entries])
 
     @router.get("/verify", responses=documented(503))

@@ -53,6 +53,8 @@ class Answer:
         """The application's ``send``. Nothing leaves before the first part of the body: until then an error
         can still have a status of its own.
         """
+        if self.ended:
+            return  # an error has ended it: what else the application sends (``[DONE]``) would belie that
         if message["type"] == "http.response.start":
             if message["status"] >= 400:
                 self.refused = message["status"]
@@ -81,7 +83,8 @@ class Answer:
         body = message.get("body", b"")
         if self._stream and _ERROR_EVENT in body:
             self.broken = True
-            message = {**message, "body": self._mended(body, dead=not await self._engine.healthy())}
+            body = self._mended(body, dead=not await self._engine.healthy())
+            message = {**message, "body": body, "more_body": False}
         await self._out(message)
 
     async def _out(self, message: Message) -> None:
@@ -93,16 +96,12 @@ class Answer:
         await self._send(message)
 
     def _mended(self, body: bytes, *, dead: bool) -> bytes:
-        """Server-sent events with each error of the engine in our shape."""
-        events = body.split(b"\n\n")
-        for at, event in enumerate(events):
-            if event.startswith(_ERROR_EVENT):
-                message, param = _engine_error(event.removeprefix(b"data: "))
-                code = "engine_error"
-                if dead:
-                    message, param, code = str(engine_dead()), None, EngineDead.code
-                events[at] = self._event(message, param, code).removesuffix(b"\n\n")
-        return b"\n\n".join(events)
+        """Server-sent events up to the engine's error, and that in our shape."""
+        before, mark, error = body.partition(_ERROR_EVENT)
+        if dead:
+            return before + self._event(str(engine_dead()), None, EngineDead.code)
+        message, param = _engine_error((mark + error).partition(b"\n\n")[0].removeprefix(b"data: "))
+        return before + self._event(message, param, "engine_error")
 
     def _event(self, message: str, param: str | None, code: str) -> bytes:
         error = error_body(500, self._redact(message), code=code, param=param)

@@ -36,7 +36,7 @@ class Client:
         await self._send(message)
 
     async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """The result, or None once the client has left unanswered: then the work is cancelled, and has ended."""
+        """The result, or None once the client has left unanswered: the work was cancelled, and has ended."""
         working = asyncio.ensure_future(work)
         leaving = asyncio.ensure_future(self._left())
         try:

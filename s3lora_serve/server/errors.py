@@ -159,6 +159,8 @@ def retry_headers(error: S3LoRAError) -> dict[str, str]:
     """When to ask again, for errors that pass by themselves: whole seconds, never too early."""
     if isinstance(error, SlotsBusy):
         return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
+    if isinstance(error, LeaseCut):
+        return {"retry-after": "1"}  # another revision serves already
     return {"retry-after": str(ENGINE_RETRY)} if isinstance(error, EngineDead) else {}
 
 

@@ -34,7 +34,7 @@ def operations_router(service: PlannerService) -> APIRouter:
         """200 while the engine is healthy and every planner serves. Needs no key, so it names none."""
         ready, alive = await service.ready(), await service.healthy()
         planners = service.planners()
-        serving = sum(planner.up for planner in planners) if alive else 0
+        serving = sum(planner.answers for planner in planners) if alive else 0
         body = {
             "status": "ready" if ready else "not ready",
             "planners": {"serving": serving, "configured": len(planners)},

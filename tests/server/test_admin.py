@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -25,7 +27,7 @@ BODIES = {
     "/admin/planners/p/rollback": {},
     "/admin/planners/p/canary": {"revision": NEW, "share": 0.1},
     "/admin/planners/p/promote": {},
-    "/admin/apply": {"planners": {"p": {"source": "demo://p"}}},
+    "/admin/apply": {},
 }
 
 
@@ -60,10 +62,10 @@ async def test_nothing_is_ordered_without_the_token(service, control, path):
 
 async def test_a_huge_body_is_a_413(admin):
     """No setting raises it, so none is named."""
-    answer = await admin.post("/admin/apply", content=b"x" * (2**20 + 1))
+    answer = await admin.post("/admin/apply", content=b"x" * (2**16 + 1))
     assert (answer.status_code, answer.json()["error"]["message"]) == (
         413,
-        "the body is over the limit of 1048576 bytes",
+        "the body is over the limit of 65536 bytes",
     )
 
 
@@ -143,7 +145,9 @@ async def test_operations_can_be_looked_up_and_waited_for(admin, control):
         "done",
         True,
     )
-    assert control.calls[-1] == ("wait", ("op-1", 7.5), {})
+    assert control.calls[-1] == ("wait", ("op-1", 7.5), {"seen": None})
+    await admin.get("/admin/operations/op-1?wait=7.5&seen=loading")
+    assert control.calls[-1] == ("wait", ("op-1", 7.5), {"seen": "loading"})
     assert (await admin.get("/admin/operations/op-2")).json()["order"] == {
         "actor": "unnamed (127.0.0.9)",
         "reason": "",
@@ -158,6 +162,7 @@ async def test_operations_can_be_looked_up_and_waited_for(admin, control):
         ("/admin/operations/op-9", 404, "unknown_operation"),
         ("/admin/operations/op-9?wait=1", 404, "unknown_operation"),
         ("/admin/operations/op-9?wait=21", 422, "invalid_request"),
+        ("/admin/operations/op-9?wait=1&seen=lodaing", 422, "invalid_request"),
         ("/admin/operations?limit=0", 422, "invalid_request"),
         ("/admin/history?after=-1", 422, "invalid_request"),
         ("/admin/nope", 404, "not_found"),
@@ -230,6 +235,35 @@ async def test_no_answer_holds_a_server_path(admin, control, tmp_path):
         told.append((await admin.get(f"/admin/{path}")).text)
     secrets = ("my store", " store/", str(tmp_path))
     assert [(secret, text) for secret in secrets for text in told if secret in text] == []
+
+
+@pytest.mark.parametrize("source", ["demo://x[", "https://[::1/a", "x\ny", "\x00", "://", "s3://\u202e"])
+async def test_what_is_stored_can_always_be_shown(admin, control, source):
+    """Also a source that no address can be read from, written before it was refused at the order."""
+    await admin.post("/admin/planners/p/swap", json={"source": "demo://x"})
+    operation = control.known["op-1"]
+    details = {"wanted": {"source": source}, "changes": [{"source": source}]}
+    control.known["op-1"] = dataclasses.replace(operation, details=details)
+    listed, one = await admin.get("/admin/operations"), await admin.get("/admin/operations/op-1")
+    shown = one.json()["details"]["wanted"]["source"]
+    assert (listed.status_code, one.status_code, len(shown.splitlines())) == (200, 200, 1)
+
+
+@pytest.mark.parametrize("path", ["operations", "operations/op-1", "history"])
+async def test_reading_the_history_stops_nobody(admin, control, monkeypatch, path):
+    """The disk is read in a thread: while it is slow, the loop that answers requests goes on."""
+    await admin.post("/admin/planners/p/promote")
+    readers = set()
+    for name in ("operations", "operation", "history"):
+        read = getattr(control, name)
+
+        def elsewhere(*args, read=read, **options):
+            readers.add(threading.current_thread())
+            return read(*args, **options)
+
+        monkeypatch.setattr(control, name, elsewhere)
+    assert (await admin.get(f"/admin/{path}")).status_code == 200
+    assert (len(readers), threading.current_thread() in readers) == (1, False)
 
 
 async def test_every_answer_is_described(admin):

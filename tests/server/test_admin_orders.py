@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from control_stub import NEW
 
@@ -79,27 +81,8 @@ async def test_a_promotion_needs_no_body(admin, control):
     assert control.calls == [("promote", ("p", Order("unnamed (127.0.0.9)")), {})]
 
 
-async def test_apply_takes_planners_as_planners_yaml_has_them(admin, control):
-    """Each planner with its own policy or the common one, and a digest that moves when what it says moves."""
-    planners = {"p": {"source": "demo://p", "policy": {"threshold": 0.5}}, "q": {"source": "demo://q"}}
-    body = {"planners": planners, "policy": {"top": 3}, "dry_run": True, "reason": "all"}
-    await admin.post("/admin/apply", json=body)
-    planners["q"]["sha256"] = "b" * 64
-    await admin.post("/admin/apply", json=body)
-    (_, (first, order), options), (_, (second, _), _) = control.calls
-    assert (order, options) == (Order("unnamed (127.0.0.9)", "all"), {"dry_run": True})
-    assert {name: want.policy.to_json() for name, want in first.items()} == {
-        "p": PrunePolicy.from_json(
-            {"scorer": "mas-svd", "threshold": 0.5, "action": "prune", "seed": 0}
-        ).to_json(),
-        "q": PrunePolicy.from_json({"scorer": "mas-svd", "top": 3, "action": "prune", "seed": 0}).to_json(),
-    }
-    same = [first[name].declared == second[name].declared for name in ("p", "q")]
-    assert same == [True, False]
-
-
 @pytest.mark.parametrize("body", [None, {}, {"dry_run": True, "reason": "edited"}])
-async def test_apply_without_planners_reads_the_servers_own_file(admin, control, body):
+async def test_apply_reads_the_servers_own_file(admin, control, body):
     """As SIGHUP does."""
     assert (await admin.post("/admin/apply", json=body)).status_code == 202
     said = body or {}
@@ -143,10 +126,16 @@ async def test_an_ended_operation_is_a_200(admin, control):
         ("planners/p/canary", {"share": 0.1, "promote_after": 0}, "promote_after: Input should be greater"),
         ("planners/p/rollback", {"to": "../x"}, "to: String should match pattern"),
         ("planners/p/promote", {"share": 1}, "unknown field 'share'; known: expected_revision, reason"),
-        ("apply", {"planners": {}}, "planners: Dictionary should have at least 1 item"),
-        ("apply", {"planners": {"P": {"source": "x"}}}, "planners: planner name 'P': use at most 63"),
-        ("apply", {"planners": {"p": {"sourc": "x"}}}, "unknown field 'sourc'; did you mean 'source'?"),
-        ("apply", {"planners": {"p": {}}}, "field 'planners.p.source' is required"),
+        ("apply", {"planners": {"p": {"source": "x"}}}, "unknown field 'planners'; known: dry_run, reason"),
+        ("apply", {"policy": {}}, "unknown field 'policy'; known: dry_run, reason"),
+        ("apply", {"reason": "a\x1b[31m"}, "reason: character 1 is U+001B; send printable text on one line"),
+        ("planners/p/swap", {"source": "demo://x\n"}, "source: character 8 is U+000A"),
+        ("planners/p/swap", {"source": "demo://\x00"}, "source: character 7 is U+0000"),
+        ("planners/p/canary", {"source": "\x9bx", "share": 0.1}, "source: character 0 is U+009B"),
+        ("planners/p/swap", {"source": "x", "sha256": "a" * 64 + "\n"}, "sha256: String should match"),
+        ("planners/p/swap", {"revision": NEW + "\n"}, "revision: String should match"),
+        ("planners/p/rollback", {"reason": "a\nb"}, "reason: character 1 is U+000A"),
+        ("planners/p/promote", {"reason": "\u202egood"}, "reason: character 0 is U+202E"),
     ],
 )
 async def test_a_wrong_order_is_a_422_that_says_what_to_mend(admin, control, path, body, message):
@@ -169,6 +158,8 @@ async def test_a_wrong_order_is_a_422_that_says_what_to_mend(admin, control, pat
         ("idempotency-key", "a\tb"),
         ("x-s3lora-actor", "a" * 101),
         ("x-s3lora-actor", b"\xc3\xa9"),
+        ("x-s3lora-actor", b"a\x1b[31m"),
+        ("idempotency-key", b"a\x00"),
     ],
 )
 async def test_odd_headers_are_refused(admin, control, header, value):
@@ -192,3 +183,13 @@ async def test_what_is_no_json_object_is_no_swap(admin, control, content):
         ["code", "message", "param", "type"],
         [],
     )
+
+
+@pytest.mark.parametrize("field", ["source", "reason"])
+async def test_half_a_character_is_refused(admin, control, field):
+    """JSON can spell what no file, terminal or database can take."""
+    body = {"source": "x", field: "\ud800"}
+    answer = await admin.post(
+        "/admin/planners/p/swap", content=json.dumps(body), headers={"content-type": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["error"]["code"], control.calls) == (422, "invalid_request", [])

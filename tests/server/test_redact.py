@@ -72,8 +72,45 @@ def test_no_part_of_a_path_is_left(before, parts):
         ("hf://org/name@abc123", "hf://org/name@abc123"),
         ("s3://bucket/a/b", "s3://bucket/a/b"),
         ("https://user:secret@example.org/a/b?X-Amz-Signature=secret#f", "https://example.org/a/b"),
+        ("https://example.org:443/a", "https://example.org:443/a"),
+        ("https://[::1]:80/a", "https://[::1]:80/a"),
+        ("https://user:se/cret@example.org/a", "https://<unreadable>"),
+        ("https://user:12/cret@example.org/a", "https://<unreadable>"),
+        ("hf://token@org/name", "hf://org/name"),
+        ("hf://name@abc123", "hf://name@abc123"),
+        ("simplecache::s3://user:secret@bucket/a", "s3://bucket/a"),
+        ("zip://a.zip::file:///home/me/b.zip", "local:b.zip"),
+        ("zip://a.zip::/home/me/b.zip", "zip://<unreadable>"),
+        ("FILE:///home/me/b", "local:b"),
+        ("memory:///home/me/b", "memory:b"),
+        ("/home/me/x://y/z", "local:z"),
+        ("demo://x[", "demo://x["),
+        ("https://[::1/a", "https://<unreadable>"),
+        ("demo://a\n\x1b[31m\x00\u202e\ud800", "demo://a\ufffd\ufffd[31m\ufffd\ufffd\ufffd"),
+        ("", "local:"),
     ],
 )
 def test_sources_are_shown_without_paths_or_secrets(source, shown):
     """A local folder shows its name only; an address loses user, password and query string."""
     assert public_source(source) == shown
+
+
+@given(
+    st.text(alphabet=st.one_of(st.sampled_from("[]:/@?#%\\\x00\n\x1b\u202e"), st.characters()))
+    | st.text("[]:/@?#.x1").map("http://{}".format)
+)
+def test_every_source_can_be_shown(source):
+    """Whatever was stored: nothing is raised, and what is shown is UTF-8 on one line."""
+    shown = public_source(source)
+    assert (len(shown.splitlines()), [c for c in shown if ord(c) < 32]) == (1, [])
+    shown.encode()
+
+
+@given(
+    st.sampled_from(["https", "s3", "ftp", "hf", "x+y"]),
+    st.text("abc/?#:[]@"),
+    st.text("/abc?#@"),
+)
+def test_no_password_is_shown(scheme, password, path):
+    """A password may hold what ends the address in an URL."""
+    assert "SECRET" not in public_source(f"{scheme}://me:{password}SECRET@host/{path}")

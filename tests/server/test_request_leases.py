@@ -68,6 +68,7 @@ async def test_a_request_that_outlasts_the_drain_is_cut(served, app, ended, kind
     else:
         assert call.status == 503
         error = json.loads(call.text)["error"]
+        assert call.headers["retry-after"] == "1"
     assert (error["code"], error["type"]) == ("lease_cut", "server_error")
     after = AsgiCall(app, path, body)
     await after
@@ -87,7 +88,7 @@ async def test_a_request_under_a_dying_engine_ends_cleanly(served, app, ended, k
     served.engine.die()
     await call
     if kind == "stream":
-        error = next(json.loads(e)["error"] for e in call.events if '"error"' in e)
+        error = json.loads(call.events[-1])["error"]  # not [DONE]
         assert (call.status, call.complete) == (200, True)
     else:
         error = json.loads(call.text)["error"]
@@ -186,6 +187,7 @@ ANSWERS = {
     "raises": (_raises, 500, "engine_error", "error"),
     "only an error event": (lambda request: _stream(EVENT), 500, "engine_error", "error"),
     "an error event": (lambda request: _stream(PART, EVENT, DONE), 200, "engine_error", "error"),
+    "an error event at once": (lambda request: _stream(PART, EVENT + DONE), 200, "engine_error", "error"),
     "raises in mid-stream": (lambda request: _stream(PART, None), 200, "engine_error", "error"),
     "text about errors": (lambda request: _stream(PART, DONE), 200, None, "ok"),
 }
@@ -212,4 +214,5 @@ async def test_what_the_engine_answers_is_noted(served, app, ended, monkeypatch,
         [("p", "active", outcome)],
     )
     assert [error["code"] for error in errors] == ([code] if code else [])
+    assert ("[DONE]" in call.text, call.text.count("choices")) == (code is None, int(status == 200))
     assert ("/srv" in call.text, "/opt" in call.text) == (False, False)
