@@ -120,7 +120,7 @@ async def test_nothing_is_written_when_nothing_changed(fleet):
 
 
 async def test_requests_in_flight_are_told_and_the_planner_comes_back(fleet):
-    """They end with EngineDead, readiness is gone at once, and the same revision serves on the next engine."""
+    """They end with EngineDead, readiness is gone at once, and the same revision serves on the next one."""
     fleet.engine.hold_requests("p@*")
     running = asyncio.create_task(ask(fleet, "p"))
     await until(lambda: sum(fleet.service.get("p").leases.values()))
