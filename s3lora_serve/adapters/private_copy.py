@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +12,7 @@ from s3lora_serve.adapters.adapter_config import CONFIG_NAME
 from s3lora_serve.adapters.hashing_file import LAG, HashedFile, HashingWriter
 from s3lora_serve.adapters.peft_format import WEIGHTS_NAME
 from s3lora_serve.adapters.verify import MAX_CONFIG_BYTES, Limits, is_pickle
-from s3lora_serve.errors import LimitError
+from s3lora_serve.errors import LimitError, StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,16 +71,16 @@ def copy_adapter(
 ) -> Fetched:
     """Copy the known files into ``dest``, made anew, hashing and counting on the way.
 
-    What comes is counted, whatever ``sizes`` said. Raises LimitError, and what ``open_file`` raises.
+    What comes is counted, whatever ``sizes`` said. Raises LimitError, what ``open_file`` raises, and
+    StoreError when the copy cannot be written: that is no fault of the source.
     """
-    dest.mkdir(parents=True, exist_ok=True)
+    with _writing("its folder"):
+        dest.mkdir(parents=True, exist_ok=True)
     check_sizes(sizes, limits)
     copies: dict[str, HashedFile] = {}
     for name in COPIED:
         size, cap = sizes.get(name), _cap(name, limits)
-        target = dest / name
-        target.unlink(missing_ok=True)  # what an interrupted try left
-        with open_file(name) as source, HashingWriter(target) as writer:
+        with open_file(name) as source, _new_file(dest / name) as writer:
             copied = 0
             for buffer in itertools.cycle([memoryview(bytearray(CHUNK_BYTES)) for _ in range(LAG + 1)]):
                 if not (read := source.readinto(buffer)):
@@ -88,12 +88,32 @@ def copy_adapter(
                 copied += read
                 if copied > cap:
                     raise _too_big(name, "more", cap)
-                writer.write(buffer[:read])
+                with _writing(name):
+                    writer.write(buffer[:read])
                 if name == WEIGHTS_NAME and size:
                     progress("fetch", min(1.0, copied / size))
-            copies[name] = writer.finish()
+            with _writing(name):
+                copies[name] = writer.finish()
     ignored = tuple(sorted(name for name in names if name not in COPIED))
     return Fetched(dest, uri, copies[WEIGHTS_NAME], copies[CONFIG_NAME], ignored)
+
+
+def _new_file(path: Path) -> HashingWriter:
+    with _writing(path.name):
+        path.unlink(missing_ok=True)  # what an interrupted try left
+        return HashingWriter(path)
+
+
+@contextmanager
+def _writing(what: str) -> Iterator[None]:
+    """What the disk refuses while we write, told apart from what a source refuses while it is read."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"the copy of the adapter ({what}) could not be written: {error.strerror or error}",
+            hint="free space on the disk of store.path (of TMPDIR, if nothing is published)",
+        ) from error
 
 
 def check_sizes(sizes: Mapping[str, int | None], limits: Limits) -> None:

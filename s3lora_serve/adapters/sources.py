@@ -47,7 +47,7 @@ def fetch(source: str, dest: Path, limits: Limits, progress: Progress | None = N
 
     ``source`` is a local folder, ``hf://org/name[@revision][/folder]`` or an fsspec URL of a folder
     (``s3://``, ``zip://…::…``). Only adapter_config.json and adapter_model.safetensors are copied. Raises
-    SourceError, UnsafeFileError, LimitError, FormatError.
+    SourceError, UnsafeFileError, LimitError, FormatError; StoreError when ``dest`` cannot be written to.
     """
     tell = progress or silent
     local = _local_path(source)

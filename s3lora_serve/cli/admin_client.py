@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from s3lora_serve import __version__
 from s3lora_serve.cli.access import Access, Unreachable
-from s3lora_serve.errors import ConfigError, Conflict, ControlError, UnknownOperation, UnknownPlanner
+from s3lora_serve.errors import (
+    ConfigError,
+    Conflict,
+    ControlError,
+    StoreError,
+    UnknownOperation,
+    UnknownPlanner,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,9 +57,13 @@ class AdminClient:
         """Operations, newest first."""
         return self._data(self._get("/admin/operations", {"limit": limit}))
 
-    def operation(self, id_: str, wait: float = 0.0) -> dict[str, Any]:
-        """One operation, with ``wait`` as soon as it changed, or after that many seconds at the latest."""
-        return self._get(f"/admin/operations/{_part(id_)}", {"wait": wait} if wait else {})
+    def operation(self, id_: str, wait: float = 0.0, seen: str | None = None) -> dict[str, Any]:
+        """One operation, with ``wait`` as soon as it changed, or after that many seconds at the latest.
+
+        With ``seen``, the step that the caller knows of, at once if it is at another one.
+        """
+        given = {"wait": wait or None, "seen": seen if wait else None}
+        return self._get(f"/admin/operations/{_part(id_)}", {k: v for k, v in given.items() if v is not None})
 
     def history(self, planner: str | None, after: int, limit: int) -> list[dict[str, Any]]:
         """Entries of the journal."""
@@ -175,7 +186,7 @@ def _refusal(status: int, code: str, message: str, access: Access) -> Exception:
         return ControlError(f"{access.url}: {message}", hint=_VERSIONS)
     if code in ("invalid_request", "invalid_json"):
         return ConfigError(message)
-    for known in (UnknownPlanner, UnknownOperation, Conflict):
+    for known in (UnknownPlanner, UnknownOperation, Conflict, StoreError):
         if code == known.code:
             return known(message)
     kind = Unreachable if status >= 500 else ControlError

@@ -25,7 +25,7 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
     from s3lora_serve.config import load_config
 
     config = load_config(file)
-    check_demo_sources(file, config)
+    _check_demo_sources(file, config)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("planner", "source", "policy"):
         table.add_column(column, overflow="fold")
@@ -52,7 +52,7 @@ def schema() -> None:
     typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
-def check_demo_sources(file: Path, config: Config) -> None:
+def _check_demo_sources(file: Path, config: Config) -> None:
     """Raises ConfigError for demo adapters that the package does not carry."""
     # Here and not in the settings, which know nothing of the adapters that the package carries.
     from s3lora_serve.cli.resolve import to_source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -35,6 +36,7 @@ def run(command: Callable[[], object]) -> None:
         command()
     except S3LoRAError as error:
         say_error(error)
+        print_error(error.code, error.message, error.hint)
         sys.exit(exit_code(error))
     except BrokenPipeError:  # the reader left, as in `s3lora inspect ... | head`
         sys.stderr.close()
@@ -60,6 +62,14 @@ def say_error(error: S3LoRAError, subject: str = "") -> None:
     err.print(line, soft_wrap=True, highlight=False)
     if error.hint:
         err.print(Text.assemble(("hint:  ", "bold cyan"), printable(error.hint)), soft_wrap=True)
+
+
+def print_error(code: str, message: str, hint: str = "") -> None:
+    """With --json, the error on stdout too: one line, so that it fits among those of ``--watch``."""
+    # Of the command line itself: an option may be wrong before any is read.
+    if "--json" in sys.argv[1:]:
+        sys.stdout.write(json.dumps({"error": {"code": code, "message": message, "hint": hint}}) + "\n")
+        sys.stdout.flush()
 
 
 def say(text: str, style: str = "") -> None:

@@ -58,7 +58,7 @@ ConfigFile = Annotated[
         "--config", "-c", help="Find the server by this planners.yaml; without it by ./.s3lora/admin.json."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what the server says, as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what the server says, as JSON; errors too.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end, or leave once it has begun.")]
 Timeout = Annotated[
     float | None, typer.Option(min=0, help="Wait at most this many seconds; the operation goes on.")
@@ -111,8 +111,13 @@ def begin(client: AdminClient, path: str, body: Mapping[str, Any], manner: Manne
     return client.order(path, given, manner.key or str(uuid.uuid4()))
 
 
-def finish(client: AdminClient, operation: Mapping[str, Any], manner: Manner) -> None:
-    """Wait for the end of the operation if wanted, show it, and leave with its exit code."""
+def finish(
+    client: AdminClient, operation: Mapping[str, Any], manner: Manner, tried: str | None = None
+) -> None:
+    """Wait for the end of the operation if wanted, show it, and leave with its exit code.
+
+    ``tried`` is the revision that it is about, where the operation itself names none.
+    """
     from s3lora_serve.cli.operation_view import outcome, show_operation
     from s3lora_serve.cli.waiting import follow
 
@@ -121,6 +126,7 @@ def finish(client: AdminClient, operation: Mapping[str, Any], manner: Manner) ->
     if manner.as_json:
         typer.echo(json.dumps(operation, indent=2))
     else:
-        show_operation(operation, waited=manner.wait)
+        named = {**operation, "to_digest": operation.get("to_digest") or tried}
+        show_operation(named, waited=manner.wait)
     if (code := outcome(operation, waited=manner.wait)) != OK:
         raise typer.Exit(code)

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from s3lora_serve.cli.console import printable
-from s3lora_serve.cli.operation_view import short, took
+from s3lora_serve.cli.operation_view import ordered, short, took
 from s3lora_serve.cli.plain_table import cells, fitted, plain_table
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def fleet(planners: Sequence[Mapping[str, Any]], operations: Sequence[Mapping[st
             if deployment["reason"]:
                 notes.append(f"{planner['id']} {short(deployment['revision'])}: {deployment['reason']}")
         notes += _notes(planner)
-    fitted(table, "source", "pruned", "slot")
+    table = fitted(table, "source", "pruned", "slot")
     parts: list[Any] = [table, *(Text(printable(note), "yellow") for note in notes)]
     if operations:
         parts += [Text(), operation_list(operations)]
@@ -60,7 +60,7 @@ def fleet(planners: Sequence[Mapping[str, Any]], operations: Sequence[Mapping[st
 
 def operation_list(operations: Iterable[Mapping[str, Any]]) -> Table:
     """Operations, one a line."""
-    table = plain_table("operation", "order", "step", "age", "revision", "by")
+    table = plain_table("operation", "order", "step", "age", "revision", "by", fold=("order", "step"))
     now = time.time()
     for operation in operations:
         fraction = operation.get("fraction")
@@ -70,7 +70,7 @@ def operation_list(operations: Iterable[Mapping[str, Any]]) -> Table:
         table.add_row(
             *cells(
                 operation["id"],
-                f"{operation['kind']} {operation['planner'] or ''}".strip(),
+                ordered(operation),
                 Text(printable(step), _STEP_STYLES.get(operation["step"], "cyan")),
                 took(max(0.0, now - operation["started_at"])),
                 _move(operation["from_digest"], operation["to_digest"]),
@@ -82,14 +82,14 @@ def operation_list(operations: Iterable[Mapping[str, Any]]) -> Table:
 
 def history(entries: Iterable[Mapping[str, Any]]) -> Table:
     """Entries of the journal, in the order that they are given in."""
-    table = plain_table("seq", "at (UTC)", "by", "what", "planner", "revision", "reason")
+    table = plain_table("seq", "at (UTC)", "by", "what", "planner", "revision", "reason", fold=("planner",))
     for entry in entries:
         table.add_row(
             *cells(
                 entry["seq"],
                 str(entry["at"])[:19].replace("T", " "),
                 entry["actor"],
-                entry["action"],
+                entry["action"] + (" (dry run)" if (entry.get("details") or {}).get("dry_run") else ""),
                 entry["planner"] or "-",
                 _move(entry["from_digest"], entry["to_digest"]),
                 entry["reason"] or _why(entry.get("details") or {}),

@@ -16,10 +16,11 @@ from s3lora_serve.cli.reload import read_again
 from s3lora_serve.cli.resolve import to_engine_settings, to_rules
 from s3lora_serve.cli.servers import Server, address, announced, make_token, serve_both
 from s3lora_serve.errors import EngineError, S3LoRAError
+from s3lora_serve.runtime.states import DeploymentState
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from s3lora_serve.cli.admit import Fleet
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from s3lora_serve.runtime.deployment import Deployment
     from s3lora_serve.runtime.engine_host import EngineHost
     from s3lora_serve.runtime.journal import Journal
+    from s3lora_serve.runtime.planner import Planner
     from s3lora_serve.runtime.service import PlannerService
 
     StartEngine = Callable[[VllmSettings, Callable[[str], None]], Awaitable[Engine]]
@@ -131,9 +133,17 @@ async def _bring_up(
             reasons = "".join(f"\n  {planner.name}: {planner.active.reason}" for planner in down)
             raise EngineError(f"{len(down)} of {len(planners)} planners cannot be served:{reasons}")
         await service.commit()
-        stage.note = f"{len(planners)} planners loaded and proved to change the answers"
+        stage.note = _proved(planners)
     loading = False
     return service
+
+
+def _proved(planners: Sequence[Planner]) -> str:
+    """What the start came to: with more planners than slots, some had to make room again."""
+    loaded = sum(planner.active.state is not DeploymentState.EVICTED for planner in planners)
+    if loaded == len(planners):
+        return f"{loaded} planners loaded and proved to change the answers"
+    return f"{len(planners)} planners proved, {loaded} loaded; the rest are loaded on demand"
 
 
 async def _serve(

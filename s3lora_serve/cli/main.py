@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from s3lora_serve import __version__
 from s3lora_serve.cli import (
@@ -15,11 +16,26 @@ from s3lora_serve.cli import (
     status_commands,
     verify_command,
 )
-from s3lora_serve.cli.console import EXIT_CODES, run
+from s3lora_serve.cli.console import EXIT_CODES, print_error, run
 from s3lora_serve.cli.fleet_options import ORDER_CODES
+
+
+class _Commands(TyperGroup):
+    """The commands; with --json wrong usage is told as JSON too."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the line names."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if (message := getattr(error, "format_message", None)) is not None:  # an error of usage
+                print_error("usage_error", message(), hint=f"{ctx.info_name} --help")
+            raise
+
 
 app = typer.Typer(
     name="s3lora",
+    cls=_Commands,
     help="Look at, prune and verify LoRA planner adapters; swap, try and roll back what a server serves.",
     epilog=EXIT_CODES,
     no_args_is_help=True,

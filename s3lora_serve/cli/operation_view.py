@@ -8,7 +8,7 @@ from rich.text import Text
 
 from s3lora_serve.cli.console import OK, REFUSED, out, printable, say, say_error
 from s3lora_serve.cli.plain_table import cells, plain_table
-from s3lora_serve.errors import ControlError
+from s3lora_serve.errors import ControlError, EngineDead
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,6 +75,12 @@ def short(digest: object) -> str:
     return str(digest)[:SHORT] if digest else "-"
 
 
+def ordered(operation: Mapping[str, Any]) -> str:
+    """What was ordered, about which planner: ``swap math``, ``swap (dry run) math``."""
+    dry = " (dry run)" if (operation.get("details") or {}).get("dry_run") else ""
+    return f"{operation['kind']}{dry} {operation['planner'] or ''}".strip()
+
+
 def _subject(operation: Mapping[str, Any]) -> str:
     return f"{operation['kind']} {operation['planner'] or ''}".strip()
 
@@ -83,17 +89,26 @@ def _show_failure(operation: Mapping[str, Any], subject: str) -> None:
     error: Mapping[str, Any] = operation.get("error") or {}
     undone = "the server ended before it was decided, so it was undone"
     default = undone if operation["step"] == "undone" else "it failed"
-    kept = f"; {short(operation['from_digest'])} still serves" if operation.get("from_digest") else ""
-    say_error(
-        ControlError(f"{error.get('message') or default}{kept}", hint=str(error.get("hint") or "")), subject
-    )
+    message = f"{error.get('message') or default}{_what_serves(operation, error)}"
+    say_error(ControlError(message, hint=str(error.get("hint") or "")), subject)
+
+
+def _what_serves(operation: Mapping[str, Any], error: Mapping[str, Any]) -> str:
+    if error.get("code") == EngineDead.code:
+        return "; nothing serves until the engine is back"
+    return f"; {short(operation['from_digest'])} still serves" if operation.get("from_digest") else ""
 
 
 def _show_done(operation: Mapping[str, Any], subject: str) -> None:
     details: Mapping[str, Any] = operation.get("details") or {}
     if "changes" in details:
         if not details["changes"]:
-            _line(Text("nothing to change: what is declared is what is applied"))
+            kept = "planners that were swapped by order keep their revision"
+            _line(
+                Text(
+                    f"nothing to change: planners and policies are declared as they were applied last; {kept}"
+                )
+            )
             return
         if details.get("dry_run"):
             _line(Text("dry run: nothing was changed"))
@@ -115,7 +130,8 @@ def _result(operation: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     if kind in ("canary", "shadow"):
         share = f"{details.get('share', 0):.3g}".rstrip(".")
         what = "runs beside it, unheard, for" if kind == "shadow" else "answers"
-        return f"{new} {what} a share of {share}; {old} answers" + (" the rest" if kind == "canary" else "")
+        tried = new if operation.get("to_digest") else "the candidate"
+        return f"{tried} {what} a share of {share}; {old} answers" + (" the rest" if kind == "canary" else "")
     if kind == "apply":
         return f"{len(details.get('changes', ()))} planners changed"
     if details.get("gives_up"):

@@ -28,8 +28,6 @@ from s3lora_serve.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from s3lora_serve.cli.admin_client import AdminClient
-
 Source = Annotated[
     str | None,
     typer.Argument(help="Adapter to serve: folder on the server, demo://, hf://org/name@v, fsspec URL."),
@@ -129,8 +127,11 @@ def canary(
     wanted = _wanted(source, revision, sha256)
     manner = Manner(server, config, wait, timeout, as_json, key)
     with manner.connect() as client:
+        tried: str | None = None
         if not wanted:
-            shadow, promote_after = _as_it_is(client, _name(planner), shadow, promote_after)
+            now = client.planner(_name(planner))
+            tried = (now.get("candidate") or {}).get("revision")
+            shadow, promote_after = _as_it_is(now.get("rollout") or {}, shadow, promote_after)
         body = {
             **wanted,
             "share": share,
@@ -139,7 +140,8 @@ def canary(
             "expected_revision": expect,
             "reason": reason,
         }
-        finish(client, begin(client, f"planners/{_name(planner)}/canary", body, manner), manner)
+        operation = begin(client, f"planners/{_name(planner)}/canary", body, manner)
+        finish(client, operation, manner, tried)
 
 
 def promote(
@@ -178,10 +180,9 @@ def _order(planner: str, what: str, body: Mapping[str, Any], manner: Manner) -> 
 
 
 def _as_it_is(
-    client: AdminClient, planner: str, shadow: bool | None, promote_after: int | None
+    rollout: Mapping[str, Any], shadow: bool | None, promote_after: int | None
 ) -> tuple[bool | None, int | None]:
     # Else a wider share would let a shadow answer, or forget that it was to be promoted by itself.
-    rollout = client.planner(planner).get("rollout") or {}
     shadow = bool(rollout.get("shadow")) if shadow is None else shadow
     return shadow, None if shadow else (promote_after or rollout.get("promote_after"))
 

@@ -14,7 +14,7 @@ def plain_table(*columns: str, fold: tuple[str, ...] = ()) -> Table:
     Where the terminal is narrow only the last column and those in ``fold`` are folded: names and digests are
     there to be copied.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = _empty()
     for column in columns:
         folded = column in fold or column == columns[-1]
         table.add_column(column, no_wrap=not folded, overflow="fold" if folded else "ellipsis")
@@ -30,8 +30,23 @@ def fitted(table: Table, *spare: str) -> Table:
     for header in spare:
         if out.measure(table, options=unbounded).maximum <= out.width:
             break
-        table.columns = [column for column in table.columns if column.header != header]
+        table = _without(table, header)
     return table
+
+
+def _empty() -> Table:
+    return Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+
+
+def _without(table: Table, header: str) -> Table:
+    # Made anew: a table whose columns are taken out goes on measuring the others by their old places.
+    kept = [column for column in table.columns if column.header != header]
+    smaller = _empty()
+    for column in kept:
+        smaller.add_column(column.header, no_wrap=column.no_wrap, overflow=column.overflow)
+    for row in zip(*(column.cells for column in kept), strict=True):
+        smaller.add_row(*row)
+    return smaller
 
 
 def cells(*values: object) -> list[Text]:

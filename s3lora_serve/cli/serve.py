@@ -105,16 +105,15 @@ def _changed(section: BaseModel, name: str, value: Any, option: str) -> BaseMode
 
 
 def _set_logging(level: str) -> None:
+    from s3lora_serve.cli.log_format import LogFormat
     from s3lora_serve.errors import ConfigError
 
     if level not in LEVELS:
         raise ConfigError(f"--log-level {level!r} is not known", hint=f"use {', '.join(LEVELS)}")
     ours = getattr(logging, level.upper())
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=max(ours, logging.WARNING),
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormat())
+    logging.basicConfig(handlers=[handler], level=max(ours, logging.WARNING))
     for name in ("s3lora_serve", "planners", "uvicorn.access"):
         logging.getLogger(name).setLevel(ours)
     # vLLM says a hundred lines at info, and warns of what does not matter here. It reads the variable when it

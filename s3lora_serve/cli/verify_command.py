@@ -115,7 +115,7 @@ def _offline(state: Path, noted: Head | None, config: Path | None) -> list[dict[
 
 def _chain(journal: Journal, noted: Head | None) -> Iterator[tuple[bool, str, str]]:
     if (broken := journal.verify(noted)) is not None:
-        yield False, "journal", f"entry {broken.seq}: {broken.reason}"
+        yield False, "journal", broken.reason
         return
     head = journal.head()
     yield True, "journal", f"{head.seq} entries, an unbroken chain; its head is {head.seq}:{head.hash}"

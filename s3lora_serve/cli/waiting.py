@@ -38,7 +38,7 @@ def follow(client: AdminClient, operation: Mapping[str, Any], seconds: float | N
                 left = POLL if until is None else until - time.monotonic()
                 if left <= 0:
                     break
-                operation = _next(client, id_, min(POLL, left), until)
+                operation = _next(client, operation, min(POLL, left), until)
                 show(operation)
                 if not operation["ended"]:
                     time.sleep(BREATH)
@@ -52,11 +52,14 @@ def follow(client: AdminClient, operation: Mapping[str, Any], seconds: float | N
     return operation
 
 
-def _next(client: AdminClient, id_: str, wait: float, until: float | None) -> Mapping[str, Any]:
+def _next(
+    client: AdminClient, seen: Mapping[str, Any], wait: float, until: float | None
+) -> Mapping[str, Any]:
     lost: float | None = None
     while True:
         try:
-            return client.operation(id_, wait)
+            # With the step that was seen: a change between two questions is answered at once.
+            return client.operation(str(seen["id"]), wait, str(seen["step"]))
         except Unreachable as error:
             now = time.monotonic()
             if lost is None:

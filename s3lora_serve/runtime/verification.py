@@ -48,7 +48,7 @@ async def verify(
 def _journal(journal: Journal) -> Finding:
     broken = journal.verify()
     if broken is not None:
-        return Finding(False, "journal", f"entry {broken.seq}: {broken.reason}")
+        return Finding(False, "journal", broken.reason)
     return Finding(True, "journal", f"{journal.head().seq} entries, every hash follows from the one before")
 
 

@@ -13,10 +13,10 @@ import tenacity
 from fsspec.implementations.memory import MemoryFileSystem
 from peft_builder import write_folder
 
-from s3lora_serve.adapters import sources
+from s3lora_serve.adapters import hashing_file, sources
 from s3lora_serve.adapters.sources import Fetched, fetch, redacted
 from s3lora_serve.adapters.verify import Limits
-from s3lora_serve.errors import FormatError, LimitError, SourceError, UnsafeFileError
+from s3lora_serve.errors import FormatError, LimitError, SourceError, StoreError, UnsafeFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -312,3 +312,39 @@ def test_errors_hold_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_fetched_is_exported():
     """For type annotations of callers."""
     assert sources.Fetched is Fetched
+
+
+@pytest.mark.parametrize("call", ["__init__", "write", "finish"])
+def test_a_full_disk_is_not_blamed_on_the_source(tmp_path: Path, adapter: Path, monkeypatch, call: str):
+    """What fails in writing the copy is the store's, says where to look, and is not tried again."""
+    calls = []
+
+    def full(*_: object, **__: object) -> None:
+        calls.append(call)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hashing_file.HashingWriter, call, full)
+    zipped = archive(adapter, tmp_path / "adapter.zip")
+    for source in (str(adapter), f"zip://::{zipped.as_uri()}"):
+        calls.clear()
+        with pytest.raises(StoreError, match="No space left on device") as caught:
+            fetch(source, tmp_path / "copy", Limits())
+        assert "store.path" in caught.value.hint
+        assert len(calls) == 1
+
+
+def test_what_a_source_refuses_stays_its_own(tmp_path: Path, adapter: Path, monkeypatch):
+    """A file that cannot be read to its end is no fault of the disk that is written to."""
+
+    class Breaking:
+        def __enter__(self) -> Breaking:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def readinto(self, _: memoryview) -> int:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sources, "_open_regular", lambda _: Breaking())
+    with pytest.raises(SourceError, match="Input/output error"):
+        fetch(str(adapter), tmp_path / "copy", Limits())

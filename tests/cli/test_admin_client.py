@@ -17,6 +17,7 @@ from s3lora_serve.errors import (
     Conflict,
     ControlError,
     S3LoRAError,
+    StoreError,
     UnknownOperation,
     UnknownPlanner,
 )
@@ -49,6 +50,7 @@ def no_pause(monkeypatch):
         (404, "unknown_planner", UnknownPlanner),
         (404, "unknown_operation", UnknownOperation),
         (409, "conflict", Conflict),
+        (404, "store_error", StoreError),
         (422, "invalid_request", ConfigError),
         (422, "adapter_refused", ControlError),
         (401, "invalid_api_key", Unreachable),
@@ -138,8 +140,11 @@ def test_a_name_stays_one_part_of_the_path():
 
     with AdminClient(lambda: ACCESS, httpx.MockTransport(handle)) as client:
         client.operation("../history?x=1")
-        client.operation("op-1", wait=2.5)
-    assert asked == [b"/admin/operations/..%2Fhistory%3Fx%3D1", b"/admin/operations/op-1?wait=2.5"]
+        client.operation("op-1", wait=2.5, seen="loading")
+    assert asked == [
+        b"/admin/operations/..%2Fhistory%3Fx%3D1",
+        b"/admin/operations/op-1?wait=2.5&seen=loading",
+    ]
 
 
 def test_history_asks_for_what_was_given_only():

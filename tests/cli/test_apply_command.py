@@ -1,4 +1,4 @@
-"""`s3lora apply`: the file is checked, the difference shown, then applied."""
+"""`s3lora apply`: the server reads its own file again; the difference is shown, then applied."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 
 import pytest
 from stub_admin import error, operation
+
+from s3lora_serve.cli import console
 
 CONFIG = """\
 base_model: demo
@@ -42,23 +44,13 @@ def file(stub, tmp_path):
     return path
 
 
-def test_apply_sends_what_is_declared(s3lora, stub, file, tmp_path):
-    """Planners and the fleet's policy; folders as the server can find them."""
+@pytest.mark.parametrize("options", [[], ["-c", "planners.yaml"]])
+def test_the_server_reads_its_own_file(s3lora, stub, file, options):
+    """The order declares nothing: --config says where the server is, what it reads is its own."""
     stub.steps = [applied()]
-    assert s3lora("apply", "-c", file, "--reason", "release 7").code == 0
+    assert s3lora("apply", *options, "--reason", "release 7").code == 0
     (asked,) = stub.orders()
-    assert asked.path == "/admin/apply"
-    assert asked.body["planners"] == {
-        "math": {"source": "hf://o/math@v2", "description": "sums", "pinned": True},
-        "code": {
-            "source": str(tmp_path / "code"),
-            "description": "",
-            "pinned": False,
-            "policy": {"scorer": "mas-svd", "threshold": 0.5, "action": "prune", "seed": 0},
-        },
-    }
-    assert asked.body["policy"] == {"scorer": "mas-svd", "top": 3, "action": "prune", "seed": 0}
-    assert (asked.body["reason"], asked.body["dry_run"]) == ("release 7", False)
+    assert (asked.path, asked.body) == ("/admin/apply", {"reason": "release 7", "dry_run": False})
 
 
 def test_the_difference_is_a_table(s3lora, stub, file):
@@ -90,7 +82,11 @@ def test_nothing_to_change_is_done(s3lora, stub, file):
     """Applying twice is no error."""
     stub.steps = [applied(changes=[])]
     done = s3lora("apply")
-    assert (done.code, done.out) == (0, "nothing to change: what is declared is what is applied\n")
+    assert done.code == 0
+    assert done.out == (
+        "nothing to change: planners and policies are declared as they were applied last;"
+        " planners that were swapped by order keep their revision\n"
+    )
 
 
 def test_a_failed_apply_is_exit_code_1(s3lora, stub, file):
@@ -108,31 +104,16 @@ def test_json_has_nothing_but_the_operation(s3lora, stub, file):
     assert json.loads(s3lora("apply", "--json").out)["details"]["changes"] == CHANGES
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (CONFIG + "polcy: {}\n", "unknown key; did you mean policy?"),
-        (CONFIG.replace("hf://o/math@v2", "demo://nope"), "no demo adapter 'nope'"),
-    ],
-)
-def test_a_wrong_file_reaches_no_server(s3lora, stub, file, text, said):
-    """It is checked here first, all of it; exit code 2."""
-    file.write_text(text)
+def test_a_wrong_file_reaches_no_server(s3lora, stub, file):
+    """It cannot say where the server is; exit code 2."""
+    file.write_text(CONFIG + "polcy: {}\n")
     done = s3lora("apply", "--config", file)
     assert (done.code, stub.asked) == (2, [])
-    assert said in done.err
-
-
-def test_without_a_file_the_server_reads_its_own(s3lora, stub):
-    """As after SIGHUP: nothing is declared here, and the difference is the server's."""
-    stub.steps = [applied()]
-    done = s3lora("apply", "--dry-run")
-    assert (done.code, stub.orders()[0].body) == (0, {"reason": "", "dry_run": True})
-    assert "+  code" in done.out
+    assert "unknown key; did you mean policy?" in done.err
 
 
 def test_a_file_that_is_missing_is_named(s3lora, stub):
-    """And the server is not asked to read its own instead."""
+    """And no other server is asked instead."""
     done = s3lora("apply", "--config", "other.yaml")
     assert (done.code, stub.asked) == (2, [])
     assert "other.yaml: No such file" in done.err
@@ -152,3 +133,13 @@ def test_two_folders_of_one_name_are_told_apart(s3lora, stub):
     stub.steps = [applied(changes=[{"planner": "code", "what": "changed", "before": same, "after": same}])]
     out = s3lora("apply", "--dry-run").out
     assert "source: local:code  source: local:code, in another folder" in out
+
+
+def test_a_difference_fits_a_narrow_terminal(s3lora, stub, monkeypatch):
+    """Long sources and descriptions are folded; nothing is wider than the terminal."""
+    monkeypatch.setattr(console.out, "width", 80)
+    wide = {**ADDED, "source": "hf://organisation/" + "a-long-name-" * 8, "description": "words " * 20}
+    stub.steps = [applied(changes=[{"planner": "p" * 20, "what": "changed", "before": ADDED, "after": wide}])]
+    lines = s3lora("apply", "--dry-run").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)

@@ -1,17 +1,13 @@
-"""`s3lora swap`, `rollback`, `canary`, `promote` and `wait`: what is sent, what is shown, how they end."""
+"""`s3lora swap`, `rollback`, `canary` and `promote`: what is sent, what is shown, how they end."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
-import time
 
 import pytest
-from stub_admin import NEW, OLD, TOKEN, error, operation, planner, write_access
+from stub_admin import NEW, OLD, TOKEN, deployment, error, operation, planner
 
-from s3lora_serve.cli import admin_client, waiting
+from s3lora_serve.cli import admin_client, console, waiting
 
 ADMITTING, LOADING = operation("admitting", to_digest=None), operation("loading", progress="probe")
 DRAINING = operation("draining")
@@ -139,6 +135,18 @@ def test_another_share_leaves_the_rest_of_a_trial_as_it_is(s3lora, stub, options
     assert "source" not in body
 
 
+def test_another_share_names_the_candidate(s3lora, stub):
+    """The operation of a new share may name no revision: the one on trial is meant."""
+    candidate = deployment(NEW, "canary")
+    rollout = {"share": 0.1, "since": 0.0, "shadow": False, "promote_after": None}
+    stub.routes["/admin/planners/math"] = (200, planner(candidate=candidate, rollout=rollout))
+    stub.steps = [operation(kind="canary", to_digest=None, details={"share": 1.0})]
+    done = s3lora("canary", "math", "--share", "1")
+    assert done.out == ("✓ canary math: bbbbbbbbbbbb answers a share of 1; aaaaaaaaaaaa answers the rest\n")
+    later = s3lora("wait", "op-1")
+    assert "canary math: the candidate answers a share of 1" in later.out
+
+
 def test_a_canary_that_is_widened_is_still_promoted_by_itself(s3lora, stub):
     """The number of requests after which it takes over is kept, too."""
     rollout = {"share": 0.1, "since": 0.0, "shadow": False, "promote_after": 200}
@@ -155,12 +163,16 @@ def test_a_canary_that_is_widened_is_still_promoted_by_itself(s3lora, stub):
             "error: swap math: it changes nothing; aaaaaaaaaaaa still serves\nhint:  look\n",
         ),
         (
+            operation("failed", error={"code": "engine_dead", "message": "it is down", "hint": ""}),
+            "error: swap math: it is down; nothing serves until the engine is back\n",
+        ),
+        (
             operation("undone"),
             "error: swap math: the server ended before it was decided, so it was undone; aaaaaaaaaaaa still"
             " serves\n",
         ),
     ],
-    ids=["failed", "undone"],
+    ids=["failed", "down", "undone"],
 )
 def test_an_order_that_was_not_carried_out_is_exit_code_1(s3lora, stub, ended, said):
     """Why, what to do, and what serves meanwhile; stdout stays empty."""
@@ -177,41 +189,12 @@ def test_a_conflict_is_exit_code_1_with_the_servers_words(s3lora, stub):
     assert (done.code, done.out, done.err) == (1, "", "error: planner 'math' has no candidate\n")
 
 
-def test_no_wait_leaves_once_it_has_begun(s3lora, stub):
-    """Exit code 0, the operation's id, and how to follow it; the server is asked nothing more."""
-    stub.steps = [ADMITTING]
-    done = s3lora("swap", "math", "demo://x", "--no-wait")
-    assert (done.code, len(stub.asked)) == (0, 1)
-    assert done.out == "swap math: operation op-1 has begun (admitting)\n"
-    assert "s3lora wait op-1" in done.err
-
-
-def test_an_operation_that_outlasts_the_timeout_is_exit_code_1(s3lora, stub):
-    """A script that waits in vain must not take it for done; the operation goes on."""
-    stub.steps = [ADMITTING]
-    done = s3lora("swap", "math", "demo://x", "--timeout", "0.05")
-    assert done.code == 1
-    assert done.out == "swap math: operation op-1 still runs (admitting)\n"
-
-
 def test_json_is_the_operation_as_it_is(s3lora, stub):
     """All of stdout is what the server said last, for scripts; a failure changes the exit code only."""
     for last, code in ((operation(cut=["r1"]), 0), (operation("failed"), 1)):
         stub.steps = [ADMITTING, last]
         done = s3lora("swap", "math", "demo://x", "--json")
         assert (done.code, json.loads(done.out)) == (code, last)
-
-
-def test_wait_follows_an_operation_that_began_elsewhere(s3lora, stub):
-    """It ends with the operation's own exit code; --no-wait only looks."""
-    stub.steps = [ADMITTING, LOADING, operation()]
-    assert s3lora("wait", "op-1").code == 0
-    stub.steps = [operation("failed")]
-    assert s3lora("wait", "op-1").code == 1
-    stub.steps = [LOADING]
-    assert s3lora("wait", "op-1", "--no-wait").code == 0
-    stub.routes["/admin/operations/op-2"] = (404, error("unknown_operation", "there is no operation 'op-2'"))
-    assert s3lora("wait", "op-2").code == 1
 
 
 def test_requests_that_were_cut_are_named(s3lora, stub):
@@ -248,64 +231,7 @@ def test_attempts_are_counted(s3lora, stub):
     assert f"no server answers at {stub.url}" in done.err
 
 
-def test_a_server_that_restarts_is_waited_for(s3lora, stub, tmp_path):
-    """Its file goes and comes back with another token; the operation is followed to its end."""
-    file = tmp_path / ".s3lora" / "admin.json"
-    stub.steps = [ADMITTING]
-
-    def restart() -> None:
-        while len(stub.asked) < 3:
-            time.sleep(0.001)
-        file.unlink()
-        time.sleep(0.1)
-        stub.token = "another"
-        stub.steps = [LOADING, operation()]
-        write_access(file, stub.url, "another")
-
-    thread = threading.Thread(target=restart)
-    thread.start()
-    done = s3lora("swap", "math", "demo://x")
-    thread.join()
-    assert done.code == 0
-    assert done.err.count("no answer any more, waiting for the server: no server runs here") == 1
-
-
-def test_a_server_that_stays_away_ends_the_waiting(s3lora, stub, tmp_path, monkeypatch):
-    """After a while the command gives up, says so, and how to find out what became of the operation."""
-    monkeypatch.setattr(waiting, "PATIENCE", 0.05)
-    stub.steps = [ADMITTING]
-    answer = stub.answer
-
-    def then_gone(asked):
-        if asked.method == "POST":
-            stub.drop = 10**6
-        return answer(asked)
-
-    monkeypatch.setattr(stub, "answer", then_gone)
-    done = s3lora("swap", "math", "demo://x")
-    assert done.code == 1
-    assert "what became of it: s3lora wait op-1" in done.err
-
-
-def test_ctrl_c_ends_the_waiting_and_not_the_operation(s3lora, stub):
-    """Exit code 130, and how to follow the operation further; nothing is sent to stop it."""
-    stub.steps = [ADMITTING]
-
-    def interrupt() -> None:
-        while len(stub.asked) < 3:
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    done = s3lora("swap", "math", "demo://x")
-    thread.join()
-    assert done.code == 130
-    assert "operation op-1 goes on; follow it with: s3lora wait op-1" in done.err
-    assert [asked.method for asked in stub.asked[1:]] == ["GET"] * (len(stub.asked) - 1)
-
-
-def test_a_dry_run_shows_both_revisions(s3lora, stub):
+def test_a_dry_run_shows_both_revisions(s3lora, stub, monkeypatch):
     """What serves and what would: pruning, sharpness and warnings, and that nothing was changed."""
 
     def facts(revision, pruned, ssi):
@@ -331,6 +257,11 @@ def test_a_dry_run_shows_both_revisions(s3lora, stub):
         "dry run: bbbbbbbbbbbb was admitted, nothing else changed",
     ]
     assert "note: odd key" in done.err
+    monkeypatch.setattr(console.out, "width", 80)
+    would["wanted"]["source"] = "hf://organisation/" + "a-long-name-" * 8
+    narrow = s3lora("swap", "math", "demo://x", "--dry-run").out
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "…" not in narrow
 
 
 def test_serving_it_already_is_done(s3lora, stub):

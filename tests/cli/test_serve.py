@@ -164,3 +164,25 @@ def test_wrong_options_are_exit_code_2(nursery, folder, options, message):
     done = run(nursery, folder, *options)
     assert done.code == 2
     assert message in done.err
+
+
+def test_more_planners_than_slots_are_counted_as_they_are(nursery, tmp_path):
+    """Each was loaded once and proved; those that made room again are not said to be loaded."""
+    text = CONFIG.replace("engine:", "  three: {source: three, policy: {top: 1}}\nengine:")
+    folder = write_fleet(tmp_path, text, "one", "two", "three")
+    with serving(nursery, folder) as server:
+        assert "3 planners proved, 2 loaded; the rest are loaded on demand" in server.child.err
+        assert server.child.out.count(" evicted") == 1
+
+
+def test_the_log_has_one_line_a_record(nursery, folder):
+    """What a message quotes of planners.yaml cannot write a line of its own."""
+    with serving(nursery, folder) as server:
+        said = len(server.child.err)
+        (folder / "planners.yaml").write_text(CONFIG + 'forged: 1\n"a\\nb": 2\n')
+        server.child.signal(signal.SIGHUP)
+        server.child.until(lambda: "nothing was applied" in server.child.err, 60)
+        lines = server.child.err[said:].splitlines()
+        assert [line for line in lines if "unknown key" in line] == lines
+        assert len(lines) == 1
+        assert "\\n" in lines[0]

@@ -11,6 +11,7 @@ import time
 import pytest
 from stub_admin import NEW, OLD, deployment, error, operation, planner
 
+from s3lora_serve.cli import console
 from s3lora_serve.runtime.journal import Journal, NewEntry
 
 THIRD = "c" * 64
@@ -222,3 +223,37 @@ def test_a_state_file_that_is_not_there_is_named(s3lora, tmp_path):
     assert done.code == 1
     assert "there is no state file" in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_does_not_look_like_a_swap(s3lora, fleet):
+    """In the list of operations and in the history: it changed nothing, although it is done."""
+    dry = operation(id="op-7", details={"dry_run": True})
+    fleet.routes["/admin/operations"] = listing(dry, operation(details={"dry_run": False}))
+    lines = rows(s3lora("status").out)
+    assert [line.split(" done")[0] for line in lines if line.startswith("op-")] == [
+        "op-7 swap (dry run) math",
+        "op-1 swap math",
+    ]
+    begun = entry(1, action="swap.begun", details={"dry_run": True})
+    fleet.routes["/admin/history"] = listing(begun, entry(2, action="swap.checked"))
+    whats = [line.split("(127.0.0.1) ")[1].split(" math")[0] for line in rows(s3lora("history").out)[1:]]
+    assert whats == ["swap.begun (dry run)", "swap.checked"]
+
+
+def test_a_narrow_terminal_keeps_what_is_copied(s3lora, fleet, monkeypatch):
+    """At 80 columns no line is wider, and ids, names and digests are whole; --json has what was left out."""
+    monkeypatch.setattr(console.out, "width", 80)
+    long, id_ = "a-planner-with-a-long-name", "op-0123456789abcdef"
+    source = "hf://organisation/" + "a-long-name-" * 8
+    active = deployment(OLD, source=source, reason="word " * 40)
+    order = {"actor": "somebody@host.example.org (127.0.0.1)"}
+    running = operation("loading", id=id_, planner=long, progress="word " * 10, fraction=0.5, order=order)
+    fleet.routes["/admin/planners"] = listing(planner(long, active=active))
+    fleet.routes["/admin/operations"] = listing(running)
+    fleet.routes["/admin/history"] = listing(entry(1, planner="math-planner", reason="word " * 20))
+    for command, whole in (("status", (long, OLD[:12], id_)), ("history", ("swap.flipped", "math-planner"))):
+        out = s3lora(command).out
+        assert max(map(len, out.splitlines())) <= 80
+        assert "…" not in out
+        assert [text for text in whole if text not in out] == []
+        assert f"{OLD[:12]} → {NEW[:12]}" in out
