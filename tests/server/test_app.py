@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from fleet import BASE, KEY
+from fleet import BASE, KEY, make_fleet
 
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.engine.fake_openai import UNGUARDED
 from s3lora_serve.errors import ConfigError
+from s3lora_serve.runtime.deployment import DeploymentState
 from s3lora_serve.server.app import create_app
 
 CHAT = {"messages": [{"role": "user", "content": "Who directed Inception?"}], "max_tokens": 40}
@@ -141,6 +142,28 @@ async def test_health_follows_the_engine(http, fleet):
     down = await http.get("/readyz")
     assert (down.status_code, down.json()["planners"]) == (503, {"serving": 0, "configured": 4})
     assert (await http.get("/livez")).status_code == 200
+
+
+async def test_a_planner_that_could_not_be_loaded_again_is_not_counted(tmp_path):
+    """Evicted is well, as the next request loads it; evicted since its load failed is not serving."""
+    fleet = await make_fleet(tmp_path, "p", "q", max_loras=1).start()
+    transport = httpx.ASGITransport(create_app(fleet.service, ServerConfig(), None))
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            before = await http.get("/readyz")
+            (name,) = (p.name for p in fleet.service.planners() if p.state is DeploymentState.EVICTED)
+            fleet.engine.fail_load(f"{name}@*", "the disk is gone")
+            asked = await http.post("/v1/chat/completions", json={**CHAT, "model": name})
+            after = await http.get("/readyz")
+    finally:
+        await fleet.close()
+    assert asked.status_code >= 500
+    assert [
+        (a.status_code, a.json()["status"], a.json()["planners"]["serving"]) for a in (before, after)
+    ] == [
+        (200, "ready", 2),
+        (503, "not ready", 1),
+    ]
 
 
 async def test_a_dead_engine_is_a_503_everywhere(http, fleet):
