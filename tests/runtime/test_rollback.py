@@ -165,3 +165,22 @@ async def test_a_caller_that_hangs_up_leaves_no_order_open(fleet):
     await asyncio.wait((call,))
     await until(lambda: serving(fleet, "p") == "0" and fleet.control.operations()[0].step.ended)
     assert (await rollback(fleet, "p")).step is Step.DONE
+
+
+async def test_the_goal_is_not_evicted_while_the_decision_is_written(fleet_of, monkeypatch):
+    """A planner that needs a slot in that very moment takes another one, and not the rollback's goal."""
+    fleet = await fleet_of("p", "q", max_loras=2).start()
+    fleet.shelf.put("new")
+    await swap(fleet, "p", "new")
+    assert states(fleet, "p") == {"0": "standby", "2": "serving"}
+    write, seen = fleet.service._operations.write, []
+
+    async def meanwhile(id_, action, **options):
+        if action == "rollback.flipped":
+            seen.append(await ask(fleet, "q"))
+        return await write(id_, action, **options)
+
+    monkeypatch.setattr(fleet.service._operations, "write", meanwhile)
+    slot = next(d.slot for d in fleet.service._fleet.of("p") if d.state == "standby")
+    assert (await rollback(fleet, "p")).step is Step.DONE
+    assert (seen, fleet.service.get("p").slot) == (["1"], slot)
