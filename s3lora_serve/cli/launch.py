@@ -116,6 +116,7 @@ async def _bring_up(
                 wait_seconds=config.slots.wait_seconds,
                 max_waiting=config.slots.max_waiting,
                 turn_seconds=config.slots.turn_seconds,
+                load_seconds=config.slots.load_seconds,
                 trial=config.swap.trial,
             ),
             swap=SwapSettings(

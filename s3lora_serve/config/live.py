@@ -64,6 +64,11 @@ class SlotsConfig(Section):
         ge=0,
         description="a planner that was just loaded keeps its slot this long, so that slots do not thrash",
     )
+    load_seconds: float = Field(
+        600,
+        gt=0,
+        description="a load, its probe and its trial together may take this long; then it has failed",
+    )
 
 
 class StateConfig(Section):

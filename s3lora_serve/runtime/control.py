@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 from s3lora_serve.errors import ConfigError, Conflict, S3LoRAError
 from s3lora_serve.runtime.apply import Apply, diff, shown
 from s3lora_serve.runtime.changeover import Changeover, shown_wanted
+from s3lora_serve.runtime.conditions import alias_as_expected, rollback_goal
 from s3lora_serve.runtime.deployment import DeploymentState
 from s3lora_serve.runtime.operation import Kind, Operation, Order, Step, Wanted
 from s3lora_serve.runtime.operations import fingerprint
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _QUICK = (DeploymentState.STANDBY, DeploymentState.DRAINING)
-_SHORTEST_PREFIX = 8
 
 
 P = ParamSpec("P")
@@ -98,7 +98,7 @@ class Control:
         )
         if (known := await self._operations.known(order, asked)) is not None:
             return known
-        alias = self._alias(name, order)
+        alias = alias_as_expected(self._fleet, name, order)
         if alias.candidate is not None and not (dry_run or force):
             raise Conflict(
                 f"planner {name!r} has a candidate on trial", hint="promote it or roll it back first"
@@ -116,7 +116,7 @@ class Control:
         asked = fingerprint(kind=Kind.ROLLBACK, name=name, to=to, expected=order.expected)
         if (known := await self._operations.known(order, asked)) is not None:
             return known
-        alias = self._alias(name, order)
+        alias = alias_as_expected(self._fleet, name, order)
         if alias.candidate is not None:
             if to is not None:
                 raise Conflict(
@@ -125,7 +125,7 @@ class Control:
             op = await self._begin(Kind.ROLLBACK, alias, order, asked, details={"gives_up": alias.candidate})
             await self._decide(op, self._course.give_up(op, alias))
             return self._go(op, self._course.finish(op, str(alias.candidate), keep=False))
-        goal = self._goal(alias, to)
+        goal = rollback_goal(self._fleet, alias, to)
         key = slot_name(name, goal)
         op = await self._begin(
             Kind.ROLLBACK, alias, order, asked, to_digest=goal if len(goal) == 64 else None
@@ -162,7 +162,7 @@ class Control:
         )
         if (known := await self._operations.known(order, asked)) is not None:
             return known
-        alias = self._alias(name, order)
+        alias = alias_as_expected(self._fleet, name, order)
         details: dict[str, Any] = {"share": share, "shadow": shadow, "promote_after": promote_after}
         if wanted is None:
             if alias.candidate is None:
@@ -186,7 +186,7 @@ class Control:
         asked = fingerprint(kind=Kind.PROMOTE, name=name, expected=order.expected)
         if (known := await self._operations.known(order, asked)) is not None:
             return known
-        alias = self._alias(name, order)
+        alias = alias_as_expected(self._fleet, name, order)
         if alias.candidate is None:
             raise Conflict(f"planner {name!r} has no candidate", hint="start one: s3lora canary")
         revision = self._fleet[alias.candidate].revision
@@ -254,34 +254,6 @@ class Control:
         return list(self._journal.entries(planner=planner, after=after, limit=limit, newest_first=True))
 
     # Common to all
-
-    def _alias(self, name: str, order: Order) -> Alias:
-        alias = self._fleet.alias(name)
-        serving = self._fleet[alias.active].revision.digest
-        expected = order.expected
-        if expected is not None and (len(expected) < _SHORTEST_PREFIX or not serving.startswith(expected)):
-            raise Conflict(
-                f"planner {name!r} serves revision {serving}, not the expected {expected[:64]!r}",
-                hint="look at it again: s3lora status; an expected revision has at least 8 digits",
-            )
-        return alias
-
-    def _goal(self, alias: Alias, to: str | None) -> str:
-        serving = self._fleet[alias.active].revision.digest
-        goal = to or alias.previous
-        if goal is None:
-            raise Conflict(
-                f"planner {alias.name!r} has served no revision before {serving[:12]}",
-                hint="name one: s3lora rollback --to; s3lora history shows them",
-            )
-        if len(goal) < _SHORTEST_PREFIX:
-            raise Conflict(f"{goal!r} is too short for a revision", hint="give at least 8 digits")
-        if serving.startswith(goal):
-            raise Conflict(f"planner {alias.name!r} serves revision {serving[:12]} already")
-        for deployment in self._fleet.of(alias.name):
-            if deployment.revision.digest.startswith(goal):
-                return deployment.revision.digest
-        return goal
 
     async def _begin(
         self,

@@ -309,10 +309,9 @@ class PlannerService:
         self._guard.ended(lease)
 
     def _counted(self, operation: Operation) -> None:
-        if operation.details.get("dry_run"):
-            return
-        live = self.metrics.live
-        live.operation(operation.kind, operation.step, operation.order.actor, operation.seconds)
+        if not operation.details.get("dry_run"):
+            what = operation.kind, operation.step, operation.order.actor, operation.seconds
+            self.metrics.live.operation(*what)
 
     def _seen(self, deployment: Deployment) -> None:
         if deployment.state is _S.READY:
@@ -349,6 +348,3 @@ class PlannerService:
         task = asyncio.create_task(write())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-__all__ = ["EngineDead", "PlannerService"]
