@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from s3lora_serve.runtime.journal import PlannerRecord
 from s3lora_serve.runtime.operation import Operation, Step, Wanted
 from s3lora_serve.runtime.planner import Alias
 from s3lora_serve.runtime.slots import slot_name
@@ -152,15 +151,7 @@ class Apply:
     async def _declare(self, op: Operation, meant: _Before, desired: DesiredPlanner) -> None:
         """Let the name mean this, under another declaration: first in the journal, then in memory."""
         alias = meant.alias
-        record = PlannerRecord(
-            name=alias.name,
-            active=meant.active.digest,
-            previous=alias.previous,
-            candidate=meant.candidate.digest if meant.candidate else None,
-            rollout=alias.rollout.to_json() if alias.rollout else None,
-            declared=desired.declared,
-            generation=alias.generation,
-        )
+        record = alias.record(meant.active, meant.candidate, desired.declared)
         await self._operations.write(op.id, "apply.declared", planner=record, step=Step.DRAINING)
         for revision in (meant.active, meant.candidate):
             if revision is not None:

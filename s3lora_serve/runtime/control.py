@@ -13,8 +13,7 @@ from s3lora_serve.runtime.apply import Apply, diff, shown
 from s3lora_serve.runtime.changeover import Changeover, shown_wanted
 from s3lora_serve.runtime.conditions import alias_as_expected, rollback_goal
 from s3lora_serve.runtime.deployment import DeploymentState
-from s3lora_serve.runtime.operation import Kind, Operation, Order, Step, Wanted
-from s3lora_serve.runtime.operations import fingerprint
+from s3lora_serve.runtime.operation import Kind, Operation, Order, Step, Wanted, fingerprint
 from s3lora_serve.runtime.rollout import Rollout
 from s3lora_serve.runtime.slots import slot_name
 from s3lora_serve.runtime.uncut import Uncut
@@ -93,9 +92,7 @@ class Control:
 
         While a candidate is on trial only with ``force``, which gives it up.
         """
-        asked = fingerprint(
-            kind=Kind.SWAP, name=name, wanted=wanted, expected=order.expected, dry_run=dry_run, force=force
-        )
+        asked = fingerprint(Kind.SWAP, name, order, wanted, dry_run=dry_run, force=force)
         if (known := await self._operations.known(order, asked)) is not None:
             return known
         alias = alias_as_expected(self._fleet, name, order)
@@ -113,7 +110,7 @@ class Control:
 
         When the revision is still loaded, the planner answers from it before this returns.
         """
-        asked = fingerprint(kind=Kind.ROLLBACK, name=name, to=to, expected=order.expected)
+        asked = fingerprint(Kind.ROLLBACK, name, order, to=to)
         if (known := await self._operations.known(order, asked)) is not None:
             return known
         alias = alias_as_expected(self._fleet, name, order)
@@ -157,9 +154,7 @@ class Control:
             rollout = Rollout(share=share, since=time.time(), shadow=shadow, promote_after=promote_after)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        asked = fingerprint(
-            kind=kind, name=name, wanted=wanted, expected=order.expected, share=share, after=promote_after
-        )
+        asked = fingerprint(kind, name, order, wanted, share=share, after=promote_after)
         if (known := await self._operations.known(order, asked)) is not None:
             return known
         alias = alias_as_expected(self._fleet, name, order)
@@ -183,7 +178,7 @@ class Control:
     @_whole
     async def promote(self, name: str, order: Order) -> Operation:
         """Serve the candidate's revision to everybody."""
-        asked = fingerprint(kind=Kind.PROMOTE, name=name, expected=order.expected)
+        asked = fingerprint(Kind.PROMOTE, name, order)
         if (known := await self._operations.known(order, asked)) is not None:
             return known
         alias = alias_as_expected(self._fleet, name, order)
@@ -199,7 +194,7 @@ class Control:
         self, desired: Mapping[str, DesiredPlanner], order: Order, *, dry_run: bool = False
     ) -> Operation:
         """Bring the fleet to what ``desired`` declares: all of it, or nothing when one part fails."""
-        asked = fingerprint(kind=Kind.APPLY, desired=shown(desired), dry_run=dry_run)
+        asked = fingerprint(Kind.APPLY, None, order, desired=shown(desired), dry_run=dry_run)
         if (known := await self._operations.known(order, asked)) is not None:
             return known
         if self._base_model in desired:

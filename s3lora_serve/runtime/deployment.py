@@ -42,6 +42,10 @@ class Deployment:
         """``base`` when every module was pruned: then the base model answers under the planner's name."""
         return "base" if self.revision.fully_pruned else "adapter"
 
+    def model(self, base_model: str) -> str:
+        """What the engine's OpenAI routes know it by while it is loaded: its slot's name, or the base's."""
+        return self.slot.name if self.slot else base_model
+
     def to(self, state: DeploymentState, **changes: Any) -> Deployment:
         """This deployment one step further. Raises TransitionError for a step not in ``TRANSITIONS``."""
         if state not in TRANSITIONS[self.state]:

@@ -7,15 +7,15 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.adapters.canonical_json import canonical_digest
 from s3lora_serve.errors import Conflict, S3LoRAError, UnknownOperation
 from s3lora_serve.runtime.journal import NewEntry
 from s3lora_serve.runtime.operation import Kind, Operation, Order, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from s3lora_serve.runtime.changes import Changes
     from s3lora_serve.runtime.journal import Entry, Journal, PlannerRecord
 
@@ -170,18 +170,13 @@ class Operations:
 
     async def fail(self, id_: str, error: BaseException) -> Operation:
         """End it as failed."""
-        known = isinstance(error, S3LoRAError)
-        shown = {
-            "code": error.code if isinstance(error, S3LoRAError) else "internal_error",
-            "message": error.message
-            if isinstance(error, S3LoRAError)
-            else f"{type(error).__name__}: {error}",
-            "hint": error.hint
-            if isinstance(error, S3LoRAError)
-            else "this is a defect; see the server's log",
-        }
-        kind = self._running[id_].kind
-        return await self.end(id_, Step.FAILED, f"{kind}.failed" if known else f"{kind}.crashed", error=shown)
+        if isinstance(error, S3LoRAError):
+            how, code, message, hint = "failed", error.code, error.message, error.hint
+        else:
+            how, code, message = "crashed", "internal_error", f"{type(error).__name__}: {error}"
+            hint = "this is a defect; see the server's log"
+        shown = {"code": code, "message": message, "hint": hint}
+        return await self.end(id_, Step.FAILED, f"{self._running[id_].kind}.{how}", error=shown)
 
     def get(self, id_: str) -> Operation:
         """The operation, running or ended. Raises UnknownOperation."""
@@ -251,18 +246,3 @@ class Operations:
             if action.endswith(".begun")
             else dict(about or {}),
         )
-
-
-def fingerprint(**of: Any) -> str:
-    """The digest of what an order asks for; two with the same idempotency key must agree in it."""
-    return canonical_digest(_plain(of))
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return value

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3lora_serve.adapters.canonical_json import canonical_digest
+from s3lora_serve.runtime.records import PlannerRecord
 from s3lora_serve.runtime.states import UP
 
 if TYPE_CHECKING:
@@ -55,6 +56,23 @@ class Alias:
     candidate: str | None = None
     rollout: Rollout | None = None  # how the candidate is tried
     previous: str | None = None  # digest of what served before; a rollback's goal
+
+    def record(
+        self, active: Revision, candidate: Revision | None, declared: str | None = None
+    ) -> PlannerRecord:
+        """What the journal keeps of it; ``active`` and ``candidate`` are the revisions behind the keys.
+
+        ``declared`` goes before the declaration that it has.
+        """
+        return PlannerRecord(
+            name=self.name,
+            active=active.digest,
+            previous=self.previous,
+            candidate=candidate.digest if candidate else None,
+            rollout=self.rollout.to_json() if self.rollout else None,
+            declared=declared or self.desired.declared,
+            generation=self.generation,
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineDead, S3LoRAError
 from s3lora_serve.runtime.deployment import DeploymentState
-from s3lora_serve.runtime.journal import NewEntry, PlannerRecord
+from s3lora_serve.runtime.journal import NewEntry
 from s3lora_serve.runtime.operation import Kind, Operation, Step
 from s3lora_serve.runtime.planner import Alias
 from s3lora_serve.runtime.rollout import Rollout
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.runtime.fleet import Fleet
-    from s3lora_serve.runtime.journal import Journal
+    from s3lora_serve.runtime.journal import Journal, PlannerRecord
     from s3lora_serve.runtime.planner import DesiredPlanner
     from s3lora_serve.runtime.residency import Residency
     from s3lora_serve.runtime.swap import Admission
@@ -178,15 +178,8 @@ class Recovery:
         log.warning("%s of %s: %s", action, operation.planner or "the fleet", reason)
 
     def _record(self, alias: Alias) -> PlannerRecord:
-        return PlannerRecord(
-            name=alias.name,
-            active=self._fleet[alias.active].revision.digest,
-            previous=alias.previous,
-            candidate=self._fleet[alias.candidate].revision.digest if alias.candidate else None,
-            rollout=alias.rollout.to_json() if alias.rollout else None,
-            declared=alias.desired.declared,
-            generation=alias.generation,
-        )
+        candidate = self._fleet[alias.candidate].revision if alias.candidate else None
+        return alias.record(self._fleet[alias.active].revision, candidate)
 
     async def _write(self, action: str, record: PlannerRecord, before: PlannerRecord | None) -> None:
         edited = before is None or before.declared != record.declared

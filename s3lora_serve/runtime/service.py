@@ -277,8 +277,7 @@ class PlannerService:
             deployment = self._fleet[key]
             if self._residency.usable(deployment):
                 # No await since the choice: nothing can have changed in between.
-                model = deployment.slot.name if deployment.slot else self.base_model
-                lease = Lease(deployment, model, role, request_id, session)
+                lease = Lease(deployment, deployment.model(self.base_model), role, request_id, session)
                 self._leases.take(lease)
                 self._residency.used(key)
                 return lease

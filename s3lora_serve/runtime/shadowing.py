@@ -67,7 +67,7 @@ class Shadows:
         if not self._live(alias):
             raise LookupError(f"planner {planner!r} has no shadow any more")
         deployment = self._fleet[str(alias.candidate)]
-        model = deployment.slot.name if deployment.slot else self._base_model
+        model = deployment.model(self._base_model)
         own = Lease(deployment, model, "shadow", f"{lease.request_id}-shadow", lease.session)
         self._leases.take(own)
         try:

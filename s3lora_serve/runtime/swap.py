@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from s3lora_serve.errors import S3LoRAError
 from s3lora_serve.runtime.deployment import Deployment, DeploymentState
-from s3lora_serve.runtime.journal import NewEntry, PlannerRecord
+from s3lora_serve.runtime.journal import NewEntry
 from s3lora_serve.runtime.operation import Operation, Step
 from s3lora_serve.runtime.residency import stopwatch
 from s3lora_serve.runtime.slots import slot_name
@@ -165,15 +165,8 @@ class Swap:
         alias = self._fleet.alias(planner)
         keys = [slot_name(alias.name, r.digest) for r in (active, candidate) if r is not None]
         with stopwatch() as took:
-            record = PlannerRecord(
-                name=alias.name,
-                active=active.digest,
-                previous=previous,
-                candidate=candidate.digest if candidate else None,
-                rollout=rollout.to_json() if rollout else None,
-                declared=declared or alias.desired.declared,
-                generation=alias.generation + 1,
-            )
+            after = replace(alias, previous=previous, rollout=rollout, generation=alias.generation + 1)
+            record = after.record(active, candidate, declared)
             await self._operations.write(op.id, action, planner=record, step=Step.DRAINING)
         commit = took()
         for revision in (active, candidate):

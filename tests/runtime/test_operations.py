@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 
 import pytest
@@ -11,8 +12,8 @@ from orders import order
 from s3lora_serve.errors import Conflict, StateError, UnknownOperation
 from s3lora_serve.runtime.changes import Changes
 from s3lora_serve.runtime.journal import Journal
-from s3lora_serve.runtime.operation import Kind, Step
-from s3lora_serve.runtime.operations import Operations, fingerprint
+from s3lora_serve.runtime.operation import Kind, Step, Wanted, fingerprint
+from s3lora_serve.runtime.operations import Operations
 from s3lora_serve.spectral.policy import PrunePolicy
 
 
@@ -149,18 +150,19 @@ async def test_a_defect_is_told_as_one(operations, journal):
 
 async def test_a_key_finds_its_operation(operations):
     """Running or ended; with another order behind it, it is a conflict that names the first."""
-    mark = fingerprint(kind=Kind.SWAP, name="p", wanted=PrunePolicy())
+    mark = fingerprint(Kind.SWAP, "p", order(), Wanted(policy=PrunePolicy()))
     assert await operations.known(order(key="k"), mark) is None
     operation = await begin(operations, order=order(key="k"), fingerprint=mark)
     operations.update(operation.id, progress="load")
     assert (await operations.known(order(key="k"), mark)).progress == "load"
     assert await operations.known(order(), mark) is None
     with pytest.raises(Conflict, match=operation.id):
-        await operations.known(order(key="k"), fingerprint(kind=Kind.SWAP, name="q"))
+        await operations.known(order(key="k"), fingerprint(Kind.SWAP, "q", order()))
 
 
 def test_a_fingerprint_is_of_what_is_asked():
     """Equal terms are equal whatever their order; any other value makes another one."""
-    one = fingerprint(a=1, b={"x": [1, 2]}, c=None)
-    assert one == fingerprint(c=None, b={"x": (1, 2)}, a=1)
-    assert len({one, fingerprint(a=1), fingerprint(a=2, b={"x": [1, 2]}, c=None)}) == 3
+    swap = functools.partial(fingerprint, Kind.SWAP, "p", order())
+    one = swap(a=1, b={"x": [1, 2]}, c=None)
+    assert one == swap(c=None, b={"x": (1, 2)}, a=1)
+    assert len({one, swap(a=1), swap(a=2, b={"x": [1, 2]}, c=None)}) == 3
