@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, field_validator, model_validator
 
+from planners.meta import PlanMeta  # noqa: TC001  (pydantic reads the annotation)
 from planners.tools import TOOL_NAME, ToolSpec
 
 if TYPE_CHECKING:
@@ -104,48 +105,6 @@ class PlanStep(_Value):
                 f"tool_input {value!r} holds a square bracket, which ends the input for ReWOO executors"
             )
         return value
-
-
-class Usage(_Value):
-    """Tokens of one request. ``cached_tokens``: of the prompt, from the prefix cache; None: not measured."""
-
-    prompt_tokens: int = Field(ge=0)
-    output_tokens: int = Field(ge=0)
-    cached_tokens: int | None = Field(None, ge=0)
-
-
-class Timings(_Value):
-    """Seconds, as the engine measured them; None: not measured."""
-
-    queue_seconds: float | None = Field(None, ge=0)
-    first_token_seconds: float | None = Field(None, ge=0)
-    total_seconds: float | None = Field(None, ge=0)
-
-
-class SsiSummary(_Value):
-    """Spread of the spectral sharpness index over an adapter's modules; ``inert`` modules have none."""
-
-    min: float | None
-    median: float | None
-    max: float | None
-    mean: float | None
-    modules: int = Field(ge=0)
-    inert: int = Field(ge=0)
-
-
-class PlanMeta(_Value):
-    """Who made a plan and at what cost. ``repairs`` counts what was mended after decoding, never silently."""
-
-    planner: str
-    revision: str
-    base_model: str
-    ssi: SsiSummary | None = None
-    pruned_modules: tuple[str, ...] = ()
-    usage: Usage | None = None
-    timings: Timings | None = None
-    constraint: Literal["grammar", "none"] = "none"
-    repairs: int = Field(0, ge=0)
-    finish_reason: str | None = None
 
 
 class Plan(_Value):

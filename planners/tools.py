@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MAX_TOOLS = 64
+MAX_TOOLS = 256  # a server's own limit may be lower
 MAX_STEPS = 32
 MAX_TASK_CHARS = 32_000
 MAX_TOOL_CHARS = 500

@@ -22,6 +22,10 @@
         * ``UnknownPlanner``: no planner of that name
         * ``PlannerNotReady``: it exists, but does not serve at present
         * ``PlanIncomplete``: it answered, but not with a whole plan
+        * ``InvalidPlan``: it answered without a constraint, and not with a valid plan
+        * ``PlanTimeout``: it did not finish within the configured time
+        * ``RevisionMismatch``: the request asked for a revision, and another one would answer
+        * ``Overloaded``: as many requests as are allowed are being answered; try again after ``retry_after``
         * ``SlotsBusy``: it is not loaded and no slot came free in time; try again after ``retry_after``
         * ``LeaseCut``: the request outlasted the drain deadline of the revision that it ran on
     * ``ControlError``: an operator's order was refused; nothing changed
@@ -35,7 +39,10 @@ A message names the offender, its value and the limit; ``hint`` names the next s
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class S3LoRAError(Exception):
@@ -176,6 +183,43 @@ class PlanIncomplete(PlannerError):
     """The planner answered, but not with a whole plan."""
 
     code = "plan_incomplete"
+
+
+class InvalidPlan(PlannerError):
+    """The planner answered without a constraint, and not with a valid plan; ``problems`` say why."""
+
+    code = "invalid_plan"
+
+    def __init__(self, message: str, *, problems: Sequence[object] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
+
+
+class PlanTimeout(PlannerError):
+    """The plan was not whole within the configured time."""
+
+    code = "plan_timeout"
+
+
+class RevisionMismatch(PlannerError):
+    """The request asked for one revision, and another would answer: ``revision``, at ``generation``."""
+
+    code = "revision_mismatch"
+
+    def __init__(self, message: str, *, revision: str, generation: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.revision = revision
+        self.generation = generation
+
+
+class Overloaded(PlannerError):
+    """As many requests as are allowed are being answered; ``retry_after`` is in seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class SlotsBusy(PlannerError):

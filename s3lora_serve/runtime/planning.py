@@ -98,11 +98,7 @@ def _meta(planner: str, revision: Revision, facts: RequestFacts, base_model: str
             output_tokens=facts.output_tokens,
             cached_tokens=facts.cached_tokens,
         ),
-        timings=Timings(
-            queue_seconds=facts.queue_seconds,
-            first_token_seconds=facts.first_token_seconds,
-            total_seconds=facts.total_seconds,
-        ),
+        timings=Timings(wait_seconds=0.0, total_seconds=facts.total_seconds),
         constraint="grammar",
         repairs=0,
         finish_reason=facts.finish_reason,

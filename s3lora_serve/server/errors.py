@@ -18,9 +18,13 @@ from s3lora_serve.errors import (
     EngineDead,
     EngineError,
     EngineRefused,
+    InvalidPlan,
     LeaseCut,
+    Overloaded,
     PlanIncomplete,
     PlannerNotReady,
+    PlanTimeout,
+    RevisionMismatch,
     S3LoRAError,
     SlotsBusy,
     StateError,
@@ -44,6 +48,10 @@ STATUS: Mapping[type[S3LoRAError], int] = {
     UnknownPlanner: 404,
     PlannerNotReady: 503,
     PlanIncomplete: 422,
+    InvalidPlan: 422,
+    PlanTimeout: 503,
+    RevisionMismatch: 409,
+    Overloaded: 429,
     SlotsBusy: 429,
     LeaseCut: 503,
     EngineRefused: 422,
@@ -157,7 +165,7 @@ def status_of(error: S3LoRAError) -> int:
 
 def retry_headers(error: S3LoRAError) -> dict[str, str]:
     """When to ask again, for errors that pass by themselves: whole seconds, never too early."""
-    if isinstance(error, SlotsBusy):
+    if isinstance(error, SlotsBusy | Overloaded):
         return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
     if isinstance(error, LeaseCut):
         return {"retry-after": "1"}  # another revision serves already

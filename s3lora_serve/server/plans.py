@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 
-from planners import Plan
+from planners import Plan, PlanRequest
 from s3lora_serve.server.departure import Client
 from s3lora_serve.server.errors import documented
-from s3lora_serve.server.plan_request import PlanRequest  # noqa: TC001  (FastAPI reads the annotation)
 from s3lora_serve.server.session import session_of
 
 if TYPE_CHECKING:

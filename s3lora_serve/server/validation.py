@@ -6,8 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from planners import ToolSpec
-from s3lora_serve.server.plan_request import PlanRequest
+from planners import PlanRequest, ToolSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

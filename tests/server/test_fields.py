@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from planners import PlanRequest
 from s3lora_serve.server.chat_fields import IGNORED, check_fields
 from s3lora_serve.server.errors import RequestRefused
-from s3lora_serve.server.plan_request import PlanRequest
 from s3lora_serve.server.validation import describe
 
 GOOD = {"planner": "p", "task": "t", "tools": [{"name": "Search"}]}
