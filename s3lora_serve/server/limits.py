@@ -1,0 +1,53 @@
+"""What requests may ask for at most, and the refusal that names the setting which says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from s3lora_serve.server.errors import RequestRefused
+
+if TYPE_CHECKING:
+    from planners import PlannerInput
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one server, by the setting that each comes from."""
+
+    max_tools: int = 64  # plans.max_tools
+    max_steps: int = 32  # plans.max_steps
+    max_text: int = 240  # plans.max_text: characters of a thought or an input; also the default
+    max_task_chars: int = 32_000  # plans.max_task_chars
+    plan_seconds: float = 120.0  # plans.seconds: from a request's arrival until its plan is whole
+    max_concurrent: int = 128  # server.max_concurrent: requests that are answered at once
+    max_n: int = 8  # server.max_n: answers to one chat or completion request
+
+    def check_plan(self, request: PlannerInput, max_text: int | None, *, at: str = "") -> int:
+        """Raise RequestRefused (422) for a planning request over a limit; returns the ``max_text`` to use.
+
+        ``at`` leads to the fields in the body, ``"s3lora.plan."`` for instance.
+        """
+        _check(len(request.tools), self.max_tools, "tools are offered", f"{at}tools", "plans.max_tools")
+        _check(request.max_steps, self.max_steps, "steps are asked for", f"{at}max_steps", "plans.max_steps")
+        _check(
+            len(request.task),
+            self.max_task_chars,
+            "characters are in the task",
+            f"{at}task",
+            "plans.max_task_chars",
+        )
+        _check(
+            max_text or 0, self.max_text, "characters a text are asked for", f"{at}max_text", "plans.max_text"
+        )
+        return max_text or self.max_text
+
+
+def _check(value: int, limit: int, what: str, param: str, setting: str) -> None:
+    if value > limit:
+        raise RequestRefused(
+            f"{param}: {value} {what}, over the limit of {limit} ({setting} of this server)",
+            reason="over_limit",
+            status=422,
+            param=param,
+        )
