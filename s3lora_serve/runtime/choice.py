@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from s3lora_serve.errors import RevisionMismatch
 from s3lora_serve.runtime.sessions import SessionMemory
 from s3lora_serve.runtime.states import DeploymentState
 
@@ -26,11 +27,23 @@ class Choice:
         self._sessions = SessionMemory(SESSIONS, SESSION_SECONDS, time.monotonic)
 
     def of(
-        self, name: str, session: str | None, request_id: str, without: str | None = None
+        self,
+        name: str,
+        session: str | None,
+        request_id: str,
+        *,
+        revision: str | None = None,
+        without: str | None = None,
     ) -> tuple[str, Role]:
-        """The key of the deployment, and its role; not the candidate ``without``. Raises UnknownPlanner."""
+        """The key of the deployment, and its role; not the candidate ``without``.
+
+        ``revision`` is a digest or the beginning of one: whichever of the two has it answers. Raises
+        UnknownPlanner, RevisionMismatch.
+        """
         alias = self._fleet.alias(name)
         candidate, chosen = self._candidate(alias, without), False
+        if revision is not None:
+            return self._of_revision(alias, candidate, revision)
         if candidate is not None and alias.rollout is not None:
             digest = self._fleet[candidate].revision.digest
             chosen = alias.rollout.chooses(session or request_id, digest)
@@ -41,6 +54,19 @@ class Choice:
         else:
             key = candidate if candidate is not None and chosen else alias.active
         return key, "canary" if key == candidate else "active"
+
+    def _of_revision(self, alias: Alias, candidate: str | None, revision: str) -> tuple[str, Role]:
+        active = self._fleet[alias.active].revision.digest
+        if active.startswith(revision):
+            return alias.active, "active"
+        if candidate is not None and self._fleet[candidate].revision.digest.startswith(revision):
+            return candidate, "canary"
+        raise RevisionMismatch(
+            f"planner {alias.name!r} serves revision {active[:12]}, not {revision[:12]}",
+            revision=active,
+            generation=alias.generation,
+            hint="leave the revision out, or ask for the one that serves",
+        )
 
     def _candidate(self, alias: Alias, without: str | None) -> str | None:
         """The candidate, if it may answer."""

@@ -12,6 +12,7 @@ from s3lora_serve.runtime.states import UP
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from planners import ToolSpec
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Slot
     from s3lora_serve.runtime.deployment import Deployment, DeploymentState
@@ -29,6 +30,7 @@ class DesiredPlanner:
     sha256: str | None = None
     description: str = ""
     pinned: bool = False
+    tools: tuple[ToolSpec, ...] = ()  # its own: for requests that name none
 
     @classmethod
     def of(
@@ -39,10 +41,11 @@ class DesiredPlanner:
         sha256: str | None = None,
         description: str = "",
         pinned: bool = False,
+        tools: tuple[ToolSpec, ...] = (),
     ) -> DesiredPlanner:
         """The declaration with its digest."""
         declared = canonical_digest({"source": source, "sha256": sha256, "policy": policy.to_json()})
-        return cls(source, declared, policy, sha256, description, pinned)
+        return cls(source, declared, policy, sha256, description, pinned, tools)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ class Planner:
     def pinned(self) -> bool:
         """Whether its slot is never given to another planner."""
         return self.alias.desired.pinned
+
+    @property
+    def tools(self) -> tuple[ToolSpec, ...]:
+        """Its own tools, for requests that name none; empty when none are configured."""
+        return self.alias.desired.tools
 
     @property
     def generation(self) -> int:

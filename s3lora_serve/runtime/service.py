@@ -5,28 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
+from planners import Plan, PlanStep
+from planners.grammar import MAX_TEXT
 from s3lora_serve.errors import (
     ConfigError,
-    EngineDead,
-    EngineRefused,
-    LeaseCut,
-    PlannerNotReady,
     S3LoRAError,
 )
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.runtime.changes import Changes
-from s3lora_serve.runtime.choice import Choice
 from s3lora_serve.runtime.control import Control
 from s3lora_serve.runtime.deployment import Deployment, DeploymentState
 from s3lora_serve.runtime.fleet import Fleet
 from s3lora_serve.runtime.guard import Guard
 from s3lora_serve.runtime.journal import NewEntry
 from s3lora_serve.runtime.leases import Lease, LeaseBook
+from s3lora_serve.runtime.operation import Kind, Step
 from s3lora_serve.runtime.operations import Operations
-from s3lora_serve.runtime.planning import make_plan
+from s3lora_serve.runtime.planning import Planning, PlanOptions
+from s3lora_serve.runtime.reception import Reception
 from s3lora_serve.runtime.recovery import Recovery
 from s3lora_serve.runtime.residency import Residency, SlotSettings
 from s3lora_serve.runtime.rules import Rules
@@ -36,11 +35,12 @@ from s3lora_serve.runtime.shadowing import Shadows
 from s3lora_serve.runtime.slots import SlotTable
 from s3lora_serve.runtime.swap import Admission, Swap, SwapSettings
 from s3lora_serve.runtime.verification import Finding, verify
+from s3lora_serve.runtime.warming import Warmer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 
-    from planners import Plan, PlannerInput
+    from planners import PlanMeta, PlannerInput
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Engine, RequestFacts
     from s3lora_serve.metrics.live import LiveSample
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _S = DeploymentState
-# How a request can end that says nothing of the revision: its client left or asked for what no model can
-# do, the engine died, or the revision was withdrawn. Else an engine death would roll back an innocent one.
-_BLAMELESS = (asyncio.CancelledError, GeneratorExit, EngineDead, EngineRefused, LeaseCut)
 
 
 class PlannerService:
@@ -78,8 +75,11 @@ class PlannerService:
         read: Callable[[], Mapping[str, DesiredPlanner]] | None = None,
         watch: Callable[[Deployment], None] | None = None,
         first_slot_id: int = 1,
+        max_text: int = MAX_TEXT,
     ) -> None:
-        """``first_slot_id`` is above every id that the engine was given before."""
+        """``first_slot_id`` is above every id that the engine was given before; ``max_text`` bounds the texts
+        of plans whose requests do not say otherwise.
+        """
         self.base_model = base_model
         self.started_at = time.time()  # Unix seconds, for the base model's card
         self.host = host
@@ -90,7 +90,6 @@ class PlannerService:
         self._slots = SlotTable(first_slot_id)
         self._guard = Guard(self._fleet, rules or Rules())
         self._leases = LeaseBook(self._changes, self._ended)
-        self._choice = Choice(self._fleet)
         self.shadows = Shadows(self._fleet, self._leases, base_model)
         self._residency = Residency(
             host,
@@ -101,6 +100,7 @@ class PlannerService:
             slots or SlotSettings(),
             admission.restore,
         )
+        self.lease = Reception(host, self._fleet, self._residency, self._leases, base_model).lease
         self._operations = Operations(journal, self._changes, self._counted)
         self._swap = Swap(
             self._fleet,
@@ -128,6 +128,7 @@ class PlannerService:
             lambda: [sample(p, base_model, self.host.alive) for p in self.planners()], self._live
         )
         self.metrics.declare(base_model)
+        self._warmer = Warmer(max_text)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Life
@@ -147,6 +148,7 @@ class PlannerService:
         for name in desired:
             self.metrics.declare(name)
         await self._recovery.restore(desired, revisions)
+        await self._warmer.warm(self.host.current, (planner.tools for planner in desired.values()))
         self.host.current.observe(self._observe)  # from here on: the probes above are not requests
         self.host.subscribe(down=self._engine_down, up=self._engine_up)
 
@@ -180,13 +182,6 @@ class PlannerService:
         """The planner of that name, whatever its state. Raises UnknownPlanner, which lists the known ones."""
         return self._fleet.planner(name, self._leases.counts())
 
-    def serving(self, name: str) -> Planner:
-        """The planner of that name, able to answer. Raises UnknownPlanner, PlannerNotReady."""
-        planner = self.get(name)
-        if not planner.up:
-            raise self._not_ready(planner.active)
-        return planner
-
     def state_of(self, planner: Planner) -> tuple[DeploymentState, str]:
         """State and reason of its active deployment as a client meets it: under a dead engine none serves."""
         if planner.up and not self.host.alive:
@@ -218,88 +213,65 @@ class PlannerService:
 
     # Requests
 
-    @asynccontextmanager
-    async def lease(
-        self, name: str, *, session: str | None = None, request_id: str = ""
-    ) -> AsyncIterator[Lease]:
-        """Hold the planner's deployment for one request; lookup and lease are one step.
-
-        Raises UnknownPlanner, PlannerNotReady, SlotsBusy, EngineDead.
-        """
-        lease = await self._take(name, session, request_id)
-        try:
-            yield lease
-        except BaseException as error:
-            if lease.outcome == "ok":
-                lease.outcome = "aborted" if isinstance(error, _BLAMELESS) else "error"
-            raise
-        finally:
-            self._leases.give_back(lease)
-
     async def plan(
         self,
         request: PlannerInput,
         planner: str,
+        options: PlanOptions | None = None,
         *,
-        temperature: float = 0.0,
-        seed: int | None = None,
+        revision: str | None = None,
         session: str | None = None,
         request_id: str = "",
     ) -> Plan:
         """A valid plan for the task, with ``meta`` filled in.
 
-        Raises UnknownPlanner, PlannerNotReady, SlotsBusy, PlanIncomplete, LeaseCut, EngineError.
+        Raises what ``lease`` does, PlanIncomplete, InvalidPlan, PlanTimeout, LeaseCut, EngineError.
         """
-
-        async def plan_on(held: Lease) -> Plan:
-            return await make_plan(
-                self.engine,
-                held,
-                request,
-                base_model=self.base_model,
-                temperature=temperature,
-                seed=seed,
-            )
-
-        async def again(held: Lease) -> Rerun:
-            return Rerun.of_plan(await plan_on(held))
-
-        async with self.lease(planner, session=session, request_id=request_id) as lease:
-            plan = await lease.run(plan_on(lease))
-        self.shadows.offer(lease, Rerun.of_plan(plan), again)
+        begin = self._planning(request, options)
+        async with self.lease(planner, revision=revision, session=session, request_id=request_id) as lease:
+            plan = await begin(lease).whole()
+        self._shadow(lease, plan, request, options)
         return plan
 
-    async def _take(self, name: str, session: str | None, request_id: str) -> Lease:
-        without: str | None = None
-        while True:
-            self.host.current  # noqa: B018  (raises EngineDead while there is none)
-            key, role = self._choice.of(name, session, request_id, without)
-            deployment = self._fleet[key]
-            if self._residency.usable(deployment):
-                # No await since the choice: nothing can have changed in between.
-                lease = Lease(deployment, deployment.model(self.base_model), role, request_id, session)
-                self._leases.take(lease)
-                self._residency.used(key)
-                return lease
-            if deployment.state is _S.FAILED:
-                raise self._not_ready(deployment)
-            try:
-                await self._residency.ensure(key)
-            except (KeyError, S3LoRAError) as error:
-                if self._fleet.role(key) is None:
-                    continue  # another decision was made meanwhile: ask again
-                if role == "active" or isinstance(error, EngineDead):
-                    raise
-                # A candidate is an experiment: that it cannot be loaded must not cost anybody an answer.
-                log.warning("%s answers for its candidate: %s", name, error)
-                without = key
+    async def stream_plan(
+        self,
+        request: PlannerInput,
+        planner: str,
+        options: PlanOptions | None = None,
+        *,
+        revision: str | None = None,
+        session: str | None = None,
+        request_id: str = "",
+    ) -> AsyncGenerator[PlanStep | PlanMeta, None]:
+        """As ``plan``, with each step as soon as it is whole, and then the meta.
 
-    def _not_ready(self, deployment: Deployment) -> PlannerNotReady:
-        why = f": {deployment.reason}" if deployment.reason else ""
-        up = ", ".join(sorted(p.name for p in self.planners() if p.up)) or "none"
-        return PlannerNotReady(
-            f"planner {deployment.planner!r} does not serve ({deployment.state}){why}; serving: {up}"
+        Closing it early ends the engine's request, and gives the lease back once that has ended.
+        """
+        begin = self._planning(request, options)
+        plan = Plan(steps=())
+        async with (
+            self.lease(planner, revision=revision, session=session, request_id=request_id) as lease,
+            aclosing(begin(lease).steps()) as items,
+        ):
+            async for item in items:
+                plan += Plan(steps=(item,)) if isinstance(item, PlanStep) else Plan(steps=(), meta=item)
+                yield item
+        self._shadow(lease, plan, request, options)
+
+    def _planning(self, request: PlannerInput, options: PlanOptions | None) -> Callable[[Lease], Planning]:
+        """How to plan under a lease; the clock of the request runs from now."""
+        arrived = time.monotonic()
+        return lambda lease: Planning(
+            self.engine, lease, request, options or PlanOptions(), self.base_model, arrived
         )
+
+    def _shadow(self, lease: Lease, plan: Plan, request: PlannerInput, options: PlanOptions | None) -> None:
+        """Offer an answered request to the planner's shadow, if it has one."""
+
+        async def again(held: Lease) -> Rerun:
+            return Rerun.of_plan(await self._planning(request, options)(held).whole())
+
+        self.shadows.offer(lease, Rerun.of_plan(plan), again)
 
     # What is counted
 
@@ -308,6 +280,9 @@ class PlannerService:
         self._guard.ended(lease)
 
     def _counted(self, operation: Operation) -> None:
+        if operation.kind is Kind.APPLY and operation.step is Step.DONE and self.host.alive:
+            sets = [planner.tools for planner in self.planners()]
+            self._begin(self._warmer.warm(self.host.current, sets))
         if not operation.details.get("dry_run"):
             what = operation.kind, operation.step, operation.order.actor, operation.seconds
             self.metrics.live.operation(*what)
@@ -330,10 +305,12 @@ class PlannerService:
 
     def _engine_down(self, reason: str) -> None:
         self._residency.all_lost()
+        self._warmer.forget()
         self._note("engine.died", reason)
 
     async def _engine_up(self, engine: Engine) -> None:
         await self._recovery.reload()
+        await self._warmer.warm(engine, (planner.tools for planner in self.planners()))
         engine.observe(self._observe)
         self._note("engine.restarted", f"restart {self.host.restarts}")
 
@@ -344,6 +321,9 @@ class PlannerService:
             except S3LoRAError as error:
                 log.error("%s could not be written down: %s", action, error)
 
-        task = asyncio.create_task(write())
+        self._begin(write())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planners import PlannerInput
+from s3lora_serve import __version__
 from s3lora_serve.errors import EngineError, PlanIncomplete
 from s3lora_serve.runtime.planning import token_budget
 
@@ -20,19 +21,22 @@ async def test_meta_says_who_planned_and_at_what_cost(fleet_of):
     await fleet.start()
     plan = await fleet.service.plan(REQUEST, "p")
     meta = plan.meta.model_dump()
-    usage, timings, ssi = meta.pop("usage"), meta.pop("timings"), meta.pop("ssi")
+    usage, timings, ssi, cost = (meta.pop(name) for name in ("usage", "timings", "ssi", "cost"))
     assert meta == {
         "planner": "p",
         "revision": "0" * 64,
         "base_model": BASE,
+        "role": "active",
+        "system_fingerprint": f"s3lora-serve-{__version__}/{BASE}/{'0' * 12}",
         "pruned_modules": ("model.layers.2.self_attn.q_proj",),
         "constraint": "grammar",
         "repairs": 0,
+        "repair_notes": (),
         "finish_reason": "stop",
     }
-    assert (usage["prompt_tokens"] > 0, usage["output_tokens"] > 0, timings["total_seconds"] >= 0) == (
-        True,
-    ) * 3
+    assert (cost["prompt_tokens"], cost["output_tokens"]) == (usage["prompt_tokens"], usage["output_tokens"])
+    assert (cost["kept_lora_modules"], cost["pruned_lora_modules"]) == (2, 1)
+    assert 0 < cost["time_to_first_token_seconds"] <= cost["end_to_end_seconds"] <= timings["total_seconds"]
     assert {key: round(value, 6) for key, value in ssi.items()} == {
         "min": 0.2, "median": 0.3, "max": 0.4, "mean": 0.3, "modules": 3, "inert": 0,
     }  # fmt: skip
@@ -62,14 +66,14 @@ async def test_an_answer_that_was_cut_off_is_no_plan(fleet_of):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("No idea.", "the engine's answer is not a plan although a grammar was set: line 1"),
+        ("No idea.", "the engine's answer breaks the grammar that was set: line 1"),
         (
             "Plan: x\n#E1 = Oven[cake]",
-            "the engine's plan breaks the grammar that was set: step #E1 uses 'Oven'",
+            "the engine's answer breaks the grammar that was set: step #E1 uses 'Oven'",
         ),
         (
             "Plan: x\n#E1 = LLM[#E7]",
-            "the engine's plan breaks the grammar that was set: step #E1 refers to #E7",
+            "the engine's answer breaks the grammar that was set: step #E1 refers to #E7",
         ),
     ],
 )

@@ -139,7 +139,7 @@ async def test_unknown_names_list_the_known_ones(fleet_of):
     fleet = await fleet_of("q", "p").start()
     for name in ("x", "", "P", "p ", "../p", "p@000000000000"):
         with pytest.raises(UnknownPlanner) as unknown:
-            fleet.service.serving(name)
+            fleet.service.get(name)
         assert str(unknown.value) == f"there is no planner {name!r}; planners: p, q"
     with pytest.raises(UnknownPlanner) as unknown:
         fleet.service.get("x" * 100_000)

@@ -233,7 +233,7 @@ def test_a_plan_brings_its_own_figures():
         revision="a" * 64,
         base_model="b",
         usage=Usage(prompt_tokens=9, output_tokens=5),
-        timings=Timings(total_seconds=1.5),
+        timings=Timings(wait_seconds=0.0, total_seconds=1.5),
     )
     plan = Plan(steps=steps, meta=meta)
     assert Rerun.of_plan(plan) == Rerun(plan.to_rewoo(), 5, 1.5, ("search", "sum"))
