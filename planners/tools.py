@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
+
+from planners.arguments import Arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,12 +54,17 @@ _EvidenceText = Annotated[
 
 
 class ToolSpec(BaseModel):
-    """One tool a plan may use. The plan writes the name; the planner reads name and description."""
+    """One tool a plan may use. The plan writes the name; the planner reads name and description.
+
+    With ``parameters``, a JSON Schema of an object, the tool takes JSON arguments, else one line of text.
+    ``Arguments.of`` says which schemas are understood; others are refused here.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: _ToolText = ""
+    parameters: dict[str, Any] | None = None
 
     @field_validator("name")
     @classmethod
@@ -61,6 +76,24 @@ class ToolSpec(BaseModel):
                 f"such as {_suggest(name)!r}"
             )
         return name
+
+    @field_validator("parameters")
+    @classmethod
+    def _understood(cls, schema: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        if schema is not None:
+            try:
+                Arguments.of(schema)
+            except ValueError as error:
+                raise ValueError(f"parameters of tool {info.data.get('name', '?')!r}: {error}") from None
+        return schema
+
+    @property
+    def arguments(self) -> Arguments | None:
+        """The JSON arguments that it takes; None for a tool that takes text."""
+        return None if self.parameters is None else Arguments.of(self.parameters)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.description))  # a schema is a dict, which has no hash
 
 
 class PlannerInput(BaseModel):

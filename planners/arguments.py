@@ -1,0 +1,55 @@
+"""The JSON arguments of a tool: what it takes, whether given ones fit, and how a prompt describes them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from planners.argument_schema import read_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from planners.argument_types import Fields
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a tool takes, as a value: equal schemas are equal, whatever their titles and descriptions."""
+
+    fields: Fields
+
+    @classmethod
+    def of(cls, schema: Mapping[str, Any]) -> Arguments:
+        """Read a JSON Schema. Raises ValueError with the JSON path of what is not supported.
+
+        The subset: objects of named properties, strings (minLength, maxLength), integers and numbers (with
+        whole numbers as bounds), booleans, null, enum, const, lists of one type (minItems, maxItems), anyOf,
+        and $ref to the schema's own $defs; at most four objects and lists inside each other.
+        """
+        try:
+            text = json.dumps(schema)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"$: this is no JSON ({error})") from None
+        return _read(text)
+
+    def problems(self, value: Any, known: Collection[str] = ()) -> tuple[str, ...]:
+        """What keeps ``value`` from being this tool's arguments, each with its JSON path; empty when it fits.
+
+        ``known``: the results that exist before, such as ``{"#E1"}``. One of them may stand for any value as
+        a whole, and anywhere in a string; other references, and "#" itself, may not.
+        """
+        if not isinstance(value, dict):
+            return ("$: the arguments of a tool are an object",)
+        return tuple(self.fields.problems(value, "$", known))
+
+    def signature(self) -> str:
+        """Short description for a prompt, such as ``{"query": string, "limit"?: integer}``."""
+        return self.fields.signature()
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> Arguments:
+    return Arguments(read_schema(json.loads(text)))
