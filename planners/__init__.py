@@ -2,21 +2,28 @@
 
 from planners.grammar import plan_grammar
 from planners.meta import Cost, PlanMeta, SsiSummary, Timings, Usage
-from planners.plan import Plan, PlanStep, Problem
+from planners.plan import Plan
+from planners.problems import Problem
 from planners.prompts import render_messages
+from planners.repair import Repaired, repair
 from planners.request import PlanRequest
-from planners.rewoo import PlanSyntaxError, parse, render
+from planners.rewoo import parse, render
+from planners.step import PlanStep
+from planners.stream import PlanReader
+from planners.syntax import PlanSyntaxError
 from planners.tools import PlannerInput, ToolSpec
 
 __all__ = [
     "Cost",
     "Plan",
     "PlanMeta",
+    "PlanReader",
     "PlanRequest",
     "PlanStep",
     "PlanSyntaxError",
     "PlannerInput",
     "Problem",
+    "Repaired",
     "SsiSummary",
     "Timings",
     "ToolSpec",
@@ -25,4 +32,5 @@ __all__ = [
     "plan_grammar",
     "render",
     "render_messages",
+    "repair",
 ]

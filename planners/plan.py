@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from planners import formats
 from planners.meta import PlanMeta  # noqa: TC001  (pydantic reads the annotation)
 from planners.problems import Problem, StepChecks, problem
-from planners.step import PlanStep  # noqa: TC001
+from planners.step import REFERENCE, PlanStep
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from planners.tools import ToolSpec
+
+__all__ = ["REFERENCE", "Plan", "PlanStep", "Problem"]
 
 
 class Plan(BaseModel):
@@ -33,7 +35,7 @@ class Plan(BaseModel):
         """Both plans' steps; the right one's meta if it has one, since a stream's last chunk tells it."""
         if not isinstance(other, Plan):
             return NotImplemented
-        return Plan.model_construct(steps=self.steps + other.steps, meta=other.meta or self.meta)
+        return Plan(steps=self.steps + other.steps, meta=other.meta or self.meta)
 
     def __radd__(self, other: object) -> Plan:
         """So that ``sum(chunks)``, which starts from 0, gives the whole plan."""
@@ -107,11 +109,3 @@ class Plan(BaseModel):
         run: with ids that do not rise, a reference to a step that does not come before, or a tool "join".
         """
         return formats.llmcompiler(self.steps, text_arguments or {})
-
-    def __hash__(self) -> int:
-        return hash((self.steps, self.meta))
-
-    def __repr_args__(self) -> Any:
-        # pydantic's hook; the default writes out every field of every step.
-        yield "steps", [step.id for step in self.steps]
-        yield "meta", self.meta

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from planners.plan import Plan, Problem
+from planners.plan import Plan
+from planners.problems import Problem
 
 if TYPE_CHECKING:
     from planners.tools import PlannerInput
