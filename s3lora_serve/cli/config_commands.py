@@ -22,9 +22,10 @@ app = typer.Typer(help="Check a planners.yaml, or print its JSON Schema.", no_ar
 @app.command(epilog=EXIT_CODES)
 def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> None:
     """Check a configuration and show what it resolves to. Opens no adapter: `s3lora-serve --check` does."""
+    from s3lora_serve.cli.resolve import tool_problems
     from s3lora_serve.config import load_config
 
-    config = load_config(file)
+    config = load_config(file, tool_problems)
     _check_demo_sources(file, config)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("planner", "source", "policy"):

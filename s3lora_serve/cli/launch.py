@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from s3lora_serve.cli.admit import admit_fleet
 from s3lora_serve.cli.banner import show_planners
 from s3lora_serve.cli.console import Stages, say
-from s3lora_serve.cli.listening import bound, listen
+from s3lora_serve.cli.listening import bound, listen, room_for_connections
 from s3lora_serve.cli.reload import read_again
-from s3lora_serve.cli.resolve import to_engine_settings, to_rules
+from s3lora_serve.cli.resolve import to_engine_settings, to_request_limits, to_rules
 from s3lora_serve.cli.servers import Server, address, announced, make_token, serve_both
 from s3lora_serve.errors import EngineError, S3LoRAError
 from s3lora_serve.runtime.states import DeploymentState
@@ -127,6 +127,7 @@ async def _bring_up(
             rules=to_rules(config.rollback),
             read=lambda: read_again(path, config),
             watch=watch,
+            max_text=config.plans.max_text,
         )
         await service.start(fleet.desired, fleet.revisions)
         planners = service.planners()
@@ -163,10 +164,11 @@ async def _serve(
     secret = token or make_token()
     key_env = config.server.api_key_env if key else None
     public = Server(
-        create_app(service, config.server, key),
+        create_app(service, config.server, key, to_request_limits(config)),
         lambda: show_planners(service.planners(), url, key_env, admin_url),
     )
     admin = Server(create_admin_app(service, secret), lambda: None)
+    room_for_connections()
     listen(clients)
     listen(operators)
     # A token from the environment is known to whoever needs it, and does not belong on the disk.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_MOST_FILES = 65_536
 
 
 @contextmanager
@@ -41,6 +45,19 @@ def listen(bound_socket: socket.socket) -> None:
     except OSError as error:
         host, port = bound_socket.getsockname()[:2]
         raise _taken(host, port, error) from error
+
+
+def room_for_connections() -> None:
+    """Let this process hold as many open connections as the system allows it.
+
+    The usual soft limit of 1,024 files is for programs that use select(); above it, connections of a burst
+    would wait unanswered instead of getting their 429.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # a system may refuse; the burst is then answered more slowly
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _guard(address: str) -> socket.socket:

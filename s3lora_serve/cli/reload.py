@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from s3lora_serve.cli.resolve import to_desired
+from s3lora_serve.cli.resolve import to_desired, tool_problems
 from s3lora_serve.config import load_config
 from s3lora_serve.errors import ConfigError
 
@@ -20,6 +20,7 @@ _FIXED = (
     "base_model_revision",
     "limits",
     "engine",
+    "plans",
     "swap",
     "rollback",
     "slots",
@@ -34,7 +35,7 @@ def read_again(path: Path, running: Config) -> dict[str, DesiredPlanner]:
 
     ``server`` may differ in the file: ``--host`` and ``--port`` go before it.
     """
-    config = load_config(path)
+    config = load_config(path, tool_problems)
     changed = [name for name in _FIXED if getattr(config, name) != getattr(running, name)]
     if changed:
         raise ConfigError(

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from planners import ToolSpec
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.adapters.verify import Limits
-    from s3lora_serve.config import Config, LimitsConfig, PolicyConfig
+    from s3lora_serve.config import Config, LimitsConfig, PlannerConfig, PolicyConfig
     from s3lora_serve.config.live import RollbackConfig
     from s3lora_serve.engine.vllm_settings import VllmSettings
     from s3lora_serve.runtime.planner import DesiredPlanner
     from s3lora_serve.runtime.rules import Rules
+    from s3lora_serve.server.limits import Limits as RequestLimits
     from s3lora_serve.spectral.policy import PrunePolicy
 
 DEMO = "demo"
@@ -120,9 +122,54 @@ def to_desired(config: Config) -> dict[str, DesiredPlanner]:
             sha256=planner.sha256,
             description=planner.description,
             pinned=planner.pinned,
+            tools=to_tools(planner),
         )
         for name, planner in config.planners.items()
     }
+
+
+def to_tools(config: PlannerConfig) -> tuple[ToolSpec, ...]:
+    """A planner's own tools as requests would offer them. ``tool_problems`` has told what raises here."""
+    from planners import ToolSpec
+
+    return tuple(ToolSpec.model_validate(tool.model_dump(exclude_none=True)) for tool in config.tools)
+
+
+def tool_problems(config: Config) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """What makes tools of a planners.yaml unusable in plans, each with its path; for ``load_config``.
+
+    Asked of the contract itself, so that no tool is refused at the first request.
+    """
+    from pydantic import ValidationError
+
+    from planners import ToolSpec
+
+    for name, planner in config.planners.items():
+        seen: set[str] = set()
+        for number, tool in enumerate(planner.tools):
+            at = ("planners", name, "tools", number)
+            try:
+                ToolSpec.model_validate(tool.model_dump(exclude_none=True))
+            except ValidationError as error:
+                yield from (((*at, *e["loc"]), e["msg"].removeprefix("Value error, ")) for e in error.errors())
+            if tool.name in seen:
+                yield (*at, "name"), f"tool {tool.name!r} is given twice; give each tool its own name"
+            seen.add(tool.name)
+
+
+def to_request_limits(config: Config) -> RequestLimits:
+    """What requests may ask for."""
+    from s3lora_serve.server.limits import Limits as RequestLimits
+
+    return RequestLimits(
+        max_tools=config.plans.max_tools,
+        max_steps=config.plans.max_steps,
+        max_text=config.plans.max_text,
+        max_task_chars=config.plans.max_task_chars,
+        plan_seconds=config.plans.seconds,
+        max_concurrent=config.server.max_concurrent,
+        max_n=config.server.max_n,
+    )
 
 
 def to_rules(config: RollbackConfig) -> Rules:

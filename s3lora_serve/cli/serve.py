@@ -54,9 +54,10 @@ def serve(
     _set_logging(log_level)
     # SIGTERM takes the way of an error, so that temporary folders and engine processes go.
     signal.signal(signal.SIGTERM, _terminated)
+    from s3lora_serve.cli.resolve import tool_problems
     from s3lora_serve.config import load_config
 
-    settings = _with_address(load_config(config), host, port, admin_port)
+    settings = _with_address(load_config(config, tool_problems), host, port, admin_port)
     say(f"s3lora-serve {__version__}, {config}", "bold")
     if check:
         from s3lora_serve.cli.admit import admit_fleet

@@ -3,6 +3,7 @@
 from s3lora_serve.config.listeners import AdminConfig, ServerConfig
 from s3lora_serve.config.live import RollbackConfig, SlotsConfig, StateConfig, SwapConfig
 from s3lora_serve.config.load import json_schema, load_config
+from s3lora_serve.config.plans import PlansConfig, ToolConfig
 from s3lora_serve.config.settings import (
     PLANNER_NAME,
     AdaptiveRule,
@@ -22,6 +23,7 @@ __all__ = [
     "EngineConfig",
     "LimitsConfig",
     "PlannerConfig",
+    "PlansConfig",
     "PolicyConfig",
     "RollbackConfig",
     "ServerConfig",
@@ -29,6 +31,7 @@ __all__ = [
     "StateConfig",
     "StoreConfig",
     "SwapConfig",
+    "ToolConfig",
     "json_schema",
     "load_config",
 ]

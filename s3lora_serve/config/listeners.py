@@ -24,6 +24,12 @@ class ServerConfig(Section):
         description="name of the environment variable that holds the API key",
     )
     max_body_mib: float = Field(4, gt=0, description="largest request body, MiB")
+    max_concurrent: int = Field(
+        128,
+        ge=1,
+        description="requests for plans, chats and completions that are answered at once; more get 429",
+    )
+    max_n: int = Field(8, ge=1, description="answers that one chat or completion request may ask for ('n')")
 
     def api_key(self, environ: Mapping[str, str]) -> str | None:
         """The API key from ``environ``, or None; raises ConfigError if one is needed to bind ``host``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,15 @@ from s3lora_serve.errors import ConfigError
 MAX_BYTES, MAX_DEPTH, MAX_NODES = 1 << 20, 32, 20_000
 
 
-def load_config(path: Path) -> Config:
+# What else may be wrong with settings, found by a part that knows more of them: where, and in words.
+Check = Callable[[Config], Iterable[tuple[Loc, str]]]
+
+
+def load_config(path: Path, check: Check = lambda config: ()) -> Config:
     """Read and check a planners.yaml; nothing is started. Relative paths become relative to the file.
 
-    Raises ConfigError, whose message lists every problem with its line and dotted path.
+    ``check`` adds the problems that this part cannot know of. Raises ConfigError, whose message lists every
+    problem with its line and dotted path.
     """
     try:
         _check_kind(path)
@@ -40,6 +45,7 @@ def load_config(path: Path) -> Config:
     except ValidationError as error:
         problems += [(tuple(e["loc"]), explain(e)) for e in error.errors()]
     if config is not None:
+        problems += check(config)
         problems += _unclear_folders(config, path.parent)
         config = _anchored(config, path.resolve().parent)
         problems += _missing_folders(config)
@@ -126,6 +132,10 @@ def _index(node: yaml.Node | None, at: Loc, lines: _Lines) -> None:
                 continue
             lines.setdefault(here, key.start_mark.line + 1)
             _index(value, here, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            lines[(*at, position)] = value.start_mark.line + 1
+            _index(value, (*at, position), lines)
 
 
 def _is_local(source: str) -> bool:

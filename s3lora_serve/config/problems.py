@@ -88,7 +88,7 @@ def _unknown_key(loc: Loc) -> str:
 
 
 def _model_at(loc: Loc) -> type[BaseModel]:
-    """The section that a path leads to; in ``dict[str, Section]`` the path names the entry too."""
+    """The section that a path leads to; in ``dict[str, Section]`` and lists the path names the entry too."""
     model: type[BaseModel] = Config
     parts = iter(loc)
     for part in parts:
@@ -97,13 +97,13 @@ def _model_at(loc: Loc) -> type[BaseModel]:
         if inner is None:
             break
         model = inner
-        if get_origin(annotation) is dict:
+        if get_origin(annotation) in (dict, list):
             next(parts, None)
     return model
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section in ``Section``, ``Section | None`` or ``dict[str, Section]``."""
+    """The section in ``Section``, ``Section | None``, ``dict[str, Section]`` or ``list[Section]``."""
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
@@ -114,7 +114,7 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield prefix + name
         if (section := _section_in(field.annotation)) is not None:
-            entry = "NAME." if get_origin(field.annotation) is dict else ""
+            entry = {dict: "NAME.", list: "N."}.get(get_origin(field.annotation), "")
             yield from _all_keys(section, f"{prefix}{name}.{entry}")
 
 

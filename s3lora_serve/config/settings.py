@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from s3lora_serve.config.listeners import AdminConfig, ServerConfig
 from s3lora_serve.config.live import RollbackConfig, SlotsConfig, StateConfig, SwapConfig
+from s3lora_serve.config.plans import PlansConfig, ToolConfig
 from s3lora_serve.config.section import Section
 
 PLANNER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -98,6 +99,9 @@ class PlannerConfig(Section):
         False, description="always loaded; the others give up their slots when not asked for longest"
     )
     policy: PolicyConfig | None = Field(None, description="replaces the fleet's policy as a whole")
+    tools: list[ToolConfig] = Field(
+        default_factory=list, description="its own tools: for requests for plans that name none"
+    )
 
 
 class EngineConfig(Section):
@@ -160,6 +164,7 @@ class Config(Section):
     limits: LimitsConfig = Field(default_factory=lambda: LimitsConfig())
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
     server: ServerConfig = Field(default_factory=lambda: ServerConfig())
+    plans: PlansConfig = Field(default_factory=lambda: PlansConfig())
     store: StoreConfig = Field(default_factory=lambda: StoreConfig())
     swap: SwapConfig = Field(default_factory=lambda: SwapConfig())
     rollback: RollbackConfig = Field(default_factory=lambda: RollbackConfig())
@@ -197,6 +202,15 @@ class Config(Section):
                 f"engine.max_loras is {slots} but {planners} pinned, and one slot must be left to load into;"
                 f" raise engine.max_loras to at least {pinned + 1}, or pin fewer"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tools_are_offered(self) -> Config:
+        for name, planner in self.planners.items():
+            if len(planner.tools) > self.plans.max_tools:
+                raise ValueError(
+                    f"planner {name!r} has {len(planner.tools)} tools, over plans.max_tools {self.plans.max_tools}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -242,10 +242,11 @@ class PlannerService:
         revision: str | None = None,
         session: str | None = None,
         request_id: str = "",
+        leased: Callable[[Lease], None] = lambda lease: None,
     ) -> AsyncGenerator[PlanStep | PlanMeta, None]:
         """As ``plan``, with each step as soon as it is whole, and then the meta.
 
-        Closing it early ends the engine's request, and gives the lease back once that has ended.
+        ``leased`` is told the lease before the first step. Closing it early ends the engine's request, and gives the lease back once that has ended.
         """
         begin = self._planning(request, options)
         plan = Plan(steps=())
@@ -253,6 +254,7 @@ class PlannerService:
             self.lease(planner, revision=revision, session=session, request_id=request_id) as lease,
             aclosing(begin(lease).steps()) as items,
         ):
+            leased(lease)
             async for item in items:
                 plan += Plan(steps=(item,)) if isinstance(item, PlanStep) else Plan(steps=(), meta=item)
                 yield item

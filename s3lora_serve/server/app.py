@@ -11,13 +11,15 @@ from starlette.routing import Route
 from s3lora_serve import __version__
 from s3lora_serve.server.auth import OPEN_PATHS, Guard, check_binding
 from s3lora_serve.server.catalogue import catalogue_router
+from s3lora_serve.server.crowd import CrowdLimit
 from s3lora_serve.server.engine_apps import EngineApps
 from s3lora_serve.server.errors import exception_handlers
+from s3lora_serve.server.limits import Limits
 from s3lora_serve.server.middleware import BodyLimit, RequestScope, counting
 from s3lora_serve.server.openai import OPENAI_ROUTES, OpenAIRoute
 from s3lora_serve.server.openapi import openapi_of
 from s3lora_serve.server.operations import operations_router
-from s3lora_serve.server.plans import plans_router
+from s3lora_serve.server.plans import PLANS, plans_router
 from s3lora_serve.server.redact import redactor, revision_roots
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from s3lora_serve.runtime.service import PlannerService
 
 
-def create_app(service: PlannerService, settings: ServerConfig, api_key: str | None) -> FastAPI:
+def create_app(
+    service: PlannerService, settings: ServerConfig, api_key: str | None, limits: Limits | None = None
+) -> FastAPI:
     """The application for a service that was started. Raises ConfigError for an open address without a key.
 
     The engine's own application is not mounted: only ``OPENAI_ROUTES`` are handed to it, since vLLM's brings
@@ -35,6 +39,7 @@ def create_app(service: PlannerService, settings: ServerConfig, api_key: str | N
     """
     key = (api_key or "").strip() or None
     check_binding(settings.host, key)
+    limits = limits or Limits()
     apps = EngineApps(service)
     redact = redactor(lambda: revision_roots(service.planners()))
 
@@ -56,7 +61,7 @@ def create_app(service: PlannerService, settings: ServerConfig, api_key: str | N
     openai = OpenAIRoute(apps, service, redact)
     app.router.routes.extend(Route(path, openai, methods=["POST"]) for path in OPENAI_ROUTES)
     routers = (
-        plans_router(service),
+        plans_router(service, limits, redact),
         catalogue_router(service, service.engine.max_model_len, redact),
         operations_router(service),
     )
@@ -68,6 +73,7 @@ def create_app(service: PlannerService, settings: ServerConfig, api_key: str | N
 
     # Each one wraps those before it: the last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=int(settings.max_body_mib * 2**20))
+    app.add_middleware(CrowdLimit, most=limits.max_concurrent, paths=(*OPENAI_ROUTES, PLANS))
     app.add_middleware(Guard, api_key=key)
     app.add_middleware(RequestScope, count=counting(service.metrics, routes))
     return app

@@ -7,10 +7,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from planners import Problem
 from s3lora_serve.errors import (
     AdapterError,
     ConfigError,
@@ -65,8 +66,8 @@ STATUS: Mapping[type[S3LoRAError], int] = {
     StateError: 503,
 }
 
-# Seconds after which a client may ask again while the engine restarts; one start takes about twice as long.
-ENGINE_RETRY = 10
+# Seconds after which a client may ask again when something is down; an engine's start takes about twice as long.
+RETRY = 10
 
 _HTTP_CODES = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
 
@@ -78,6 +79,7 @@ class ErrorDetail(BaseModel):
     type: str
     param: str | None
     code: str
+    problems: list[Problem] = Field(default=[], description="what is wrong with a plan; only with invalid_plan")
 
 
 class ErrorBody(BaseModel):
@@ -105,9 +107,37 @@ class RequestRefused(S3LoRAError):
         self.param = param
 
 
+_RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
+_SAYS = {
+    400: "not a JSON object, or fields that would silently do nothing",
+    401: "no valid key",
+    403: "without a key only this machine is answered, by its own names",
+    404: "no such name; the message lists the known ones",
+    408: "the body did not arrive in time",
+    409: "another revision serves; the body says which",
+    413: "the body is too large",
+    415: "not application/json",
+    422: "a request that cannot be answered, or was not answered with a whole and valid plan",
+    429: "too many requests at once",
+    499: "the client left before its answer began; for the metrics, since nobody receives it",
+    500: "a defect of the server; its log has it under the request's id",
+    502: "the engine failed",
+    503: "the engine, the planner or the time for a plan is not there at present",
+}
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """A route's ``responses`` for OpenAPI: these errors, and 401, which every route has."""
-    return {status: {"model": ErrorBody} for status in (401, *statuses)}
+    return {status: _documented(status) for status in (401, *statuses)}
+
+
+def _documented(status: int) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": _SAYS[status]}
+    if status != 499:
+        response["model"] = ConflictBody if status == 409 else ErrorBody
+    if status in (429, 503):
+        response["headers"] = _RETRY_AFTER
+    return response
 
 
 def error_response(
@@ -134,14 +164,33 @@ def error_body(status: int, message: str, *, code: str, param: str | None = None
     return {"error": error}
 
 
-def conflict_response(message: str, revision: str | None, generation: int | None) -> JSONResponse:
+def conflict_response(
+    message: str, revision: str | None, generation: int | None, *, code: str = "conflict"
+) -> JSONResponse:
     """A 409 with what serves at present; both None when it is not about one planner."""
-    body = {
-        **error_body(409, message, code="conflict"),
-        "revision": revision,
-        "generation": generation,
-    }
+    body = {**error_body(409, message, code=code), "revision": revision, "generation": generation}
     return JSONResponse(body, status_code=409)
+
+
+def told(error: S3LoRAError, redact: Redactor) -> tuple[int, dict[str, Any]]:
+    """Status and body of one of our errors, its message freed of server paths; logged if the fault is ours."""
+    status = status_of(error)
+    if status >= 500:
+        log.error("%s: %s", error.code, error)
+    # What a client sent comes back as it was; what the engine or a file said may hold paths.
+    message = str(error) if status == 404 else redact(str(error))
+    body = error_body(status, message, code=error.code)
+    if isinstance(error, InvalidPlan):
+        body["error"]["problems"] = [_problem(problem) for problem in error.problems]
+    if isinstance(error, RevisionMismatch):
+        body |= {"revision": error.revision, "generation": error.generation}
+    return status, body
+
+
+def _problem(problem: object) -> dict[str, str | None]:
+    assert isinstance(problem, Problem)
+    step = problem.step and _utf8(problem.step)
+    return {"kind": problem.kind, "step": step, "message": _utf8(problem.message)}
 
 
 def _utf8(text: str) -> str:
@@ -169,7 +218,7 @@ def retry_headers(error: S3LoRAError) -> dict[str, str]:
         return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
     if isinstance(error, LeaseCut):
         return {"retry-after": "1"}  # another revision serves already
-    return {"retry-after": str(ENGINE_RETRY)} if isinstance(error, EngineDead) else {}
+    return {"retry-after": str(RETRY)} if status_of(error) == 503 else {}
 
 
 def exception_handlers(
@@ -186,12 +235,8 @@ def exception_handlers(
         return error_response(error.status, str(error), code=error.reason, param=error.param)
 
     async def ours(_: Request, error: S3LoRAError) -> JSONResponse:
-        status = status_of(error)
-        if status >= 500:
-            log.error("%s: %s", error.code, error)
-        # What a client sent comes back as it was; what the engine or a file said may hold paths.
-        message = str(error) if status == 404 else redact(str(error))
-        return error_response(status, message, code=error.code, headers=retry_headers(error))
+        status, body = told(error, redact)
+        return JSONResponse(body, status_code=status, headers=retry_headers(error))
 
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = _HTTP_CODES.get(error.status_code, "http_error")

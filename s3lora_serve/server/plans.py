@@ -1,51 +1,111 @@
-"""``POST /v1/plans``: a task and tools in, a valid plan out."""
+"""``POST /v1/plans``: a task and tools in, a valid plan out, whole or step by step."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Body, Request, Response
 
 from planners import Plan, PlanRequest
+from s3lora_serve.runtime.planning import PlanOptions
 from s3lora_serve.server.departure import Client
-from s3lora_serve.server.errors import documented
+from s3lora_serve.server.errors import RequestRefused, documented
+from s3lora_serve.server.plan_description import ANSWERS, EXAMPLES
+from s3lora_serve.server.plan_events import PlanEvents
 from s3lora_serve.server.session import session_of
 
 if TYPE_CHECKING:
+    from planners import PlanMeta, ToolSpec
+    from s3lora_serve.runtime.leases import Lease
+    from s3lora_serve.runtime.planner import Planner
     from s3lora_serve.runtime.service import PlannerService
+    from s3lora_serve.server.limits import Limits
+    from s3lora_serve.server.redact import Redactor
 
 
-def plans_router(service: PlannerService) -> APIRouter:
+PLANS = "/v1/plans"
+
+
+def plans_router(service: PlannerService, limits: Limits, redact: Redactor) -> APIRouter:
     """The route that plans."""
     router = APIRouter(tags=["plans"])
 
-    @router.post(
-        "/v1/plans", response_model=Plan, responses=documented(400, 404, 408, 413, 422, 429, 502, 503)
-    )
-    async def plan(body: PlanRequest, request: Request, response: Response) -> Plan | Response:
-        """Plan a task with the tools given. ``meta`` says which revision planned, and at what cost."""
+    @router.post(PLANS, response_class=Response, responses=_RESPONSES)
+    async def plan(
+        body: Annotated[PlanRequest, Body(openapi_examples=EXAMPLES)], request: Request
+    ) -> Response:
+        """Plan a task with the tools given, or with the planner's own. ``meta`` says who planned, at what cost.
+
+        With ``stream`` each step is sent as soon as it is whole.
+        """
         planner = service.get(body.planner)
         request.state.planner = planner.name
-        work = service.plan(
-            body,
-            planner.name,
-            temperature=body.temperature,
-            seed=body.seed,
-            session=session_of(request.headers),
-            request_id=request.state.request_id,
-        )
-        made = await Client(request.receive).unless_gone(work)
+        body, options = _within(body, planner, limits)
+        asked: dict[str, Any] = {
+            "revision": body.revision,
+            "session": session_of(request.headers),
+            "request_id": request.state.request_id,
+        }
+        if body.stream:
+            held: list[Lease] = []
+            items = service.stream_plan(body, planner.name, options, **asked, leased=held.append)
+            return PlanEvents(items, lambda: headers_of(held[0]), redact)
+        made = await Client(request.receive).unless_gone(service.plan(body, planner.name, options, **asked))
         if made is None:
             return Response(status_code=499)  # nobody is there to read it; for the metrics
-        if made.meta is not None:  # the revision that planned, whatever serves by now
-            response.headers["x-s3lora-planner"] = made.meta.planner
-            response.headers["x-s3lora-revision"] = made.meta.revision
-            response.headers["x-s3lora-role"] = _role(service, made.meta.planner, made.meta.revision)
-        return made
+        return Response(
+            made.model_dump_json(exclude_none=True),
+            media_type="application/json",
+            headers=_headers(made.meta) if made.meta else None,
+        )
 
     return router
 
 
-def _role(service: PlannerService, name: str, revision: str) -> str:
-    candidate = service.get(name).candidate
-    return "canary" if candidate is not None and candidate.revision.digest == revision else "active"
+def tools_of(
+    given: tuple[ToolSpec, ...] | None, planner: Planner, param: str = "tools"
+) -> tuple[ToolSpec, ...]:
+    """The tools to plan with: those given, else the planner's own. Raises RequestRefused (422) for none."""
+    if given is None and not planner.tools:
+        message = f"field {param!r} is required, since planner {planner.name!r} has no tools of its own"
+    elif given is not None and not given:
+        own = f"leave it out to plan with {planner.name!r}'s own, or " if planner.tools else ""
+        message = f"{param}: an empty list leaves nothing to plan with; {own}offer at least one tool"
+    else:
+        return planner.tools if given is None else given
+    raise RequestRefused(message, reason="invalid_request", status=422, param=param)
+
+
+def headers_of(lease: Lease) -> dict[str, str]:
+    """Who answers, for clients that see headers: planner, revision and its role."""
+    return _who(lease.deployment.planner, lease.deployment.revision.digest, lease.role)
+
+
+def _headers(meta: PlanMeta) -> dict[str, str]:
+    return _who(meta.planner, meta.revision, meta.role)
+
+
+def _who(planner: str, revision: str, role: str) -> dict[str, str]:
+    return {"x-s3lora-planner": planner, "x-s3lora-revision": revision, "x-s3lora-role": role}
+
+
+def _within(body: PlanRequest, planner: Planner, limits: Limits) -> tuple[PlanRequest, PlanOptions]:
+    """The request as it is to be planned, and how. Raises RequestRefused for what is over a limit."""
+    given = body.model_fields_set
+    tools = tools_of(body.tools if "tools" in given else None, planner)
+    max_steps = body.max_steps if "max_steps" in given else min(body.max_steps, limits.max_steps)
+    body = body.model_copy(update={"tools": tools, "max_steps": max_steps})
+    return body, PlanOptions(
+        temperature=body.temperature,
+        seed=body.seed,
+        constraint=body.constraint,
+        repair=body.repair,
+        max_text=limits.check_plan(body, body.max_text),
+        seconds=limits.plan_seconds,
+    )
+
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": Plan, **ANSWERS},
+    **documented(400, 403, 404, 408, 409, 413, 422, 429, 499, 500, 502, 503),
+}
