@@ -1,0 +1,43 @@
+"""Asking again when that may help: the server is busy, restarting, or was not reached."""
+
+from __future__ import annotations
+
+import random
+
+import tenacity
+
+from planners.client_errors import ConnectionFailed, PlannerAPIError
+
+FIRST_PAUSE = 0.5  # seconds; doubled each time
+LONGEST_PAUSE = 60.0  # a server that asks for more is better asked by whoever called
+
+
+def retrying(retries: int) -> tenacity.Retrying:
+    """Calls a function up to ``1 + retries`` times; the last error is raised as it is."""
+    return tenacity.Retrying(stop=tenacity.stop_after_attempt(1 + retries), **_RULES)
+
+
+def async_retrying(retries: int) -> tenacity.AsyncRetrying:
+    """The same for coroutines."""
+    return tenacity.AsyncRetrying(stop=tenacity.stop_after_attempt(1 + retries), **_RULES)
+
+
+def worth_another(error: BaseException) -> bool:
+    """Whether it is 429, 503 or a connection that failed, and the server wants to be asked soon.
+
+    Not one that ran into the timeout: the same plan would take as long again.
+    """
+    if not isinstance(error, PlannerAPIError) or (error.retry_after or 0.0) > LONGEST_PAUSE:
+        return False
+    return error.status in (429, 503) or (isinstance(error, ConnectionFailed) and error.code != "timeout")
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    """What the server asked for, else ever longer; never all clients at the same moment."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    asked = getattr(error, "retry_after", None)
+    pause = asked if asked is not None else FIRST_PAUSE * 2 ** (state.attempt_number - 1)
+    return float(min(pause, LONGEST_PAUSE) * random.uniform(1.0, 1.25))
+
+
+_RULES = {"wait": _pause, "retry": tenacity.retry_if_exception(worth_another), "reraise": True}
