@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
-import time
+from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -14,7 +13,9 @@ from s3lora_serve.engine.fake_faults import Faults
 from s3lora_serve.engine.fake_openai import make_app
 from s3lora_serve.engine.fake_slots import FakeSlots
 from s3lora_serve.engine.fake_text import PlanWriter, answer, words, write_plan
-from s3lora_serve.engine.port import Completion, Observer, RequestFacts, Sampling, Slot
+from s3lora_serve.engine.hearing import hearing
+from s3lora_serve.engine.in_flight import InFlight
+from s3lora_serve.engine.port import Completion, Delta, RequestFacts, Sampling, Slot
 from s3lora_serve.errors import EngineDead, EngineRefused
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from s3lora_serve.engine.fake_faults import Call
-
-log = logging.getLogger(__name__)
+    from s3lora_serve.engine.port import Observer
 
 
 class FakeEngine(Faults):
@@ -32,8 +32,9 @@ class FakeEngine(Faults):
 
     Log-probabilities and answers are functions of the tokens and of the adapter's weights file: two
     adapters differ, the same one never does, and one whose lora_B tensors are all zero acts like the base
-    model. ``plan`` writes the plans; ``seconds_per_token`` makes requests take time. Faults are ordered with
-    the methods of its base class; ``engine/fake_starts.py`` makes one after the other.
+    model. ``plan`` writes the plans, ``fake_text.Script`` bad ones; ``seconds_per_token`` makes requests take
+    time. Faults are ordered with the methods of its base class; ``engine/fake_starts.py`` makes one after the
+    other.
     """
 
     def __init__(
@@ -53,8 +54,8 @@ class FakeEngine(Faults):
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
         self._plan = plan
-        self._slots = FakeSlots(self, base_name, max_loras, max_lora_rank)
-        self._observers: list[Observer] = []
+        self._in_flight = InFlight()
+        self._slots = FakeSlots(self, self._in_flight, base_name, max_loras, max_lora_rank)
         self._app = make_app(self)
 
     # Beside the port
@@ -108,7 +109,7 @@ class FakeEngine(Faults):
         await self._slots.unload(slot)
 
     def running(self, slot: Slot) -> int:
-        return self._slots.running[slot.name]
+        return self._in_flight.running(slot.name)
 
     async def loaded(self) -> frozenset[int]:
         self.check_alive()
@@ -126,23 +127,25 @@ class FakeEngine(Faults):
         revision = self._slots.revision(slot)
         if len(ids) < 2:
             return ()
-        async for _ in self._run([" "], "length", len(ids), slot, None, call="score"):
+        async for _ in self._run("score", [" "], "length", len(ids), slot):
             pass
         return tuple(_log_probability(a, b, revision) for a, b in pairwise(ids))
 
     async def chat(
         self, messages: Sequence[dict[str, str]], slot: Slot | None, sampling: Sampling
     ) -> Completion:
-        facts: list[RequestFacts] = []
-        prompt = "\n".join(message["content"] for message in messages)
-        text = "".join([word async for word in self.stream(prompt, slot, sampling, also=facts.append)])
-        return Completion(text=text, facts=facts[0])
+        return await self.complete(_prompt(messages), slot, sampling)
+
+    def stream(
+        self, messages: Sequence[dict[str, str]], slot: Slot | None, sampling: Sampling
+    ) -> AsyncGenerator[Delta, None]:
+        return self.generate(_prompt(messages), slot, sampling)
 
     async def healthy(self) -> bool:
         return not self._dead
 
     def observe(self, observer: Observer) -> None:
-        self._observers.append(observer)
+        self._in_flight.observers.append(observer)
 
     def openai_app(self) -> Starlette:
         return self._app
@@ -157,15 +160,15 @@ class FakeEngine(Faults):
         """What each ``model`` means: the base model's name and those of the loaded slots."""
         return {self._base_name: None, **self._slots.by_name}
 
-    def stream(
-        self,
-        prompt: str,
-        slot: Slot | None,
-        sampling: Sampling,
-        *,
-        n: int = 1,
-        also: Observer | None = None,
-    ) -> AsyncGenerator[str, None]:
+    async def complete(self, prompt: str, slot: Slot | None, sampling: Sampling, *, n: int = 1) -> Completion:
+        """One of n equal answers, and what they all cost. Raises EngineError, EngineDead."""
+        with hearing() as facts:
+            produced = [delta.text async for delta in self.generate(prompt, slot, sampling, n=n)]
+        return Completion(text="".join(produced[: len(produced) // n]), facts=facts[0])
+
+    async def generate(
+        self, prompt: str, slot: Slot | None, sampling: Sampling, *, n: int = 1
+    ) -> AsyncGenerator[Delta, None]:
         """The words of n equal answers, one after the other; one request. Raises EngineError, EngineDead."""
         self.check_alive()
         text = answer(prompt, sampling.grammar, self._slots.revision(slot), self._plan)
@@ -173,49 +176,47 @@ class FakeEngine(Faults):
             text = text.split(stop)[0]
         produced = words(text)
         reason = "length" if len(produced) > sampling.max_tokens else "stop"
-        return self._run(produced[: sampling.max_tokens] * n, reason, len(prompt.split()), slot, also)
+        produced = produced[: sampling.max_tokens] * n
+        async with aclosing(self._run("stream", produced, reason, len(prompt.split()), slot)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     async def _run(
-        self,
-        produced: list[str],
-        reason: str,
-        prompt_tokens: int,
-        slot: Slot | None,
-        also: Observer | None,
-        call: Call = "stream",
-    ) -> AsyncGenerator[str, None]:
+        self, call: Call, produced: list[str], reason: str, prompt_tokens: int, slot: Slot | None
+    ) -> AsyncGenerator[Delta, None]:
         """Yield the words and report the request once, however it ends."""
-        self._slots.revision(slot)  # again: it may have been unloaded since the caller looked it up
-        started = time.perf_counter()
-        name = slot.name if slot else None
-        facts = RequestFacts(name, "aborted", prompt_tokens, 0, 0, 0.0, None, 0.0, None)
-        running = self._slots.running
-        running[name] += 1
+        stay = self._in_flight.begin(slot.name if slot else None)
+        first = 0.0
+        facts = RequestFacts(
+            slot.name if slot else None, "aborted", prompt_tokens, 0, 0, 0.0, None, 0.0, None
+        )
         try:
             await self.pause_request(slot)
             for count, word in enumerate(produced, start=1):
                 await asyncio.sleep(self.seconds_per_token)
                 self.strike(call, slot, count - 1)
                 self._slots.check_step(slot)
-                first = facts.first_token_seconds or time.perf_counter() - started
-                facts = replace(facts, output_tokens=count, first_token_seconds=first)
-                if count == len(produced):  # now: a consumer need not come back after the last word
-                    facts = replace(facts, outcome="ok", finish_reason=reason)
-                yield word
-            facts = replace(facts, outcome="ok", finish_reason=reason)
+                first = first or stay.seconds
+                facts = replace(
+                    facts,
+                    output_tokens=count,
+                    first_token_seconds=first,
+                    decode_seconds=stay.seconds - first,
+                )
+                if count < len(produced):
+                    yield Delta(word)
+            # Before the last word is handed out: a consumer need not come back after it.
+            facts = stay.end(replace(facts, outcome="ok", finish_reason=reason))
+            yield Delta(produced[-1] if produced else "", facts)
         except EngineDead:
             facts = replace(facts, outcome="error")
             raise
         finally:
-            running[name] -= 1
-            self._report(replace(facts, total_seconds=time.perf_counter() - started), also)
+            stay.end(facts)
 
-    def _report(self, facts: RequestFacts, also: Observer | None) -> None:
-        for observer in (*self._observers, *((also,) if also else ())):
-            try:
-                observer(facts)
-            except Exception:  # as the port says
-                log.exception("observer failed on %s", facts)
+
+def _prompt(messages: Sequence[dict[str, str]]) -> str:
+    return "\n".join(message["content"] for message in messages)
 
 
 def _log_probability(previous: int, token: int, revision: str) -> float:

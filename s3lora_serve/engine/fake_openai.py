@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -120,26 +121,23 @@ class _Serving:
     async def _whole(
         self, envelope: dict[str, Any], prompt: str, slot: Slot | None, sampling: Sampling, n: int
     ) -> dict[str, Any]:
-        facts: list[RequestFacts] = []
-        stream = self._engine.stream(prompt, slot, sampling, n=n, also=facts.append)
-        produced = [word async for word in stream]
-        text = "".join(produced[: len(produced) // n])
+        answer = await self._engine.complete(prompt, slot, sampling, n=n)
         part: dict[str, Any] = (
-            {"message": {"role": "assistant", "content": text}}
+            {"message": {"role": "assistant", "content": answer.text}}
             if envelope["object"] == "chat.completion"
-            else {"text": text}
+            else {"text": answer.text}
         )
         choices = [
-            {"index": i, **part, "logprobs": None, "finish_reason": facts[0].finish_reason} for i in range(n)
+            {"index": i, **part, "logprobs": None, "finish_reason": answer.facts.finish_reason}
+            for i in range(n)
         ]
-        return {**envelope, "choices": choices, "usage": _usage(facts[0])}
+        return {**envelope, "choices": choices, "usage": _usage(answer.facts)}
 
     async def _events(
         self, envelope: dict[str, Any], prompt: str, slot: Slot | None, sampling: Sampling, usage: bool
     ) -> AsyncIterator[str]:
         chat = envelope["object"] == "chat.completion"
         envelope = {**envelope, "object": "chat.completion.chunk"} if chat else envelope
-        facts: list[RequestFacts] = []
 
         def event(part: dict[str, Any], finish: str | None = None) -> str:
             choice = {"index": 0, **part, "logprobs": None, "finish_reason": finish}
@@ -148,11 +146,14 @@ class _Serving:
         try:
             if chat:
                 yield event({"delta": {"role": "assistant", "content": ""}})
-            async for word in self._engine.stream(prompt, slot, sampling, also=facts.append):
-                yield event({"delta": {"content": word}} if chat else {"text": word})
-            yield event({"delta": {}} if chat else {"text": ""}, facts[0].finish_reason)
-            if usage:
-                yield _sse({**envelope, "choices": [], "usage": _usage(facts[0])})
+            async with aclosing(self._engine.generate(prompt, slot, sampling)) as deltas:
+                async for delta in deltas:
+                    yield event({"delta": {"content": delta.text}} if chat else {"text": delta.text})
+                    if delta.facts is None:
+                        continue
+                    yield event({"delta": {}} if chat else {"text": ""}, delta.facts.finish_reason)
+                    if usage:
+                        yield _sse({**envelope, "choices": [], "usage": _usage(delta.facts)})
         except EngineError as error:
             yield _sse({"error": {"message": str(error), "type": "EngineDeadError", "code": 500}})
         yield "data: [DONE]\n\n"

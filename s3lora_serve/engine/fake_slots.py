@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from s3lora_serve.engine.fake_faults import Faults
+    from s3lora_serve.engine.in_flight import InFlight
     from s3lora_serve.engine.port import Slot
 
 _WIDTH = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}  # bytes per element
@@ -30,17 +30,19 @@ class _Held:
 
 
 class FakeSlots:
-    """Loaded slots, what runs on them, and ``violations``: each time a caller broke a law of the port.
+    """Loaded slots, and ``violations``: each time a caller broke a law of the port.
 
     A real engine answers some of these with an error and some with stale answers or its death; a runtime that
     is right causes none, so tests assert that the list is empty.
     """
 
-    def __init__(self, faults: Faults, base_name: str, capacity: int, max_lora_rank: int) -> None:
-        self.running: Counter[str | None] = Counter()  # requests in flight by slot name, None: the base model
+    def __init__(
+        self, faults: Faults, in_flight: InFlight, base_name: str, capacity: int, max_lora_rank: int
+    ) -> None:
         self.violations: list[str] = []
         self.capacity = capacity
         self._faults = faults
+        self._in_flight = in_flight
         self._base_name = base_name
         self._max_lora_rank = max_lora_rank
         self._held: dict[int, _Held] = {}
@@ -77,7 +79,7 @@ class FakeSlots:
         """Forget the slot, if it is held. Raises EngineError while requests run on it, EngineDead."""
         async with self._lock:
             held = self._held.get(slot.id)
-            if held is not None and (count := self.running[slot.name]):
+            if held is not None and (count := self._in_flight.running(slot.name)):
                 message = f"slot {slot.name} has {count} running request{'s' if count > 1 else ''}"
                 self.violations.append(f"unload: {message}")
                 raise EngineError(message, hint="unload it once they have ended")

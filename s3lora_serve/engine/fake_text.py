@@ -3,67 +3,94 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_TOOL_RULE = re.compile(r"^tool ::= (.+)$", re.M)
-_STEP_RULE = re.compile(r"^s(\d+) ::=", re.M)
-_TOOL_LIST = re.compile(r"^Tools:\n((?:(?!At most )\w+.*\n)+)", re.M)
-_MOST_STEPS = re.compile(r"^At most (\d+) steps?\.$", re.M)
+from s3lora_serve.engine.fake_arguments import least_arguments, signature_end
+
+_TOOLS = re.compile(r"^Tools:\n((?:.+\n)+?)At most (\d+) steps?\.$", re.M)
+_TOOL = re.compile(r"^(\w+)(.*)$", re.M)
 _CONTINUE = re.compile(r"^Continue with #E(\d+)\.$", re.M)
 
 
 @dataclass(frozen=True)
-class PlanRequest:
-    """What a canned plan may depend on. ``tag``, 8 hex digits, tells revisions and prompts apart."""
+class PlanPrompt:
+    """What a canned plan may depend on: the prompt of the ``planners`` package, as a planner reads it."""
 
     tools: tuple[str, ...]
+    signatures: tuple[str, ...]  # of the tools' JSON arguments; empty for a tool that takes text
     first: int  # number of the first step, 1 unless a plan is continued
     steps: int  # at most this many
-    tag: str
+    constrained: bool  # whether a grammar was set
+    text: str
+    tag: str  # 8 hex digits that tell revisions and prompts apart
 
 
-PlanWriter = Callable[[PlanRequest], str]
+PlanWriter = Callable[[PlanPrompt], str]
 
 
-def write_plan(request: PlanRequest) -> str:
+def write_plan(prompt: PlanPrompt) -> str:
     """A ReWOO plan of up to two steps, the second using the first's result."""
     lines = []
-    for n in range(request.first, request.first + min(2, request.steps)):
-        tool = request.tools[(n - request.first) % len(request.tools)]
-        tool_input = f"#E{n - 1}" if n > 1 else "the task"
-        lines += [f"Plan: Use {tool} ({request.tag}).", f"#E{n} = {tool}[{tool_input}]"]
+    for n in range(prompt.first, prompt.first + min(2, prompt.steps)):
+        at = (n - prompt.first) % len(prompt.tools)
+        tool, signature = prompt.tools[at], prompt.signatures[at]
+        if signature:
+            arguments = least_arguments(signature, f"#E{n - 1}" if n > 1 else "x")
+            tool_input = json.dumps(arguments, ensure_ascii=False)
+        else:
+            tool_input = f"[#E{n - 1}]" if n > 1 else "[the task]"
+        lines += [f"Plan: Use {tool} ({prompt.tag}).", f"#E{n} = {tool}{tool_input}"]
     return "\n".join(lines)
+
+
+class Script:
+    """A planner that misbehaves by the book: without a grammar it writes these texts, one a call.
+
+    Under a grammar, and once the texts are used up, it writes as ``write_plan`` does. ``asked`` are the
+    prompts that it was given.
+    """
+
+    def __init__(self, *texts: str) -> None:
+        self.asked: list[PlanPrompt] = []
+        self._texts = list(texts)
+
+    def __call__(self, prompt: PlanPrompt) -> str:
+        """The next answer."""
+        self.asked.append(prompt)
+        return write_plan(prompt) if prompt.constrained or not self._texts else self._texts.pop(0)
 
 
 def answer(prompt: str, grammar: str | None, revision: str, plan: PlanWriter) -> str:
     """The fake model's whole output. ``revision`` names the weights in use, empty for the base model.
 
-    Understands the grammar and the prompt of the ``planners`` package; any other grammar is not obeyed.
+    A prompt of the ``planners`` package is answered with a plan. A grammar is not read: it is taken to be
+    that of the plans that the prompt asks for, and is not obeyed for any other prompt.
     """
     tag = hashlib.sha256(f"{revision}\n{prompt}".encode()).hexdigest()[:8]
-    request = _from_grammar(grammar, tag) if grammar else _from_prompt(prompt, tag)
-    if request is not None:
-        return plan(request)
+    asked = _read(prompt, grammar is not None, tag)
+    if asked is not None:
+        return plan(asked)
     return f"This is answer {tag} of {revision[:8] or 'the base model'} to {len(prompt.split())} words."
 
 
-def _from_grammar(grammar: str, tag: str) -> PlanRequest | None:
-    rule = _TOOL_RULE.search(grammar)
-    steps = [int(n) for n in _STEP_RULE.findall(grammar)]
-    if rule is None or not steps:
-        return None
-    return PlanRequest(tuple(re.findall(r'"([^"]+)"', rule[1])), min(steps), len(steps), tag)
-
-
-def _from_prompt(prompt: str, tag: str) -> PlanRequest | None:
-    listed = _TOOL_LIST.search(prompt)
+def _read(prompt: str, constrained: bool, tag: str) -> PlanPrompt | None:
+    listed = _TOOLS.search(prompt)
     if listed is None:
         return None
-    steps, first = _MOST_STEPS.search(prompt), _CONTINUE.search(prompt)
-    tools = tuple(re.findall(r"^\w+", listed[1], re.M))
-    return PlanRequest(tools, int(first[1]) if first else 1, int(steps[1]) if steps else 8, tag)
+    tools = _TOOL.findall(listed[1])
+    first = _CONTINUE.findall(prompt, listed.end())  # the last: a task may say the same
+    return PlanPrompt(
+        tools=tuple(name for name, _ in tools),
+        signatures=tuple(rest[: signature_end(rest)] for _, rest in tools),
+        first=int(first[-1]) if first else 1,
+        steps=int(listed[2]),
+        constrained=constrained,
+        text=prompt,
+        tag=tag,
+    )
 
 
 def words(text: str) -> list[str]:

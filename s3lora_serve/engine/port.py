@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -61,6 +61,8 @@ class RequestFacts:
     first_token_seconds: float | None  # from the engine's queue to the first token, so at least queue_seconds
     total_seconds: float  # from the call to its end
     finish_reason: str | None  # the last answer's: stop, length, abort, error
+    decode_seconds: float | None = None  # from the first token to the last one, of one answer
+    engine_seconds: float | None = None  # its share of total_seconds: engine/shared_time.py
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,14 @@ class Completion:
 
     text: str
     facts: RequestFacts
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer as it is generated. ``facts`` come with the last one, whose text may be empty."""
+
+    text: str
+    facts: RequestFacts | None = None
 
 
 Observer = Callable[[RequestFacts], None]
@@ -86,7 +96,9 @@ class Engine(Protocol):
     * A loaded slot answers OpenAI requests with ``model=slot.name``; no other slot can be asked.
     * ``unload`` of a slot that is not loaded is a no-op; of one that requests run on, an ``EngineError``
       that changes nothing. From the moment at which it is let through, no request gets to the slot.
-    * Only loaded slots can be used: ``score`` and ``chat`` raise ``EngineError`` for any other.
+    * Only loaded slots can be used: ``score``, ``chat`` and ``stream`` raise ``EngineError`` for any other.
+    * Whoever leaves a request early, by cancellation or by closing the stream, ends it in the engine, too.
+    * ``engine/hearing.py`` hears of a request before its last output is handed out, whatever its route.
     * A request that names no slot gets the base model, whatever else shares its batch.
     * The same tokens under the same slot score the same, up to the noise of the engine's arithmetic.
     * Once the engine is dead, ``healthy`` is False and every call that needs it raises ``EngineDead``, the
@@ -152,6 +164,16 @@ class Engine(Protocol):
         """One answer, under the base model's chat template.
 
         Raises EngineRefused for messages, sampling or a grammar it cannot take, EngineError, EngineDead.
+        """
+        ...
+
+    def stream(
+        self, messages: Sequence[dict[str, str]], slot: Slot | None, sampling: Sampling
+    ) -> AsyncGenerator[Delta, None]:
+        """``chat`` piece by piece; the pieces add up to its text. Iterate in ``contextlib.aclosing``.
+
+        Nothing is asked of the engine before the first piece is; closing it aborts the request at once.
+        Raises what ``chat`` raises, at any piece.
         """
         ...
 

@@ -16,11 +16,11 @@ from s3lora_serve.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from starlette.applications import Starlette
 
-    from s3lora_serve.engine.port import Completion, Observer, Sampling, Slot
+    from s3lora_serve.engine.port import Completion, Delta, Observer, Sampling, Slot
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class VllmEngine:
         self._app = app
         self._closed = False
         self._slots = VllmSlots(client, tap, app.state.openai_serving_models)
-        self._requests = VllmRequests(client, tap, app.state.online_renderer)
+        self._requests = VllmRequests(client, tap, self._slots, app.state.online_renderer)
 
     @classmethod
     async def start(cls, settings: VllmSettings, progress: Callable[[str], None] | None = None) -> VllmEngine:
@@ -103,12 +103,17 @@ class VllmEngine:
         return await self._slots.listed()
 
     async def score(self, token_ids: Sequence[int], slot: Slot | None) -> tuple[float, ...]:
-        return await self._requests.score(list(token_ids), self._lora_request(slot))
+        return await self._requests.score(list(token_ids), slot)
 
     async def chat(
         self, messages: Sequence[dict[str, str]], slot: Slot | None, sampling: Sampling
     ) -> Completion:
-        return await self._requests.chat(messages, self._lora_request(slot), sampling)
+        return await self._requests.chat(messages, slot, sampling)
+
+    def stream(
+        self, messages: Sequence[dict[str, str]], slot: Slot | None, sampling: Sampling
+    ) -> AsyncGenerator[Delta, None]:
+        return self._requests.stream(messages, slot, sampling)
 
     async def healthy(self) -> bool:
         return not (self._closed or self._client.errored)
@@ -123,9 +128,6 @@ class VllmEngine:
         if not self._closed:
             self._closed = True
             await stop_client(self._client)
-
-    def _lora_request(self, slot: Slot | None) -> Any | None:
-        return None if slot is None else self._slots.request_of(slot)
 
 
 def _prepare(settings: VllmSettings) -> tuple[str, Namespace]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.engine.in_flight import InFlight
 from s3lora_serve.engine.port import Observer, Outcome, RequestFacts
 from s3lora_serve.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
-
-log = logging.getLogger(__name__)
 
 # vLLM's finish reasons that are no success.
 _OUTCOMES: dict[str | None, Outcome] = {"abort": "aborted", "error": "error"}
@@ -35,9 +31,8 @@ class RequestTap:
 
     def __init__(self, generate: Callable[..., AsyncGenerator[Any, None]]) -> None:
         self._generate = generate
-        self._observers: list[Observer] = []
+        self._in_flight = InFlight()
         self._admitted: dict[str, int] = {}  # adapter name → its id
-        self._running: Counter[str] = Counter()  # by adapter name
 
     def admit(self, lora_request: Any) -> None:
         """Let requests for this adapter through from now on."""
@@ -54,11 +49,11 @@ class RequestTap:
 
     def running(self, name: str) -> int:
         """Number of requests for this adapter that have begun and not ended."""
-        return self._running[name]
+        return self._in_flight.running(name)
 
     def add(self, observer: Observer) -> None:
         """Call ``observer`` for each request that ends from now on."""
-        self._observers.append(observer)
+        self._in_flight.observers.append(observer)
 
     async def generate(
         self,
@@ -73,28 +68,29 @@ class RequestTap:
 
         Raises EngineError for an adapter that is not admitted.
         """
-        tally = _Tally(prompt, sampling_params, self._let_in(options.get("lora_request")))
+        slot = self._let_in(options.get("lora_request"))
+        tally = _Tally(prompt, sampling_params, slot)
+        stay = self._in_flight.begin(slot, also)  # no await between the check and the count
         outcome: Outcome = "aborted"  # unless something else ends it: the consumer left or was cancelled
         try:
             async with aclosing(self._generate(prompt, sampling_params, request_id, **options)) as outputs:
                 async for output in outputs:
                     tally.add(output)
                     if output.finished:  # now: a consumer need not come back after the last output
-                        outcome = _OUTCOMES.get(tally.finish_reason, "ok")
-                        self._report(tally, outcome, also)
+                        outcome = tally.outcome
+                        stay.end(tally.facts(outcome))
                     yield output
-            # Streamed input ends without a finished output.
-            outcome = _OUTCOMES.get(tally.finish_reason, "ok")
+            outcome = tally.outcome  # streamed input ends without a finished output
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException:
             outcome = "error"
             raise
         finally:
-            self._report(tally, outcome, also)
+            stay.end(tally.facts(outcome))
 
     def _let_in(self, lora_request: Any | None) -> str | None:
-        """The adapter's name, now counted as running. No await between the check and the count."""
+        """The adapter's name, if it may be used."""
         if lora_request is None:
             return None
         name = str(lora_request.lora_name)
@@ -103,33 +99,15 @@ class RequestTap:
                 f"slot {name} (id {lora_request.lora_int_id}) is not loaded",
                 hint="it was unloaded before the request could begin: try again",
             )
-        self._running[name] += 1
         return name
-
-    def _report(self, tally: _Tally, outcome: Outcome, also: Observer | None) -> None:
-        if tally.reported:
-            return
-        tally.reported = True
-        if tally.slot is not None:
-            self._running[tally.slot] -= 1
-            if not self._running[tally.slot]:
-                del self._running[tally.slot]  # names come and go with each swap
-        facts = tally.facts(outcome)
-        for observer in (*self._observers, *((also,) if also else ())):
-            try:
-                observer(facts)
-            except Exception:  # an observer's defect must not fail the request
-                log.exception("observer failed on %s", facts)
 
 
 class _Tally:
     """What is known of one request so far."""
 
     def __init__(self, prompt: Any, sampling_params: Any, slot: str | None) -> None:
-        self.started = time.perf_counter()
-        self.reported = False
-        self.finish_reason: str | None = None
-        self.slot = slot
+        self._slot = slot
+        self._finish_reason: str | None = None
         # DELTA outputs carry what is new, CUMULATIVE and FINAL_ONLY ones everything so far.
         self._delta = getattr(getattr(sampling_params, "output_kind", None), "name", "") == "DELTA"
         self._prompt_tokens = _prompt_length(prompt)
@@ -143,17 +121,24 @@ class _Tally:
         for completion in output.outputs:
             seen = self._output_tokens.get(completion.index, 0) if self._delta else 0
             self._output_tokens[completion.index] = seen + len(completion.token_ids)
-            self.finish_reason = completion.finish_reason or self.finish_reason
+            self._finish_reason = completion.finish_reason or self._finish_reason
         if output.num_cached_tokens is not None:
             self._cached_tokens = output.num_cached_tokens
         self._stats = output.metrics or self._stats
 
+    @property
+    def outcome(self) -> Outcome:
+        """What came of a request that vLLM ended by itself."""
+        return _OUTCOMES.get(self._finish_reason, "ok")
+
     def facts(self, outcome: Outcome) -> RequestFacts:
-        queued, scheduled, first = (
-            getattr(self._stats, name, 0.0) for name in ("queued_ts", "scheduled_ts", "first_token_ts")
+        """All but what the request's stay in the engine knows better: its share and its whole time."""
+        queued, scheduled, first, last = (
+            getattr(self._stats, f"{name}_ts", 0.0)
+            for name in ("queued", "scheduled", "first_token", "last_token")
         )
         return RequestFacts(
-            slot=self.slot,
+            slot=self._slot,
             outcome=outcome,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
@@ -161,8 +146,9 @@ class _Tally:
             # Only *_ts, which share the engine's monotonic clock; arrival_time is wall clock.
             queue_seconds=_between(queued, scheduled),
             first_token_seconds=_between(queued, first),
-            total_seconds=time.perf_counter() - self.started,
-            finish_reason=self.finish_reason,
+            total_seconds=0.0,
+            finish_reason=self._finish_reason,
+            decode_seconds=_between(first, last),
         )
 
 

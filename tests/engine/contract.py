@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 from bad_folders import bad_folder
 
-from planners import ToolSpec
+from planners import PlannerInput, ToolSpec
 from planners.grammar import plan_grammar
+from planners.prompts import render_messages
 from planners.rewoo import parse
 from s3lora_serve.engine.port import Sampling, Slot
 from s3lora_serve.errors import EngineError, EngineRefused, SlotLoadError
@@ -202,7 +203,8 @@ class EngineContract:
         """Under a plan grammar the answer parses and has no problems."""
         tools = (ToolSpec(name="Search", description="look up"), ToolSpec(name="LLM", description="think"))
         grammar = plan_grammar(tools, 2, max_text=12)
-        completion = await engine.chat(HELLO, None, Sampling(max_tokens=200, grammar=grammar))
+        messages = render_messages(PlannerInput(task="Who directed Tenet?", tools=tools, max_steps=2))
+        completion = await engine.chat(messages, None, Sampling(max_tokens=200, grammar=grammar))
         assert list(parse(completion.text).problems(tools)) == []
 
     # Facts
@@ -219,6 +221,8 @@ class EngineContract:
         assert len(TOKENS) == facts[1].prompt_tokens
         for f in facts:
             assert 0 <= f.queue_seconds <= f.first_token_seconds <= f.total_seconds
+            assert 0 <= f.decode_seconds <= f.total_seconds - f.first_token_seconds
+            assert 0 < f.engine_seconds <= f.total_seconds
             assert 0 <= f.cached_tokens <= f.prompt_tokens
 
     async def test_a_cancelled_request_is_reported_as_aborted(self, engine, facts):

@@ -8,20 +8,15 @@ import sys
 
 import pytest
 from contract import HELLO, TOKENS, EngineContract
+from stream_contract import StreamContract
 
-from planners import PlannerInput, ToolSpec
-from planners.grammar import plan_grammar
-from planners.prompts import render_messages
-from planners.rewoo import parse
 from s3lora_serve.engine.fake import FakeEngine
 from s3lora_serve.engine.fake_openai import UNGUARDED
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineDead, SlotLoadError
 
-TOOLS = (ToolSpec(name="Search", description="look up"), ToolSpec(name="LLM", description="think"))
 
-
-class TestFakeEngine(EngineContract):
+class TestFakeEngine(EngineContract, StreamContract):
     """The whole contract, then what only a fake can do."""
 
     @pytest.fixture
@@ -62,28 +57,13 @@ class TestFakeEngine(EngineContract):
         for call in (
             engine.load(slot), engine.unload(slot), engine.loaded(), engine.score(TOKENS, None),
             engine.chat(HELLO, None, Sampling(max_tokens=1)),
+            anext(engine.stream(HELLO, None, Sampling(max_tokens=1))),
         ):  # fmt: skip
             with pytest.raises(EngineDead):
                 await call
         async with client_of(engine.openai_app()) as http:
             answer = await http.post("/v1/completions", json={"model": engine.base_name, "prompt": "x"})
         assert (answer.status_code, answer.json()["error"]["type"]) == (500, "EngineDeadError")
-
-    async def test_it_plans_from_the_prompt_without_a_grammar(self, engine):
-        """The planners package's prompt is enough; a continued plan starts where the evidence ends."""
-        request = PlannerInput(task="Who?", tools=TOOLS, max_steps=3, evidence={"#E1": "Nolan"})
-        text = (await engine.chat(render_messages(request), None, Sampling(max_tokens=200))).text
-        assert [step.id for step in parse(text).steps] == ["#E2", "#E3"]
-        assert {"Search", "LLM"} == {step.tool for step in parse(text).steps}
-
-    async def test_plans_can_be_canned(self):
-        """``plan`` decides what is answered and sees tools, steps and a tag."""
-        seen = []
-        engine = FakeEngine(plan=lambda request: seen.append(request) or "Plan: x\n#E1 = LLM[y]")
-        grammar = plan_grammar(TOOLS, 4, first=3)
-        completion = await engine.chat(HELLO, None, Sampling(max_tokens=99, grammar=grammar))
-        assert completion.text == "Plan: x\n#E1 = LLM[y]"
-        assert [(r.tools, r.first, r.steps) for r in seen] == [(("LLM", "Search"), 3, 4)]
 
     async def test_bad_bodies_are_400(self, engine, client_of):
         """The fake's app answers nonsense as an OpenAI server does."""

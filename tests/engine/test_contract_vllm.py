@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from contract import HELLO, TOKENS, EngineContract, distance
+from stream_contract import StreamContract
 
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineRefused, NoEffectError, SlotLoadError
@@ -11,7 +12,7 @@ from s3lora_serve.runtime.probe import prove_effect
 
 
 @pytest.mark.engine
-class TestVllmEngine(EngineContract):
+class TestVllmEngine(EngineContract, StreamContract):
     """The whole contract on vLLM's CPU build, then what the port leaves to the backend."""
 
     CANCEL_AFTER = 0.5

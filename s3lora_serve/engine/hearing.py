@@ -1,0 +1,51 @@
+"""What the engine requests of one task cost, heard by whoever began them, through any layers in between."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from s3lora_serve.engine.port import RequestFacts
+
+_hearers: ContextVar[tuple[list[RequestFacts], ...]] = ContextVar("hearers", default=())
+
+
+@contextmanager
+def hearing() -> Iterator[list[RequestFacts]]:
+    """Collect the facts of every engine request begun in this block or in tasks begun in it, as they end.
+
+    Facts are there before the engine hands out the request's last output. Blocks nest: the outer one hears
+    all that the inner one does. For coroutines only: what an async generator sets, its caller would see, too.
+    """
+    facts: list[RequestFacts] = []
+    token = _hearers.set((*_hearers.get(), facts))
+    try:
+        yield facts
+    finally:
+        _hearers.reset(token)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Let nobody outside hear of what is begun in this block.
+
+    For work that a request sets off in a task but that is not its own, such as loading a planner for all.
+    """
+    token = _hearers.set(())
+    try:
+        yield
+    finally:
+        _hearers.reset(token)
+
+
+def heard(facts: RequestFacts) -> None:
+    """Tell those who hear in this context. Engines call it in the context in which the request began.
+
+    It ends in another one when its stream was abandoned: the event loop then closes it from wherever it is.
+    """
+    for hearer in _hearers.get():
+        hearer.append(facts)

@@ -1,0 +1,46 @@
+"""Who begins an engine request hears what it cost, and nobody else does."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+
+from s3lora_serve.engine.hearing import heard, hearing, unheard
+
+
+async def test_blocks_nest():
+    """The outer block hears all, the inner one what is begun in it, and neither what comes after."""
+    with hearing() as outer:
+        heard("one")
+        with hearing() as inner:
+            heard("two")
+        heard("three")
+    heard("four")
+    assert (outer, inner) == (["one", "two", "three"], ["two"])
+
+
+async def test_tasks_are_heard_by_those_who_began_them():
+    """Also after the block, as the request of a client that has left; a task hears nobody but its own."""
+
+    async def work(name):
+        with hearing() as own:
+            await asyncio.sleep(0)
+            heard(name)
+        return own
+
+    with hearing() as mine:
+        begun = [asyncio.create_task(work(name)) for name in "ab"]
+    other = asyncio.create_task(work("c"))
+    assert await asyncio.gather(*begun, other) == [["a"], ["b"], ["c"]]
+    assert mine == ["a", "b"]
+
+
+async def test_work_for_all_is_heard_by_nobody():
+    """What is begun in ``unheard`` is not the request's own, nor is what runs in a context of its own."""
+    with hearing() as mine:
+        with unheard():
+            task = asyncio.create_task(asyncio.to_thread(heard, "loading"))
+        await task
+        Context().run(heard, "elsewhere")
+        heard("own")
+    assert mine == ["own"]
