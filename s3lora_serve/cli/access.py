@@ -29,6 +29,7 @@ class Access:
     token: str = field(repr=False)
     token_from: str  # for messages: an environment variable or a file
     pid: int | None = None  # of the server on this machine, if a file says so
+    clients: str | None = None  # its address for clients, likewise
 
     @property
     def local(self) -> bool:
@@ -79,6 +80,24 @@ def find_access(server: str | None, config: Path | None, environ: Mapping[str, s
     )
 
 
+def find_clients_url(config: Path | None) -> str | None:
+    """Where the server that runs on the state of ``config`` (else of ./.s3lora) answers clients.
+
+    None when no server runs there. Raises ConfigError when its admin.json cannot be trusted.
+    """
+    path = DEFAULT_FILE
+    if config is not None:
+        from s3lora_serve.config import load_config
+
+        path = load_config(config).state.admin_file
+    try:
+        return _from_file(path).clients
+    except Unreachable:
+        return None
+    except ConfigError as error:  # its hint is for those who give orders
+        raise ConfigError(error.message, hint="name the server: --url") from error
+
+
 def _checked_url(text: str) -> str:
     url = text.rstrip("/")
     try:
@@ -112,12 +131,14 @@ def _from_file(path: Path) -> Access:
         raw = file.read(_MAX_BYTES)
     try:
         given = json.loads(raw)
-        url, token, pid = given["url"], given["token"], given.get("pid")
+        url, token, pid, clients = given["url"], given["token"], given.get("pid"), given.get("clients")
         if not (isinstance(url, str) and isinstance(token, str) and isinstance(pid, int | None)):
+            raise TypeError("a value of the wrong type")
+        if not isinstance(clients, str | None):
             raise TypeError("a value of the wrong type")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path} is not what a server writes", hint="restart the server") from error
-    return Access(_checked_url(url), token, str(path), pid)
+    return Access(_checked_url(url), token, str(path), pid, clients and _checked_url(clients))
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:

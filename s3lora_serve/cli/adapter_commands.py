@@ -14,12 +14,11 @@ import typer
 
 from s3lora_serve.cli.console import Stages, out, printable, say
 from s3lora_serve.cli.fleet_options import weights_digest
+from s3lora_serve.cli.picture import cannot_write, check_parent, check_picture, write_picture
 from s3lora_serve.errors import ConfigError, LimitError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from matplotlib.figure import Figure
 
     from s3lora_serve.adapters.verify import Limits
     from s3lora_serve.spectral.policy import PrunePlan, PrunePolicy
@@ -85,7 +84,7 @@ def inspect(
     """Show an adapter's modules by spectral sharpness (SSI) and what a policy would prune. Read only."""
     policy, limits = _policy(scorer, top, threshold, adaptive, seed), _limits(max_rank, max_mib, max_files)
     if plot is not None:
-        _check_picture(plot)
+        check_picture("--plot", plot)
     from s3lora_serve.adapters import admission
     from s3lora_serve.cli.resolve import to_base_model, to_source
 
@@ -107,7 +106,7 @@ def inspect(
         if len(shown.rows) < len(report.rows):
             say(f"{len(report.rows) - len(shown.rows)} more modules score lower; --limit 0 shows all", "dim")
     if plot is not None:
-        _write(report.plot(plan), plot)
+        write_picture(report.plot(plan), plot)
         say(f"wrote {plot}")
 
 
@@ -240,16 +239,7 @@ def _highest(report: SpectralReport, count: int) -> SpectralReport:
 def _check_new(destination: Path) -> None:
     if os.path.lexists(destination):
         raise ConfigError(f"{destination} exists already", hint="name a new folder; nothing is overwritten")
-    _check_parent(destination)
-
-
-def _check_parent(path: Path) -> None:
-    try:
-        there = path.parent.is_dir()
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    if not there:
-        raise ConfigError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+    check_parent(destination)
 
 
 def _workshop(destination: Path) -> tempfile.TemporaryDirectory[str]:
@@ -257,28 +247,11 @@ def _workshop(destination: Path) -> tempfile.TemporaryDirectory[str]:
     try:
         return tempfile.TemporaryDirectory(dir=destination.parent, prefix=".s3lora-prune-")
     except OSError as error:
-        raise _cannot_write(destination, error) from error
+        raise cannot_write(destination, error) from error
 
 
 def _move(folder: Path, destination: Path) -> None:
     try:
         folder.rename(destination)
     except OSError as error:
-        raise _cannot_write(destination, error) from error
-
-
-def _cannot_write(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot write {path}: {error.strerror or error}")
-
-
-def _check_picture(path: Path) -> None:
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--plot {path} has no picture's ending", hint="use .png, .svg or .pdf")
-    _check_parent(path)
-
-
-def _write(figure: Figure, path: Path) -> None:
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(destination, error) from error

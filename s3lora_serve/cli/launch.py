@@ -172,7 +172,7 @@ async def _serve(
     listen(clients)
     listen(operators)
     # A token from the environment is known to whoever needs it, and does not belong on the disk.
-    with announced(config.state.admin_file, admin_url, secret if token is None else ""):
+    with announced(config.state.admin_file, admin_url, secret if token is None else "", url):
         reloads = asyncio.create_task(_reloads(service, hangup))
         try:
             await serve_both((public, clients), (admin, operators))

@@ -13,6 +13,7 @@ from s3lora_serve.cli import (
     apply_command,
     config_commands,
     order_commands,
+    plan_command,
     status_commands,
     verify_command,
 )
@@ -36,7 +37,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="s3lora",
     cls=_Commands,
-    help="Look at, prune and verify LoRA planner adapters; swap, try and roll back what a server serves.",
+    help="Look at, prune and verify LoRA planner adapters; swap and roll back what a server serves; plan.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.command("inspect", epilog=EXIT_CODES)(adapter_commands.inspect)
 app.command("prune", epilog=EXIT_CODES)(adapter_commands.prune)
 app.command("verify", epilog=EXIT_CODES)(verify_command.verify)
+app.command("plan", epilog=plan_command.PLAN_CODES)(plan_command.plan)
 for _order in (
     order_commands.swap,
     order_commands.rollback,

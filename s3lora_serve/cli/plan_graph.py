@@ -13,7 +13,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 
-from planners.plan import REFERENCE
+from planners.step import REFERENCE
 from s3lora_serve.cli.console import printable
 from s3lora_serve.cli.plan_layout import BOX, Band, Node, layout
 

@@ -107,7 +107,7 @@ def _places(grid: list[list[Node]], links: set[tuple[Node, Node]]) -> dict[Node,
 
 
 def _stack(column: Sequence[Node], wish: Mapping[Node, float], y: dict[Node, float]) -> None:
-    """Place each node at its wish, or as near below as those above it leave room; all share the difference."""
+    """Place each node at its wish, or as near below it as those above leave room; all share the rest."""
     low = float("-inf")
     for node in column:
         y[node] = max(wish[node], low + node.height / 2)

@@ -97,14 +97,17 @@ def make_token() -> str:
 
 
 @contextmanager
-def announced(path: Path, url: str, token: str) -> Iterator[None]:
-    """Tell this user's commands where orders go, for as long as the server runs. Raises StateError."""
+def announced(path: Path, url: str, token: str, clients: str) -> Iterator[None]:
+    """Tell this user's commands where orders go and where clients ask, for as long as the server runs.
+
+    Raises StateError.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # whatever it was: what we write must be ours alone
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "w") as file:
-            json.dump({"url": url, "token": token, "pid": os.getpid()}, file)
+            json.dump({"url": url, "token": token, "pid": os.getpid(), "clients": clients}, file)
     except OSError as error:
         raise StateError(
             f"cannot write {path}: {error.strerror or error}", hint="set state.path to a writable folder"

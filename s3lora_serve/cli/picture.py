@@ -1,0 +1,44 @@
+"""Pictures as files: the name is checked before the work, the file written after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s3lora_serve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+_ENDINGS = (".png", ".svg", ".pdf")
+
+
+def check_picture(option: str, path: Path) -> None:
+    """Refuse a name without a picture's ending, and a folder that is not there. Raises ConfigError."""
+    if path.suffix.lower() not in _ENDINGS:
+        raise ConfigError(f"{option} {path} has no picture's ending", hint="use .png, .svg or .pdf")
+    check_parent(path)
+
+
+def check_parent(path: Path) -> None:
+    """Refuse a path whose folder is not there or cannot be looked at. Raises ConfigError."""
+    try:
+        there = path.parent.is_dir()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    if not there:
+        raise ConfigError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+
+
+def write_picture(figure: Figure, path: Path) -> None:
+    """Write it in the format that the name says. Raises ConfigError."""
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> ConfigError:
+    """The error to raise for a path that the system refused."""
+    return ConfigError(f"cannot write {path}: {error.strerror or error}")
