@@ -29,10 +29,9 @@ IGNORED: Mapping[str, str] = {
     "lora_int_id": _MODEL,
     "adapter": _MODEL,
     "adapter_id": _MODEL,
-    "s3lora": "plans are made at POST /v1/plans",
 }
 # A slip in one of these loses a promise about the output, and the answer would not show it.
-_PROMISES = ("response_format", "structured_outputs", "tool_choice")
+_PROMISES = ("response_format", "structured_outputs", "tool_choice", "s3lora")
 
 
 def check_fields(fields: Mapping[str, Any]) -> None:
@@ -42,10 +41,29 @@ def check_fields(fields: Mapping[str, Any]) -> None:
             raise RequestRefused(
                 f"field {name!r} would have no effect", reason="ignored_field", param=name, hint=IGNORED[name]
             )
-        if name not in _PROMISES and (close := difflib.get_close_matches(name[:80], _PROMISES, 1, 0.85)):
+        if name not in _PROMISES and (
+            close := difflib.get_close_matches(name[:80].lower(), _PROMISES, 1, 0.85)
+        ):
             raise RequestRefused(
                 f"unknown field {name[:80]!r} would have no effect",
                 reason="ignored_field",
                 param=name[:80],
                 hint=f"did you mean {close[0]!r}?",
+            )
+
+
+def check_count(fields: Mapping[str, Any], max_n: int) -> None:
+    """Raise RequestRefused (422) for more answers than ``max_n``; what is no number is for the engine."""
+    n = fields.get("n")
+    if isinstance(n, int | float | str) and not isinstance(n, bool):
+        try:
+            number = float(n)  # as vLLM reads it: "8" is a number, too
+        except (ValueError, OverflowError):
+            number = float("inf") if isinstance(n, int) else 0.0
+        if number > max_n:
+            raise RequestRefused(
+                f"n: {str(n)[:20]} answers are over the limit of {max_n} (server.max_n of this server)",
+                reason="over_limit",
+                status=422,
+                param="n",
             )

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from s3lora_serve.errors import EngineError, UnknownPlanner
+from s3lora_serve.engine.hearing import hearing
+from s3lora_serve.errors import EngineError, PlanTimeout, UnknownPlanner
 from s3lora_serve.server.answer import Answer, engine_dead
-from s3lora_serve.server.chat_fields import check_fields
-from s3lora_serve.server.constraints import check_constraints
+from s3lora_serve.server.asked import CHAT, Asked, parse_object
 from s3lora_serve.server.departure import Client
 from s3lora_serve.server.engine_call import call
 from s3lora_serve.server.errors import RequestRefused, error_response
+from s3lora_serve.server.limits import Limits
+from s3lora_serve.server.plan_text import PlanText
+from s3lora_serve.server.plans import headers_of
 from s3lora_serve.server.reruns import Listener, ask_again
 from s3lora_serve.server.session import session_of
+from s3lora_serve.server.stamp import Origin, Stamp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import Receive, Scope, Send
 
+    from s3lora_serve.errors import S3LoRAError
     from s3lora_serve.runtime.leases import Lease
+    from s3lora_serve.runtime.planner import Planner
     from s3lora_serve.runtime.service import PlannerService
     from s3lora_serve.runtime.shadow import Rerun
     from s3lora_serve.server.engine_apps import EngineApps
@@ -30,73 +38,90 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # The engine's routes that are served; all others of its application are unreachable. Each one here is tested.
-OPENAI_ROUTES = ("/v1/chat/completions", "/v1/completions")
+OPENAI_ROUTES = (CHAT, "/v1/completions")
 
 
 class OpenAIRoute:
     """ASGI endpoint: checks the fields, leases the planner, and lets the engine's application answer."""
 
-    def __init__(self, apps: EngineApps, service: PlannerService, redact: Redactor) -> None:
+    def __init__(
+        self, apps: EngineApps, service: PlannerService, redact: Redactor, limits: Limits | None = None
+    ) -> None:
         self._apps = apps
         self._service = service
         self._redact = redact
+        self._limits = limits or Limits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        body = await request.body()
-        fields = parse_object(body, request)
-        check_fields(fields)
-        check_constraints(fields)
-        model = self._model(fields)
-        scope["state"]["planner"] = model
+        fields = parse_object(await request.body(), request)
+        asked = Asked.of(fields, scope["path"], self._limits)
+        planner = self._planner(fields)
+        scope["state"]["planner"] = planner.name if planner else self._service.base_model
+        if asked.extras.plan is not None:
+            own = planner.tools if planner else ()
+            asked = asked.planning(own, self._limits, self._service.engine.max_model_len)
         client = Client(receive, send)
-        if model == self._service.base_model:
-            await client.unless_gone(self._answer(scope, body, client.send, None))
+        if planner is None:
+            await client.unless_gone(self._answer(scope, asked, client.send, None))
         else:
             session = session_of(request.headers, fields)
-            await client.unless_gone(self._leased(scope, model, fields, session, client.send))
+            await client.unless_gone(self._leased(scope, planner.name, asked, session, client.send))
 
     async def _leased(
-        self, scope: Scope, model: str, fields: dict[str, Any], session: str | None, send: Send
+        self, scope: Scope, planner: str, asked: Asked, session: str | None, send: Send
     ) -> None:
         request_id = scope["state"]["request_id"]
-        listener = Listener(send) if self._service.shadows.wants(model) and not fields.get("stream") else None
-        async with self._service.lease(model, session=session, request_id=request_id) as lease:
-            # Written anew, and not patched: now the engine reads exactly the fields that were checked.
-            body = _dumped({**fields, "model": lease.model})
-            await self._answer(scope, body, listener.send if listener else send, lease)
+        listener = Listener(send) if self._service.shadows.wants(planner) and not asked.stream else None
+        revision = asked.extras.revision
+        async with self._service.lease(
+            planner, revision=revision, session=session, request_id=request_id
+        ) as lease:
+            await self._answer(scope, asked, listener.send if listener else send, lease)
         if listener and lease.outcome == "ok" and (heard := listener.heard(lease.seconds or 0.0)):
 
             async def again(shadow: Lease) -> Rerun:
-                body = _dumped({**fields, "model": shadow.model})
-                return await ask_again(self._apps, scope, body, shadow)
+                return await ask_again(self._apps, scope, asked.body(shadow.model), shadow)
 
             self._service.shadows.offer(lease, heard, again)
 
-    async def _answer(self, scope: Scope, body: bytes, send: Send, lease: Lease | None) -> None:
+    async def _answer(self, scope: Scope, asked: Asked, send: Send, lease: Lease | None) -> None:
         """Let the engine's application answer, and note on the lease how it went."""
+        origin = Origin.of(lease, self._service.base_model)
+        body = asked.body(origin.engine_model)
         running = await self._apps.current()
         if not await running.engine.healthy():
             raise engine_dead()
-        answer = Answer(send, running.engine, _headers(lease), self._redact)
-        stops = (running.gone, lease.cut) if lease else (running.gone,)
+        plan = PlanText(asked.plan) if asked.plan else None
+        late = Alarm(self._limits.plan_seconds if plan else None)
+        stops = (running.gone, late.rung, *((lease.cut,) if lease else ()))
         stop, crash = None, None
-        try:
-            stop = await call(running.app, scope, body, answer.send, stops)
-        except Exception as error:  # vLLM's application answers first and then raises for its server's log
-            log.exception("request %s failed in the engine's application", scope["state"]["request_id"])
-            crash = error
+        with hearing() as facts, late:
+            answer = Answer(send, running.engine, _headers(lease), self._redact, Stamp(origin, facts, plan))
+            try:
+                stop = await call(running.app, scope, body, answer.send, stops)
+            except Exception as error:  # vLLM's answers first and then raises for its server's log
+                log.exception("request %s failed in the engine's application", scope["state"]["request_id"])
+                crash = error
+        if lease is not None and facts:
+            lease.tokens = sum(f.output_tokens for f in facts)
         if answer.well and stop is None and crash is None:
+            if lease is not None and plan is not None and not plan.valid:
+                lease.outcome = "invalid"
             return
-        dead = stop is running.gone or not await running.engine.healthy()
-        cut = lease is not None and stop is lease.cut
-        if lease is not None:
-            lease.outcome = "aborted" if dead or cut or (answer.refused or 500) < 500 else "error"
-        if lease is not None and cut:
-            await answer.fail(lease.error())
-        elif dead:
+        why: S3LoRAError | None = answer.spoiled
+        if stop is late.rung:
+            why = self._too_late(origin.model)
+        elif lease is not None and stop is lease.cut:
+            why = lease.error()
+        elif stop is running.gone or not await running.engine.healthy():
             # vLLM's own answer to a death in mid-request assumes that it runs the web server, and fails.
-            await answer.fail(engine_dead())
+            why = engine_dead()
+        if lease is not None:
+            innocent = why is not None or (answer.refused or 500) < 500
+            lease.outcome = "invalid" if why and why is answer.spoiled else "aborted" if innocent else "error"
+        if why is not None:
+            await answer.fail(why)
         elif answer.refused is not None:
             await self._refuse(answer, answer.refused, send)
         elif crash is not None and not answer.begun:
@@ -112,8 +137,8 @@ class OpenAIRoute:
         await send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body})
 
-    def _model(self, fields: dict[str, Any]) -> str:
-        """What ``model`` names: a planner or the base model. Raises RequestRefused."""
+    def _planner(self, fields: Mapping[str, Any]) -> Planner | None:
+        """The planner that ``model`` names, None for the base model. Raises RequestRefused."""
         model = fields.get("model")
         if not isinstance(model, str) or not model:
             # vLLM would answer from the base model, and nobody would notice that no planner was asked.
@@ -121,46 +146,38 @@ class OpenAIRoute:
             raise RequestRefused(
                 f"'model' must name a planner; planners: {names}", reason="model_required", param="model"
             )
-        if model != self._service.base_model:
-            try:
-                self._service.get(model)
-            except UnknownPlanner as error:
-                raise RequestRefused(str(error), reason=error.code, status=404, param="model") from error
-        return model
+        if model == self._service.base_model:
+            return None
+        try:
+            return self._service.get(model)
+        except UnknownPlanner as error:
+            raise RequestRefused(str(error), reason=error.code, status=404, param="model") from error
 
-
-def parse_object(body: bytes, request: Request) -> dict[str, Any]:
-    """The body as a JSON object. Raises RequestRefused, also for what only some parsers would take."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise RequestRefused(
-            f"content-type {media_type[:80]!r}; send application/json",
-            reason="unsupported_media_type",
-            status=415,
+    def _too_late(self, model: str) -> PlanTimeout:
+        return PlanTimeout(
+            f"{model!r} had no plan within {self._limits.plan_seconds:g} s",
+            hint="try again when less is going on, ask for fewer steps, or raise plans.seconds",
         )
-    try:
-        data = json.loads(body)
-    except RecursionError:
-        raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
-    except ValueError as error:  # also bytes that are not UTF-8, and integers of thousands of digits
-        raise RequestRefused(f"the body is not JSON: {str(error)[:200]}", reason="invalid_json") from None
-    if not isinstance(data, dict):
-        raise RequestRefused("the body must be a JSON object", reason="invalid_json")
-    return data
 
 
-def _dumped(fields: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(fields).encode()
-    except RecursionError:  # it may take more of the stack than reading it did
-        raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
+class Alarm:
+    """Sets ``rung`` after so many seconds, unless the block ends first; never without a number."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.rung = asyncio.Event()
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._timer = (
+            None
+            if self._seconds is None
+            else asyncio.get_running_loop().call_later(self._seconds, self.rung.set)
+        )
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def _headers(lease: Lease | None) -> dict[str, str]:
-    if lease is None:
-        return {}
-    return {
-        "x-s3lora-planner": lease.deployment.planner,
-        "x-s3lora-revision": lease.deployment.revision.digest,
-        "x-s3lora-role": lease.role,
-    }
+    return {} if lease is None else headers_of(lease)

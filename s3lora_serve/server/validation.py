@@ -60,6 +60,11 @@ def _sentence(error: Mapping[str, Any], fields: Fields) -> str:
         return f"unknown field {name!r}; {nearest(name, _known(parent, fields))}"
     if kind == "too_short" and path == ("tools",):
         return "tools: offer at least one tool"
+    if kind == "too_long" and path[-1:] == ("tools",):
+        most = error["ctx"]["max_length"]
+        return (
+            f"{_dotted(error)}: over {most} tools; a server takes {most} at most, or fewer (plans.max_tools)"
+        )
     if kind == "missing":
         return f"field {_dotted(error)!r} is required"
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -83,7 +88,9 @@ def _path(error: Mapping[str, Any]) -> tuple[int | str, ...]:
 def _dotted(error: Mapping[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return ""
-    return ".".join(str(part)[:80] for part in _path(error))
+    # As OpenAI writes it: messages[0].content
+    steps = (f"[{part}]" if isinstance(part, int) else f".{str(part)[:80]}" for part in _path(error))
+    return "".join(steps).removeprefix(".")
 
 
 def _short(value: Any) -> str:
