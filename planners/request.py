@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from planners.tools import PlannerInput, ToolSpec
+from planners.tools import MAX_TOOLS, PlannerInput, ToolSpec
 
 LEAST_TEXT = 16  # characters; less is no sentence
 MOST_TEXT = 1_000
@@ -18,7 +18,8 @@ class PlanRequest(PlannerInput):
     planner: Annotated[str, Field(min_length=1, description="name of a planner; GET /v1/planners lists them")]
     # Redeclared without its lower bound: a planner may have tools of its own.
     tools: Annotated[
-        tuple[ToolSpec, ...], Field(description="left out, the tools that the server has for this planner")
+        tuple[ToolSpec, ...],
+        Field(max_length=MAX_TOOLS, description="left out, the tools that the server has for this planner"),
     ] = ()
     temperature: Annotated[float, Field(ge=0, le=2, description="0 is greedy")] = 0.0
     seed: Annotated[int | None, Field(ge=0, lt=2**63, description="makes sampling repeatable")] = None

@@ -151,7 +151,9 @@ def tool_problems(config: Config) -> Iterator[tuple[tuple[int | str, ...], str]]
             try:
                 ToolSpec.model_validate(tool.model_dump(exclude_none=True))
             except ValidationError as error:
-                yield from (((*at, *e["loc"]), e["msg"].removeprefix("Value error, ")) for e in error.errors())
+                yield from (
+                    ((*at, *e["loc"]), e["msg"].removeprefix("Value error, ")) for e in error.errors()
+                )
             if tool.name in seen:
                 yield (*at, "name"), f"tool {tool.name!r} is given twice; give each tool its own name"
             seen.add(tool.name)

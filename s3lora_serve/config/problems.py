@@ -114,7 +114,8 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield prefix + name
         if (section := _section_in(field.annotation)) is not None:
-            entry = {dict: "NAME.", list: "N."}.get(get_origin(field.annotation), "")
+            outer = get_origin(field.annotation)
+            entry = "NAME." if outer is dict else "N." if outer is list else ""
             yield from _all_keys(section, f"{prefix}{name}.{entry}")
 
 

@@ -209,7 +209,8 @@ class Config(Section):
         for name, planner in self.planners.items():
             if len(planner.tools) > self.plans.max_tools:
                 raise ValueError(
-                    f"planner {name!r} has {len(planner.tools)} tools, over plans.max_tools {self.plans.max_tools}"
+                    f"planner {name!r} has {len(planner.tools)} tools,"
+                    f" over plans.max_tools {self.plans.max_tools}"
                 )
         return self
 

@@ -18,26 +18,26 @@ def catalogue_router(service: PlannerService, max_model_len: int, redact: Redact
     """``/v1/models`` and ``/v1/planners``."""
     router = APIRouter(tags=["planners"])
 
-    @router.get("/v1/models", responses=documented())
+    @router.get("/v1/models", responses=documented(403))
     async def models() -> dict[str, Any]:
         """Planners and their base model, as OpenAI lists models."""
         cards = [planner_card(planner, service, max_model_len) for planner in service.planners()]
         return {"object": "list", "data": [*cards, base_card(service, max_model_len)]}
 
-    @router.get("/v1/models/{name:path}", responses=documented(404, 422))
+    @router.get("/v1/models/{name:path}", responses=documented(403, 404, 422))
     async def model(name: str) -> dict[str, Any]:
         """One planner or the base model (whose name may hold a slash), as OpenAI shows a model."""
         if name == service.base_model:
             return base_card(service, max_model_len)
         return planner_card(service.get(name), service, max_model_len)
 
-    @router.get("/v1/planners", responses=documented())
+    @router.get("/v1/planners", responses=documented(403))
     async def planners() -> dict[str, Any]:
         """Every planner: its state, revision, spectral summary and what was pruned."""
         data = [planner_summary(planner, service, redact) for planner in service.planners()]
         return {"object": "list", "data": data}
 
-    @router.get("/v1/planners/{name}", responses=documented(404, 422))
+    @router.get("/v1/planners/{name}", responses=documented(403, 404, 422))
     async def planner(name: str) -> dict[str, Any]:
         """One planner in full: lineage, prune plan, proof of effect and a row for each module."""
         return planner_report(service.get(name), service, redact)

@@ -66,7 +66,7 @@ STATUS: Mapping[type[S3LoRAError], int] = {
     StateError: 503,
 }
 
-# Seconds after which a client may ask again when something is down; an engine's start takes about twice as long.
+# Seconds after which a client may ask again when something is down; an engine's start takes twice as long.
 RETRY = 10
 
 _HTTP_CODES = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
@@ -79,7 +79,9 @@ class ErrorDetail(BaseModel):
     type: str
     param: str | None
     code: str
-    problems: list[Problem] = Field(default=[], description="what is wrong with a plan; only with invalid_plan")
+    problems: list[Problem] = Field(
+        default=[], description="what is wrong with a plan; only with invalid_plan"
+    )
 
 
 class ErrorBody(BaseModel):
@@ -173,7 +175,7 @@ def conflict_response(
 
 
 def told(error: S3LoRAError, redact: Redactor) -> tuple[int, dict[str, Any]]:
-    """Status and body of one of our errors, its message freed of server paths; logged if the fault is ours."""
+    """Status and body of one of our errors, its message freed of server paths; logged if it is our fault."""
     status = status_of(error)
     if status >= 500:
         log.error("%s: %s", error.code, error)

@@ -41,7 +41,7 @@ def operations_router(service: PlannerService) -> APIRouter:
         }
         return JSONResponse(body, status_code=200 if ready else 503)
 
-    @router.get("/metrics", response_class=PlainTextResponse, responses=documented())
+    @router.get("/metrics", response_class=PlainTextResponse, responses=documented(403))
     async def metrics() -> PlainTextResponse:
         """Our metrics and the engine's, in the Prometheus text format."""
         text = service.metrics.exposition()

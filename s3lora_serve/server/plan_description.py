@@ -70,7 +70,7 @@ def _event(name: str, schema: str) -> dict[str, Any]:
     }
 
 
-_WHO = {
+WHO = {
     name: {"description": description, "schema": {"type": "string"}}
     for name, description in (
         ("x-s3lora-planner", "the planner that answered"),
@@ -80,11 +80,15 @@ _WHO = {
 }
 ANSWERS: Mapping[str, Any] = {
     "description": "the plan; with `stream`, an event `step` for each step, then one `meta` or one `error`",
-    "headers": _WHO,
+    "headers": WHO,
     "content": {
         "text/event-stream": {
             "itemSchema": {
-                "oneOf": [_event("step", "PlanStep"), _event("meta", "PlanMeta"), _event("error", "ErrorBody")]
+                "oneOf": [
+                    _event("step", "PlanStep"),
+                    _event("meta", "PlanMeta"),
+                    _event("error", "ErrorBody"),
+                ]
             }
         }
     },

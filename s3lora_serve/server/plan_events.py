@@ -62,7 +62,9 @@ class PlanEvents(Response):
                     if not begun:
                         begun = True
                         self.headers.update(self._late_headers())
-                        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                        await send(
+                            {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                        )
                     await send(_part(_event(item)))
             except Exception as error:
                 if not begun:

@@ -34,9 +34,9 @@ def plans_router(service: PlannerService, limits: Limits, redact: Redactor) -> A
     async def plan(
         body: Annotated[PlanRequest, Body(openapi_examples=EXAMPLES)], request: Request
     ) -> Response:
-        """Plan a task with the tools given, or with the planner's own. ``meta`` says who planned, at what cost.
+        """Plan a task with the tools given, or with the planner's own.
 
-        With ``stream`` each step is sent as soon as it is whole.
+        ``meta`` says who planned and at what cost. With ``stream`` each step is sent as soon as it is whole.
         """
         planner = service.get(body.planner)
         request.state.planner = planner.name

@@ -54,6 +54,7 @@ def planner_summary(planner: Planner, service: PlannerService, redact: Redactor)
         "id": planner.name,
         "object": "planner",
         "description": planner.description,
+        "tools": [tool.model_dump(exclude_none=True) for tool in planner.tools],
         "state": state.value,
         "reason": redact(reason) or None,
         "served_by": planner.active.served_by,
