@@ -47,7 +47,8 @@ class ClientBase:
         self._timeout = httpx.Timeout(timeout, connect=connect, pool=None)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._endpoint!r}, planner={self._planner!r})"
+        key = "***" if self._endpoint.headers else None
+        return f"{type(self).__name__}({self.base_url!r}, api_key={key!r}, planner={self._planner!r})"
 
     @property
     def base_url(self) -> str:

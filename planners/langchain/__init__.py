@@ -1,0 +1,28 @@
+"""Planners in LangChain: a Runnable that plans, a chat model, and LangChain's tools as a planner's tools."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from planners.langchain.chat import ChatS3LoRA
+    from planners.langchain.planner import S3LoRAPlanner
+    from planners.langchain.tools import tool_specs
+
+__all__ = ["ChatS3LoRA", "S3LoRAPlanner", "tool_specs"]
+
+_HOMES = {"ChatS3LoRA": "chat", "S3LoRAPlanner": "planner", "tool_specs": "tools"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on demand: LangChain is an extra, and a missing one is named with the way to get it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("langchain", "openai")):
+            message = f'{name} needs {error.name}: pip install "s3lora-serve[langchain]"'
+            raise ImportError(message, name=error.name) from error
+        raise
