@@ -31,5 +31,7 @@ def engine_settings(model: Path, **changes: object) -> VllmSettings:
         "max_model_len": MAX_MODEL_LEN,
         "enforce_eager": True,
         "cpu_kv_cache_gib": 1,
+        # Without a parser vLLM 0.32 refuses every request with tools, forced ones too.
+        "extra_args": {"enable_auto_tool_choice": True, "tool_call_parser": "hermes"},
     }
     return VllmSettings(**{**values, **changes})
