@@ -57,7 +57,7 @@ class Plan(BaseModel):
         found: list[Problem] = []
         if not self.steps:
             found.append(problem("empty", None, "the plan has no steps"))
-        if self.meta is not None and self.meta.finish_reason == "length":
+        if self.meta is not None and self.meta.finish_reason == "length" and not self.meta.repairs:
             found.append(problem("truncated", None, "the answer was cut off at the token limit"))
         if max_steps is not None and len(self.steps) > max_steps:
             message = f"the plan has {len(self.steps)} steps, at most {max_steps} were asked for"

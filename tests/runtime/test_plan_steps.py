@@ -50,7 +50,7 @@ async def test_leaving_early_ends_the_request_and_the_lease(fleet_of):
     slot = fleet.service.get("p").active.slot
     async with aclosing(fleet.service.stream_plan(REQUEST, "p")) as items:
         await anext(items)
-    assert (fleet.running.running(slot), dict(fleet.service.get("p").leases)) == (0, {})
+    assert (fleet.running.running(slot), sum(fleet.service.get("p").leases.values())) == (0, 0)
 
 
 async def test_a_reader_that_is_cancelled_leaves_nothing_behind(fleet_of):
@@ -63,7 +63,7 @@ async def test_a_reader_that_is_cancelled_leaves_nothing_behind(fleet_of):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (fleet.running.running(slot), dict(fleet.service.get("p").leases)) == (0, {})
+    assert (fleet.running.running(slot), sum(fleet.service.get("p").leases.values())) == (0, 0)
 
 
 async def test_a_broken_grammar_stops_the_stream_before_the_bad_step(fleet_of):
@@ -93,7 +93,7 @@ async def test_time_and_errors_are_those_of_a_whole_plan(fleet_of):
     fleet.running.seconds_per_token = 0.0
     with pytest.raises(InvalidPlan):
         await read(fleet.service, PlanOptions(constraint="none"))
-    assert dict(fleet.service.get("p").leases) == {}
+    assert sum(fleet.service.get("p").leases.values()) == 0
 
 
 async def test_a_withdrawn_revision_ends_the_stream(fleet_of):

@@ -75,14 +75,14 @@ def no_effect(fleet, monkeypatch):
 
 
 def mute(fleet, monkeypatch):
-    stream = FakeEngine.stream
+    chat = FakeEngine.chat
 
-    def silent(self, prompt, slot, sampling, **more):
+    async def silent(self, messages, slot, sampling):
         if slot is not None and slot.name.startswith("p@2"):
             sampling = replace(sampling, stop=("This",))  # its first word
-        return stream(self, prompt, slot, sampling, **more)
+        return await chat(self, messages, slot, sampling)
 
-    monkeypatch.setattr(FakeEngine, "stream", silent)
+    monkeypatch.setattr(FakeEngine, "chat", silent)
 
 
 def full_disk(fleet, monkeypatch, *actions):
