@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -23,8 +23,6 @@ from s3lora_serve.server.session import session_of
 from s3lora_serve.server.stamp import Origin, Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.types import Receive, Scope, Send
 
     from s3lora_serve.errors import S3LoRAError
@@ -56,7 +54,7 @@ class OpenAIRoute:
         request = Request(scope, receive)
         fields = parse_object(await request.body(), request)
         asked = Asked.of(fields, scope["path"], self._limits)
-        planner = self._planner(fields)
+        planner = self._planner(asked)
         scope["state"]["planner"] = planner.name if planner else self._service.base_model
         if asked.extras.plan is not None:
             own = planner.tools if planner else ()
@@ -72,7 +70,8 @@ class OpenAIRoute:
         self, scope: Scope, planner: str, asked: Asked, session: str | None, send: Send
     ) -> None:
         request_id = scope["state"]["request_id"]
-        listener = Listener(send) if self._service.shadows.wants(planner) and not asked.stream else None
+        compared = self._service.shadows.wants(planner) and not asked.stream
+        listener = Listener(send, plan=asked.plan is not None) if compared else None
         revision = asked.extras.revision
         async with self._service.lease(
             planner, revision=revision, session=session, request_id=request_id
@@ -81,7 +80,8 @@ class OpenAIRoute:
         if listener and lease.outcome == "ok" and (heard := listener.heard(lease.seconds or 0.0)):
 
             async def again(shadow: Lease) -> Rerun:
-                return await ask_again(self._apps, scope, asked.body(shadow.model), shadow)
+                body = asked.body(shadow.model)
+                return await ask_again(self._apps, scope, body, shadow, plan=asked.plan is not None)
 
             self._service.shadows.offer(lease, heard, again)
 
@@ -137,9 +137,9 @@ class OpenAIRoute:
         await send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body})
 
-    def _planner(self, fields: Mapping[str, Any]) -> Planner | None:
+    def _planner(self, asked: Asked) -> Planner | None:
         """The planner that ``model`` names, None for the base model. Raises RequestRefused."""
-        model = fields.get("model")
+        model = asked.fields.get("model")
         if not isinstance(model, str) or not model:
             # vLLM would answer from the base model, and nobody would notice that no planner was asked.
             names = ", ".join(sorted(p.name for p in self._service.planners()))
@@ -147,6 +147,13 @@ class OpenAIRoute:
                 f"'model' must name a planner; planners: {names}", reason="model_required", param="model"
             )
         if model == self._service.base_model:
+            if asked.extras.revision is not None:
+                raise RequestRefused(
+                    f"'s3lora.revision' would have no effect, since {model!r} is the base model",
+                    reason="ignored_field",
+                    param="s3lora.revision",
+                    hint="name a planner as 'model'",
+                )
             return None
         try:
             return self._service.get(model)

@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from planners import parse
 from s3lora_serve.errors import EngineError
 from s3lora_serve.runtime.shadow import Rerun
 from s3lora_serve.server.engine_call import call
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 class Listener:
     """Keeps a copy of an answer on its way. Streams are not kept: their pieces do not say what they cost."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, plan: bool = False) -> None:
+        """``plan``: a plan was asked for, so the tools that it names are compared, too."""
         self._send = send
+        self._plan = plan
         self._body = bytearray()
         self._status = 0
 
@@ -35,16 +38,18 @@ class Listener:
 
     def heard(self, seconds: float) -> Rerun | None:
         """The answer, or None for one that is no success or cannot be read."""
-        return read(bytes(self._body), seconds) if self._status == 200 else None
+        return read(bytes(self._body), seconds, plan=self._plan) if self._status == 200 else None
 
 
-async def ask_again(apps: EngineApps, scope: Scope, body: bytes, lease: Lease) -> Rerun:
+async def ask_again(
+    apps: EngineApps, scope: Scope, body: bytes, lease: Lease, *, plan: bool = False
+) -> Rerun:
     """What the leased deployment answers to the body. Raises EngineError, LeaseCut, EngineDead."""
 
     async def nobody(_: Message) -> None:
         return
 
-    running, listener, began = await apps.current(), Listener(nobody), time.monotonic()
+    running, listener, began = await apps.current(), Listener(nobody, plan=plan), time.monotonic()
     stop = await call(running.app, scope, body, listener.send, (running.gone, lease.cut))
     if stop is lease.cut:
         raise lease.error()
@@ -55,13 +60,15 @@ async def ask_again(apps: EngineApps, scope: Scope, body: bytes, lease: Lease) -
     return answer
 
 
-def read(body: bytes, seconds: float) -> Rerun | None:
+def read(body: bytes, seconds: float, *, plan: bool = False) -> Rerun | None:
     """A chat or text completion's whole text, tool calls included; None for anything else."""
     try:
         answer: Any = json.loads(body)
         texts = [_text(choice) for choice in answer["choices"]]
-        return Rerun("\n".join(texts), tokens=int(answer["usage"]["completion_tokens"]), seconds=seconds)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        tools = tuple(step.tool for step in parse(texts[0]).steps) if plan else None
+        tokens = int(answer["usage"]["completion_tokens"])
+        return Rerun("\n".join(texts), tokens=tokens, seconds=seconds, tools=tools)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):  # ValueError: also no plan
         return None
 
 

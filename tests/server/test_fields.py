@@ -28,14 +28,14 @@ def problem(**changes):
         (
             {"zzz": 1},
             (
-                "unknown field 'zzz'; known: evidence, feedback, max_steps, planner, seed, task, temperature,"
-                " tools",
+                "unknown field 'zzz'; known: constraint, evidence, feedback, max_steps, max_text, planner,"
+                " repair, revision, seed, stream, task, temperature, tools",
                 "zzz",
             ),
         ),
         (
             {"tools": [{"name": "Search", "descripton": ""}]},
-            ("unknown field 'descripton'; did you mean 'description'?", "tools.0.descripton"),
+            ("unknown field 'descripton'; did you mean 'description'?", "tools[0].descripton"),
         ),
         ({"task": None}, ("field 'task' is required", "task")),
         ({"max_steps": 99}, ("max_steps: Input should be less than or equal to 32, not 99", "max_steps")),

@@ -59,7 +59,8 @@ async def test_streams_pass_through(http):
         "p",
         "[DONE]",
     )
-    text = "".join(json.loads(e)["choices"][0]["delta"].get("content", "") for e in events[:-1])
+    chunks = [json.loads(event) for event in events[:-1]]
+    text = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"])
     assert text == whole.json()["choices"][0]["message"]["content"]
 
 
