@@ -97,13 +97,13 @@ class StreamContract:
     # Shares
 
     async def test_requests_share_the_engines_time(self, engine, facts):
-        """Alone, a request has all of its time; together they have no more than what passed."""
+        """Alone, a request has its time to itself; together they have no more than what passed."""
         sampling = Sampling(max_tokens=6)
         alone = (await engine.chat(HELLO, None, sampling)).facts
         began = time.perf_counter()
         await asyncio.gather(*(engine.chat(HELLO, None, sampling) for _ in range(3)))
         passed = time.perf_counter() - began
-        assert alone.engine_seconds == pytest.approx(alone.total_seconds, rel=0.1)
+        assert alone.total_seconds / 2 < alone.engine_seconds <= alone.total_seconds
         assert sum(f.engine_seconds for f in facts[1:]) <= passed
         assert sum(f.engine_seconds for f in facts[1:]) < sum(f.total_seconds for f in facts[1:])
 
@@ -178,9 +178,8 @@ class _Spied(AsgiCall):
         question = {"messages": HELLO} if path == CHAT else {"prompt": HELLO[0]["content"]}
         self.parts: list[tuple[int, str]] = []
         self._known = known
-        super().__init__(
-            engine.openai_app(), path, {"model": engine.base_name, "max_tokens": 4, **question, **body}
-        )
+        request = {"model": engine.base_name, "max_tokens": 4, "ignore_eos": True, **question, **body}
+        super().__init__(engine.openai_app(), path, request)
 
     @property
     def known_at(self):

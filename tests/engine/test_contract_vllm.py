@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import aclosing
+
 import pytest
 from contract import HELLO, TOKENS, EngineContract, distance
 from stream_contract import StreamContract
@@ -60,6 +63,20 @@ class TestVllmEngine(EngineContract, StreamContract):
         facts = [(await engine.chat(messages, None, Sampling(max_tokens=1))).facts for _ in range(2)]
         assert facts[0].cached_tokens == 0
         assert facts[1].prompt_tokens // 2 < facts[1].cached_tokens < facts[1].prompt_tokens
+
+    async def test_a_stream_that_was_left_costs_nothing_more(self, engine, http):
+        """By the engine's own count no token is generated for it once it was closed."""
+
+        async def generated():
+            text = (await http.get("/metrics")).text
+            return sum(map(float, re.findall(r"^vllm:generation_tokens_total{.*} (\S+)$", text, re.M)))
+
+        async with aclosing(engine.stream(HELLO, None, Sampling(max_tokens=500))) as deltas:
+            await anext(deltas)
+        await engine.chat(HELLO, None, Sampling(max_tokens=1))  # a step later
+        before = await generated()
+        await engine.chat(HELLO, None, Sampling(max_tokens=3))
+        assert await generated() - before == 3
 
     async def test_adapters_cannot_be_brought_in_by_request(self, engine, http, adapter):
         """vLLM's own routes that load adapters are off, and a path as model name is unknown."""

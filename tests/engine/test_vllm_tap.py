@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from s3lora_serve.engine.hearing import hearing
 from s3lora_serve.engine.vllm_tap import RequestTap
 from s3lora_serve.errors import EngineError
 
@@ -72,24 +73,27 @@ async def test_tokens_of_all_answers_are_summed(kind, outputs):
 
 
 async def test_times_come_from_one_clock():
-    """Queue and first token are differences of the engine's own timestamps; arrival is wall clock."""
-    stats = SimpleNamespace(arrival_time=1.7e9, queued_ts=100.0, scheduled_ts=100.5, first_token_ts=102.0)
+    """All are differences of the engine's own timestamps; only the arrival is wall clock."""
+    stats = SimpleNamespace(
+        arrival_time=1.7e9, queued_ts=100.0, scheduled_ts=100.5, first_token_ts=102.0, last_token_ts=105.0
+    )
     tap, facts = tap_over(output((0, [7], "stop"), finished=True, metrics=stats))
     await drain(tap)
-    assert (facts[0].queue_seconds, facts[0].first_token_seconds) == (0.5, 2.0)
-    assert 0 <= facts[0].total_seconds < 1
+    assert (facts[0].queue_seconds, facts[0].first_token_seconds, facts[0].decode_seconds) == (0.5, 2.0, 3.0)
+    assert 0 < facts[0].engine_seconds <= facts[0].total_seconds < 1
 
 
 @pytest.mark.parametrize(
     "stats",
-    [None, SimpleNamespace(queued_ts=100.0, scheduled_ts=0.0, first_token_ts=0.0)],
+    [None, SimpleNamespace(queued_ts=100.0, scheduled_ts=0.0, first_token_ts=0.0, last_token_ts=0.0)],
     ids=["off", "unset"],
 )
 async def test_times_that_were_not_measured_are_none(stats):
     """Without statistics, or before the first step, there is no figure rather than a wrong one."""
     tap, facts = tap_over(output((0, [7], "stop"), finished=True, metrics=stats))
     await drain(tap)
-    assert (facts[0].queue_seconds, facts[0].first_token_seconds) == (None, None)
+    f = facts[0]
+    assert (f.queue_seconds, f.first_token_seconds, f.decode_seconds) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +183,19 @@ async def test_one_request_may_have_an_observer_of_its_own():
     [item async for item in tap.generate(PROMPT, params(), "id", also=own.append)]
     await drain(tap)
     assert (len(facts), own) == (2, facts[:1])
+
+
+async def test_who_began_a_request_hears_of_it_wherever_it_ends():
+    """Its facts are there before the last output; a stream that others close is heard where it began."""
+    tap, facts = tap_over(output((0, [7], None)), output((0, [7], "stop"), finished=True))
+    with hearing() as mine:
+        known = [len(mine) async for _ in tap.generate(PROMPT, params("DELTA"), "id", lora_request=LORA)]
+        abandoned = tap.generate(PROMPT, params("DELTA"), "id", lora_request=LORA)
+        await anext(abandoned)
+    with hearing() as others:
+        await abandoned.aclose()
+    assert (known, mine, others) == ([0, 1], facts, [])
+    assert [f.outcome for f in mine] == ["ok", "aborted"]
 
 
 async def test_only_admitted_adapters_get_through():
