@@ -1,4 +1,4 @@
-"""A fleet over the fake engine behind a real socket, in a thread with a loop of its own: for clients that block."""
+"""A fleet over the fake engine behind a real socket, in a thread of its own: for clients that block."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from fleet import Fleet
 
+    from planners import ToolSpec
+
 
 @dataclass(frozen=True)
 class Served:
@@ -31,13 +33,20 @@ class Served:
 
 
 @contextmanager
-def served(root: Path, *names: str, key: str | None = None, **fleet: object) -> Iterator[Served]:
-    """Serve planners of these names on a free port of this machine; ``fleet`` goes to ``make_fleet``."""
+def served(
+    root: Path, *names: str, key: str | None = None, tools: tuple[ToolSpec, ...] = (), **fleet: object
+) -> Iterator[Served]:
+    """Serve planners of these names on a free port of this machine; ``fleet`` goes to ``make_fleet``.
+
+    ``tools`` are each planner's own.
+    """
     ready, made = threading.Event(), []
     stop: list[object] = []
 
     async def serve() -> None:
-        behind = await make_fleet(root, *names, **fleet).start()
+        behind = make_fleet(root, *names, **fleet)
+        behind.desired.update({name: replace(want, tools=tools) for name, want in behind.desired.items()})
+        await behind.start()
         app = create_app(behind.service, ServerConfig(), key)
         with socket.socket() as listening:
             listening.bind(("127.0.0.1", 0))

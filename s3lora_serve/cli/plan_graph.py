@@ -29,15 +29,16 @@ TAG_WIDTH = 0.5
 MARGIN, HEAD, BETWEEN = 0.25, 0.42, 0.3  # at the sides, above a band for its levels, and below a band
 TITLE, NARROWEST = 0.75, 4.2
 _INPUT_LINES = 3
+_MOST_IN_LINE = 400  # characters, more than fit even of the narrowest
 # Okabe and Ito's palette, told apart in every common form of colour blindness; tools beyond it share colours.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 _LINE, _SHADE, _FAINT, _INK = "#5f6b7a", "#f3f5f8", "#6b7785", "#1d232b"
 # matplotlib's own font lacks the scripts of East Asia; whichever of these is installed is used for them.
 _WIDE = ("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Hiragino Sans", "Microsoft YaHei")
 _FAMILY = ["DejaVu Sans", *(name for name in _WIDE if name in fontManager.get_font_names())]
-_TITLE = FontProperties(_FAMILY, size=11, weight="bold")
-_HEADING = FontProperties(_FAMILY, size=9, weight="bold")
-_SMALL = FontProperties(_FAMILY, size=8)
+_TITLE = FontProperties(family=_FAMILY, size=11, weight="bold")
+_HEADING = FontProperties(family=_FAMILY, size=9, weight="bold")
+_SMALL = FontProperties(family=_FAMILY, size=8)
 
 
 def plan_figure(plan: Plan, title: str = "") -> Figure:
@@ -183,7 +184,7 @@ def _width(node: Node) -> float:
 def _fit(text: str, font: FontProperties, room: float, most: int) -> list[str]:
     """The text in at most ``most`` lines that fit ``room`` inches, broken at blanks if possible, else cut."""
     lines: list[str] = []
-    rest = text
+    rest = text[: most * _MOST_IN_LINE]  # measuring takes longer the longer it is
     while rest and len(lines) < most:
         last = len(lines) == most - 1
         if _inches(rest, font) <= room:
