@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from planners.step import PlanStep
 
-# What LLMCompiler's executors replace by a result: \$\{?(\d+)\}?
+# LLMCompiler's executors take a dollar sign and digits, in braces or not, for a result.
 _MONEY = re.compile(r"\$(?=\{?\d)")
 
 
@@ -88,7 +88,8 @@ def _literal(value: JsonValue) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_literal(item) for item in value)}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{_literal(key)}: {_literal(item)}' for key, item in value.items())}}}"
+        # A property's name is no text: it stays as it is.
+        return f"{{{', '.join(f'{key!r}: {_literal(item)}' for key, item in value.items())}}}"
     return repr(value)
 
 

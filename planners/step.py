@@ -121,6 +121,10 @@ def one_line_json(value: object) -> str:
         raise ValueError("the arguments are nested too deeply") from None
     except TypeError as error:
         raise ValueError(f"the arguments are no JSON: {error}") from error
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the arguments hold half of a surrogate pair, which is no character") from None
     # json escapes what ASCII has of these. They can only stand inside strings, where an escape is the same.
     return CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 

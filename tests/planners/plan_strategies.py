@@ -31,3 +31,27 @@ def any_plans(draw) -> Plan:
     """Plans with whatever ids and references."""
     numbers = draw(st.lists(st.integers(1, 12), max_size=6))
     return Plan(steps=tuple(draw(steps(number=n, known=12)) for n in numbers))
+
+
+# JSON as arguments may hold it: any text that UTF-8 can hold, numbers that JSON has, nested.
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+_NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | _NUMBERS | _TEXTS | st.integers(1, 120).map("#E{}".format),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def json_plans(draw) -> Plan:
+    """Plans of any ids whose steps take JSON arguments or text."""
+    numbers = draw(st.lists(st.integers(1, 120), min_size=1, max_size=6))
+    made = []
+    for n in numbers:
+        if draw(st.booleans()):
+            arguments = draw(st.dictionaries(_TEXTS, _VALUES, max_size=4))
+            made.append(PlanStep(id=f"#E{n}", thought=draw(lines), tool="Lookup", arguments=arguments))
+        else:
+            made.append(draw(steps(number=n, known=120)))
+    return Plan(steps=tuple(made))

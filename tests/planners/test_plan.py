@@ -2,10 +2,10 @@
 
 import pytest
 from hypothesis import given
-from plan_strategies import TOOLS, any_plans, valid_plans
+from plan_strategies import TOOLS, any_plans, json_plans, valid_plans
 from pydantic import ValidationError
 
-from planners import Plan, PlanMeta, PlanStep, ToolSpec
+from planners import Plan, PlanMeta, PlannerInput, PlanStep, ToolSpec
 
 
 def step(number: int, text: str = "x", tool: str = "Search") -> PlanStep:
@@ -69,6 +69,103 @@ def test_unwritable_steps(field, value, message):
 def test_every_defect_is_named(steps, expected):
     """Each kind of defect is reported with its step, in order; a sound plan has none."""
     assert kinds(*steps) == expected
+
+
+LOOKUP = ToolSpec(
+    name="Lookup",
+    parameters={
+        "type": "object",
+        "properties": {"who": {"type": "string"}, "n": {"type": "integer"}},
+        "required": ["who"],
+    },
+)
+
+
+def lookup(number: int, **arguments) -> PlanStep:
+    """A step with JSON arguments."""
+    return PlanStep(id=f"#E{number}", thought="think", tool="Lookup", arguments=arguments)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lookup(1, who=7), "step #E1 gives Lookup wrong arguments: $.who: 7 is no string"),
+        (lookup(1, n=7), "step #E1 gives Lookup wrong arguments: $: property 'who' is missing"),
+        (
+            step(1, tool="Lookup"),
+            'step #E1 gives Lookup text; it takes JSON arguments: Lookup{"who": string, "n"?: integer}',
+        ),
+        (
+            PlanStep(id="#E1", thought="t", tool="LLM", arguments={"q": "x"}),
+            "step #E1 gives LLM JSON arguments; it takes text: LLM[text]",
+        ),
+    ],
+)
+def test_wrong_arguments(wrong, message):
+    """Arguments that the tool does not take, and text for JSON or the other way round, are named."""
+    (found,) = Plan(steps=(wrong,)).problems([LOOKUP, ToolSpec(name="LLM")])
+    assert (found.kind, found.step, str(found)) == ("bad_arguments", "#E1", message)
+
+
+def test_arguments_are_checked_once():
+    """A reference may stand for any value; one that is not known yet is one problem, not two."""
+    plan = Plan(steps=(lookup(1, who="Ada"), lookup(2, who="x #E1", n="#E1"), lookup(3, who="#E4")))
+    assert [(p.kind, p.step) for p in plan.problems([LOOKUP])] == [("unknown_evidence", "#E3")]
+
+
+def test_a_bare_name_takes_anything():
+    """Without a ToolSpec nobody knows what the tool takes."""
+    assert Plan(steps=(lookup(1, x=1), step(2, tool="Lookup"))).problems(["Lookup"]) == ()
+
+
+def test_arguments_are_a_copy():
+    """A plan cannot be changed through the arguments that it was made from."""
+    given = {"who": ["Ada"]}
+    made = PlanStep(id="#E1", thought="t", tool="Lookup", arguments=given)
+    given["who"].append("Bob")
+    assert made.arguments == {"who": ["Ada"]}
+    assert len({made, made.model_copy()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"tool_input": '{"a": 2}'}, "tool_input says something else than arguments"),
+        ({"tool_input": '{"a": true}'}, "tool_input says something else than arguments"),
+        ({"tool_input": "a"}, "tool_input says something else than arguments"),
+        ({"arguments": {"a": float("inf")}}, "not JSON compliant"),
+        ({"arguments": {"a": {1}}}, "the arguments are no JSON"),
+        ({"arguments": {"a": {1: 2}}}, "valid string"),
+        ({"arguments": {"a": "\ud800"}}, "half of a surrogate pair"),
+    ],
+)
+def test_arguments_that_cannot_be(fields, message):
+    """What JSON cannot hold, and an input that says something else, is refused."""
+    with pytest.raises(ValidationError, match=message):
+        PlanStep(**{"id": "#E1", "thought": "t", "tool": "T", "arguments": {"a": 1}, **fields})
+
+
+def test_input_may_be_spelled_otherwise():
+    """An equal JSON text is taken, and written in the one way that plans are written in."""
+    made = PlanStep(id="#E1", thought="t", tool="T", tool_input='{"b":2,"a":1}', arguments={"a": 1, "b": 2})
+    assert made.tool_input == '{"a": 1, "b": 2}'
+
+
+@given(json_plans())
+def test_json_arguments_survive_json(plan):
+    """A plan with arguments survives the wire, where fields without a value are left out."""
+    text = plan.model_dump_json(exclude_none=True)
+    assert Plan.model_validate_json(text) == plan
+
+
+def test_problems_are_short_enough_for_feedback():
+    """Whatever names and references a plan has, each problem can be told to the planner again."""
+    tools = [ToolSpec(name=f"T{n:063}") for n in range(200)]
+    plan = Plan(steps=(step(1, "#E" + "9" * 9_000, tool="G" * 64),))
+    found = plan.problems(tools)
+    assert [p.kind for p in found] == ["unknown_tool", "unknown_evidence"]
+    assert "and 197 more" in str(found[0])
+    assert PlannerInput(task="x", tools=tools, feedback=[str(p) for p in found]).feedback
 
 
 def test_cut_off_plan():

@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plan_strategies import any_plans, valid_plans
+from plan_strategies import any_plans, json_plans, valid_plans
 
 from planners import PlanSyntaxError, parse, render
 
@@ -13,8 +13,8 @@ TWO = """Plan: Find the director.
 #E1 = Search[director of Heat]
 Plan: Find his birthplace.
 #E2 = Search[#E1 born]"""
-# LangGraph's ReWOO example finds steps with this.
-LANGGRAPH = re.compile(r"Plan:\s*(.+)\s*(#E\d+)\s*=\s*(\w+)\s*\[([^\]]+)\]")
+# Executors look for tools as words, and take everything up to the first "]" for the input.
+STEP = re.compile(r"^(?P<id>#E[0-9]+) = (?P<tool>\w+)\[(?P<input>[^\]]+)", re.M)
 
 
 def test_text_of_a_plan():
@@ -38,10 +38,32 @@ def test_round_trip(plan):
     assert parse(render(plan)) == plan
 
 
+@given(json_plans())
+def test_round_trip_of_json_arguments(plan):
+    """Arguments come back value for value: nested, with brackets, quotes, line breaks and any script."""
+    text = render(plan)
+    assert parse(text) == plan
+    assert len(text.split("\n")) == len(text.splitlines()) == 2 * len(plan.steps)
+
+
+def test_text_of_json_arguments():
+    """A tool's JSON stands in braces where text stands in brackets."""
+    step = parse('Plan: p\n#E2 = Lookup{"who": "#E1", "facts": ["born [when]", "a\\nb"], "n": 1.0}').steps[0]
+    assert step.arguments == {"who": "#E1", "facts": ["born [when]", "a\nb"], "n": 1.0}
+    assert step.tool_input == r'{"who": "#E1", "facts": ["born [when]", "a\nb"], "n": 1.0}'
+    assert step.depends_on == ("#E1",)
+
+
+def test_braces_in_brackets_are_text():
+    """What stands in brackets is never read as JSON."""
+    (step,) = parse('Plan: p\n#E1 = LLM[{"a": 1}]').steps
+    assert (step.tool_input, step.arguments) == ('{"a": 1}', None)
+
+
 @given(valid_plans())
-def test_langgraph_reads_what_we_write(plan):
-    """LangGraph's regular expression finds the same steps, inputs and tools."""
-    found = [(i, tool, text) for _, i, tool, text in LANGGRAPH.findall(render(plan))]
+def test_lenient_executors_read_what_we_write(plan):
+    """Whoever stops at the first bracket, as LangGraph's example does, finds the same steps."""
+    found = STEP.findall(render(plan))
     assert found == [(s.id, s.tool, s.tool_input) for s in plan.steps]
 
 
@@ -72,6 +94,15 @@ def test_repeated_id_is_kept():
         ("Plan: a\n#E1 = T[[1]]", 2, "square bracket"),
         ("Plan: a\n#E1 = web-search[x]", 2, "tool 'web-search'"),
         ("Plan: a\n#E0 = T[x]", 2, "step id '#E0'"),
+        ('Plan: a\n#E1 = T{"a": 1', 2, "expected '#E1 = Tool[input]'"),
+        ('Plan: a\n#E1 = T{"a": }', 2, "are no JSON: Expecting value"),
+        ('Plan: a\n#E1 = T{"a": 1, "a": 2}', 2, "the argument 'a' is given twice"),
+        ('Plan: a\n#E1 = T{"a": NaN}', 2, "not JSON compliant"),
+        ('Plan: a\n#E1 = T{"a": 1e999}', 2, "not JSON compliant"),
+        ('Plan: a\n#E1 = T{"a": "\\ud800"}', 2, "half of a surrogate pair"),
+        ('Plan: a\n#E1 = T{"a": ' + "[" * 9_000 + "]" * 9_000 + "}", 2, "nested too deeply"),
+        ("Plan: a\n#E1 = T[" + "x" * 32_001 + "]", 2, "at most 32000 characters"),
+        ("Plan: a\n#E1 = T[x]\nPlan: " + "x" * 40_000, 3, "the line has more than 33000 characters"),
         ("Plan: a\u2028#E1 = T[x]", 1, "the text ends after 'Plan: ...'"),
         ("Plan: " + "a" * 100 + "\n" + "b" * 100, 2, "got 'bbb"),
     ],
