@@ -182,13 +182,9 @@ def _error_of(
 
 def _problems(given: Any) -> tuple[Problem, ...]:
     # Not validated: a newer server may know kinds of problem that this client does not.
-    return tuple(
-        Problem.model_construct(
-            kind=item.get("kind"), step=item.get("step"), message=str(item.get("message", ""))
-        )
-        for item in (given if isinstance(given, list) else ())
-        if isinstance(item, dict)
-    )
+    items: list[Any] = given if isinstance(given, list) else []
+    known = {"kind": "unknown", "step": None, "message": ""}
+    return tuple(Problem.model_construct(**{**known, **item}) for item in items if isinstance(item, dict))
 
 
 def _seconds(text: str | None) -> float | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from planners.client_request import Question
 
-TIMEOUT = 120.0  # seconds without a byte from the server
+TIMEOUT = 180.0  # seconds without a byte; a server gives up after 120 unless set otherwise, and says why
 RETRIES = 2
 EVENTS = "text/event-stream"
 _CONNECT_SECONDS = 5.0

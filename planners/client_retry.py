@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import tenacity
 
@@ -10,6 +11,8 @@ from planners.client_errors import ConnectionFailed, PlannerAPIError
 
 FIRST_PAUSE = 0.5  # seconds; doubled each time
 LONGEST_PAUSE = 60.0  # a server that asks for more is better asked by whoever called
+
+_TOO_LONG = ("timeout", "plan_timeout")
 
 
 def retrying(retries: int) -> tenacity.Retrying:
@@ -25,11 +28,12 @@ def async_retrying(retries: int) -> tenacity.AsyncRetrying:
 def worth_another(error: BaseException) -> bool:
     """Whether it is 429, 503 or a connection that failed, and the server wants to be asked soon.
 
-    Not one that ran into the timeout: the same plan would take as long again.
+    Not one that took too long, for the server or for the client: the same plan would take as long again.
     """
-    if not isinstance(error, PlannerAPIError) or (error.retry_after or 0.0) > LONGEST_PAUSE:
+    if not isinstance(error, PlannerAPIError) or error.code in _TOO_LONG:
         return False
-    return error.status in (429, 503) or (isinstance(error, ConnectionFailed) and error.code != "timeout")
+    soon = (error.retry_after or 0.0) <= LONGEST_PAUSE
+    return soon and (error.status in (429, 503) or isinstance(error, ConnectionFailed))
 
 
 def _pause(state: tenacity.RetryCallState) -> float:
@@ -40,4 +44,8 @@ def _pause(state: tenacity.RetryCallState) -> float:
     return float(min(pause, LONGEST_PAUSE) * random.uniform(1.0, 1.25))
 
 
-_RULES = {"wait": _pause, "retry": tenacity.retry_if_exception(worth_another), "reraise": True}
+_RULES: dict[str, Any] = {
+    "wait": _pause,
+    "retry": tenacity.retry_if_exception(worth_another),
+    "reraise": True,
+}
