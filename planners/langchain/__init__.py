@@ -22,7 +22,8 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith(("langchain", "openai")):
-            message = f'{name} needs {error.name}: pip install "s3lora-serve[langchain]"'
-            raise ImportError(message, name=error.name) from error
+        missing = (error.name or "").partition(".")[0]
+        if missing.startswith(("langchain", "openai")):
+            message = f'{name} needs {missing}: pip install "s3lora-serve[langchain]"'
+            raise ImportError(message, name=missing) from error
         raise

@@ -52,6 +52,12 @@ class ClientCache:
     def __reduce__(self) -> tuple[type[ClientCache], tuple[()]]:
         return (ClientCache, ())
 
+    def __eq__(self, other: object) -> bool:
+        # Connections are no part of what a runnable is: one that was read back from JSON is the same.
+        return isinstance(other, ClientCache) or NotImplemented
+
+    __hash__ = object.__hash__
+
     def sync(self, settings: ClientSettings) -> PlannerClient:
         """The client for these settings; any thread may use it."""
         with self._lock:
