@@ -18,9 +18,10 @@ from s3lora_serve.runtime.service import PlannerService
 from s3lora_serve.spectral.policy import PrunePolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from planners import ToolSpec
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.runtime.control import Control
     from s3lora_serve.runtime.deployment import Deployment
@@ -142,9 +143,13 @@ def make_fleet(
     slots: object = None,
     swap: object = None,
     rules: object = None,
+    tools: Mapping[str, tuple[ToolSpec, ...]] | None = None,
     **engine: object,
 ) -> Fleet:
-    """A fleet that is not started: ``names`` have an adapter each, ``hollow`` ones were fully pruned."""
+    """A fleet that is not started: ``names`` have an adapter each, ``hollow`` ones were fully pruned.
+
+    ``tools`` are those of the planners that have some of their own.
+    """
     first = FakeEngine(base_name=BASE, **engine)
     made = [first]
     starts = FakeStarts(lambda: made.pop() if made else FakeEngine(base_name=BASE, **engine))
@@ -153,7 +158,13 @@ def make_fleet(
         if name not in shelf.revisions:
             shelf.put(name, hollow=name in hollow)
     wants = {
-        name: desired(name, description="a test planner", pinned=name in pinned) for name in (*names, *hollow)
+        name: desired(
+            name,
+            description="a test planner",
+            pinned=name in pinned,
+            tools=(tools or {}).get(name, ()),
+        )
+        for name in (*names, *hollow)
     }
     seen: list[Deployment] = []
     service = PlannerService(

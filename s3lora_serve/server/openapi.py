@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import re
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
+from s3lora_serve.server.openai_description import our_body, our_path, our_schemas
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from s3lora_serve.runtime.service import PlannerService
 
-_ERRORS = {
-    str(status): {
-        "description": HTTPStatus(status).phrase,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
-    }
-    for status in (400, 401, 404, 413, 415, 429, 502, 503)
-}
 _REF = re.compile(r"^#/components/schemas/(.+)$")
 
 
@@ -39,11 +33,15 @@ def openapi_of(
             engine_app = service.engine.openai_app()
             theirs = engine_app.openapi() if isinstance(engine_app, FastAPI) else {"paths": {}}
             merged.update(own())
-            paths = {path: _our_errors(theirs["paths"][path]) for path in served if path in theirs["paths"]}
+            paths = {path: our_path(theirs["paths"][path]) for path in served if path in theirs["paths"]}
             schemas = theirs.get("components", {}).get("schemas", {})
+            bodies = {name for path in paths.values() for name in _bodies(path)}
+            schemas = {name: our_body(schemas[name]) if name in bodies else schemas[name] for name in schemas}
             merged["paths"] = {**merged["paths"], **paths}
             components = merged.setdefault("components", {})
             ours = components.setdefault("schemas", {})
+            if paths:
+                ours.update({name: schema for name, schema in our_schemas().items() if name not in ours})
             for name in _needed(paths, schemas):
                 ours.setdefault(name, schemas[name])
             components["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
@@ -55,13 +53,12 @@ def openapi_of(
     return openapi
 
 
-def _our_errors(path: dict[str, Any]) -> dict[str, Any]:
-    """The engine's description of a path, with errors as they leave this server."""
-    operations = {}
-    for method, operation in path.items():
-        responses = {code: answer for code, answer in operation["responses"].items() if code.startswith("2")}
-        operations[method] = {**operation, "tags": ["openai"], "responses": {**responses, **_ERRORS}}
-    return operations
+def _bodies(path: dict[str, Any]) -> Iterator[str]:
+    """Names of the schemas of a path's request bodies."""
+    for operation in path.values():
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            if match := _REF.match(content.get("schema", {}).get("$ref", "")):
+                yield match[1]
 
 
 def _needed(part: Any, schemas: dict[str, Any]) -> set[str]:

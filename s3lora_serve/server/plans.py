@@ -69,7 +69,7 @@ def tools_of(
     if given is None and not planner.tools:
         message = f"field {param!r} is required, since planner {planner.name!r} has no tools of its own"
     elif given is not None and not given:
-        own = f"leave it out to plan with {planner.name!r}'s own, or " if planner.tools else ""
+        own = f"leave it out to use those of {planner.name!r}, or " if planner.tools else ""
         message = f"{param}: an empty list leaves nothing to plan with; {own}offer at least one tool"
     else:
         return planner.tools if given is None else given

@@ -50,6 +50,8 @@ def _sentence(error: Mapping[str, Any], fields: Fields) -> str:
     kind, path = error["type"], _path(error)
     if kind == "json_invalid":
         return f"the body is not JSON: {error['ctx']['error']}"
+    if not path and kind == "string_unicode":
+        return "the name of a field holds half a surrogate pair, which is no character"
     if not path and kind == "value_error":  # about the body as a whole, though it is an object
         return str(error["msg"]).removeprefix("Value error, ")
     if not path:
