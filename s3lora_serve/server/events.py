@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-DONE = b"data: [DONE]\n\n"
 _DATA = b"data:"
 _END = b"\n\n"
 

@@ -22,7 +22,7 @@ _ONE = "leave it out: a request gives one plan; send it again for another"
 
 # Fields that would fight the grammar or change the prompt, the values that do not, and what to do instead.
 # Every field of vLLM's is here or below, and a test on the engine holds that.
-_FIGHTING: Mapping[str, tuple[tuple[Any, ...], str]] = {
+FIGHTING: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "response_format": (({"type": "text"},), _SHAPE),
     "structured_outputs": ((), _SHAPE),
     "tools": (([],), _TOOLS),
@@ -59,7 +59,7 @@ _FIGHTING: Mapping[str, tuple[tuple[Any, ...], str]] = {
 }  # fmt: skip
 
 # What reaches the engine as the client sent it. Anything else means nothing to it, and is left out.
-_PASSED = frozenset(
+PASSED = frozenset(
     (
         "model", "stream", "stream_options", "stream_interval", "temperature", "top_p", "top_k", "min_p",
         "seed", "frequency_penalty", "presence_penalty", "repetition_penalty", "logprobs", "top_logprobs",
@@ -73,7 +73,7 @@ _PASSED = frozenset(
 def check_plan_fields(fields: Mapping[str, Any]) -> None:
     """Raise RequestRefused for a field that no plan can honour; values that ask for nothing pass."""
     for name, value in fields.items():
-        neutral, hint = _FIGHTING.get(name, ((value,), ""))
+        neutral, hint = FIGHTING.get(name, ((value,), ""))
         if value is not None and not any(type(value) is type(other) and value == other for other in neutral):
             raise RequestRefused(
                 f"field {name!r} does not go with 's3lora.plan'",
@@ -116,7 +116,7 @@ def plan_fields(
     fields: Mapping[str, Any], request: PlannerInput, max_text: int, max_model_len: int
 ) -> dict[str, Any]:
     """The fields of a chat request whose answer is a plan for ``request``."""
-    passed = {name: value for name, value in fields.items() if name in _PASSED and value is not None}
+    passed = {name: value for name, value in fields.items() if name in PASSED and value is not None}
     if "max_tokens" not in passed and "max_completion_tokens" not in passed:
         passed["max_completion_tokens"] = token_budget(request.max_steps, max_model_len, max_text)
     grammar = plan_grammar(request.tools, request.max_steps, first=request.first_step, max_text=max_text)

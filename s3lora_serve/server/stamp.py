@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.runtime.meta import cost_of, fingerprint, summary_of
-from s3lora_serve.server.events import DONE, data_of, written
+from s3lora_serve.server.events import data_of, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,23 +68,17 @@ class Stamp:
         self._names = names
         self._written = json.dumps(names)[1:-1].encode()
         self._pattern = re.compile(rb'"model":\s*' + re.escape(json.dumps(origin.engine_model).encode()))
-        self._latest = b""
-        self._sealed = False
 
     def event(self, event: bytes) -> bytes:
         """One event of a stream, stamped. Raises EngineError when the plan in it is none."""
-        if event.startswith(DONE.rstrip()):
-            return self._usage() + event
         if self._plan is not None and (data := data_of(event)) is not None:
             self._plan.hear(data)
         if _LAST.search(event) and (data := data_of(event)) is not None:
             return written(self._seal(data))
         if _MARKED not in event and (match := self._pattern.search(event)):
-            self._latest = event
             return event[: match.start()] + self._written + event[match.end() :]
         if (data := data_of(event)) is None:
             return event
-        self._latest = event
         return written({**data, **self._names})
 
     def whole(self, body: bytes) -> bytes:
@@ -99,19 +93,8 @@ class Stamp:
             self._plan.hear(data)
         return json.dumps(self._seal(data), ensure_ascii=False, separators=(",", ":")).encode()
 
-    def _usage(self) -> bytes:
-        """The usage chunk of a stream that had none (vLLM's beam search), or nothing."""
-        if self._sealed or not self._facts or (latest := data_of(self._latest)) is None:
-            return b""
-        prompt, output = (
-            sum(getattr(f, name) for f in self._facts) for name in ("prompt_tokens", "output_tokens")
-        )
-        counts = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
-        return written(self._seal({**latest, "choices": [], "usage": latest.get("usage") or counts}))
-
     def _seal(self, data: dict[str, Any]) -> dict[str, Any]:
         """An answer, or the last chunk of one, with all there is to say of it."""
-        self._sealed = True
         found = self._plan.found() if self._plan is not None else {}
         stamped = {**data, **self._names, "s3lora": {**self._origin.about, **found}}
         cost = cost_of(self._facts, self._origin.revision) if self._facts else None

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from planners import PlanRequest
-from s3lora_serve.server.chat_fields import IGNORED, check_fields
+from s3lora_serve.server.chat_fields import IGNORED, check_count, check_fields
 from s3lora_serve.server.errors import RequestRefused
 from s3lora_serve.server.validation import describe
 
@@ -85,6 +85,8 @@ def test_fields_that_vllm_would_ignore_are_refused(name):
         ("responseformat", "response_format"),
         ("structured_output", "structured_outputs"),
         ("toolchoice", "tool_choice"),
+        ("s3_lora", "s3lora"),
+        ("S3LoRA", "s3lora"),
     ],
 )
 def test_a_slip_in_a_promise_is_refused(name, meant):
@@ -112,3 +114,19 @@ def test_a_slip_in_a_promise_is_refused(name, meant):
 def test_fields_in_use_pass(name):
     """OpenAI's and vLLM's own fields are not in the way."""
     assert check_fields({name: {}}) is None
+
+
+@pytest.mark.parametrize("n", [9, 9.0, "9", 10**400, "1e9", float("inf")])
+def test_too_many_answers_are_refused(n):
+    """However the number is written, as the engine would read it; the setting is named."""
+    with pytest.raises(RequestRefused) as refused:
+        check_count({"n": n}, 8)
+    error = refused.value
+    assert (error.status, error.reason, error.param) == (422, "over_limit", "n")
+    assert ("server.max_n" in str(error), len(str(error)) < 200) == (True, True)
+
+
+@pytest.mark.parametrize("n", [None, 8, "8", 0, -1, True, "many", [9], float("nan")])
+def test_other_counts_are_the_engines_to_judge(n):
+    """Within the limit, or no number at all."""
+    assert check_count({"n": n}, 8) is None

@@ -1,0 +1,130 @@
+"""A fleet of admitted adapters over the shared real engine, for the tests that need vLLM's own answers."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adapters_factory import write_adapter
+from fleet import KEY
+
+from s3lora_serve.adapters.base_model import BaseModelSpec
+from s3lora_serve.adapters.store import RevisionStore
+from s3lora_serve.adapters.verify import Limits
+from s3lora_serve.cli.admit import StoreAdmission
+from s3lora_serve.cli.resolve import BaseModel
+from s3lora_serve.config import ServerConfig
+from s3lora_serve.runtime.engine_host import EngineHost
+from s3lora_serve.runtime.journal import Journal
+from s3lora_serve.runtime.operation import Wanted
+from s3lora_serve.runtime.planner import DesiredPlanner
+from s3lora_serve.runtime.service import PlannerService
+from s3lora_serve.server.admin import create_admin_app
+from s3lora_serve.server.app import create_app
+from s3lora_serve.spectral.policy import PrunePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import httpx
+    from fastapi import FastAPI
+
+BASE = "smollm2"  # the shared engine's served_name (tests/conftest.py)
+BEARER = {"authorization": f"Bearer {KEY}"}
+ASK = {
+    "messages": [{"role": "user", "content": "Who directed Inception?"}],
+    "max_tokens": 12,
+    "temperature": 0,
+}
+ADAPTERS = {
+    "p": {"seed": 1},
+    "q": {"seed": 2},
+    "hollow": {"seed": 3, "layers": range(2)},  # four modules, and the ten sharpest are pruned
+    "dud": {"seed": 4, "strength": 1e-7},  # lost in the rounding of bfloat16
+    "n": {"seed": 5},
+}
+
+
+_first_ids = itertools.count(2_000_000, 1_000)  # no fleet may use an id that another one had
+
+
+@dataclass(frozen=True)
+class Served:
+    """A started service on the shared engine, its application, and strings that no answer may hold."""
+
+    service: PlannerService
+    app: FastAPI
+    http: httpx.AsyncClient
+    admin: httpx.AsyncClient
+    sources: Path  # adapter folders by name; n is no planner's yet
+    secrets: tuple[str, ...]
+
+    def held(self):
+        """Leases and engine requests of p that have not ended."""
+        p = self.service.get("p")
+        return sum(p.leases.values()), self.service.engine.running(p.slot)
+
+
+class Shared:
+    """An engine that others go on to use."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    async def close(self):
+        """Nothing: it is not ours."""
+
+
+@asynccontextmanager
+async def real_fleet(vllm_engine, demo_base, client_of, root, *names) -> AsyncIterator[Served]:
+    """Planners of these ``names``, whose slots are free again at the end; n is ready to be swapped in."""
+    store = RevisionStore(root / "store")
+    base = BaseModel(str(demo_base), BASE, None, BaseModelSpec.from_pretrained(demo_base))
+    admission = StoreAdmission(base, Limits(), store)
+    desired, revisions = {}, {}
+    for name, options in ADAPTERS.items():
+        source = root / "sources" / name
+        source.mkdir(parents=True)
+        write_adapter(source, **options)
+        if name in names:
+            desired[name] = DesiredPlanner.of(str(source), PrunePolicy())
+            revisions[name] = admission.admit(name, Wanted(source=str(source)), lambda stage, done: None)
+
+    async def start():
+        return Shared(vllm_engine)
+
+    host, journal = EngineHost(start), Journal(root / "state.db")
+    service = PlannerService(host, journal, admission, base_model=BASE, first_slot_id=next(_first_ids))
+    await host.start()
+    await service.start(desired, revisions)
+    await service.commit()  # although dud failed: the rest is as it should be
+    app = create_app(service, ServerConfig(), KEY)
+    admin = client_of(create_admin_app(service, KEY), headers=BEARER)
+    http, secrets = client_of(app, headers=BEARER), (str(root), "my store", str(demo_base))
+    try:
+        yield Served(service, app, http, admin, root / "sources", secrets)
+    finally:
+        slots = [
+            deployment.slot
+            for planner in service.planners()
+            for deployment in (planner.active, *planner.others)
+            if deployment.slot is not None
+        ]
+        await service.close()
+        await host.close()
+        journal.close()
+        for slot in slots:
+            await vllm_engine.unload(slot)
+
+
+def counted(served, outcome="ok", name="s3lora_requests_total", planner="p"):
+    """One of our counters, now."""
+    labels = f'outcome="{outcome}",planner="{planner}"' if outcome else f'planner="{planner}"'
+    lines = served.service.metrics.exposition().decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{{labels}}} "))
