@@ -17,10 +17,10 @@ _LEASES = re.compile(r'^s3lora_leases_total\{outcome="(\w+)",planner="p",role="(
 
 
 @asynccontextmanager
-async def live(fleet, seconds_per_token=0.0):
+async def live(fleet, seconds_per_token=0.0, limits=None):
     """A client of the fleet behind uvicorn on a free port of this machine."""
     fleet.engine.seconds_per_token = seconds_per_token
-    app = create_app(fleet.service, ServerConfig(), None)
+    app = create_app(fleet.service, ServerConfig(), None, limits)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None))
