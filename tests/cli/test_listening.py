@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
@@ -43,6 +44,21 @@ def test_nobody_is_kept_waiting_before_it_listens():
         listen(server)
         with socket.create_connection(server.getsockname()) as client:
             assert client.getpeername() == server.getsockname()
+
+
+async def test_small_pieces_leave_at_once():
+    """An answer in pieces does not wait for the client's acknowledgements: its connections have TCP_NODELAY."""
+    options = asyncio.get_running_loop().create_future()
+
+    async def connected(_, writer):
+        accepted = writer.get_extra_info("socket")
+        options.set_result(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    with bound(HOST, 0) as server:
+        async with await asyncio.start_server(connected, sock=server):
+            with socket.create_connection(server.getsockname()):
+                assert await options != 0
 
 
 def test_a_program_that_took_the_port_meanwhile_is_told_of():
