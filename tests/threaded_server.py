@@ -63,7 +63,7 @@ def threaded_server(
         fleet = make_fleet(root, *names, **engine)
         fleet.desired = {name: replace(want, tools=tools) for name, want in fleet.desired.items()}
         await fleet.start()
-        with socket.socket() as listening:
+        with _tcp() as listening:
             listening.bind(("127.0.0.1", 0))
             app = create_app(fleet.service, ServerConfig(), api_key, limits)
             server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
@@ -96,6 +96,11 @@ def wait_until(true: Callable[[], Any], seconds: float = 20) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"not within {seconds} s")
         time.sleep(0.005)
+
+
+def _tcp() -> socket.socket:
+    # asyncio turns Nagle's delays off only where the protocol is named.
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 
 @contextmanager
