@@ -47,7 +47,7 @@ def test_nobody_is_kept_waiting_before_it_listens():
 
 
 async def test_small_pieces_leave_at_once():
-    """An answer in pieces does not wait for the client's acknowledgements: its connections have TCP_NODELAY."""
+    """Pieces of an answer do not wait for acknowledgements: its connections have TCP_NODELAY."""
     options = asyncio.get_running_loop().create_future()
 
     async def connected(_, writer):
