@@ -29,19 +29,6 @@ def hearing() -> Iterator[list[RequestFacts]]:
         _hearers.reset(token)
 
 
-@contextmanager
-def unheard() -> Iterator[None]:
-    """Let nobody outside hear of what is begun in this block.
-
-    For work that a request sets off in a task but that is not its own, such as loading a planner for all.
-    """
-    token = _hearers.set(())
-    try:
-        yield
-    finally:
-        _hearers.reset(token)
-
-
 def heard(facts: RequestFacts) -> None:
     """Tell those who hear in this context. Engines call it in the context in which the request began.
 

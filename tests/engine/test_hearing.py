@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
 
-from s3lora_serve.engine.hearing import heard, hearing, unheard
+from s3lora_serve.engine.hearing import heard, hearing
 
 
 async def test_blocks_nest():
@@ -33,14 +32,3 @@ async def test_tasks_are_heard_by_those_who_began_them():
     other = asyncio.create_task(work("c"))
     assert await asyncio.gather(*begun, other) == [["a"], ["b"], ["c"]]
     assert mine == ["a", "b"]
-
-
-async def test_work_for_all_is_heard_by_nobody():
-    """What is begun in ``unheard`` is not the request's own, nor is what runs in a context of its own."""
-    with hearing() as mine:
-        with unheard():
-            task = asyncio.create_task(asyncio.to_thread(heard, "loading"))
-        await task
-        Context().run(heard, "elsewhere")
-        heard("own")
-    assert mine == ["own"]
