@@ -8,12 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from xml.etree import ElementTree
 
 import pytest
-from served import served
 from stub_admin import write_access
+from threaded_server import threaded_server, wait_until
 
 from planners import Plan, ToolSpec, parse
 
@@ -47,7 +46,7 @@ def writer():
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, writer):
     """Planners p and q with tools of their own."""
-    with served(tmp_path_factory.mktemp("served"), "p", "q", tools=OWN, plan=writer) as running:
+    with threaded_server(tmp_path_factory.mktemp("served"), "p", "q", tools=OWN, plan=writer) as running:
         yield running
 
 
@@ -84,7 +83,7 @@ def test_a_plan_is_shown_step_by_step(plan, server):
 def test_a_step_is_shown_before_the_plan_is_whole(s3lora, tmp_path):
     """When the engine dies in the second step, the first one stands there already."""
     text = "Plan: Find.\n#E1 = Search[Inception]\nPlan: Read.\n#E2 = LLM[#E1]"
-    with served(tmp_path, "p", tools=OWN, plan=lambda prompt: text) as running:
+    with threaded_server(tmp_path, "p", tools=OWN, plan=lambda prompt: text) as running:
         running.fleet.engine.die_during("stream", after=7)
         done = s3lora("plan", TASK, "--planner", "p", "--url", running.url)
     assert (done.code, done.out.splitlines()) == (1, ["#E1  Find.", "     Search[Inception]"])
@@ -210,7 +209,7 @@ def test_without_a_server_the_next_step_is_named(plan, monkeypatch):
 def test_a_server_with_a_key_wants_it_from_the_environment(s3lora, tmp_path, monkeypatch):
     """Without the key: exit code 1, and which variable to set; with it: a plan."""
     monkeypatch.delenv("S3LORA_API_KEY", raising=False)
-    with served(tmp_path, "p", key=KEY) as running:
+    with threaded_server(tmp_path, "p", api_key=KEY) as running:
         ask = ("plan", TASK, "--planner", "p", "-t", "LLM", "--url", running.url)
         refused = s3lora(*ask)
         monkeypatch.setenv("S3LORA_API_KEY", KEY)
@@ -251,16 +250,8 @@ def test_ctrl_c_ends_the_request(server, writer):
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    wait_for(lambda: gate.waiting)
+    wait_until(lambda: gate.waiting, 60)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "stopped\n")
-    wait_for(lambda: not gate.waiting)
-
-
-def wait_for(true) -> None:
-    """Wait until ``true()``; give up after a minute."""
-    limit = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < limit, "it did not come true"
-        time.sleep(0.01)
+    wait_until(lambda: not gate.waiting)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from served import served
+from threaded_server import threaded_server
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 # Two searches at once, then a sum of both and a line about one, then all of it.
@@ -68,7 +68,7 @@ def writer():
 @pytest.fixture
 def server(tmp_path, writer):
     """A server with the demo's planner, over the fake engine."""
-    with served(tmp_path, "hotpot-planner", plan=writer) as running:
+    with threaded_server(tmp_path, "hotpot-planner", plan=writer) as running:
         yield running
 
 
