@@ -12,6 +12,7 @@ import psutil
 import pytest
 from contract import HELLO, TOKENS, distance, until
 from engine_factory import engine_settings
+from stream_contract import drain
 
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.engine.vllm import VllmEngine
@@ -62,7 +63,8 @@ async def test_a_killed_engine_is_dead_and_is_replaced(demo_base, adapter, new_s
         await engine.load(slot)
         expected = await engine.score(TOKENS, slot)
         running = asyncio.create_task(engine.chat(HELLO, slot, Sampling(max_tokens=200)))
-        await until(lambda: engine.running(slot) == 1)
+        reading = asyncio.create_task(drain(engine.stream(HELLO, slot, Sampling(max_tokens=200))))
+        await until(lambda: engine.running(slot) == 2)
         processes = set(psutil.Process().children(recursive=True)) - before
         engines = [process for process in processes if process.name().startswith("VLLM")]
         # A Ctrl-C is for the server alone, which lets running requests end before it closes the engine.
@@ -79,10 +81,10 @@ async def test_a_killed_engine_is_dead_and_is_replaced(demo_base, adapter, new_s
         loading = asyncio.create_task(engine.load(new_slot(adapter(seed=2))))
         await asyncio.sleep(0.2)
         signal_engine(others, signal.SIGKILL)
-        for call in (running, loading):
+        for call in (running, reading, loading):
             with pytest.raises(EngineDead, match="try again once it was restarted"):
                 await asyncio.wait_for(call, timeout=20)
-        assert [(f.slot, f.outcome) for f in facts] == [(slot.name, "ok"), (slot.name, "error")]
+        assert [(f.slot, f.outcome) for f in facts] == [(slot.name, "ok"), *[(slot.name, "error")] * 2]
         assert (await engine.healthy(), engine.running(slot)) == (False, 0)
         for call in (engine.load(slot), engine.unload(slot), engine.loaded(), engine.score(TOKENS, None)):
             with pytest.raises(EngineDead):
