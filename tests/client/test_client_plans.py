@@ -45,11 +45,16 @@ def test_tools_are_given_as_specs_dicts_or_names(client, served, tool):
     assert {step.tool for step in plan.steps} == {"Search"}
 
 
-def test_arguments_come_back_as_json(client, served):
+def test_arguments_come_back_as_json(client, tmp_path):
     """A tool with parameters gets arguments, whole and streamed."""
-    asked = client(served.url, planner="p")
-    for plan in (asked.plan(TASK, [LOOKUP]), sum(asked.chunks(TASK, [LOOKUP]))):
-        assert (plan.problems([LOOKUP]), [set(step.arguments) for step in plan.steps]) == ((), [{"key"}] * 2)
+    text = 'Plan: Look.\n#E1 = Lookup{"key": "x"}\nPlan: Look on.\n#E2 = Lookup{"key": "[#E1]"}'
+    with threaded_server(tmp_path, "p", plan=lambda _: text) as server:
+        asked = client(server.url, planner="p")
+        for plan in (asked.plan(TASK, [LOOKUP]), sum(asked.chunks(TASK, [LOOKUP]))):
+            assert (plan.problems([LOOKUP]), [step.arguments for step in plan.steps]) == (
+                (),
+                [{"key": "x"}, {"key": "[#E1]"}],
+            )
 
 
 def test_without_tools_the_planners_own_are_taken(client, tmp_path):
@@ -154,6 +159,18 @@ async def test_an_async_stream_that_is_left_stops_the_engine(served):
             break
         await asyncio.to_thread(wait_until, lambda: served.requests("aborted") == 1)
     assert served.requests("ok") == 0
+
+
+async def test_a_call_that_is_cancelled_stops_the_engine(served):
+    """Whoever gives up waiting for a whole plan frees the engine, and the client can be used again."""
+    gate = served.do(lambda: served.fleet.engine.hold_requests("*"))
+    async with AsyncPlannerClient(served.url, planner="p") as asked:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await asked.plan(TASK, ["A"])
+        await asyncio.to_thread(wait_until, lambda: served.requests("aborted") == 1)
+        served.do(gate.open)
+        assert len((await asked.plan(TASK, ["A"])).steps) == 2
 
 
 def test_a_client_of_your_own_stays_open(served):

@@ -128,7 +128,10 @@ def test_every_dependency_is_declared():
     """What the packages import is in pyproject.toml, so that a plain pip install works."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *(r for e in ("cpu", "train", "langchain") for r in extras[e])]
+    declared = [
+        *project["dependencies"],
+        *(r for e in ("cpu", "train", "langchain", "mcp") for r in extras[e]),
+    ]
     names = {re.split(r"[\[<>=!~ ]", r, maxsplit=1)[0].lower().replace("_", "-") for r in declared}
     # Versions of these are chosen by transformers, pydantic and langchain-openai.
     names |= {"tokenizers", "pydantic-core", "openai"}
