@@ -64,7 +64,7 @@ async def storm(url):
 
 @pytest.mark.parametrize("most", [1, 24, 128])
 async def test_a_thousand_calls_at_once(fleet, many_files, most):
-    """Every call gets 200 or 429 with Retry-After, every probe among them is answered, and nothing is left."""
+    """Every call gets 200 or 429 with Retry-After, each probe among them is answered, nothing is left."""
     async with live(fleet, 0.005, Limits(max_concurrent=most)) as http:
         # From a thread with a loop of its own: clients do not wait for the server's loop.
         answers, probes = await asyncio.to_thread(asyncio.run, storm(http.base_url))
