@@ -1,0 +1,34 @@
+"""The LangGraph example with a model behind it: the demo's planner plans, its tools run, a model answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from planners.langchain import ChatS3LoRA, S3LoRAPlanner
+
+QUESTION = "Who was born first, Lana or Lilly Wachowski?"
+
+
+@pytest.mark.engine
+async def test_the_example_runs_on_a_model(live, monkeypatch):
+    """A plan that can run with these tools, a result of every step, facts from the file, an answer."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "docs" / "examples"))
+    from langgraph_rewoo import TOOLS, build_graph, local_tools
+
+    planner = S3LoRAPlanner(
+        planner=live.planner, base_url=live.url, api_key=live.key, tools=TOOLS, max_steps=4, repair=True
+    )
+    llm = ChatS3LoRA(model=live.planner, base_url=live.url, api_key=live.key, temperature=0, max_tokens=40)
+    tools = local_tools(llm)
+    state = await build_graph(planner, tools, tools["LLM"]).ainvoke({"task": QUESTION})
+    await planner.aclose()
+    plan, evidence = state["plan"], state["evidence"]
+    assert plan.problems(TOOLS, max_steps=4) == ()
+    assert sorted(evidence) == sorted(step.id for step in plan.steps)
+    assert all(isinstance(result, str) for result in evidence.values())
+    searched = [evidence[step.id] for step in plan.steps if step.tool == "Search"]
+    assert searched
+    assert "nothing found" not in searched
+    assert state["answer"]
