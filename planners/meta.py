@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A server may be newer than the client that reads its answer, and say more.
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Usage(_Value):
