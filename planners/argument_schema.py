@@ -34,7 +34,7 @@ MAX_DEPTH = 4  # objects and lists inside each other
 MAX_PROPERTIES = 32  # of one object
 MAX_CHOICES = 64  # of one enum
 MAX_VALUES = 128  # of the whole, with definitions put in: a few nested references make millions
-MAX_LENGTH = 1_000  # items or characters that a schema may ask for at least
+MAX_LEAST = 64  # items or characters that a schema may ask for at least
 
 PROPERTY = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,63}", re.ASCII)
 _ANNOTATIONS = {
@@ -210,8 +210,9 @@ def _fits(value: Any, kind: str) -> bool:
 def _lengths(node: dict[str, Any], least: str, most: str, at: str) -> tuple[int, int | None]:
     for key in (least, most):
         value = node.get(key, 0)
-        if type(value) is not int or value < 0 or (key == least and value > MAX_LENGTH):
-            raise ValueError(f"{at}.{key}: {value!r}; use a whole number from 0 to {MAX_LENGTH}")
+        if type(value) is not int or value < 0 or (key == least and value > MAX_LEAST):
+            limit = f" to {MAX_LEAST}" if key == least else ""
+            raise ValueError(f"{at}.{key}: {value!r}; use a whole number from 0{limit}")
     low, high = node.get(least, 0), node.get(most)
     if high is not None and low > high:
         raise ValueError(f"{at}.{least}: {low} is more than {most} {high}")
@@ -225,7 +226,7 @@ def _number(node: dict[str, Any], whole: bool, at: str) -> Number:
         if value is not None:
             if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
                 raise ValueError(f"{at}.{key}: {value!r}; use a whole number, or let the tool check it")
-            if abs(value) >= 10**MOST_DIGITS:
+            if abs(value) >= 10**MOST_DIGITS - 1:
                 raise ValueError(f"{at}.{key}: {value!r} has more than {MOST_DIGITS} digits; leave it out")
         edges[key] = None if value is None else int(value)
     least, above = _tighter(edges["minimum"], edges["exclusiveMinimum"], 1)
@@ -233,8 +234,11 @@ def _number(node: dict[str, Any], whole: bool, at: str) -> Number:
     if whole:
         least, above = (least + above if least is not None else None), False
         most, below = (most - below if most is not None else None), False
-    if least is not None and most is not None and (least > most or (least == most and (above or below))):
-        raise ValueError(f"{at}: no number lies between its bounds {least} and {most}")
+    if least is not None and most is not None:
+        # Between two large neighbours there is no fraction that a float keeps.
+        room = most - least - above - below + (not whole and above and below and abs(least) < 10**9)
+        if room < 0:
+            raise ValueError(f"{at}: no number lies between its bounds {least} and {most}")
     return Number(whole, least, most, above, below)
 
 

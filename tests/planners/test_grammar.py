@@ -161,8 +161,8 @@ def test_equal_tool_sets_share_a_grammar():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tools": []}, "0 tools: offer 1 to 64"),
-        ({"tools": [f"T{n}" for n in range(65)]}, "65 tools: offer 1 to 64"),
+        ({"tools": []}, "0 tools: offer 1 to 256"),
+        ({"tools": [f"T{n}" for n in range(257)]}, "257 tools: offer 1 to 256"),
         ({"tools": ['a" | "b']}, "tool name 'a\" | \"b'"),
         ({"max_steps": 0}, "max_steps 0: use 1 to 32"),
         ({"max_steps": 33}, "max_steps 33: use 1 to 32"),
