@@ -11,6 +11,7 @@ stdout carries the protocol and nothing else. The server's key is read from S3LO
 
 import argparse
 import asyncio
+import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any
@@ -143,10 +144,9 @@ def main(arguments: "Sequence[str] | None" = None) -> None:
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
             raise
         sys.exit('error: s3lora-mcp needs the package mcp: pip install "s3lora-serve[mcp]"')
-    try:
-        asyncio.run(_serve(client, server))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    # Python's own way with Ctrl-C waits for the thread that reads stdin, which waits for a line.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    asyncio.run(_serve(client, server))
 
 
 async def _serve(client: AsyncPlannerClient, server: "MCPServer[Any]") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -140,7 +141,22 @@ async def test_a_call_that_is_given_up_stops_the_engine(connect, server):
         server.do(gate.open)
 
 
-def test_wrong_usage_is_told_on_stderr(tmp_path):
+def test_ctrl_c_ends_it_at_once():
+    """Also while stdin is open and nobody writes there."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "planners.mcp"], text=True, **pipes)
+    process.stdin.write('{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+    process.stdin.flush()
+    assert process.stdout.readline().startswith('{"jsonrpc"')
+    process.send_signal(signal.SIGINT)
+    try:
+        assert process.wait(60) == -signal.SIGINT
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_wrong_usage_is_told_on_stderr():
     """An address that is none: exit code 2, and nothing on stdout, which is the protocol's."""
     command = [sys.executable, "-m", "planners.mcp", "--url", "ftp://x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
