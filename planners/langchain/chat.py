@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
     from langchain_core.runnables import Runnable
 
-    from planners.tools import ToolSpec
+    from planners.langchain.tools import AnyTool
 
 PROVIDER = "s3lora"
 _ENV_KEY, _ENV_URL = "S3LORA_API_KEY", "S3LORA_BASE_URL"
@@ -150,7 +150,7 @@ class ChatS3LoRA(BaseChatOpenAI):
 
     def with_plan(
         self,
-        tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        tools: Sequence[AnyTool] = (),
         *,
         max_steps: int | None = None,
         evidence: Mapping[str, str] | None = None,
@@ -161,10 +161,10 @@ class ChatS3LoRA(BaseChatOpenAI):
 
         Its content is the plan as ReWOO text, as it streams; ``plan_of(message)`` gives the Plan. Without
         ``tools`` the server takes the planner's own. The same as the call option ``plan={"tools": ...}``.
-        Raises ValueError for a tool that no plan can name.
+        A ``max_tokens`` counts for plans too, and may cut one. Raises ValueError as ``tool_specs`` does.
         """
         asked = {
-            "tools": [offered(tool) for tool in tools],
+            "tools": offered(tools),
             "max_steps": max_steps,
             "evidence": dict(evidence or {}),
             "feedback": list(feedback),
@@ -201,16 +201,15 @@ class ChatS3LoRA(BaseChatOpenAI):
         self, response: dict[str, Any] | openai.BaseModel, generation_info: dict[str, Any] | None = None
     ) -> ChatResult:
         result = super()._create_chat_result(response, generation_info)
-        metadata, more = extras(_fields(response))
+        metadata, more = extras(response if isinstance(response, dict) else response.model_extra or {})
         for generation in result.generations:
             generation.message.response_metadata.update(metadata)
             generation.message.additional_kwargs.update(more)
-        usage = (result.llm_output or {}).get("token_usage")
+        output = result.llm_output or {}
         result.llm_output = {
-            **(result.llm_output or {}),
+            **output,
             "model_provider": PROVIDER,
-            # LangChain adds up token_usage over several answers, and cannot add words.
-            "token_usage": {name: value for name, value in (usage or {}).items() if name not in metadata},
+            "token_usage": _measured(output.get("token_usage") or {}),
         }
         return result
 
@@ -225,27 +224,21 @@ class ChatS3LoRA(BaseChatOpenAI):
             return None
         if "model_provider" in made.message.response_metadata:
             made.message.response_metadata["model_provider"] = PROVIDER
-        if not chunk.get("choices"):  # only the last chunk: LangChain would concatenate what several say
-            metadata, more = extras(chunk)
+        said = chunk.get("chunk") or chunk  # openai wraps the chunks of structured output
+        if not said.get("choices"):  # the last one; LangChain would concatenate what several say
+            metadata, more = extras(said)
             made.message.response_metadata.update(metadata)
             made.message.additional_kwargs.update(more)
         return made
 
-    def _get_generation_chunk_from_completion(self, completion: openai.BaseModel) -> ChatGenerationChunk:
-        made = super()._get_generation_chunk_from_completion(completion)
-        made.message.response_metadata.update(extras(_fields(completion))[0])
-        # The chunks before said the rest, and LangChain would write it twice in one string.
-        made.generation_info = None
-        return made
 
-
-def _fields(response: dict[str, Any] | openai.BaseModel) -> dict[str, Any]:
-    """The fields of an answer that are not OpenAI's, and those of its usage."""
-    if isinstance(response, dict):
-        return response
-    usage = getattr(response, "usage", None)
-    more = (usage.model_extra or {}) if isinstance(usage, openai.BaseModel) else usage
-    return {**(response.model_extra or {}), "usage": more}
+def _measured(usage: dict[str, Any]) -> dict[str, Any]:
+    """The usage without None: LangChain adds up several, and warns of what it cannot add."""
+    return {
+        name: _measured(value) if isinstance(value, dict) else value
+        for name, value in usage.items()
+        if value is not None
+    }
 
 
 def _version() -> str:

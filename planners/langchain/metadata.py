@@ -19,13 +19,10 @@ _SHARED = ("planner", "revision", "role", "base_model", "ssi", "pruned_modules")
 def extras(response: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What goes into a message's response_metadata, and what into its additional_kwargs.
 
-    Both fields stand at the top level and in ``usage``; openai keeps only the latter of a stream that it
-    puts together itself.
+    Read off the top level of an answer or of a stream's last chunk: ``usage`` has both only in a form that
+    can be added up.
     """
-    usage = response.get("usage") or {}
-    metadata = {
-        name: dict(found) for name in ("s3lora", "cost") if (found := response.get(name) or usage.get(name))
-    }
+    metadata = {name: dict(response[name]) for name in ("s3lora", "cost") if response.get(name)}
     plan = metadata.get("s3lora", {}).pop("plan", None)
     return metadata, {"plan": plan} if plan is not None else {}
 
@@ -48,12 +45,24 @@ def plan_of(message: BaseMessage) -> Plan:
             {
                 **{name: served[name] for name in _SHARED if name in served},
                 "cost": metadata.get("cost"),
+                "usage": _usage(message),
                 "system_fingerprint": metadata.get("system_fingerprint"),
                 "finish_reason": metadata.get("finish_reason"),
                 "constraint": "grammar",
             }
         )
     return Plan.model_validate({"steps": plan["steps"], "meta": meta})
+
+
+def _usage(message: BaseMessage) -> dict[str, Any] | None:
+    counted = getattr(message, "usage_metadata", None)
+    if counted is None:
+        return None
+    return {
+        "prompt_tokens": counted["input_tokens"],
+        "output_tokens": counted["output_tokens"],
+        "cached_tokens": counted.get("input_token_details", {}).get("cache_read"),
+    }
 
 
 def _told(problems: list[Any]) -> str:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import openai
 
 from planners.langchain.bounds import bounded
-from planners.tools import ToolSpec
+from planners.langchain.tools import tool_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from planners.langchain.tools import AnyTool
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,9 @@ def for_server(payload: Mapping[str, Any], ours: Ours) -> dict[str, Any]:
     return made
 
 
-def offered(tool: ToolSpec | Mapping[str, Any]) -> dict[str, Any]:
-    """A tool as the server reads it. ValueError for one that no plan can name."""
-    spec = tool if isinstance(tool, ToolSpec) else ToolSpec.model_validate(tool)
-    return spec.model_dump(exclude_defaults=True)
+def offered(tools: Iterable[AnyTool]) -> list[dict[str, Any]]:
+    """The tools as the server reads them. Raises ValueError for what ``tool_specs`` refuses."""
+    return [spec.model_dump(mode="json", exclude_defaults=True) for spec in tool_specs(tools)]
 
 
 def joined(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,9 +60,12 @@ def joined(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plan(plan: Mapping[str, Any], max_text: int | None) -> dict[str, Any]:
-    limit = {"max_text": max_text} if max_text is not None else {}
-    tools = {"tools": [offered(tool) for tool in plan["tools"]]} if plan.get("tools") else {}
-    return {**limit, **plan, **tools}
+    asked = dict(plan)
+    if max_text is not None:
+        asked.setdefault("max_text", max_text)
+    if tools := offered(asked.pop("tools", None) or ()):  # none: the server has some for the planner
+        asked["tools"] = tools
+    return asked
 
 
 def _with_tools(payload: Mapping[str, Any], max_text: int | None) -> dict[str, Any]:
