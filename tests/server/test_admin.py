@@ -95,7 +95,7 @@ async def test_a_conflict_says_what_serves(admin, control):
     [
         (UnknownPlanner("no p"), 404, None),
         (StoreError("revision ffff is not in the store"), 404, None),
-        (StateError("disk full"), 503, None),
+        (StateError("disk full"), 503, "10"),
         (ConfigError("planners.yaml has 2 problems"), 422, None),
         (EngineDead("gone"), 503, "10"),
         (SlotsBusy("all taken", retry_after=2.1), 429, "3"),

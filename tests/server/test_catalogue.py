@@ -7,11 +7,12 @@ import dataclasses
 import json
 
 import pytest
-from fleet import BASE
+from fleet import BASE, make_fleet
 from revision_factory import make_revision
 
+from planners import ToolSpec
 from s3lora_serve.server.redact import redactor
-from s3lora_serve.server.views import planner_report
+from s3lora_serve.server.views import planner_report, planner_summary
 
 PRUNED = ["model.layers.2.self_attn.q_proj"]
 
@@ -171,3 +172,22 @@ async def test_under_a_dead_engine_no_planner_serves(http, fleet):
     assert {name for name, reason in reasons.items() if reason == stopped} == {"p", "q", "h"}
     assert (await http.get("/v1/models/p")).json()["s3lora"]["state"] == "evicted"
     assert (await http.get("/v1/planners/p")).json()["reason"] == stopped
+
+
+async def test_planners_show_their_own_tools(tmp_path):
+    """Clients see what a planner plans with when they offer nothing: names, descriptions and arguments."""
+    parameters = {"type": "object", "properties": {"place": {"type": "string"}}}
+    own = (ToolSpec(name="Search", description="finds facts"), ToolSpec(name="w", parameters=parameters))
+    fleet = make_fleet(tmp_path, "p", "q", tools={"p": own})
+    await fleet.start()
+    planners = [
+        planner_summary(planner, fleet.service, redactor(list)) for planner in fleet.service.planners()
+    ]
+    await fleet.close()
+    assert {planner["id"]: planner["tools"] for planner in planners} == {
+        "p": [
+            {"name": "Search", "description": "finds facts"},
+            {"name": "w", "description": "", "parameters": parameters},
+        ],
+        "q": [],
+    }
