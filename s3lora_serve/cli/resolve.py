@@ -157,6 +157,28 @@ def tool_problems(config: Config) -> Iterator[tuple[tuple[int | str, ...], str]]
             if tool.name in seen:
                 yield (*at, "name"), f"tool {tool.name!r} is given twice; give each tool its own name"
             seen.add(tool.name)
+        yield from _too_much(name, planner, config.plans.max_steps)
+
+
+def _too_much(
+    name: str, config: PlannerConfig, max_steps: int
+) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """Tools that could not be planned with in as many steps as a request gets that asks for no number."""
+    from pydantic import ValidationError
+
+    from planners import PlannerInput
+    from planners.tools import check_step_values
+
+    try:
+        tools = to_tools(config)
+        check_step_values(
+            (tool.arguments for tool in tools),
+            min(int(PlannerInput.model_fields["max_steps"].default), max_steps),
+        )
+    except ValidationError:
+        return  # told of each tool
+    except ValueError as error:
+        yield ("planners", name, "tools"), str(error)
 
 
 def to_request_limits(config: Config) -> RequestLimits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from planners.tools import check_step_values
 from s3lora_serve.server.errors import RequestRefused
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ class Limits:
         _check(
             max_text or 0, self.max_text, "characters a text are asked for", f"{at}max_text", "plans.max_text"
         )
+        try:  # again, for tools that are not the request's own
+            check_step_values((tool.arguments for tool in request.tools), request.max_steps)
+        except ValueError as error:
+            raise RequestRefused(
+                f"{at}max_steps: {error}", reason="over_limit", status=422, param=f"{at}max_steps"
+            ) from None
         return max_text or self.max_text
 
 

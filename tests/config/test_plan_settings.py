@@ -156,3 +156,15 @@ def test_the_demo_planners_have_the_tools_that_they_were_trained_with():
     for name, planner in own.items():
         offers = (varied(name.removesuffix("-planner"), Random(seed)) for seed in range(2000))
         assert set(planner.tools) <= {tool for offer in offers for tool in offer.tools}
+
+
+def test_tools_too_large_to_plan_with_are_refused_at_the_start(load):
+    """Tools whose arguments would not fit a request of the usual length are told now, not to every client."""
+    fields = ", ".join(f"p{i}: {{type: string}}" for i in range(30))
+    tool = "      - {{name: T{}, parameters: {{type: object, properties: {{q{}: {{type: string}}, {}}}}}}}\n"
+    text = TOOLS + "".join(tool.format(i, i, fields) for i in range(20))
+    (problem,) = problems(load, text)
+    assert problem.startswith(
+        "line 5, planners.math.tools: the tools take 620 values as JSON, over the limit"
+    )
+    load(text + "plans: {max_steps: 4}\n")

@@ -261,3 +261,28 @@ async def test_any_text_is_planned_with_or_refused(http, place):
     usable = {"right to left", "emoji", "combining", "noncharacters", "line separators", "byte order mark"}
     free = {"task", "description", "evidence", "feedback"}
     assert planned == (usable if place in free else set())
+
+
+async def test_own_tools_too_large_for_so_many_steps_are_a_422(tmp_path):
+    """The bound on arguments and steps holds for the planner's own tools, too: no grammar grows beyond it."""
+    names = [f"p{i}" for i in range(30)]
+    parameters = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+    own = tuple(
+        ToolSpec(
+            name=f"T{i}",
+            parameters={**parameters, "properties": {**parameters["properties"], f"q{i}": {"type": "null"}}},
+        )
+        for i in range(8)
+    )
+    fleet = make_fleet(tmp_path, "p", tools={"p": own})
+    await fleet.start()
+    app = create_app(fleet.service, ServerConfig(), None)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as http:
+        answers = [
+            await http.post("/v1/plans", json={"planner": "p", "task": "x", "max_steps": steps})
+            for steps in (4, 32)
+        ]
+    await fleet.close()
+    error = answers[1].json()["error"]
+    assert ([answer.status_code for answer in answers], error["param"]) == ([200, 422], "max_steps")
+    assert "offer fewer tools with parameters, or ask for fewer steps" in error["message"]
