@@ -34,7 +34,7 @@ MAX_DEPTH = 4  # objects and lists inside each other
 MAX_PROPERTIES = 32  # of one object
 MAX_CHOICES = 64  # of one enum
 MAX_VALUES = 128  # of the whole, with definitions put in: a few nested references make millions
-MAX_LEAST = 64  # items or characters that a schema may ask for at least
+MAX_LEAST = 16  # items or characters that a schema may ask for at least
 
 PROPERTY = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,63}", re.ASCII)
 _ANNOTATIONS = {

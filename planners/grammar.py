@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from planners.argument_grammar import ArgumentRules, literal
 from planners.text_rules import TEXT, chain_rules, part_rules, reference_rule, referring
-from planners.tools import MAX_STEPS, MAX_TOOLS, TOOL_NAME, ToolSpec
+from planners.tools import MAX_STEPS, MAX_TOOLS, TOOL_NAME, ToolSpec, check_grammar_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,8 @@ def plan_grammar(
     ``first`` > 1 continues a plan whose results #E1...#E(first-1) are known (``PlannerInput.first_step``).
     The order of ``tools`` does not matter: equal sets give equal text, which the engine has compiled already.
     A tool with parameters is called with JSON, ``Tool{"key": value}``, another one with text, ``Tool[text]``.
-    Raises ValueError for no tools, unusable names, one name for two tools, or numbers out of range.
+    Raises ValueError for no tools, unusable names, one name for two tools, too many JSON values for so many
+    steps, or numbers out of range.
     """
     offered = _canonical(tools)
     if not 1 <= len(offered) <= MAX_TOOLS:
@@ -42,6 +43,7 @@ def plan_grammar(
         raise ValueError(f"first {first}: use 1 to {MAX_STEPS + 1}")
     if max_text < 2:
         raise ValueError(f"max_text {max_text}: use at least 2")
+    check_grammar_parts((arguments for _, arguments in offered), max_steps)
     return _grammar(offered, max_steps, first, max_text)
 
 
@@ -58,7 +60,7 @@ def _canonical(tools: Sequence[ToolSpec | str]) -> _Tools:
     return tuple(sorted(offered.items(), key=lambda tool: tool[0]))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)  # 250 kB each at most; the engine caches what it compiled
 def _grammar(tools: _Tools, max_steps: int, first: int, max_text: int) -> str:
     plain = [name for name, arguments in tools if arguments is None]
     # Tools that take the same arguments share their rules.

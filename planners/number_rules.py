@@ -19,7 +19,7 @@ _LARGEST_WITH_FRACTION = 10**9 - 1
 FRACTION_RULES = (
     'fraction ::= "." [0-9]{0,5} [1-9]',
     # More zeros, and Python would write an exponent.
-    'small ::= "." ("" | "0" | "00" | "000") [1-9] ([0-9]{0,2} [1-9])?',
+    'small ::= "." ("" | "0" | "00" | "000") [1-9] ([0-9]{0,4} [1-9])?',
 )
 
 

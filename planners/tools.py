@@ -13,12 +13,13 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
-from planners.arguments import Arguments
+from planners.arguments import Arguments, grammar_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 MAX_TOOLS = 256  # a server's own limit may be lower
 MAX_STEPS = 32
@@ -26,6 +27,7 @@ MAX_TASK_CHARS = 32_000
 MAX_TOOL_CHARS = 500
 MAX_EVIDENCE_CHARS = 8_000
 MAX_FEEDBACK = 20
+MAX_GRAMMAR_PARTS = 4_096  # of JSON arguments; they compile in about two seconds
 
 TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 # C0 and C1 controls but tab, newline and carriage return: they cannot be seen, so nobody means to send them.
@@ -131,15 +133,25 @@ class PlannerInput(BaseModel):
             )
         return {key: evidence[key] for key in wanted}
 
+    @model_validator(mode="after")
+    def _bounded(self) -> PlannerInput:
+        check_grammar_parts((tool.arguments for tool in self.tools), self.max_steps)
+        return self
+
     @property
     def first_step(self) -> int:
         """Number of the first step to plan: 1, or one more than the evidence given."""
         return len(self.evidence) + 1
 
 
-def tool_names(tools: Sequence[ToolSpec | str]) -> tuple[str, ...]:
-    """Names of the tools, sorted: the canonical order, so that equal tool sets share one compiled grammar."""
-    return tuple(sorted({tool if isinstance(tool, str) else tool.name for tool in tools}))
+def check_grammar_parts(tools: Iterable[Arguments | None], max_steps: int) -> None:
+    """Raise ValueError if a grammar for what the tools take, in so many steps, would take long to compile."""
+    parts = grammar_parts((arguments for arguments in tools if arguments is not None), max_steps)
+    if parts > MAX_GRAMMAR_PARTS:
+        raise ValueError(
+            f"the parameters of the tools, in {max_steps} steps, make a grammar of {parts} parts, over the "
+            f"limit of {MAX_GRAMMAR_PARTS}; offer fewer tools with parameters, or ask for fewer steps"
+        )
 
 
 def _span(names: Sequence[str]) -> str:
