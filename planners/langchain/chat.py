@@ -224,11 +224,9 @@ class ChatS3LoRA(BaseChatOpenAI):
             return None
         if "model_provider" in made.message.response_metadata:
             made.message.response_metadata["model_provider"] = PROVIDER
-        said = chunk.get("chunk") or chunk  # openai wraps the chunks of structured output
-        if not said.get("choices"):  # the last one; LangChain would concatenate what several say
-            metadata, more = extras(said)
-            made.message.response_metadata.update(metadata)
-            made.message.additional_kwargs.update(more)
+        metadata, more = extras(chunk.get("chunk") or chunk)  # openai wraps the chunks of structured output
+        made.message.response_metadata.update(metadata)
+        made.message.additional_kwargs.update(more)
         return made
 
 
