@@ -167,11 +167,11 @@ def _too_much(
     from pydantic import ValidationError
 
     from planners import PlannerInput
-    from planners.tools import check_step_values
+    from planners.tools import check_grammar_parts
 
     try:
         tools = to_tools(config)
-        check_step_values(
+        check_grammar_parts(
             (tool.arguments for tool in tools),
             min(int(PlannerInput.model_fields["max_steps"].default), max_steps),
         )

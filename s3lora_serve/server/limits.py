@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from planners.tools import check_step_values
+from planners.tools import check_grammar_parts
 from s3lora_serve.server.errors import RequestRefused
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Limits:
             max_text or 0, self.max_text, "characters a text are asked for", f"{at}max_text", "plans.max_text"
         )
         try:  # again, for tools that are not the request's own
-            check_step_values((tool.arguments for tool in request.tools), request.max_steps)
+            check_grammar_parts((tool.arguments for tool in request.tools), request.max_steps)
         except ValueError as error:
             raise RequestRefused(
                 f"{at}max_steps: {error}", reason="over_limit", status=422, param=f"{at}max_steps"

@@ -165,6 +165,6 @@ def test_tools_too_large_to_plan_with_are_refused_at_the_start(load):
     text = TOOLS + "".join(tool.format(i, i, fields) for i in range(20))
     (problem,) = problems(load, text)
     assert problem.startswith(
-        "line 5, planners.math.tools: the tools take 620 values as JSON, over the limit"
+        "line 5, planners.math.tools: the parameters of the tools, in 8 steps,")
     )
     load(text + "plans: {max_steps: 4}\n")
