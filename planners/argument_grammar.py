@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from planners.argument_types import Choice, Either, Fields, Items, Number, Text, Value
 from planners.number_rules import FRACTION_RULES, number
-from planners.text_rules import JSON_TEXT, chain_rules, part_rules, referring
+from planners.text_rules import JSON_TEXT, chain_rules, escape, part_rules, referring
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,10 +104,7 @@ def literal(text: str) -> str:
 
 
 def _character(c: str) -> str:
-    if c in '"\\':
-        return f"\\{c}"
-    code = ord(c)
-    return c if 0x20 <= code < 0x7F else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return f"\\{c}" if c in '"\\' else c if " " <= c <= "~" else escape(ord(c))
 
 
 def _list(item: str, node: Items) -> str:
