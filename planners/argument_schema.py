@@ -159,11 +159,12 @@ class _Reader:
                     f"{at}.properties: name {name[:80]!r}; use 1 to 64 letters, digits, '_', '-', '.' and"
                     " '$', beginning with a letter"
                 )
-        listed = required if isinstance(required, list) else [required]
-        if odd := [name for name in listed if not isinstance(name, str) or name not in properties]:
+        if not isinstance(required, list):
+            raise ValueError(f"{at}.required: {required!r} is no list; list names of properties")
+        if odd := [name for name in required if not isinstance(name, str) or name not in properties]:
             raise ValueError(f"{at}.required: list names of properties; {odd[0]!r} is none")
         fields = (
-            Field(name, self.read(value, f"{at}.properties.{name}", depth + 1, inside), name in listed)
+            Field(name, self.read(value, f"{at}.properties.{name}", depth + 1, inside), name in required)
             for name, value in properties.items()
         )
         return Fields(tuple(fields))
