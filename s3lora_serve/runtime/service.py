@@ -246,7 +246,8 @@ class PlannerService:
     ) -> AsyncGenerator[PlanStep | PlanMeta, None]:
         """As ``plan``, with each step as soon as it is whole, and then the meta.
 
-        ``leased`` is told the lease before the first step. Closing it early ends the engine's request, and gives the lease back once that has ended.
+        ``leased`` is told the lease before the first step. Closing early ends the engine's request,
+        and gives the lease back once that has ended.
         """
         begin = self._planning(request, options)
         plan = Plan(steps=())
