@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from plan_strategies import TOOLS, valid_plans
 
 from planners import PlanSyntaxError, ToolSpec, parse, plan_grammar, render
+from planners.text_rules import TEXT
 
 xgrammar = pytest.importorskip("xgrammar")
 
@@ -150,6 +151,31 @@ def test_continuation(compiler):
     assert accepts(grammar, "Plan: p\n#E3 = LLM[#E1 #E2]\nPlan: p\n#E4 = LLM[#E3]")
     assert not accepts(grammar, "Plan: p\n#E1 = LLM[x]")
     assert not accepts(grammar, "Plan: p\n#E3 = LLM[#E3]")
+
+
+def test_characters_of_all_scripts(compiler):
+    """At every edge between scripts and UTF-8 lengths, exactly what may stand in a text can be written."""
+    edges = [
+        n * 64 + k for n in range(0x110000 // 64) for k in (0, 1, 63) if n < 0x420 or n % 61 == 0 or n > 0x35C
+    ]
+    edges += [0xAC00, 0xD55C, 0xD7A3, 0xD7FF, 0xE000, 0x2027, 0x2028, 0x2029, 0x202A, 0xFEFF, 0x10FFFF]
+    compiled = compiler.compile_grammar(f"root ::= {TEXT.char}")
+    for code in edges[::7] + edges[-11:]:
+        char = chr(code)
+        if 0xD800 <= code <= 0xDFFF:
+            continue  # half of a pair is no text that could be tried
+        barred = char in "[]#\u2028\u2029" or code < 0x20 or 0x7F <= code < 0xA0
+        assert accepts(compiled, char) != barred, hex(code)
+
+
+def test_text_is_bounded_with_references(compiler):
+    """References do not make room for more characters than a text without them may have."""
+    grammar = compiler.compile_grammar(plan_grammar(["A"], 2, max_text=24))
+    for count in range(8):
+        filled = "#E1".join(["x" * 24] * (count + 1))
+        assert accepts(grammar, lines("x", filled, tool="A")) == (count == 0)
+    assert accepts(grammar, lines("x", "#E1".join(["xxxx"] * 6), tool="A"))
+    assert accepts(grammar, lines("x", "#E1" * 7, tool="A"))
 
 
 def test_equal_tool_sets_share_a_grammar():

@@ -13,7 +13,7 @@ from planners import ToolSpec, parse, plan_grammar, render
 xgrammar = pytest.importorskip("xgrammar")
 transformers = pytest.importorskip("transformers")
 
-SEEDS = range(40)
+SEEDS = range(30)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_valid_plans_can_be_decoded(walker, case):
 
 def test_broken_plans_cannot_be_decoded(walker, case):
     """A plan in which characters were changed is a sentence only if it is still a valid plan."""
-    for _ in range(40):
+    for _ in range(30):
         plan = random_plan(case.rng, case.tools, case.max_steps, case.first)
         text = mutant(case.rng, render(plan))
         if walker.accepts(case.compiled, text):
@@ -71,7 +71,7 @@ def test_broken_plans_cannot_be_decoded(walker, case):
 
 
 def test_the_fuzz_reaches_what_matters(walker):
-    """The fuzz is no tautology: it decodes references, JSON, escapes, other scripts, and breaks most plans."""
+    """The fuzz is no tautology: it decodes references, escapes, other scripts; most broken plans fail."""
     texts, refused = [], 0
     for seed in SEEDS:
         case = Case(seed, walker)
