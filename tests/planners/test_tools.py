@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from planners import PlannerInput, ToolSpec
+from planners.arguments import Arguments
 from planners.tools import MAX_STEPS, MAX_TASK_CHARS, MAX_TOOLS
 
 SEARCH = ToolSpec(name="Search", description="finds facts")
@@ -32,6 +33,12 @@ def test_usable_tool_names(name):
         ("ä", "Tool"),
         ('x"|', "x"),
         ("b" * 65, "b" * 64),
+        ("a\nb", "a_b"),
+        ("Search\n", "Search"),
+        ("get-item's", "get_item_s"),
+        ('"; root ::= "x', "root_x"),
+        ("日本", "Tool"),
+        ("#E1", "E1"),
     ],
 )
 def test_unusable_tool_names_get_a_suggestion(name, better):
@@ -69,6 +76,38 @@ def test_same_tool_twice():
 def test_refusals_name_the_fault(changes, message):
     """A request outside the limits is refused with the field, the value or the limit in the message."""
     assert message in refusal(**changes)
+
+
+PARAMETERS = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
+
+
+def test_tools_with_parameters():
+    """A tool with a schema takes JSON arguments; it stays a value that survives JSON and can be a key."""
+    tool = ToolSpec(name="find", parameters=PARAMETERS)
+    assert tool.arguments == Arguments.of(PARAMETERS)
+    assert SEARCH.arguments is None
+    assert ToolSpec.model_validate_json(tool.model_dump_json()) == tool
+    assert {tool: 1}[ToolSpec(name="find", parameters=dict(PARAMETERS))] == 1
+
+
+def test_unusable_parameters_name_the_tool():
+    """A schema that is not understood is refused with the tool, the place and what to do."""
+    with pytest.raises(ValidationError) as caught:
+        ToolSpec(name="find", parameters={"type": "object", "properties": {"x": {}}})
+    assert "parameters of tool 'find': $.properties.x: any value at all is too much" in str(caught.value)
+
+
+def test_parameters_of_all_tools_are_bounded():
+    """What many tools take together, in many steps, must stay within what compiles quickly."""
+    properties = [{f"p{n}x{k}": {"type": "string", "maxLength": n} for k in range(10)} for n in range(64)]
+    tools = [
+        ToolSpec(name=f"T{n}", parameters={"type": "object", "properties": some})
+        for n, some in enumerate(properties)
+    ]
+    assert PlannerInput(task="x", tools=tools, max_steps=4)
+    assert "over the limit of 4096; offer fewer tools with parameters" in refusal(tools=tools, max_steps=8)
+    many = [ToolSpec(name=f"T{n}", parameters=PARAMETERS) for n in range(MAX_TOOLS)]
+    assert PlannerInput(task="x", tools=many, max_steps=32), "equal parameters count once"
 
 
 def test_evidence_continues_the_numbering():
