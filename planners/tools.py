@@ -27,7 +27,7 @@ MAX_TASK_CHARS = 32_000
 MAX_TOOL_CHARS = 500
 MAX_EVIDENCE_CHARS = 8_000
 MAX_FEEDBACK = 20
-MAX_GRAMMAR_PARTS = 4_096  # of JSON arguments; they compile in about two seconds
+MAX_GRAMMAR_PARTS = 8_192  # of JSON arguments; they compile in about two seconds
 
 TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 # C0 and C1 controls but tab, newline and carriage return: they cannot be seen, so nobody means to send them.

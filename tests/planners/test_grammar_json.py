@@ -179,5 +179,5 @@ def test_too_much_for_one_grammar():
         for n in range(31)
     ]
     assert plan_grammar(tools, 3)
-    with pytest.raises(ValueError, match="over the limit of 4096; offer fewer tools with parameters, or ask"):
-        plan_grammar(tools, 8)
+    with pytest.raises(ValueError, match="over the limit of 8192; offer fewer tools with parameters, or ask"):
+        plan_grammar(tools, 16)

@@ -104,8 +104,8 @@ def test_parameters_of_all_tools_are_bounded():
         ToolSpec(name=f"T{n}", parameters={"type": "object", "properties": some})
         for n, some in enumerate(properties)
     ]
-    assert PlannerInput(task="x", tools=tools, max_steps=4)
-    assert "over the limit of 4096; offer fewer tools with parameters" in refusal(tools=tools, max_steps=8)
+    assert PlannerInput(task="x", tools=tools, max_steps=8)
+    assert "over the limit of 8192; offer fewer tools with parameters" in refusal(tools=tools, max_steps=16)
     many = [ToolSpec(name=f"T{n}", parameters=PARAMETERS) for n in range(MAX_TOOLS)]
     assert PlannerInput(task="x", tools=many, max_steps=32), "equal parameters count once"
 
