@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import cache
 from typing import TYPE_CHECKING
 
 from training import data, gsm8k, offers
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 DATA = {"hotpot-planner": "hotpot", "gsm8k-planner": "gsm8k"}
 
 
+@cache
 def tasks(planner: str, folder: Path, most: int) -> list[str]:
     """At most ``most`` questions: the planner's own test split, then Bamboogle, if it looks things up."""
     if planner == "gsm8k-planner":

@@ -71,7 +71,12 @@ async def ask(
     """One answer and its verdict."""
     request = PlannerInput(task=task, tools=tools(cell.planner, cell.offer), max_steps=MAX_STEPS)
     while True:
-        answer = await http.post("/v1/chat/completions", json=body(cell, request, base, number, max_tokens))
+        try:
+            answer = await http.post(
+                "/v1/chat/completions", json=body(cell, request, base, number, max_tokens)
+            )
+        except httpx.ReadError:  # a connection that the server closed while it was idle
+            continue
         if answer.status_code != 429:
             break
         await asyncio.sleep(float(answer.headers.get("retry-after", "1")))
