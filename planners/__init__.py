@@ -1,11 +1,11 @@
 """The planner contract: what a planner is asked, what it answers, and the grammar between."""
 
-from planners.grammar import plan_grammar
+from planners.grammar.plan_grammar import plan_grammar
 from planners.meta import Cost, PlanMeta, SsiSummary, Timings, Usage
 from planners.plan import Plan
 from planners.problems import Problem
 from planners.prompts import render_messages
-from planners.repair import Repaired, repair
+from planners.repair.repair import Repaired, repair
 from planners.request import PlanRequest
 from planners.rewoo import parse, render
 from planners.step import PlanStep

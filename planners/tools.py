@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from planners.arguments import Arguments, grammar_parts
+from planners.arguments.arguments import Arguments, grammar_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -60,7 +60,7 @@ class ChatS3LoRA(BaseChatOpenAI):
     """The server's key; None: S3LORA_API_KEY, and without that variable none."""
 
     openai_api_base: str | None = Field(alias="base_url", default=None, validate_default=True)
-    """URL of the server's /v1; None: S3LORA_BASE_URL, and without that variable this machine's port 8000."""
+    """With or without /v1; None: S3LORA_BASE_URL, and without that variable this machine's port 8000."""
 
     openai_proxy: str | None = None
     stream_usage: bool | None = True
@@ -85,7 +85,10 @@ class ChatS3LoRA(BaseChatOpenAI):
     @field_validator("openai_api_base", mode="before")
     @classmethod
     def _s3lora_url(cls, given: Any) -> Any:
-        return from_env(_ENV_URL, default=_LOCAL)() if given is None else given
+        url = from_env(_ENV_URL, default=_LOCAL)() if given is None else given
+        if isinstance(url, str):  # the other clients take the variable with and without /v1
+            url = f"{url.rstrip('/').removesuffix('/v1')}/v1"
+        return url
 
     @model_validator(mode="before")
     @classmethod

@@ -11,8 +11,8 @@ from langchain_core.runnables.config import merge_configs
 from langchain_core.utils import secret_from_env
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
-from planners.client_base import RETRIES, TIMEOUT
-from planners.client_request import KEY_ENV, Endpoint
+from planners.client.asking import KEY_ENV, Endpoint
+from planners.client.base import RETRIES, TIMEOUT
 from planners.langchain.planner_clients import ClientCache, ClientSettings
 from planners.langchain.question import PlanQuestion, S3LoRAPlannerInput, added, asked_with
 from planners.langchain.tools import tool_specs
@@ -58,7 +58,7 @@ class S3LoRAPlanner(RunnableSerializable[PlanQuestion, Plan]):
     say what. Requests that met 429, 503 or a broken connection are sent again ``max_retries`` times.
 
     A thread of LangGraph ("thread_id" in the config) is one session, unless ``session`` names another: its
-    plans come from one revision while that is offered. Errors are those of ``planners.client_errors``.
+    plans come from one revision while that is offered. Errors are those of ``planners.client.errors``.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)

@@ -46,7 +46,9 @@ def show_planners(
     out.print(
         Text.assemble("\nListening on ", (url, "bold"), "  (Ctrl-C stops). Ask for a plan:\n"), soft_wrap=True
     )
-    out.print(Text(curl(url, planners[0].name, api_key_env)), soft_wrap=True)
+    out.print(
+        Text(curl(url, planners[0].name, api_key_env, own_tools=bool(planners[0].tools))), soft_wrap=True
+    )
     if admin_url:
         out.print(
             Text.assemble("\nOrders (s3lora status, swap, rollback, …) are taken at ", (admin_url, "bold")),
@@ -54,9 +56,9 @@ def show_planners(
         )
 
 
-def curl(url: str, planner: str, api_key_env: str | None) -> str:
+def curl(url: str, planner: str, api_key_env: str | None, *, own_tools: bool = False) -> str:
     """A command for ``POST /v1/plans`` that works when pasted into a POSIX shell."""
-    body = json.dumps({"planner": planner, "task": _TASK, "tools": _TOOLS})
+    body = json.dumps({"planner": planner, "task": _TASK, **({} if own_tools else {"tools": _TOOLS})})
     key = f' -H "Authorization: Bearer ${api_key_env}"' if api_key_env else ""
     content = "-H 'Content-Type: application/json'"
     return f"curl -s {url}/v1/plans {content}{key} \\\n  -d '{body}' | python3 -m json.tool"

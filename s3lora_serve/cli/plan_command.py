@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from planners import Plan
     from planners.client import PlannerClient
-    from planners.client_errors import PlannerAPIError
+    from planners.client.errors import PlannerAPIError
 
 PLAN_CODES = (
     "Exit codes: 0 done; 1 refused or failed; 2 wrong usage or configuration; "
@@ -114,7 +114,7 @@ def _client(url: str | None, config: Path | None, planner: str) -> PlannerClient
 def _ask(client: PlannerClient, task: str, asked: dict[str, Any], form: str) -> Plan:
     """Ask, print the answer in this form, and return it; leave with an exit code if there is none."""
     from planners import Plan, render
-    from planners.client_errors import PlannerAPIError
+    from planners.client.errors import PlannerAPIError
     from s3lora_serve.cli import plan_view
 
     made = Plan(steps=())

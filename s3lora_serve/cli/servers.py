@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+# Idle connections stay open longer than clients' pools keep them (the openai client: 5 s; proxies: 60 s), so
+# that it is the client who closes: a request on a connection that is being closed fails.
+KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 30  # for running requests after a signal; a second signal does not wait
 
 
@@ -30,7 +33,13 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, listening: Callable[[], None]) -> None:
         super().__init__(
-            uvicorn.Config(app, log_config=None, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
         )
         self._listening = listening
 

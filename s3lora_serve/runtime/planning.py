@@ -172,7 +172,7 @@ class Planning:
                 request.tools, request.max_steps, first=request.first_step, max_text=options.max_text
             )
         return Sampling(
-            max_tokens=token_budget(request.max_steps, self.engine.max_model_len, options.max_text),
+            max_tokens=token_budget(request, self.engine.max_model_len, options.max_text),
             temperature=options.temperature,
             seed=options.seed,
             grammar=grammar,
@@ -242,12 +242,15 @@ class Planning:
         )
 
 
-def token_budget(max_steps: int, max_model_len: int, max_text: int = MAX_TEXT) -> int:
+def token_budget(request: PlannerInput, max_model_len: int, max_text: int = MAX_TEXT) -> int:
     """Most tokens a plan may take: one for each character that the grammar allows, within the model's length.
 
-    English takes about a quarter of that, so a whole plan is never cut; a model that rambles still ends.
+    English takes about a quarter of that, so a whole plan is never cut; a model that rambles still ends. JSON
+    arguments may hold many texts, so only the model's length bounds them.
     """
-    return min(max_steps * (2 * max_text + _STEP_FRAME), max_model_len)
+    if any(tool.parameters is not None for tool in request.tools):
+        return max_model_len
+    return min(request.max_steps * (2 * max_text + _STEP_FRAME), max_model_len)
 
 
 def _judged(text: str, request: PlannerInput) -> tuple[Plan | None, tuple[Problem, ...]]:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from planners import PlannerInput, plan_grammar
+from planners import PlannerInput, ToolSpec, plan_grammar
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineDead, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from planners import ToolSpec
     from s3lora_serve.engine.port import Engine
 
 log = logging.getLogger(__name__)
 
 _MESSAGES = ({"role": "user", "content": "Plan."},)
+# What all grammars share is compiled with the first one, which takes a second or two; after it another set
+# of tools takes a tenth. So one with text and one with JSON arguments are compiled although nobody has them.
+_TEXT = ToolSpec(name="Tool")
+_JSON = ToolSpec(
+    name="Tool",
+    parameters={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+)
 
 
 class Warmer:
@@ -35,11 +41,13 @@ class Warmer:
     async def warm(self, engine: Engine, tool_sets: Iterable[tuple[ToolSpec, ...]]) -> None:
         """Let the engine compile the grammar of each set, for the usual number of steps; never raises.
 
+        What every other set will need of a grammar is compiled, too.
+
         One token of the base model does it: vLLM compiles when a request arrives, and keeps what it compiled
         by the grammar's text (v1/structured_output/backend_xgrammar.py).
         """
         steps = PlannerInput.model_fields["max_steps"].default
-        for tools in tool_sets:
+        for tools in (*tool_sets, (_TEXT,), (_JSON,)):
             grammar = plan_grammar(tools, steps, max_text=self._max_text) if tools else None
             if grammar is None or grammar in self._warm:
                 continue

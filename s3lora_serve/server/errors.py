@@ -215,11 +215,13 @@ def status_of(error: S3LoRAError) -> int:
 
 
 def retry_headers(error: S3LoRAError) -> dict[str, str]:
-    """When to ask again, for errors that pass by themselves: whole seconds, never too early."""
+    """Whether and when to ask again: whole seconds, never too early, for errors that pass by themselves."""
     if isinstance(error, SlotsBusy | Overloaded):
         return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
     if isinstance(error, LeaseCut):
         return {"retry-after": "1"}  # another revision serves already
+    if isinstance(error, RevisionMismatch):
+        return {"x-should-retry": "false"}  # the openai client would send every 409 again
     return {"retry-after": str(RETRY)} if status_of(error) == 503 else {}
 
 

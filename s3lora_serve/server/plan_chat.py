@@ -118,7 +118,7 @@ def plan_fields(
     """The fields of a chat request whose answer is a plan for ``request``."""
     passed = {name: value for name, value in fields.items() if name in PASSED and value is not None}
     if "max_tokens" not in passed and "max_completion_tokens" not in passed:
-        passed["max_completion_tokens"] = token_budget(request.max_steps, max_model_len, max_text)
+        passed["max_completion_tokens"] = token_budget(request, max_model_len, max_text)
     grammar = plan_grammar(request.tools, request.max_steps, first=request.first_step, max_text=max_text)
     return {
         "temperature": 0.0,

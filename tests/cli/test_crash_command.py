@@ -115,7 +115,7 @@ def test_operators_find_the_server_while_it_runs(nursery, folder):
     file.chmod(0o644)
     with serving(nursery, folder) as server:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        assert set(server.access) == {"url", "token", "pid"}
+        assert set(server.access) == {"url", "clients", "token", "pid"}
         token = server.access["token"]
         assert token not in server.child.out + server.child.err
         server.child.signal(signal.SIGTERM)

@@ -8,9 +8,9 @@ import threading
 import pytest
 from threaded_server import threaded_server, wait_until
 
-from planners import client_errors
 from planners.client import PlannerClient
-from planners.client_errors import (
+from planners.client import errors as client_errors
+from planners.client.errors import (
     ConnectionFailed,
     InvalidPlan,
     Overloaded,

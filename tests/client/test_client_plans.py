@@ -12,7 +12,7 @@ from threaded_server import threaded_server, wait_until
 
 from planners import PlannerInput, PlanRequest, ToolSpec
 from planners.client import AsyncPlannerClient, PlannerClient
-from planners.client_errors import PlannerAPIError
+from planners.client.errors import PlannerAPIError
 
 TASK = "Who directed Inception?"
 LOOKUP = ToolSpec(

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planners import Plan, PlanMeta, PlanStep, client_errors, client_retry
+from planners import Plan, PlanMeta, PlanStep
 from planners.client import PlannerClient
-from planners.client_answers import PlanEvents
-from planners.client_errors import ConnectionFailed, Overloaded, PlannerAPIError, ServerUnavailable
+from planners.client import errors as client_errors
+from planners.client import retry as client_retry
+from planners.client.answers import PlanEvents
+from planners.client.errors import ConnectionFailed, Overloaded, PlannerAPIError, ServerUnavailable
 from s3lora_serve.server.errors import STATUS, error_body
 from s3lora_serve.server.plan_events import sse
 

@@ -12,7 +12,7 @@ from langchain_core.load import dumpd, dumps, load
 from threaded_server import threaded_server
 
 from planners import Plan, ToolSpec
-from planners.client_errors import PlannerAPIError
+from planners.client.errors import PlannerAPIError
 from planners.langchain import S3LoRAPlanner
 
 KEY = "correct-horse-battery-staple"

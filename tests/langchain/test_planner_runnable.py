@@ -13,7 +13,7 @@ from langchain_core.tools import tool
 from threaded_server import threaded_server, wait_until
 
 from planners import Plan, PlannerInput, ToolSpec
-from planners.client_errors import ServerUnavailable, UnknownPlanner
+from planners.client.errors import ServerUnavailable, UnknownPlanner
 from planners.langchain import S3LoRAPlanner
 
 TASK = "Who directed Inception?"

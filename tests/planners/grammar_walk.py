@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planners import Plan, PlanStep, PlanSyntaxError, ToolSpec, parse
-from planners.argument_types import Choice, Either, Fields, Items, Number, Text
+from planners.arguments.types import Choice, Either, Fields, Items, Number, Text
 
 if TYPE_CHECKING:
     import random

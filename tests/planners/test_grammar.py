@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from plan_strategies import TOOLS, valid_plans
 
 from planners import PlanSyntaxError, ToolSpec, parse, plan_grammar, render
-from planners.text_rules import TEXT
+from planners.grammar.text_rules import TEXT
 
 xgrammar = pytest.importorskip("xgrammar")
 

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from planners import ToolSpec, parse, plan_grammar, render
-from planners.argument_types import Number
-from planners.number_rules import FRACTION_RULES, number
+from planners.arguments.types import Number
+from planners.grammar.number_rules import FRACTION_RULES, number
 
 xgrammar = pytest.importorskip("xgrammar")
 

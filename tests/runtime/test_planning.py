@@ -7,7 +7,7 @@ from fleet import BASE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planners import PlannerInput
+from planners import PlannerInput, ToolSpec
 from s3lora_serve import __version__
 from s3lora_serve.errors import EngineError, PlanIncomplete
 from s3lora_serve.runtime.planning import token_budget
@@ -89,5 +89,12 @@ async def test_an_engine_that_ignores_the_grammar_is_found_out(fleet_of, text, s
 @given(st.integers(1, 32), st.integers(1, 10**6))
 def test_the_budget_holds_any_plan_within_the_model(steps, length):
     """The budget never exceeds the model's length and otherwise has a token for each character of text."""
-    budget = token_budget(steps, length)
+    request = REQUEST.model_copy(update={"max_steps": steps})
+    budget = token_budget(request, length)
     assert (budget <= length, budget == length or budget >= steps * 480) == (True, True)
+
+
+def test_json_arguments_may_take_what_the_model_can():
+    """How many texts such arguments hold is the tool's affair, so the steps' frame says nothing."""
+    tool = ToolSpec(name="Find", parameters={"type": "object", "properties": {"q": {"type": "string"}}})
+    assert token_budget(PlannerInput(task="Who?", tools=(tool,), max_steps=1), 5000) == 5000

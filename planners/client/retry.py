@@ -7,7 +7,7 @@ from typing import Any
 
 import tenacity
 
-from planners.client_errors import ConnectionFailed, PlannerAPIError
+from planners.client.errors import ConnectionFailed, PlannerAPIError
 
 FIRST_PAUSE = 0.5  # seconds; doubled each time
 LONGEST_PAUSE = 60.0  # a server that asks for more is better asked by whoever called

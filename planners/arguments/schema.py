@@ -10,7 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from planners.argument_types import (
+from planners.arguments.types import (
     BOOLEAN,
     MOST_DIGITS,
     NULL,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from planners.argument_schema import read_schema
-from planners.argument_types import Choice, Either, Fields, Items, Text, Value
+from planners.arguments.schema import read_schema
+from planners.arguments.types import Choice, Either, Fields, Items, Text, Value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from planners.client_request import Endpoint
+from planners.client.asking import Endpoint
 
 if TYPE_CHECKING:
     import ssl
 
-    from planners.client_request import Question
+    from planners.client.asking import Question
 
 TIMEOUT = 180.0  # seconds without a byte; a server gives up after 120 unless set otherwise, and says why
 RETRIES = 2

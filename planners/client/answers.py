@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from planners.client_errors import (
+from planners.client.errors import (
     ConnectionFailed,
     InvalidPlan,
     Overloaded,
@@ -19,7 +19,7 @@ from planners.client_errors import (
     ServerUnavailable,
     UnknownPlanner,
 )
-from planners.client_events import EventReader, ServerEvent
+from planners.client.events import EventReader, ServerEvent
 from planners.meta import PlanMeta
 from planners.plan import Plan, PlanStep, Problem
 

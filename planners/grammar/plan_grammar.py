@@ -9,14 +9,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from planners.argument_grammar import ArgumentRules, literal
-from planners.text_rules import TEXT, chain_rules, part_rules, reference_rule, referring
+from planners.grammar.argument_rules import ArgumentRules, literal
+from planners.grammar.text_rules import TEXT, chain_rules, part_rules, reference_rule, referring
 from planners.tools import MAX_STEPS, MAX_TOOLS, TOOL_NAME, ToolSpec, check_grammar_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from planners.arguments import Arguments
+    from planners.arguments.arguments import Arguments
 
 MAX_TEXT = 240  # characters of a thought, an input or a string, without the references in it
 

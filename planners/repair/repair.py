@@ -13,16 +13,16 @@ from pydantic import ValidationError
 
 from planners.plan import Plan
 from planners.problems import Problem, ProblemKind, StepChecks, problem
+from planners.repair.salvage import Salvage
+from planners.repair.tool_finder import ToolFinder, as_arguments
 from planners.rewoo import parse
-from planners.salvage import Salvage
 from planners.step import REFERENCE, PlanStep, references, shortened
 from planners.syntax import PlanSyntaxError, why
-from planners.tool_finder import ToolFinder, as_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from planners.salvage import Draft
+    from planners.repair.salvage import Draft
     from planners.tools import PlannerInput, ToolSpec
 
 _UNMARKED = re.compile(r"(?<![\w#])E([0-9]{1,4})(?!\w)")

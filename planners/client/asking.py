@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from urllib.parse import quote, urlsplit
 
-from planners.grammar import MAX_TEXT
+from planners.grammar.plan_grammar import MAX_TEXT
 from planners.request import LEAST_TEXT, PlanRequest
 from planners.tools import PlannerInput, ToolSpec
 

@@ -3,7 +3,7 @@
     with PlannerClient("http://127.0.0.1:8000/v1", planner="hotpotqa") as client:
         plan = client.plan("Who directed Inception?", tools=["Search", "LLM"])
 
-Errors are in ``planners.client_errors``. A request that met 429, 503 or a broken connection is sent again,
+Errors are in ``planners.client.errors``. A request that met 429, 503 or a broken connection is sent again,
 but never after the first step of a stream.
 """
 
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import httpx
 
-from planners.client_answers import PlanEvents, check, plan_in, planners_in, unreachable
-from planners.client_async import AsyncPlannerClient
-from planners.client_base import EVENTS, RETRIES, TIMEOUT, ClientBase
-from planners.client_errors import PlanIncomplete
-from planners.client_request import Asking, Question, ToolLike
-from planners.client_retry import retrying
+from planners.client.answers import PlanEvents, check, plan_in, planners_in, unreachable
+from planners.client.asking import Asking, Question, ToolLike
+from planners.client.async_client import AsyncPlannerClient
+from planners.client.base import EVENTS, RETRIES, TIMEOUT, ClientBase
+from planners.client.errors import PlanIncomplete
+from planners.client.retry import retrying
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planners.argument_types import MOST_DIGITS
+from planners.arguments.types import MOST_DIGITS
 
 if TYPE_CHECKING:
-    from planners.argument_types import Number
+    from planners.arguments.types import Number
 
 _LARGEST: int = 10**MOST_DIGITS - 1
 _LARGEST_WITH_FRACTION = 10**9 - 1

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planners.argument_types import Choice, Either, Fields, Items, Number, Text, Value
-from planners.number_rules import FRACTION_RULES, number
-from planners.text_rules import JSON_TEXT, chain_rules, escape, part_rules, referring
+from planners.arguments.types import Choice, Either, Fields, Items, Number, Text, Value
+from planners.grammar.number_rules import FRACTION_RULES, number
+from planners.grammar.text_rules import JSON_TEXT, chain_rules, escape, part_rules, referring
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from planners.arguments import Arguments
+    from planners.arguments.arguments import Arguments
 
 MAX_ITEMS = 8  # of a list that has no limit, so that decoding ends
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import httpx
 
-from planners.client_answers import PlanEvents, check, plan_in, planners_in, unreachable
-from planners.client_base import EVENTS, RETRIES, TIMEOUT, ClientBase
-from planners.client_errors import PlanIncomplete
-from planners.client_request import Question
-from planners.client_retry import async_retrying
+from planners.client.answers import PlanEvents, check, plan_in, planners_in, unreachable
+from planners.client.asking import Question
+from planners.client.base import EVENTS, RETRIES, TIMEOUT, ClientBase
+from planners.client.errors import PlanIncomplete
+from planners.client.retry import async_retrying
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from planners.client_request import Asking, ToolLike
+    from planners.client.asking import Asking, ToolLike
     from planners.plan import Plan
     from planners.tools import PlannerInput
 

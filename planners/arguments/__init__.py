@@ -1,0 +1,5 @@
+"""JSON arguments of tools: the part of JSON Schema that can be decoded under."""
+
+from planners.arguments.arguments import Arguments, grammar_parts
+
+__all__ = ["Arguments", "grammar_parts"]
