@@ -162,7 +162,7 @@ def test_tools_too_large_to_plan_with_are_refused_at_the_start(load):
     """Tools whose arguments would not fit a request of the usual length are told now, not to every client."""
     fields = ", ".join(f"p{i}: {{type: string}}" for i in range(30))
     tool = "      - {{name: T{}, parameters: {{type: object, properties: {{q{}: {{type: string}}, {}}}}}}}\n"
-    text = TOOLS + "".join(tool.format(i, i, fields) for i in range(20))
+    text = TOOLS + "".join(tool.format(i, i, fields) for i in range(40))
     (problem,) = problems(load, text)
     assert problem.startswith("line 5, planners.math.tools: the parameters of the tools, in 8 steps,")
     load(text + "plans: {max_steps: 4}\n")
