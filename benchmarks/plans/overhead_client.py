@@ -109,7 +109,8 @@ async def round_of(ask: Ask, questions: Sequence[str], concurrency: int) -> dict
         nonlocal tokens
         async with gate:
             begun = time.perf_counter()
-            tokens += await ask(task)
+            written = await ask(task)  # not added here: the sum would be read before the wait
+            tokens += written
             seconds.append(time.perf_counter() - begun)
 
     begun = time.perf_counter()
