@@ -236,10 +236,15 @@ class Planning:
     def _too_late(self) -> PlanTimeout:
         # It may be the revision that rambles or the engine that is busy: no rule may blame the revision.
         self.lease.outcome = "aborted"
-        return PlanTimeout(
-            f"planner {self.lease.deployment.planner!r} had no plan within {self.options.seconds:g} s",
-            hint="try again when less is going on, ask for fewer steps, or raise plans.seconds",
-        )
+        return too_late(self.lease.deployment.planner, self.options.seconds or 0.0)
+
+
+def too_late(model: str, seconds: float) -> PlanTimeout:
+    """What a client is told whose plan was not whole in time."""
+    return PlanTimeout(
+        f"{model!r} had no plan within {seconds:g} s",
+        hint="try again when less is going on, ask for fewer steps, or raise plans.seconds",
+    )
 
 
 def token_budget(request: PlannerInput, max_model_len: int, max_text: int = MAX_TEXT) -> int:

@@ -63,7 +63,8 @@ class Asked:
         """The request for a plan that ``s3lora.plan`` makes of it, else itself. Raises RequestRefused."""
         if self.extras.plan is None:
             return self
-        request, max_text = planner_input(self.extras.plan, task_of(self.fields), own, limits)
+        who = str(self.fields["model"])
+        request, max_text = planner_input(self.extras.plan, task_of(self.fields), own, who, limits)
         fields = plan_fields(self.fields, request, max_text, max_model_len)
         return Asked(fields, self.extras, request)
 

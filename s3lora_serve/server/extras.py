@@ -10,6 +10,7 @@ from planners import ToolSpec
 from planners.request import LEAST_TEXT, MOST_TEXT
 from planners.tools import MAX_STEPS, PlannerInput
 from s3lora_serve.server.errors import RequestRefused
+from s3lora_serve.server.offered import tools_of
 from s3lora_serve.server.validation import describe
 
 if TYPE_CHECKING:
@@ -70,21 +71,14 @@ def extras_of(fields: Mapping[str, Any]) -> Extras:
 
 
 def planner_input(
-    plan: PlanExtras, task: str, own: tuple[ToolSpec, ...], limits: Limits
+    plan: PlanExtras, task: str, own: tuple[ToolSpec, ...], who: str, limits: Limits
 ) -> tuple[PlannerInput, int]:
-    """The planning request, and the ``max_text`` to use; ``own`` tools are for one that leaves them out.
+    """The planning request, and the ``max_text`` to use; one that leaves tools out gets ``who``'s ``own``.
 
     Raises RequestRefused (422), which names fields as the body of a chat request has them.
     """
-    tools = plan.tools if "tools" in plan.model_fields_set else own
-    if not tools:
-        raise RequestRefused(
-            "s3lora.plan.tools: offer at least one tool"
-            + ("" if plan.model_fields_set & {"tools"} else "; this model has none of its own"),
-            reason="invalid_request",
-            status=422,
-            param="s3lora.plan.tools",
-        )
+    given = plan.tools if "tools" in plan.model_fields_set else None
+    tools = tools_of(given, own, who, "s3lora.plan.tools")
     steps = plan.max_steps if "max_steps" in plan.model_fields_set else min(plan.max_steps, limits.max_steps)
     try:
         request = PlannerInput.model_validate(

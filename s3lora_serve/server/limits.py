@@ -20,7 +20,7 @@ class Limits:
     max_steps: int = 32  # plans.max_steps
     max_text: int = 240  # plans.max_text: characters of a thought or an input; also the default
     max_task_chars: int = 32_000  # plans.max_task_chars
-    plan_seconds: float = 120.0  # plans.seconds: from a request's arrival until its plan is whole
+    plan_seconds: float = 120.0  # plans.seconds: from when its planner is held until its plan is whole
     max_concurrent: int = 128  # server.max_concurrent: requests that are answered at once
     max_n: int = 8  # server.max_n: answers to one chat or completion request
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from s3lora_serve.engine.hearing import hearing
-from s3lora_serve.errors import EngineError, PlanTimeout, UnknownPlanner
+from s3lora_serve.errors import EngineError, UnknownPlanner
+from s3lora_serve.runtime.planning import too_late
 from s3lora_serve.server.answer import Answer, engine_dead
 from s3lora_serve.server.asked import CHAT, Asked, parse_object
 from s3lora_serve.server.departure import Client
@@ -111,7 +112,7 @@ class OpenAIRoute:
             return
         why: S3LoRAError | None = answer.spoiled
         if stop is late.rung:
-            why = self._too_late(origin.model)
+            why = too_late(origin.model, self._limits.plan_seconds)
         elif lease is not None and stop is lease.cut:
             why = lease.error()
         elif stop is running.gone or not await running.engine.healthy():
@@ -159,12 +160,6 @@ class OpenAIRoute:
             return self._service.get(model)
         except UnknownPlanner as error:
             raise RequestRefused(str(error), reason=error.code, status=404, param="model") from error
-
-    def _too_late(self, model: str) -> PlanTimeout:
-        return PlanTimeout(
-            f"{model!r} had no plan within {self._limits.plan_seconds:g} s",
-            hint="try again when less is going on, ask for fewer steps, or raise plans.seconds",
-        )
 
 
 class Alarm:

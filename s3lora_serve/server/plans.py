@@ -9,13 +9,14 @@ from fastapi import APIRouter, Body, Request, Response
 from planners import Plan, PlanRequest
 from s3lora_serve.runtime.planning import PlanOptions
 from s3lora_serve.server.departure import Client
-from s3lora_serve.server.errors import RequestRefused, documented
+from s3lora_serve.server.errors import documented
+from s3lora_serve.server.offered import tools_of
 from s3lora_serve.server.plan_description import ANSWERS, EXAMPLES
 from s3lora_serve.server.plan_events import PlanEvents
 from s3lora_serve.server.session import session_of
 
 if TYPE_CHECKING:
-    from planners import PlanMeta, ToolSpec
+    from planners import PlanMeta
     from s3lora_serve.runtime.leases import Lease
     from s3lora_serve.runtime.planner import Planner
     from s3lora_serve.runtime.service import PlannerService
@@ -62,20 +63,6 @@ def plans_router(service: PlannerService, limits: Limits, redact: Redactor) -> A
     return router
 
 
-def tools_of(
-    given: tuple[ToolSpec, ...] | None, planner: Planner, param: str = "tools"
-) -> tuple[ToolSpec, ...]:
-    """The tools to plan with: those given, else the planner's own. Raises RequestRefused (422) for none."""
-    if given is None and not planner.tools:
-        message = f"field {param!r} is required, since planner {planner.name!r} has no tools of its own"
-    elif given is not None and not given:
-        own = f"leave it out to use those of {planner.name!r}, or " if planner.tools else ""
-        message = f"{param}: an empty list leaves nothing to plan with; {own}offer at least one tool"
-    else:
-        return planner.tools if given is None else given
-    raise RequestRefused(message, reason="invalid_request", status=422, param=param)
-
-
 def headers_of(lease: Lease) -> dict[str, str]:
     """Who answers, for clients that see headers: planner, revision and its role."""
     return _who(lease.deployment.planner, lease.deployment.revision.digest, lease.role)
@@ -92,7 +79,7 @@ def _who(planner: str, revision: str, role: str) -> dict[str, str]:
 def _within(body: PlanRequest, planner: Planner, limits: Limits) -> tuple[PlanRequest, PlanOptions]:
     """The request as it is to be planned, and how. Raises RequestRefused for what is over a limit."""
     given = body.model_fields_set
-    tools = tools_of(body.tools if "tools" in given else None, planner)
+    tools = tools_of(body.tools if "tools" in given else None, planner.tools, planner.name, "tools")
     max_steps = body.max_steps if "max_steps" in given else min(body.max_steps, limits.max_steps)
     body = body.model_copy(update={"tools": tools, "max_steps": max_steps})
     return body, PlanOptions(
