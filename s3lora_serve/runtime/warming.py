@@ -19,10 +19,18 @@ log = logging.getLogger(__name__)
 _MESSAGES = ({"role": "user", "content": "Plan."},)
 # What all grammars share is compiled with the first one, which takes a second or two; after it another set
 # of tools takes a tenth. So one with text and one with JSON arguments are compiled although nobody has them.
-_TEXT = ToolSpec(name="Tool")
-_JSON = ToolSpec(
-    name="Tool",
-    parameters={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+SAMPLES = (
+    (ToolSpec(name="Tool"),),
+    (
+        ToolSpec(
+            name="Tool",
+            parameters={
+                "type": "object",
+                "properties": {"text": {"type": "string"}},
+                "required": ["text"],
+            },
+        ),
+    ),
 )
 
 
@@ -47,7 +55,7 @@ class Warmer:
         by the grammar's text (v1/structured_output/backend_xgrammar.py).
         """
         steps = PlannerInput.model_fields["max_steps"].default
-        for tools in (*tool_sets, (_TEXT,), (_JSON,)):
+        for tools in (*tool_sets, *SAMPLES):
             grammar = plan_grammar(tools, steps, max_text=self._max_text) if tools else None
             if grammar is None or grammar in self._warm:
                 continue

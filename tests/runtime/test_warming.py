@@ -9,9 +9,10 @@ from fleet import desired
 from orders import order
 
 from planners import ToolSpec, plan_grammar
+from s3lora_serve.runtime import warming
 
 SEARCH, LLM = ToolSpec(name="Search"), ToolSpec(name="LLM")
-SAMPLES = 2  # grammars that nobody has, compiled for what all others share with them
+SAMPLES = len(warming.SAMPLES)  # compiled though nobody has them, for what all others share with them
 
 
 @pytest.fixture
