@@ -104,7 +104,8 @@ def main() -> None:
     lines = [
         f"xgrammar {version('xgrammar')}, {vocabulary} tokens, texts up to 240 characters:",
         "",
-        "| tools | steps | grammar, characters | first, ms | warm, ms | again, ms | mask, µs, median | longest |",
+        "| tools | steps | grammar, characters | first, ms | warm, ms | again, ms |"
+        " mask, µs, median | longest |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, tools in tool_sets().items():
