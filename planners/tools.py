@@ -86,7 +86,9 @@ class ToolSpec(BaseModel):
             try:
                 Arguments.of(schema)
             except ValueError as error:
-                raise ValueError(f"parameters of tool {info.data.get('name', '?')!r}: {error}") from None
+                # A key of the schema may hold half a surrogate pair, with which pydantic could not raise it.
+                why = str(error).encode("utf-8", "backslashreplace").decode()
+                raise ValueError(f"parameters of tool {info.data.get('name', '?')!r}: {why}") from None
         return schema
 
     @property

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from planners.arguments.schema import read_schema
-from planners.arguments.types import Choice, Either, Fields, Items, Text, Value
+from planners.arguments.types import Choice, Either, Fields, Items, Number, Text, Value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -52,20 +52,29 @@ class Arguments:
 def grammar_parts(tools: Iterable[Arguments], steps: int) -> int:
     """What a grammar for these arguments costs, in parts of about half a millisecond of xgrammar's time.
 
-    Each value needs rules of its own at each step. Literals, and characters that a string must have, are
-    shared by all steps; for those xgrammar goes through the tokenizer's whole vocabulary.
+    Each value needs rules of its own at each step. Literals, the bounds of numbers, and characters that a
+    string must have, are shared by all steps; for the latter xgrammar goes through the whole vocabulary.
     """
-    values, texts, literals = 0, set[Text](), set[str]()
+    values, texts, numbers, literals = 0, set[Text](), set[Number](), set[str]()
     for tool in set(tools):
         for node in _inside(tool.fields):
             values += 1
             if isinstance(node, Text):
                 texts.add(node)
+            elif isinstance(node, Number):
+                numbers.add(node)
             elif isinstance(node, Choice):
                 literals.update(node.texts)
             elif isinstance(node, Fields):
                 literals.update(field.name for field in node.fields)
-    return values * steps + 20 * sum(text.least for text in texts) + sum(map(len, literals)) // 6
+    shared = 20 * sum(text.least for text in texts) + sum(map(len, literals)) // 6
+    return values * steps + shared + sum(map(_number_parts, numbers))
+
+
+def _number_parts(number: Number) -> int:
+    # A bound of n digits takes about n alternatives of about n characters, and those again before a fraction.
+    digits = [len(str(abs(bound))) for bound in (number.least, number.most) if bound is not None]
+    return sum(n * n for n in digits) * (1 if number.whole else 2) // 24
 
 
 def _inside(node: Value) -> Iterator[Value]:

@@ -345,3 +345,18 @@ def test_what_a_grammar_costs():
     assert grammar_parts([], 8) == 0
     assert grammar_parts([some], 8) == grammar_parts([some, some], 8) == 3 * 8 + 100
     assert grammar_parts([some], 16) == 3 * 16 + 100
+
+
+def test_what_bounds_of_numbers_cost():
+    """Each other pair of long bounds counts, since 2,000 of 15 digits would compile for a minute."""
+
+    def numbers(kind, many, low, high):
+        bounds = [{"type": kind, "minimum": low - n, "maximum": high + n} for n in range(many)]
+        return Arguments.of({"type": "object", "properties": {f"a{n}": b for n, b in enumerate(bounds)}})
+
+    names = sum(len(f"a{n}") for n in range(32)) // 6
+    long = numbers("number", 32, -(10**14), 10**14)
+    assert grammar_parts([long], 1) == 33 + names + 32 * 37
+    assert grammar_parts([long], 8) == 8 * 33 + names + 32 * 37
+    assert grammar_parts([numbers("integer", 32, -(10**14), 10**14)], 1) == 33 + names + 32 * 18
+    assert grammar_parts([numbers("number", 1, 0, 100), numbers("number", 1, 0, 100)], 1) == 2

@@ -97,6 +97,13 @@ def test_unusable_parameters_name_the_tool():
     assert "parameters of tool 'find': $.properties.x: any value at all is too much" in str(caught.value)
 
 
+@pytest.mark.parametrize("schema", [{"\ud800": 1}, {"anyOf": [{"$ref": "\ud800"}]}])
+def test_half_a_character_in_parameters_is_refused_like_the_rest(schema):
+    """A key or a reference that no text can hold is named as an escape; it once broke the refusal itself."""
+    with pytest.raises(ValidationError, match=r"parameters of tool 'Search': \$.*\\ud800"):
+        ToolSpec(name="Search", parameters={"type": "object", **schema})
+
+
 def test_parameters_of_all_tools_are_bounded():
     """What many tools take together, in many steps, must stay within what compiles quickly."""
     properties = [{f"p{n}x{k}": {"type": "string", "maxLength": n} for k in range(10)} for n in range(64)]
