@@ -15,6 +15,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 
 from planners.arguments.arguments import Arguments, grammar_parts
 
@@ -114,6 +115,18 @@ class PlannerInput(BaseModel):
     max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 8
     evidence: Annotated[dict[str, _EvidenceText], Field(max_length=MAX_STEPS)] = Field(default_factory=dict)
     feedback: Annotated[tuple[_ToolText, ...], Field(max_length=MAX_FEEDBACK)] = ()
+
+    @field_validator("tools", "evidence", "feedback", mode="before")
+    @classmethod
+    def _few(cls, given: Any, info: ValidationInfo) -> Any:
+        # Before the entries are looked at: pydantic would name what is wrong with each of a million.
+        most = {"tools": MAX_TOOLS, "evidence": MAX_STEPS, "feedback": MAX_FEEDBACK}[info.field_name or ""]
+        if isinstance(given, list | tuple | dict) and len(given) > most:
+            kind = "Dictionary" if isinstance(given, dict) else "Tuple"
+            raise PydanticKnownError(
+                "too_long", {"field_type": kind, "max_length": most, "actual_length": len(given)}
+            )
+        return given
 
     @field_validator("tools")
     @classmethod

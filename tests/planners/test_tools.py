@@ -117,6 +117,18 @@ def test_parameters_of_all_tools_are_bounded():
     assert PlannerInput(task="x", tools=many, max_steps=32), "equal parameters count once"
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("tools", [1] * 300), ("feedback", [1] * 30), ("evidence", {f"#E{n}": 1 for n in range(1, 40)})],
+)
+def test_too_many_are_refused_unread(name, given):
+    """One error, not one an entry: a body of a million wrong ones would hold everybody up."""
+    with pytest.raises(ValidationError) as caught:
+        PlannerInput(**{"task": "x", "tools": [ToolSpec(name="A")], name: given})
+    (error,) = caught.value.errors()
+    assert (error["type"], error["loc"], error["ctx"]["actual_length"]) == ("too_long", (name,), len(given))
+
+
 def test_evidence_continues_the_numbering():
     """With two results known, in whatever order they came, planning starts at #E3."""
     request = PlannerInput(task="x", tools=[SEARCH], evidence={"#E2": "b", "#E1": "a"})
