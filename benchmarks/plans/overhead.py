@@ -89,7 +89,9 @@ def _plan(options: argparse.Namespace, url: str, bare: str) -> dict[str, Any]:
         "planner": options.planner,
         "out": str(options.out),
         "rounds": options.rounds,
+        "warm_up": options.warm_up,
         "questions": options.questions,
+        "alone": options.alone,
         "concurrency": options.concurrency,
     }
 
@@ -109,7 +111,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--planner", default="hotpot-planner")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--warm-up", type=int, default=3, help="rounds that are not counted")
     parser.add_argument("--questions", type=int, default=32, help="a round")
+    parser.add_argument("--alone", type=int, default=8, help="of them, where one is asked at a time")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16])
     options = parser.parse_args()
     options.out = options.out.resolve()

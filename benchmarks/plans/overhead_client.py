@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     Ask = Callable[[str], Awaitable[int]]
 
 MAX_STEPS = 8
-WARM_UP = 3  # rounds that are not counted
-LANGCHAIN_CALLS = 4  # of a round's questions; one after the other
 
 
 async def ways(http: httpx.AsyncClient, plan: dict[str, Any]) -> dict[str, Ask]:
@@ -78,27 +76,6 @@ async def ways(http: httpx.AsyncClient, plan: dict[str, Any]) -> dict[str, Ask]:
     return {"stock": stock, "plans": plans, "streamed": streamed, "chat": chat}
 
 
-def langchain_ways(plan: dict[str, Any]) -> dict[str, Callable[[str], object]]:
-    """The same plan through the clients, one call at a time; empty without LangChain."""
-    try:
-        from planners.langchain import S3LoRAPlanner
-    except ImportError:
-        return {}
-    from planners.client import PlannerClient
-
-    offered = tools(plan["planner"], "standard")
-    specs = [tool.model_dump(exclude_none=True) for tool in offered]
-    bare = httpx.Client(timeout=600)
-    client = PlannerClient(plan["ours"], planner=plan["planner"], timeout=600)
-    runnable = S3LoRAPlanner(base_url=plan["ours"], planner=plan["planner"], tools=offered, timeout=600)
-    body = {"planner": plan["planner"], "tools": specs, "max_steps": MAX_STEPS}
-    return {
-        "httpx": lambda task: bare.post(plan["ours"] + "/v1/plans", json={**body, "task": task}).json(),
-        "PlannerClient": lambda task: client.plan(task, offered, max_steps=MAX_STEPS),
-        "S3LoRAPlanner": lambda task: runnable.invoke({"task": task}),
-    }
-
-
 async def round_of(ask: Ask, questions: Sequence[str], concurrency: int) -> dict[str, Any]:
     """Ask all questions, so many at a time."""
     gate = asyncio.Semaphore(concurrency)
@@ -126,31 +103,16 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
     async with httpx.AsyncClient(timeout=600, limits=limits) as http:
         asks = await ways(http, plan)
         for concurrency in plan["concurrency"]:
-            part = questions if concurrency > 1 else questions[:8]
+            part = questions if concurrency > 1 else questions[: plan["alone"]]
             rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in asks}
-            for number in range(plan["rounds"] + WARM_UP):
+            for number in range(plan["rounds"] + plan["warm_up"]):
                 for name in random.sample(sorted(asks), len(asks)):
                     result = await round_of(asks[name], part, concurrency)
-                    if number >= WARM_UP:
+                    if number >= plan["warm_up"]:
                         rounds[name].append(result)
             found[str(concurrency)] = {name: _figures(kept, len(part)) for name, kept in rounds.items()}
             print(concurrency, json.dumps(found[str(concurrency)], indent=1), flush=True)
     return found
-
-
-def clients(plan: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of a call through each client."""
-    calls = langchain_ways(plan)
-    questions = tasks(plan["planner"], Path(plan["data"]), LANGCHAIN_CALLS)
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(plan["rounds"] + WARM_UP):
-        for task in questions:
-            for name in random.sample(sorted(calls), len(calls)):
-                begun = time.perf_counter()
-                calls[name](task)
-                if number >= WARM_UP:
-                    seconds[name].append(time.perf_counter() - begun)
-    return {name: _spread(values) for name, values in seconds.items()}
 
 
 def _figures(rounds: list[dict[str, Any]], questions: int) -> dict[str, Any]:
@@ -174,7 +136,7 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 def page(found: dict[str, Any]) -> str:
     """The figures as Markdown tables."""
     lines = []
-    for concurrency, ways_found in found["ways"].items():
+    for concurrency, ways_found in found.items():
         stock = ways_found["stock"]
         lines += [
             f"{concurrency} at a time ({stock['calls']} calls a way):",
@@ -191,13 +153,6 @@ def page(found: dict[str, Any]) -> str:
                 f" {statistics.median(figures['plans_per_second']):.2f} | {ratio:.3f}× |"
             )
         lines.append("")
-    if found["clients"]:
-        lines += ["| client, one call at a time | median, ms | added, ms |", "|---|---:|---:|"]
-        bare = found["clients"]["httpx"]["median_ms"]
-        lines += [
-            f"| {name} | {figures['median_ms']:.1f} | {figures['median_ms'] - bare:+.1f} |"
-            for name, figures in found["clients"].items()
-        ]
     return "\n".join(lines) + "\n"
 
 
@@ -213,7 +168,7 @@ def main() -> None:
     """Ask, and write the figures."""
     plan = json.loads(sys.argv[1])
     random.seed(0)
-    found = {"ways": asyncio.run(run(plan)), "clients": clients(plan)}
+    found = asyncio.run(run(plan))
     out = Path(plan["out"])
     (out / "overhead.json").write_text(json.dumps(found, indent=1))
     (out / "overhead.md").write_text(page(found))
