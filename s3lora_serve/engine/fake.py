@@ -177,14 +177,22 @@ class FakeEngine(Faults):
         produced = words(text)
         reason = "length" if len(produced) > sampling.max_tokens else "stop"
         produced = produced[: sampling.max_tokens] * n
-        async with aclosing(self._run("stream", produced, reason, len(prompt.split()), slot)) as deltas:
+        run = self._run("stream", produced, reason, len(prompt.split()), slot, alone=n == 1)
+        async with aclosing(run) as deltas:
             async for delta in deltas:
                 yield delta
 
     async def _run(
-        self, call: Call, produced: list[str], reason: str, prompt_tokens: int, slot: Slot | None
+        self,
+        call: Call,
+        produced: list[str],
+        reason: str,
+        prompt_tokens: int,
+        slot: Slot | None,
+        *,
+        alone: bool = True,
     ) -> AsyncGenerator[Delta, None]:
-        """Yield the words and report the request once, however it ends."""
+        """Yield the words and report the request once, however it ends; ``alone``: they are one answer."""
         stay = self._in_flight.begin(slot.name if slot else None)
         first = 0.0
         facts = RequestFacts(
@@ -201,7 +209,7 @@ class FakeEngine(Faults):
                     facts,
                     output_tokens=count,
                     first_token_seconds=first,
-                    decode_seconds=stay.seconds - first,
+                    decode_seconds=stay.seconds - first if alone else None,
                 )
                 if count < len(produced):
                     yield Delta(word)

@@ -61,7 +61,8 @@ class RequestFacts:
     first_token_seconds: float | None  # from the engine's queue to the first token, so at least queue_seconds
     total_seconds: float  # from the call to its end
     finish_reason: str | None  # the last answer's: stop, length, abort, error
-    decode_seconds: float | None = None  # from the first token to the last one, of one answer
+    # From the first token to the last one; None for several answers, whose tokens cannot be told apart.
+    decode_seconds: float | None = None
     engine_seconds: float | None = None  # its share of total_seconds: engine/shared_time.py
 
 

@@ -148,7 +148,7 @@ class _Tally:
             first_token_seconds=_between(queued, first),
             total_seconds=0.0,
             finish_reason=self._finish_reason,
-            decode_seconds=_between(first, last),
+            decode_seconds=_between(first, last) if len(self._output_tokens) == 1 else None,
         )
 
 

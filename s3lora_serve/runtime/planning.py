@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from s3lora_serve.engine.port import Delta, Engine, RequestFacts
-    from s3lora_serve.runtime.leases import Lease
+    from s3lora_serve.runtime.leases import Lease, LeaseOutcome
 
 # "Plan: ", "\n#E32 = ", a tool's name, brackets and a line break, in characters.
 _STEP_FRAME = 24 + 64
@@ -217,6 +217,7 @@ class Planning:
 
     def _incomplete(self) -> PlanIncomplete:
         facts, planner = self._facts[-1], self.lease.deployment.planner
+        self.lease.outcome = outcome_of_cut(facts.prompt_tokens, self.engine.max_model_len)
         return PlanIncomplete(
             f"planner {planner!r} was cut off after {facts.output_tokens} tokens"
             f" (finish_reason {facts.finish_reason!r})",
@@ -237,6 +238,15 @@ class Planning:
         # It may be the revision that rambles or the engine that is busy: no rule may blame the revision.
         self.lease.outcome = "aborted"
         return too_late(self.lease.deployment.planner, self.options.seconds or 0.0)
+
+
+def outcome_of_cut(prompt_tokens: int, max_model_len: int, *, bounded: bool = False) -> LeaseOutcome:
+    """What a plan that was cut off says of its revision: that it rambles, or nothing.
+
+    Nothing when the client left it no room: with a prompt of more than half the model's length, or with a
+    bound on the tokens of its own (``bounded``). Else any client could have a new revision rolled back.
+    """
+    return "aborted" if bounded or 2 * prompt_tokens > max_model_len else "invalid"
 
 
 def too_late(model: str, seconds: float) -> PlanTimeout:

@@ -15,7 +15,7 @@ from s3lora_serve.server.extras import Extras, extras_of, planner_input
 from s3lora_serve.server.plan_chat import check_plan_fields, plan_fields, task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
 
@@ -34,6 +34,7 @@ class Asked:
     fields: Mapping[str, Any]
     extras: Extras
     plan: PlannerInput | None = None  # with it, the answer is read as a plan
+    bounded: bool = False  # by the client's own number of tokens
 
     @classmethod
     def of(cls, fields: Mapping[str, Any], path: str, limits: Limits) -> Asked:
@@ -66,7 +67,8 @@ class Asked:
         who = str(self.fields["model"])
         request, max_text = planner_input(self.extras.plan, task_of(self.fields), own, who, limits)
         fields = plan_fields(self.fields, request, max_text, max_model_len)
-        return Asked(fields, self.extras, request)
+        bounded = any(self.fields.get(name) is not None for name in ("max_tokens", "max_completion_tokens"))
+        return Asked(fields, self.extras, request, bounded)
 
     def body(self, model: str) -> bytes:
         """The body for the engine's application; ``model`` is what the engine knows it by.
@@ -79,8 +81,13 @@ class Asked:
             raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
 
 
-def parse_object(body: bytes, request: Request) -> dict[str, Any]:
-    """The body as a JSON object. Raises RequestRefused, also for what only some parsers would take."""
+def parse_object(
+    body: bytes, request: Request, of_pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> dict[str, Any]:
+    """The body as a JSON object. Raises RequestRefused, also for what only some parsers would take.
+
+    ``of_pairs`` makes an object of its fields; without it, a field given twice counts as given last.
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise RequestRefused(
@@ -89,7 +96,7 @@ def parse_object(body: bytes, request: Request) -> dict[str, Any]:
             status=415,
         )
     try:
-        data = json.loads(body)
+        data = json.loads(body, object_pairs_hook=of_pairs)
     except RecursionError:
         raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
     except ValueError as error:  # also bytes that are not UTF-8, and integers of thousands of digits

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from s3lora_serve.engine.hearing import hearing
 from s3lora_serve.errors import EngineError, UnknownPlanner
-from s3lora_serve.runtime.planning import too_late
+from s3lora_serve.runtime.planning import outcome_of_cut, too_late
 from s3lora_serve.server.answer import Answer, engine_dead
 from s3lora_serve.server.asked import CHAT, Asked, parse_object
 from s3lora_serve.server.departure import Client
@@ -108,7 +108,8 @@ class OpenAIRoute:
             lease.tokens = sum(f.output_tokens for f in facts)
         if answer.well and stop is None and crash is None:
             if lease is not None and plan is not None and not plan.valid:
-                lease.outcome = "invalid"
+                prompt = max((f.prompt_tokens for f in facts), default=0)
+                lease.outcome = outcome_of_cut(prompt, running.engine.max_model_len, bounded=asked.bounded)
             return
         why: S3LoRAError | None = answer.spoiled
         if stop is late.rung:

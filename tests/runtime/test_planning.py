@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from planners import PlannerInput, ToolSpec
 from s3lora_serve import __version__
 from s3lora_serve.errors import EngineError, PlanIncomplete
-from s3lora_serve.runtime.planning import token_budget
+from s3lora_serve.runtime.planning import outcome_of_cut, token_budget
 
 REQUEST = PlannerInput(task="Who?", tools=({"name": "Search"}, {"name": "LLM"}), max_steps=4)
 
@@ -98,3 +98,12 @@ def test_json_arguments_may_take_what_the_model_can():
     """How many texts such arguments hold is the tool's affair, so the steps' frame says nothing."""
     tool = ToolSpec(name="Find", parameters={"type": "object", "properties": {"q": {"type": "string"}}})
     assert token_budget(PlannerInput(task="Who?", tools=(tool,), max_steps=1), 5000) == 5000
+
+
+@pytest.mark.parametrize(
+    ("prompt", "length", "bounded", "outcome"),
+    [(100, 2048, False, "invalid"), (1025, 2048, False, "aborted"), (100, 2048, True, "aborted")],
+)
+def test_a_cut_plan_is_blamed_on_who_left_no_room(prompt, length, bounded, outcome):
+    """The revision, unless the prompt takes most of the model's length or the client bounded the answer."""
+    assert outcome_of_cut(prompt, length, bounded=bounded) == outcome

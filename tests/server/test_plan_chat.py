@@ -100,7 +100,7 @@ async def test_a_planner_has_tools_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_plan_that_was_cut_says_so(served, app, ended, stream):
-    """No plan, but its problem, and it counts against the revision as invalid."""
+    """No plan, but its problem. The client's own bound cut it, so it counts for nothing."""
     call = AsgiCall(app, CHAT, {**ASK, "stream": stream, "max_tokens": 5})
     await call
     answer = json.loads(call.events[-2] if stream else call.text)
@@ -109,7 +109,19 @@ async def test_a_plan_that_was_cut_says_so(served, app, ended, stream):
         False,
         ["truncated"],
     )
-    assert ended == [("p", "active", "invalid")]
+    assert ended == [("p", "active", "aborted")]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_planner_that_rambles_is_to_blame_itself(tmp_path, stream):
+    """Cut at the model's length, with a short prompt and no bound of the client's: that counts as invalid."""
+    fleet = make_fleet(tmp_path, "p", plan=lambda request: "Plan: and " + "so on " * 5000)
+    await fleet.start()
+    app = create_app(fleet.service, ServerConfig(), None)
+    await AsgiCall(app, CHAT, {**ASK, "stream": stream})
+    text = fleet.service.metrics.exposition().decode()
+    assert 's3lora_leases_total{outcome="invalid",planner="p",role="active"} 1.0' in text
+    await fleet.close()
 
 
 @pytest.fixture
