@@ -86,7 +86,7 @@ class ArgumentRules:
             rules.append(f'{name}b{end} ::= "}}"')
 
     def _string(self, node: Text) -> str:
-        most = max(node.least, self._max_text if node.most is None else min(node.most, self._max_text))
+        most = most_chars(node, self._max_text)
         self._longest = max(self._longest, most)
         x, rest = JSON_TEXT.name, most - node.least
         name = f"{x}{rest}" if rest else ""
@@ -107,8 +107,18 @@ def _character(c: str) -> str:
     return f"\\{c}" if c in '"\\' else c if " " <= c <= "~" else escape(ord(c))
 
 
+def most_chars(node: Text, max_text: int) -> int:
+    """Characters that a string without references can have."""
+    return max(node.least, max_text if node.most is None else min(node.most, max_text))
+
+
+def most_items(node: Items) -> int:
+    """Items that a list can have."""
+    return max(node.least, MAX_ITEMS if node.most is None else min(node.most, MAX_ITEMS))
+
+
 def _list(item: str, node: Items) -> str:
-    most = max(node.least, MAX_ITEMS if node.most is None else min(node.most, MAX_ITEMS))
+    most = most_items(node)
     empty = ['"[]"'] if node.least == 0 else []
     some = [f'"[" {item} (", " {item}){{{max(node.least, 1) - 1},{most - 1}}} "]"'] if most else []
     return " | ".join([*empty, *some])

@@ -25,8 +25,7 @@ FRACTION_RULES = (
 
 def number(kind: Number) -> str:
     """Alternatives for all numbers of this kind, of 15 digits at most. Never empty for a ``Number``."""
-    least = -_LARGEST if kind.least is None else kind.least
-    most = _LARGEST if kind.most is None else kind.most
+    least, most = _bounds(kind)
     whole = _signed(least + kind.above, most - kind.below)
     if kind.whole:
         return " | ".join(whole)
@@ -39,6 +38,20 @@ def number(kind: Number) -> str:
         if max(1, low) <= high:
             ways += [f"{sign}{way} fraction" for way in _between(max(1, low), high)]
     return " | ".join(ways)
+
+
+def most_digits(kind: Number) -> int:
+    """Characters of the longest number of this kind, or a few more; never fewer."""
+    whole = max(len(str(bound)) for bound in _bounds(kind))
+    # A fraction has six digits, or nine after "0." in all, and stands after nine at most and a sign.
+    return whole if kind.whole else max(whole + 2, min(whole, 10) + 7, len("-0.000123456"))
+
+
+def _bounds(kind: Number) -> tuple[int, int]:
+    return (
+        -_LARGEST if kind.least is None else kind.least,
+        _LARGEST if kind.most is None else kind.most,
+    )
 
 
 def _signed(least: int, most: int) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from planners.grammar.argument_lengths import check_argument_chars
 from planners.grammar.argument_rules import ArgumentRules, literal
 from planners.grammar.text_rules import TEXT, chain_rules, part_rules, reference_rule, referring
 from planners.tools import MAX_STEPS, MAX_TOOLS, TOOL_NAME, ToolSpec, check_grammar_parts
@@ -32,7 +33,7 @@ def plan_grammar(
     The order of ``tools`` does not matter: equal sets give equal text, which the engine has compiled already.
     A tool with parameters is called with JSON, ``Tool{"key": value}``, another one with text, ``Tool[text]``.
     Raises ValueError for no tools, unusable names, one name for two tools, too many JSON values for so many
-    steps, or numbers out of range.
+    steps, arguments that could be longer than a step may be, or numbers out of range.
     """
     offered = _canonical(tools)
     if not 1 <= len(offered) <= MAX_TOOLS:
@@ -44,6 +45,7 @@ def plan_grammar(
     if max_text < 2:
         raise ValueError(f"max_text {max_text}: use at least 2")
     check_grammar_parts((arguments for _, arguments in offered), max_steps)
+    check_argument_chars(offered, max_text)
     return _grammar(offered, max_steps, first, max_text)
 
 

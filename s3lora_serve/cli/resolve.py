@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from planners import ToolSpec
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.adapters.verify import Limits
-    from s3lora_serve.config import Config, LimitsConfig, PlannerConfig, PolicyConfig
+    from s3lora_serve.config import Config, LimitsConfig, PlannerConfig, PlansConfig, PolicyConfig
     from s3lora_serve.config.live import RollbackConfig
     from s3lora_serve.engine.vllm_settings import VllmSettings
     from s3lora_serve.runtime.planner import DesiredPlanner
@@ -157,24 +157,26 @@ def tool_problems(config: Config) -> Iterator[tuple[tuple[int | str, ...], str]]
             if tool.name in seen:
                 yield (*at, "name"), f"tool {tool.name!r} is given twice; give each tool its own name"
             seen.add(tool.name)
-        yield from _too_much(name, planner, config.plans.max_steps)
+        yield from _too_much(name, planner, config.plans)
 
 
 def _too_much(
-    name: str, config: PlannerConfig, max_steps: int
+    name: str, config: PlannerConfig, plans: PlansConfig
 ) -> Iterator[tuple[tuple[int | str, ...], str]]:
-    """Tools that could not be planned with in as many steps as a request gets that asks for no number."""
+    """Tools that could not be planned with in the steps and texts that a request gets that asks for none."""
     from pydantic import ValidationError
 
     from planners import PlannerInput
+    from planners.grammar import check_argument_chars
     from planners.tools import check_grammar_parts
 
     try:
         tools = to_tools(config)
         check_grammar_parts(
             (tool.arguments for tool in tools),
-            min(int(PlannerInput.model_fields["max_steps"].default), max_steps),
+            min(int(PlannerInput.model_fields["max_steps"].default), plans.max_steps),
         )
+        check_argument_chars(((tool.name, tool.arguments) for tool in tools), plans.max_text)
     except ValidationError:
         return  # told of each tool
     except ValueError as error:

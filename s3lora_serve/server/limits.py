@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from planners.grammar import check_argument_chars
 from planners.tools import check_grammar_parts
 from s3lora_serve.server.errors import RequestRefused
 
@@ -47,7 +48,14 @@ class Limits:
             raise RequestRefused(
                 f"{at}max_steps: {error}", reason="over_limit", status=422, param=f"{at}max_steps"
             ) from None
-        return max_text or self.max_text
+        bound = max_text or self.max_text
+        try:
+            check_argument_chars(((tool.name, tool.arguments) for tool in request.tools), bound)
+        except ValueError as error:
+            raise RequestRefused(
+                f"{at}tools: {error}", reason="over_limit", status=422, param=f"{at}tools"
+            ) from None
+        return bound
 
 
 def _check(value: int, limit: int, what: str, param: str, setting: str) -> None:

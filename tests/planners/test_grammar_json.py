@@ -1,13 +1,19 @@
 """Calls with JSON arguments under the grammar: what fits the schema, in one spelling, and nothing else."""
 
 import json
+import random
 import re
 
+import grammar_walk
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from planners import ToolSpec, parse, plan_grammar, render
 from planners.arguments.types import Number
-from planners.grammar.number_rules import FRACTION_RULES, number
+from planners.grammar.argument_lengths import argument_chars
+from planners.grammar.number_rules import FRACTION_RULES, most_digits, number
+from planners.step import MAX_STEP_CHARS
 
 xgrammar = pytest.importorskip("xgrammar")
 
@@ -181,3 +187,87 @@ def test_too_much_for_one_grammar():
     assert plan_grammar(tools, 3)
     with pytest.raises(ValueError, match="over the limit of 8192; offer fewer tools with parameters, or ask"):
         plan_grammar(tools, 16)
+
+
+def nested(depth: int, **more) -> ToolSpec:
+    """A tool that takes one text in ``depth`` lists inside each other."""
+    schema: dict = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema, **more}
+    return ToolSpec(name="t", parameters={"type": "object", "properties": {"a": schema}})
+
+
+def longest(text: str, depth: int, items: int = 8) -> str:
+    """The arguments of ``nested(depth)`` whose lists are full of ``text``."""
+    value: object = text
+    for _ in range(depth):
+        value = [value] * items
+    return json.dumps({"a": value}, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("max_text", [2, 5, 6, 13, 24])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_the_longest_call_is_as_long_as_the_figure(compiler, max_text, depth):
+    """Full of escapes and references it can be decoded, is exactly so long, and is read back."""
+    tool, parts = nested(depth), min(6, max_text)
+    unit = '"' * (max_text // parts)
+    text = f"Plan: p\n#E12 = t{longest('#E11' + (unit + '#E11') * parts, depth)}"
+    grammar = compiler.compile_grammar(plan_grammar([tool], 1, first=12, max_text=max_text))
+    assert accepts(grammar, text)
+    call = parse(text).steps[0].tool_input
+    assert len(call) == argument_chars(tool.arguments.fields, max_text)
+    written = json.dumps(unit)[1:-1]
+    assert not accepts(grammar, text.replace(f"#E11{written}", f"#E11{written}x", 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 20))
+def test_no_call_is_longer_than_the_figure(seed, first):
+    """Whatever a tool takes: random decoding, and random calls that fit it, stay within its figure."""
+    rng = random.Random(seed)
+    tools = [tool for tool in grammar_walk.random_tools(rng) if tool.arguments]
+    if tools:
+        plan = grammar_walk.random_plan(rng, tools, 3, first)
+        most = {t.name: argument_chars(t.arguments.fields, grammar_walk.MAX_TEXT) for t in tools}
+        assert [step for step in plan.steps if len(step.tool_input) > most[step.tool]] == []
+
+
+@pytest.mark.parametrize("bounds", [(0, 1), (-2, 3), (None, 0), (9, None), (None, None), (-(10**12), -5)])
+def test_no_number_is_longer_than_its_figure(compiler, bounds):
+    """One more digit than the figure cannot be decoded, with a fraction or without."""
+    for whole in (True, False):
+        kind = Number(whole, *bounds)
+        compiled = compiler.compile_grammar("\n".join([f"root ::= {number(kind)}", *FRACTION_RULES]))
+        matcher = xgrammar.GrammarMatcher(compiled)
+        ends = [
+            "-0.000123456",
+            "-999999999.123456",
+            "999999999999999.0",
+            "-999999999999999.0",
+            "-2",
+            "-1.234567",
+        ]
+        ends += [f"-{'9' * n}{end}" for n in range(1, 17) for end in ("", ".0", ".123456", ".1234567")]
+        for text in (*ends, *(end.removeprefix("-") for end in ends)):
+            matcher.reset()
+            if matcher.accept_string(text) and matcher.is_completed():
+                assert len(text) <= most_digits(kind), (text, kind)
+
+
+def test_arguments_at_the_limit_are_read():
+    """The longest call that is not refused is a plan that can be read, though it is near the limit."""
+    most = max(n for n in range(16, 1_001) if argument_chars(nested(2).arguments.fields, n) <= MAX_STEP_CHARS)
+    assert plan_grammar([nested(2)], 8, max_text=most)
+    units = "\\" * (most // 6)
+    text = f"Plan: {'p' * most}\n#E64 = {'t' * 64}{longest('#E63' + (units + '#E63') * 6, 2)}"
+    assert MAX_STEP_CHARS - 1_000 < len(parse(text).steps[0].tool_input) <= MAX_STEP_CHARS
+
+
+@pytest.mark.parametrize(("depth", "max_text", "items"), [(3, 240, 5), (2, 1_000, 3)])
+def test_arguments_that_no_reader_would_take_are_refused(depth, max_text, items):
+    """Before anything is decoded, with the tool, its length, the limit, and what helps."""
+    told = rf"tool 't' may be \d+ characters .* limit of {MAX_STEP_CHARS}; give its lists a smaller maxItems"
+    with pytest.raises(ValueError, match=told):
+        plan_grammar([nested(depth), "LLM"], 2, max_text=max_text)
+    assert plan_grammar([nested(depth, maxItems=items - 2), "LLM"], 2, max_text=max_text)
+    assert plan_grammar([nested(depth), "LLM"], 2, max_text=16)
