@@ -11,6 +11,7 @@ stdout carries the protocol and nothing else. The server's key is read from S3LO
 
 import argparse
 import asyncio
+import difflib
 import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -25,15 +26,20 @@ from planners.plan import Plan
 from planners.tools import MAX_FEEDBACK, MAX_STEPS, MAX_TOOLS, ToolSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mcp.server import MCPServer
+    from mcp.server.mcpserver.context import Context
+    from mcp.server.mcpserver.tools import Tool
 
 _INSTRUCTIONS = (
     "make_plan turns a task into steps that name tools and refer to earlier results as #E1, #E2, ...; it "
     "runs none of them. Run them yourself, in order; steps that refer to no unknown result can run together. "
     "Replace each reference by the result of its step."
 )
+
+
+_MOST_FAULTS = 3  # told of one call
 
 
 class PlannerCard(BaseModel):
@@ -66,16 +72,12 @@ def make_server(client: AsyncPlannerClient, default: str | None) -> "MCPServer[A
     from mcp.server.mcpserver.exceptions import ToolError
     from mcp.types import CallToolResult, TextContent, ToolAnnotations
 
-    server = MCPServer[Any](
-        "s3lora-serve", instructions=_INSTRUCTIONS, version=_version(), log_level="WARNING"
-    )
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
     def answer(text: str, value: BaseModel) -> CallToolResult:
         content = value.model_dump(mode="json", exclude_none=True)
         return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
 
-    @server.tool(title="Make a plan", annotations=reads)
     async def make_plan(
         task: Annotated[str, Field(description="what is to be done")],
         tools: Annotated[
@@ -110,7 +112,6 @@ def make_server(client: AsyncPlannerClient, default: str | None) -> "MCPServer[A
             raise ToolError(_invalid(error)) from None
         return answer(plan.to_rewoo(), plan)
 
-    @server.tool(title="List planners", annotations=reads)
     async def list_planners() -> Annotated[CallToolResult, PlannerCards]:
         """The planners that make_plan can ask, with their state and their own tools."""
         try:
@@ -121,7 +122,38 @@ def make_server(client: AsyncPlannerClient, default: str | None) -> "MCPServer[A
         lines = [f"{card.id} ({card.state}): {card.description}".rstrip(": ") for card in cards]
         return answer("\n".join(lines), PlannerCards(default=default, planners=cards))
 
-    return server
+    return MCPServer[Any](
+        "s3lora-serve",
+        instructions=_INSTRUCTIONS,
+        version=_version(),
+        log_level="WARNING",
+        tools=[
+            _strict(make_plan, title="Make a plan", annotations=reads),
+            _strict(list_planners, title="List planners", annotations=reads),
+        ],
+    )
+
+
+def _strict(function: "Callable[..., Any]", **more: Any) -> "Tool":
+    """A tool that refuses arguments it does not know: mcp's own drops them, and the caller never learns."""
+    from mcp.server.mcpserver.exceptions import ToolError
+    from mcp.server.mcpserver.tools import Tool
+
+    class StrictTool(Tool):
+        async def run(
+            self, arguments: dict[str, Any], context: "Context[Any, Any]", convert_result: bool = False
+        ) -> Any:
+            if faults := _unknown(self.name, arguments, list(self.parameters["properties"])):
+                raise ToolError(faults)
+            try:  # here, since mcp would give the caller pydantic's own text, of several lines
+                self.fn_metadata.validate_arguments(arguments)
+            except ValidationError as error:
+                raise ToolError(_invalid(error)) from None
+            return await super().run(arguments, context, convert_result)
+
+    tool = StrictTool.from_function(function, **more)
+    tool.parameters["additionalProperties"] = False
+    return tool
 
 
 def main(arguments: "Sequence[str] | None" = None) -> None:
@@ -160,11 +192,35 @@ def _told(error: PlannerAPIError) -> str:
     return "\n".join([f"{error.message} ({error.code}){again}", *(p.message for p in error.problems)])
 
 
+def _unknown(tool: str, arguments: dict[str, Any], known: list[str]) -> str:
+    """What is wrong with the names of the arguments, on one line; empty if they are known."""
+    faults = []
+    for name in [name for name in arguments if name not in known][:_MOST_FAULTS]:
+        close = difflib.get_close_matches(name[:80], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+        faults.append(f"{tool} has no argument {_short(name)}; {hint}")
+    return "; ".join(faults)
+
+
 def _invalid(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(
-        f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in found
-    )
+    """What is wrong with the values, on one line: where, why, and the value itself if it is short."""
+    found = error.errors(include_url=False, include_context=False)
+    # A tool is an object or a name. Of an object, what is wrong inside it is all there is to say.
+    objects = {one["loc"][:2] for one in found if one["loc"][2:3] == (ToolSpec.__name__,) and one["loc"][3:]}
+    faults = []
+    for one in found:
+        if one["loc"][2:] == ("str",) and one["loc"][:2] in objects:
+            continue
+        where = ".".join(str(part)[:80] for part in one["loc"] if part != ToolSpec.__name__)
+        value = one["input"]
+        given = f" (given: {_short(value)})" if isinstance(value, str | int | float) else ""
+        faults.append(f"{where}: {one['msg'].removeprefix('Value error, ')}{given}")
+    return " ".join("; ".join(faults[:_MOST_FAULTS]).split())
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _version() -> str:

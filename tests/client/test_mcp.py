@@ -101,7 +101,13 @@ REFUSED = [
     ({"task": " "}, ["task: "]),
     ({"tools": ["web-search"]}, ["'web_search'"]),
     ({"tools": ["A", "A"]}, ["'A' is offered 2 times"]),
-    ({"max_steps": 99}, ["max_steps", "32"]),
+    ({"max_steps": 99}, ["max_steps: Input should be less than or equal to 32 (given: 99)"]),
+    ({"max_steps": "few"}, ["max_steps: ", "(given: 'few')"]),
+    ({"tools": [{"nme": "A"}]}, ["tools.0.name: Field required; tools.0.nme: "]),
+    ({"tools": [3]}, ["tools.0", "(given: 3)"]),
+    ({"maxsteps": 1}, ["make_plan has no argument 'maxsteps'; did you mean 'max_steps'?"]),
+    ({"zzz": 1}, ["'zzz'; known: task, tools, max_steps, planner, evidence, feedback"]),
+    ({"y" * 5_000: 1}, ["make_plan has no argument 'yyy"]),
     ({"planner": None}, ["no planner was named", "list_planners"]),
 ]
 
@@ -112,8 +118,20 @@ async def test_a_refusal_is_a_tool_error_that_says_why(connect):
         for changes, told in REFUSED:
             refused = await client.call_tool("make_plan", {"task": TASK, "tools": TOOLS, **changes})
             assert refused.is_error, changes
-            assert [part for part in told if part not in refused.content[0].text] == []
+            text = refused.content[0].text
+            assert [part for part in told if part not in text] == [], text
+            assert ("\n" in text, "pydantic" in text, len(text) < 400) == (False, False, True), text
         assert not (await client.call_tool("list_planners", {})).is_error
+
+
+async def test_arguments_that_are_not_known_are_refused(connect):
+    """By both tools, and a client can know it: the published schemas allow no others."""
+    async with connect("--planner", "p") as client:
+        schemas = [tool.input_schema for tool in (await client.list_tools()).tools]
+        refused = await client.call_tool("list_planners", {"all": True})
+    assert [schema["additionalProperties"] for schema in schemas] == [False, False]
+    assert refused.is_error
+    assert refused.content[0].text == "list_planners has no argument 'all'; known: none"
 
 
 async def test_a_wrong_key_and_a_dead_server_are_told(connect):
