@@ -112,7 +112,7 @@ class PlannerInput(BaseModel):
 
     task: _TaskText
     tools: Annotated[tuple[ToolSpec, ...], Field(min_length=1, max_length=MAX_TOOLS)]
-    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 8
+    max_steps: Annotated[int, Field(strict=True, ge=1, le=MAX_STEPS)] = 8
     evidence: Annotated[dict[str, _EvidenceText], Field(max_length=MAX_STEPS)] = Field(default_factory=dict)
     feedback: Annotated[tuple[_ToolText, ...], Field(max_length=MAX_FEEDBACK)] = ()
 

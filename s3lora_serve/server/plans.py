@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 
 from planners import Plan, PlanRequest
+from s3lora_serve.errors import UnknownPlanner
 from s3lora_serve.runtime.planning import PlanOptions
 from s3lora_serve.server.departure import Client
-from s3lora_serve.server.errors import documented
+from s3lora_serve.server.errors import RequestRefused, documented
 from s3lora_serve.server.offered import tools_of
+from s3lora_serve.server.plan_body import PlanRoute
 from s3lora_serve.server.plan_description import ANSWERS, EXAMPLES
 from s3lora_serve.server.plan_events import PlanEvents
 from s3lora_serve.server.session import session_of
@@ -29,7 +31,7 @@ PLANS = "/v1/plans"
 
 def plans_router(service: PlannerService, limits: Limits, redact: Redactor) -> APIRouter:
     """The route that plans."""
-    router = APIRouter(tags=["plans"])
+    router = APIRouter(tags=["plans"], route_class=PlanRoute)
 
     @router.post(PLANS, response_class=Response, responses=_RESPONSES)
     async def plan(
@@ -39,7 +41,7 @@ def plans_router(service: PlannerService, limits: Limits, redact: Redactor) -> A
 
         ``meta`` says who planned and at what cost. With ``stream`` each step is sent as soon as it is whole.
         """
-        planner = service.get(body.planner)
+        planner = _planner(service, body.planner)
         request.state.planner = planner.name
         body, options = _within(body, planner, limits)
         asked: dict[str, Any] = {
@@ -61,6 +63,13 @@ def plans_router(service: PlannerService, limits: Limits, redact: Redactor) -> A
         )
 
     return router
+
+
+def _planner(service: PlannerService, name: str) -> Planner:
+    try:
+        return service.get(name)
+    except UnknownPlanner as error:
+        raise RequestRefused(str(error), reason=error.code, status=404, param="planner") from error
 
 
 def headers_of(lease: Lease) -> dict[str, str]:
@@ -94,5 +103,5 @@ def _within(body: PlanRequest, planner: Planner, limits: Limits) -> tuple[PlanRe
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"model": Plan, **ANSWERS},
-    **documented(400, 403, 404, 408, 409, 413, 422, 429, 499, 500, 502, 503),
+    **documented(400, 403, 404, 408, 409, 413, 415, 422, 429, 499, 500, 502, 503),
 }

@@ -18,6 +18,15 @@ PLAN_FIELDS: Fields = {
     (): PlanRequest.model_fields,
     ("tools",): ToolSpec.model_fields,
 }
+HALF = "holds half a surrogate pair, which is no character"
+# pydantic speaks of Python's types, and clients of JSON's.
+_WANTED = {
+    "tuple_type": "should be a list",
+    "list_type": "should be a list",
+    "dict_type": "should be an object",
+    "model_type": "should be an object",
+    "model_attributes_type": "should be an object",
+}
 _MOST_PROBLEMS = 5
 _MOST_CHARS = 300
 
@@ -51,7 +60,7 @@ def _sentence(error: Mapping[str, Any], fields: Fields) -> str:
     if kind == "json_invalid":
         return f"the body is not JSON: {error['ctx']['error']}"
     if not path and kind == "string_unicode":
-        return "the name of a field holds half a surrogate pair, which is no character"
+        return f"the name of a field {HALF}"
     if not path and kind == "value_error":  # about the body as a whole, though it is an object
         return str(error["msg"]).removeprefix("Value error, ")
     if not path:
@@ -69,7 +78,13 @@ def _sentence(error: Mapping[str, Any], fields: Fields) -> str:
         )
     if kind == "missing":
         return f"field {_dotted(error)!r} is required"
-    message = str(error["msg"]).removeprefix("Value error, ")
+    if kind == "string_unicode":
+        return f"{_dotted(error)}: {HALF}"
+    if kind in ("too_long", "too_short"):
+        least = kind == "too_short"
+        bound = f"least {error['ctx']['min_length']}" if least else f"most {error['ctx']['max_length']}"
+        return f"{_dotted(error)}: should have at {bound} entries, not {error['ctx']['actual_length']}"
+    message = _WANTED.get(kind) or str(error["msg"]).removeprefix("Value error, ")
     return f"{_dotted(error)}: {message}" + (
         "" if kind == "value_error" else f", not {_short(error['input'])}"
     )
@@ -96,7 +111,9 @@ def _dotted(error: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, str | int | float | bool | None):
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str | int | float):
         text = repr(value[:60] if isinstance(value, str) else value)
         return text if len(text) <= 60 else text[:57] + "..."
-    return f"a {type(value).__name__} of {len(value)} entries"
+    return f"{'an object' if isinstance(value, Mapping) else 'a list'} of {len(value)} entries"
