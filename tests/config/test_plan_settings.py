@@ -166,3 +166,12 @@ def test_tools_too_large_to_plan_with_are_refused_at_the_start(load):
     (problem,) = problems(load, text)
     assert problem.startswith("line 5, planners.math.tools: the parameters of the tools, in 8 steps,")
     load(text + "plans: {max_steps: 4}\n")
+
+
+def test_tools_whose_arguments_no_step_could_hold_are_refused_at_the_start(load):
+    """As requests would be, for texts as long as the settings allow."""
+    nested = "{type: array, items: {type: array, items: {type: array, items: {type: string}}}}"
+    tool = f"      - {{name: Deep, parameters: {{type: object, properties: {{a: {nested}}}}}}}\n"
+    (problem,) = problems(load, TOOLS + tool)
+    assert problem.startswith("line 5, planners.math.tools: the arguments of tool 'Deep' may be")
+    assert load(TOOLS + tool + "plans:\n  max_text: 16\n").planners["math"].tools[0].name == "Deep"

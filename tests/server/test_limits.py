@@ -96,6 +96,23 @@ def test_a_text_has_the_servers_bound_unless_it_asks_for_less():
     assert [SMALL.check_plan(request, asked) for asked in (None, 20, 50)] == [50, 20, 50]
 
 
+async def test_arguments_too_long_for_a_step_are_a_422(app):
+    """A tool whose JSON no reader would take is refused by its name; shorter texts make it fit."""
+    schema = {"type": "string"}
+    for _ in range(3):
+        schema = {"type": "array", "items": schema}
+    tool = {"name": "deep", "parameters": {"type": "object", "properties": {"a": schema}}}
+    async with client(app) as http:
+        answers = [
+            await http.post(PLAN, json={**TASK, "tools": [tool], **more}) for more in ({}, {"max_text": 16})
+        ]
+    error = answers[0].json()["error"]
+    assert [answer.status_code for answer in answers] == [422, 200]
+    assert (error["code"], error["param"]) == ("over_limit", "tools")
+    assert "tool 'deep' may be" in error["message"]
+    assert "over the limit of 32000; give its lists a smaller maxItems" in error["message"]
+
+
 @pytest.mark.parametrize("path", [CHAT, TEXT, PLAN])
 async def test_one_request_too_many_is_a_429_at_once(small, served, ended, path):
     """While as many as may be are answered, the next one is refused unread, whichever kind it is."""
