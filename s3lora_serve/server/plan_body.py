@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
@@ -83,11 +83,12 @@ def check_names(fields: dict[str, Any]) -> None:
     """Raise RequestRefused for over ``MAX_UNKNOWN`` unknown fields, or results whose name is no text."""
     tools, evidence = fields.get("tools"), fields.get("evidence")
     few = tools if isinstance(tools, list) and len(tools) <= MAX_TOOLS else []
-    unknown = list(chain(_unknown(fields, PlanRequest), *(_unknown(tool, ToolSpec) for tool in few)))
+    found = chain(_unknown(fields, PlanRequest), *(_unknown(tool, ToolSpec) for tool in few))
+    unknown = list(islice(found, MAX_UNKNOWN + 1))
     if len(unknown) > MAX_UNKNOWN:
         name, model = unknown[0]
         raise RequestRefused(
-            f"{len(unknown)} unknown fields, the first one {name[:80]!r}",
+            f"over {MAX_UNKNOWN} unknown fields, the first one {name[:80]!r}",
             reason="ignored_field",
             param=name[:80],
             hint=nearest(name[:80], model.model_fields),

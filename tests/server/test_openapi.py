@@ -113,7 +113,8 @@ def statuses(described, path):
 async def test_every_status_that_occurs_is_described(described):
     """Planning and chatting may end in each of these ways; what only asks cannot be too large or too many."""
     asks = {
-        "200", "400", "401", "403", "404", "408", "409", "413", "415", "422", "429", "499", "500", "502", "503",
+        "200", "400", "401", "403", "404", "408", "409", "413", "415", "422", "429", "499",
+        "500", "502", "503",
     }  # fmt: skip
     assert statuses(described, "/v1/plans") == asks
     assert statuses(described, "/v1/chat/completions") == asks
