@@ -284,7 +284,7 @@ WRONG = [
     ),
     ({"revision": "xyz"}, 422, "invalid_request", "s3lora.revision", "pattern"),
     ({"revision": "f" * 12}, 409, "revision_mismatch", None, "000000000000"),
-    (7, 422, "invalid_request", "s3lora", "dictionary"),
+    (7, 422, "invalid_request", "s3lora", "an object"),
 ]
 
 
