@@ -44,8 +44,8 @@ def problem(**changes):
             ("temperature: Input should be less than or equal to 2, not nan", "temperature"),
         ),
         ({"seed": -1}, ("seed: Input should be greater than or equal to 0, not -1", "seed")),
-        ({"tools": 7}, ("tools: Input should be a valid tuple, not 7", "tools")),
-        ({"task": {"a": 1}}, ("task: Input should be a valid string, not a dict of 1 entries", "task")),
+        ({"tools": 7}, ("tools: should be a list, not 7", "tools")),
+        ({"task": {"a": 1}}, ("task: Input should be a valid string, not an object of 1 entries", "task")),
         ({"task": "x\ud800"}, None),
     ],
 )
