@@ -18,7 +18,7 @@ from pydantic import (
 
 from planners.tools import TOOL_NAME
 
-MAX_STEP_CHARS = 32_000  # of a thought or an input: bounds what a reader of plans must hold
+MAX_STEP_CHARS = 40_000  # of a thought or an input: bounds what a reader of plans must hold
 
 # [0-9], not \d: \d also matches other scripts' digits, which int() would accept.
 REFERENCE = re.compile(r"#E([0-9]+)")
