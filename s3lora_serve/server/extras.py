@@ -30,14 +30,19 @@ class PlanExtras(BaseModel):
     tools: Annotated[
         tuple[ToolSpec, ...], Field(description="left out, the tools that the server has for this planner")
     ] = ()
-    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 8
+    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS, strict=True)] = 8
     evidence: Annotated[
         dict[str, str], Field(description="results that are known: #E1 to #En without a gap")
     ] = Field(default_factory=dict)
     feedback: Annotated[tuple[str, ...], Field(description="what was wrong with an earlier plan")] = ()
     max_text: Annotated[
         int | None,
-        Field(ge=LEAST_TEXT, le=MOST_TEXT, description="characters of a thought or an input, at most"),
+        Field(
+            ge=LEAST_TEXT,
+            le=MOST_TEXT,
+            strict=True,
+            description="characters of a thought or an input, at most",
+        ),
     ] = None
 
 
