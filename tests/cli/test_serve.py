@@ -62,7 +62,7 @@ def test_the_readmes_examples_work(nursery, tmp_path):
     write_fleet(tmp_path, text, "hotpot-planner", "gsm8k-planner")
     section = (ROOT / "README.md").read_text().split("## Use it")[1].split("\n## ")[0]
     blocks = re.findall(r"```(sh|python)\n(.*?)```", section, re.DOTALL)
-    assert [language for language, _ in blocks] == ["sh", "python", "python"]
+    assert [language for language, _ in blocks] == ["sh", "python", "python", "python"]
     with serving(nursery, tmp_path) as server:
         address = server.url.removeprefix("http://")
         for language, code in blocks:

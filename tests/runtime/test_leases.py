@@ -81,7 +81,7 @@ async def test_it_is_given_back_with_what_became_of_it(fleet_of, ended, error, o
 
 async def test_an_incomplete_plan_is_invalid(fleet_of, ended):
     """A plan that was cut off counts against the revision, but not as a failure of the engine."""
-    fleet = await fleet_of("p", max_model_len=64, plan=lambda request: "Plan: " + "word " * 500).start()
+    fleet = await fleet_of("p", max_model_len=512, plan=lambda request: "Plan: " + "word " * 2000).start()
     with pytest.raises(PlanIncomplete):
         await fleet.service.plan(REQUEST, "p")
     assert [lease.outcome for lease in ended] == ["invalid"]

@@ -110,7 +110,7 @@ async def test_arguments_too_long_for_a_step_are_a_422(app):
     assert [answer.status_code for answer in answers] == [422, 200]
     assert (error["code"], error["param"]) == ("over_limit", "tools")
     assert "tool 'deep' may be" in error["message"]
-    assert "over the limit of 32000; give its lists a smaller maxItems" in error["message"]
+    assert "over the limit of 40000; give its lists a smaller maxItems" in error["message"]
 
 
 @pytest.mark.parametrize("path", [CHAT, TEXT, PLAN])
