@@ -35,3 +35,16 @@ def engine_settings(model: Path, **changes: object) -> VllmSettings:
         "extra_args": {"enable_auto_tool_choice": True, "tool_call_parser": "hermes"},
     }
     return VllmSettings(**{**values, **changes})
+
+
+class Shared:
+    """An engine that others go on to use."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    async def close(self):
+        """Nothing: it is not ours."""

@@ -15,18 +15,19 @@ import asyncio
 import json
 import operator
 import os
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
-from local_tools import calculator, search
+from local_tools import Tool, local_tools
 
 from planners import Plan, PlanStep, ToolSpec
 from planners.langchain import ChatS3LoRA, S3LoRAPlanner
 from planners.step import REFERENCE
 
-Tool = Callable[[str], Awaitable[str]]
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
 TOOLS = (
     ToolSpec(name="Search", description="finds facts about films, people, rivers, planets and mountains"),
     ToolSpec(name="Calculator", description="works out an arithmetic expression"),
@@ -95,19 +96,13 @@ def with_evidence(step: PlanStep, evidence: dict[str, str]) -> str:
     return REFERENCE.sub(lambda found: json.dumps(evidence[found.group()])[1:-1], step.tool_input)
 
 
-def local_tools(llm: ChatS3LoRA) -> dict[str, Tool]:
-    """The tools that TOOLS describes."""
+def asking(llm: ChatS3LoRA) -> Tool:
+    """The model as a tool: a question in, its answer out."""
 
     async def ask(question: str) -> str:
         return str((await llm.ainvoke(question)).content).strip()
 
-    async def look_up(query: str) -> str:
-        return search(query)
-
-    async def work_out(expression: str) -> str:
-        return calculator(expression)
-
-    return {"Search": look_up, "Calculator": work_out, "LLM": ask}
+    return ask
 
 
 async def main() -> None:
@@ -121,7 +116,7 @@ async def main() -> None:
 
     planner = S3LoRAPlanner(planner=given.planner, base_url=base_url, tools=TOOLS, max_steps=6)
     llm = ChatS3LoRA(model=given.planner, base_url=base_url, temperature=0, max_tokens=60)
-    tools = local_tools(llm)
+    tools = local_tools(asking(llm))
     graph = build_graph(planner, tools, tools["LLM"])
     async for update in graph.astream({"task": given.question}, stream_mode="updates"):
         for node, changed in update.items():

@@ -6,9 +6,11 @@ import ast
 import operator
 import re
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 
+Tool = Callable[[str], Awaitable[str]]
 FACTS = Path(__file__).with_name("facts.txt")
 _WORD = re.compile(r"\w+")
 _ABOUT = re.compile(" (?:is|was|goes) ")
@@ -48,6 +50,18 @@ def calculator(expression: str) -> str:
     except (SyntaxError, ValueError, ArithmeticError) as error:
         return f"error: cannot work out {text!r}: {error}"
     return f"{value:.10g}"
+
+
+def local_tools(ask: Tool) -> dict[str, Tool]:
+    """Search and calculator by the names that plans use, and ``ask`` as the language model."""
+
+    async def look_up(query: str) -> str:
+        return search(query)
+
+    async def work_out(expression: str) -> str:
+        return calculator(expression)
+
+    return {"Search": look_up, "Calculator": work_out, "LLM": ask}
 
 
 def _value(node: ast.expr) -> float:

@@ -12,16 +12,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
 
 from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, Runner, set_tracing_disabled
-from local_tools import calculator, search
+from local_tools import Tool, local_tools
 from openai import AsyncOpenAI
 
 from planners import Plan, PlanStep, parse
 from planners.step import REFERENCE
 
-Tool = Callable[[str], Awaitable[str]]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 OFFERED = [
     {"name": "Search", "description": "finds facts about films, people, rivers, planets and mountains"},
     {"name": "Calculator", "description": "works out an arithmetic expression"},
@@ -73,19 +75,13 @@ async def answer(question: str, model: OpenAIChatCompletionsModel, tools: Mappin
     return str(solved.final_output).strip()
 
 
-def local_tools(model: OpenAIChatCompletionsModel) -> dict[str, Tool]:
-    """The tools that OFFERED describes."""
+def asking(model: OpenAIChatCompletionsModel) -> Tool:
+    """The model as a tool: a question in, its answer out."""
 
     async def ask(question: str) -> str:
         return str((await Runner.run(answering_agent(model), question)).final_output).strip()
 
-    async def look_up(query: str) -> str:
-        return search(query)
-
-    async def work_out(expression: str) -> str:
-        return calculator(expression)
-
-    return {"Search": look_up, "Calculator": work_out, "LLM": ask}
+    return ask
 
 
 async def main() -> None:
@@ -98,7 +94,7 @@ async def main() -> None:
     base_url = f"{given.url.rstrip('/').removesuffix('/v1')}/v1"
     async with AsyncOpenAI(base_url=base_url, api_key=os.environ.get("S3LORA_API_KEY", "none")) as client:
         model = OpenAIChatCompletionsModel(model=given.planner, openai_client=client)
-        print(await answer(given.question, model, local_tools(model)))
+        print(await answer(given.question, model, local_tools(asking(model))))
 
 
 if __name__ == "__main__":

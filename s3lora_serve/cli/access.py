@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import stat
@@ -34,11 +33,9 @@ class Access:
     @property
     def local(self) -> bool:
         """Whether only this machine reaches it."""
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        from s3lora_serve.config.section import is_loopback  # brings pydantic, which --help does not need
+
+        return is_loopback(urlsplit(self.url).hostname or "")
 
 
 class Unreachable(ControlError):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvicorn
-from engine_factory import BASE_NAME
+from engine_factory import BASE_NAME, Shared
 
 from planners import ToolSpec
 from s3lora_serve.adapters.base_model import BaseModelSpec
@@ -53,19 +53,6 @@ class LiveServer:
     planner: str = PLANNER
     base: str = BASE_NAME
     key: str = KEY
-
-
-class Shared:
-    """An engine that others go on to use."""
-
-    def __init__(self, engine):
-        self._engine = engine
-
-    def __getattr__(self, name):
-        return getattr(self._engine, name)
-
-    async def close(self):
-        """Nothing: it is not ours."""
 
 
 @asynccontextmanager

@@ -15,13 +15,14 @@ QUESTION = "Who was born first, Lana or Lilly Wachowski?"
 async def test_the_example_runs_on_a_model(live, monkeypatch):
     """A plan that can run with these tools, a result of every step, facts from the file, an answer."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "docs" / "examples"))
-    from langgraph_rewoo import TOOLS, build_graph, local_tools
+    from langgraph_rewoo import TOOLS, asking, build_graph
+    from local_tools import local_tools
 
     planner = S3LoRAPlanner(
         planner=live.planner, base_url=live.url, api_key=live.key, tools=TOOLS, max_steps=4, repair=True
     )
     llm = ChatS3LoRA(model=live.planner, base_url=live.url, api_key=live.key, temperature=0, max_tokens=40)
-    tools = local_tools(llm)
+    tools = local_tools(asking(llm))
     state = await build_graph(planner, tools, tools["LLM"]).ainvoke({"task": QUESTION})
     await planner.aclose()
     plan, evidence = state["plan"], state["evidence"]

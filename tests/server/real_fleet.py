@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adapters_factory import write_adapter
+from engine_factory import Shared
 from fleet import KEY
 
 from s3lora_serve.adapters.base_model import BaseModelSpec
@@ -66,19 +67,6 @@ class Served:
         """Leases and engine requests of p that have not ended."""
         p = self.service.get("p")
         return sum(p.leases.values()), self.service.engine.running(p.slot)
-
-
-class Shared:
-    """An engine that others go on to use."""
-
-    def __init__(self, engine):
-        self._engine = engine
-
-    def __getattr__(self, name):
-        return getattr(self._engine, name)
-
-    async def close(self):
-        """Nothing: it is not ours."""
 
 
 @asynccontextmanager
