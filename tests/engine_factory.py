@@ -29,6 +29,7 @@ def engine_settings(model: Path, **changes: object) -> VllmSettings:
         "max_loras": MAX_LORAS,
         "max_lora_rank": MAX_LORA_RANK,
         "max_model_len": MAX_MODEL_LEN,
+        "dtype": "float32",  # on every processor: bfloat16 rounds by what shares the batch
         "enforce_eager": True,
         "cpu_kv_cache_gib": 1,
         # Without a parser vLLM 0.32 refuses every request with tools, forced ones too.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.engine import vllm_cpu
 from s3lora_serve.engine.vllm_client import beside, start_client, stop_client, while_alive
 from s3lora_serve.engine.vllm_requests import VllmRequests
 from s3lora_serve.engine.vllm_settings import VllmSettings, engine_arguments
@@ -139,7 +141,18 @@ def _prepare(settings: VllmSettings) -> tuple[str, Namespace]:
     version = import_vllm()
     check_cpu_fix()
     _app_functions()  # imported here rather than in the event loop's thread
+    if vllm_cpu.on_cpu():
+        settings = _on_cpu(settings)
     return version, engine_arguments(settings)
+
+
+def _on_cpu(settings: VllmSettings) -> VllmSettings:
+    vllm_cpu.refuse_speculation(settings.extra_args)
+    vllm_cpu.set_cpu_environment()
+    dtype = vllm_cpu.cpu_dtype(settings.dtype)
+    if dtype != settings.dtype:
+        log.info("this processor has no bfloat16 instructions: engine.dtype %s is %s", settings.dtype, dtype)
+    return replace(settings, dtype=dtype)
 
 
 def _app_functions() -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from s3lora_serve.engine import vllm_cpu
 from s3lora_serve.engine.vllm_settings import VllmSettings, engine_arguments
 from s3lora_serve.errors import ConfigError, EngineError
 
@@ -92,3 +93,34 @@ def test_a_vllm_without_any_known_parser_is_named(monkeypatch):
     monkeypatch.setattr("s3lora_serve.engine.vllm_settings._ARG_MODULES", ("vllm.nowhere.cli_args",))
     with pytest.raises(EngineError, match=r"none of vllm.nowhere.cli_args; install a supported release"):
         arguments()
+
+
+@pytest.mark.parametrize("name", ["speculative_config", "spec_method", "spec_model", "spec_tokens"])
+def test_speculation_is_refused_on_the_cpu(name):
+    """By each name that vLLM has for it, with the reason: its answers are wrong beside other requests."""
+    with pytest.raises(ConfigError, match=rf"extra_args.{name}: .* wrong text on the CPU .* on a GPU"):
+        vllm_cpu.refuse_speculation({"max_num_seqs": 4, name: "ngram"})
+    vllm_cpu.refuse_speculation({"max_num_seqs": 4})
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "bfloat16"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx512_f": True}, False),
+        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": True}, True),
+        ({"architecture": "x86_64", "amx_bf16": True}, True),
+        ({"architecture": "aarch64", "neon": True}, False),
+        ({"architecture": "aarch64", "bf16": True}, True),
+        ({"architecture": "s390x"}, True),
+        ({}, True),
+    ],
+)
+def test_auto_is_float32_where_bfloat16_is_not_computed(capabilities, bfloat16, monkeypatch):
+    """Only ``auto`` changes, and only on processors that are known to convert each weight at each step."""
+    monkeypatch.setattr(vllm_cpu, "_capabilities", lambda: capabilities)
+    assert vllm_cpu.cpu_dtype("auto") == ("auto" if bfloat16 else "float32")
+    assert [vllm_cpu.cpu_dtype(dtype) for dtype in ("bfloat16", "float16", "float32")] == [
+        "bfloat16",
+        "float16",
+        "float32",
+    ]
