@@ -147,8 +147,9 @@ class PlannerService:
         self._recovery = Recovery(self._fleet, self._residency, self.journal, self._admission)
         for name in desired:
             self.metrics.declare(name)
-        await self._recovery.restore(desired, revisions)
-        await self._warmer.warm(self.host.current, (planner.tools for planner in desired.values()))
+        # vLLM compiles grammars in a thread of its own, beside the loads.
+        warm = self._warmer.warm(self.host.current, (planner.tools for planner in desired.values()))
+        await asyncio.gather(self._recovery.restore(desired, revisions), warm)
         self.host.current.observe(self._observe)  # from here on: the probes above are not requests
         self.host.subscribe(down=self._engine_down, up=self._engine_up)
 
