@@ -10,28 +10,37 @@ TORCH_INDEX ?=
 bin       := $(VENV)/bin
 installed := $(VENV)/.installed
 
+# Tests run in as many processes as there are cores, up to four; one file in one of them (tests/quick_loop.py).
+parallel      := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+quick_plugins := xdist.plugin pytest_asyncio.plugin _hypothesis_pytestplugin anyio.pytest_plugin
+
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format schema tree clean
+.PHONY: help install serve check test-fast test format schema tree clean
 
 help:
-	@echo "make serve    serve the demo planners on this machine (CPU); CONFIG=file for others"
-	@echo "make test     run the tests; ARGS='-k config' for some"
-	@echo "make lint     ruff and mypy, as the tests run them"
-	@echo "make format   let ruff rewrite the code"
-	@echo "make schema   write configs/planners.schema.json anew"
-	@echo "make tree     write the tree in docs/architecture.md anew"
-	@echo "make clean    remove $(VENV), caches and build output; the model cache and .s3lora stay"
+	@echo "make serve      serve the demo planners on this machine (CPU); CONFIG=file for others"
+	@echo "make check      ruff and mypy: seconds once their caches are warm"
+	@echo "make test-fast  the tests that need no engine, no process and no half second"
+	@echo "make test       check, and all tests; ARGS='-k config' for some"
+	@echo "make format     let ruff rewrite the code"
+	@echo "make schema     write configs/planners.schema.json anew"
+	@echo "make tree       write the tree in docs/architecture.md anew"
+	@echo "make clean      remove $(VENV), caches and build output; the model cache and .s3lora stay"
 
 serve: $(installed)
 	@$(bin)/s3lora-serve --config $(CONFIG) $(ARGS)
 
-test: $(installed)
-	@$(bin)/python -m pytest $(ARGS)
+check: $(installed)
+	@$(bin)/ruff check --quiet .
+	@$(bin)/ruff format --check --quiet .
+	@$(bin)/mypy
 
-lint: $(installed)
-	$(bin)/ruff check .
-	$(bin)/ruff format --check .
-	$(bin)/mypy
+# Plugins that load themselves cost seconds, and hardly a test needs one; those that do are in the whole run.
+test-fast: $(installed)
+	@PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(bin)/python -m pytest --fast $(addprefix -p ,$(quick_plugins)) $(parallel) $(ARGS)
+
+test: check
+	@$(bin)/python -m pytest $(parallel) $(ARGS)
 
 format: $(installed)
 	$(bin)/ruff check --fix .

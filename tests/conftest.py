@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+pytest_plugins = ["quick_loop"]
 pytest.register_assert_rewrite("contract", "stream_contract", "answer_contract")
 
 # A busy machine says nothing about an example's time. Based on the current profile, which is "ci" in CI.

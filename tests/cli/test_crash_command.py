@@ -12,6 +12,8 @@ from http.client import HTTPException
 import pytest
 from fake_command import begin, run, serving, write_fleet
 
+pytestmark = pytest.mark.process
+
 CONFIG = """\
 base_model: ./base
 planners:

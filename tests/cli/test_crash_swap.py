@@ -23,6 +23,8 @@ from s3lora_serve.runtime.operation import Step
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.process
+
 QUESTION = [{"role": "user", "content": "Who wrote Hamlet?"}]
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tiny_model import write_adapter, write_base
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 CONFIG = """\
 base_model: ./base

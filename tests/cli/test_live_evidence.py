@@ -13,6 +13,8 @@ from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.peft_format import read_peft
 from s3lora_serve.adapters.reference_file import KnownGood, looks_of, write_reference
 
+pytestmark = pytest.mark.process
+
 POLICY = "{validated: {sweep: run, task: tasks, floor: 0.95}, anomaly: {reference: benign.json, max: 50}}"
 CONFIG = f"""\
 base_model: ./base

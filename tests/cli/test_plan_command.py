@@ -239,6 +239,7 @@ def test_the_plan_is_drawn(plan, tmp_path):
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.process
 def test_ctrl_c_ends_the_request(server, writer):
     """Exit code 130 without a traceback; the engine has stopped working on the plan."""
     gate = server.fleet.engine.hold_requests("q@*")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +13,9 @@ from pathlib import Path
 
 import pytest
 from fake_command import run, serving, write_fleet
+from system_programs import program
+
+pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """\
@@ -37,6 +39,7 @@ def folder(tmp_path):
 
 def test_it_serves_from_a_configuration(nursery, folder):
     """Both planners are shown, the printed curl returns a plan when pasted, and SIGTERM ends it in order."""
+    program("curl")
     with serving(nursery, folder) as server:
         shown = server.child.out
         url = re.search(r"http://127\.0\.0\.1:\d+", shown)[0]
@@ -44,11 +47,10 @@ def test_it_serves_from_a_configuration(nursery, folder):
         assert re.search(r"^two +\w{12} +\d\.\d{3} +\d\.\d{3} +0 of 8 +serving", shown, re.MULTILINE)
         with urllib.request.urlopen(f"{url}/readyz") as answer:
             assert json.load(answer)["planners"] == {"serving": 2, "configured": 2}
-        if shutil.which("curl"):
-            (pasted,) = re.findall(r"^curl .*\n  -d .*$", shown, re.MULTILINE)
-            plan = json.loads(subprocess.run(["sh", "-c", pasted], capture_output=True, check=True).stdout)
-            assert plan["steps"]
-            assert plan["meta"]["planner"] == "one"
+        (pasted,) = re.findall(r"^curl .*\n  -d .*$", shown, re.MULTILINE)
+        plan = json.loads(subprocess.run(["sh", "-c", pasted], capture_output=True, check=True).stdout)
+        assert plan["steps"]
+        assert plan["meta"]["planner"] == "one"
         server.child.signal(signal.SIGTERM)
         assert server.child.wait() == 0
         assert server.child.err.endswith("stopped\n")
@@ -56,6 +58,7 @@ def test_it_serves_from_a_configuration(nursery, folder):
 
 def test_the_readmes_examples_work(nursery, tmp_path):
     """Every command and every program of the README's "Use it" does what it says, on the planners named."""
+    program("curl")
     planners = "{hotpot-planner: {source: hotpot-planner}, gsm8k-planner: {source: gsm8k-planner}}"
     text = f"base_model: ./base\nplanners: {planners}\npolicy: {{top: 1}}\n"
     text += "server: {port: 0}\nadmin: {port: 0}\n"
@@ -67,10 +70,8 @@ def test_the_readmes_examples_work(nursery, tmp_path):
         address = server.url.removeprefix("http://")
         for language, code in blocks:
             shell = ["sh", "-c"] if language == "sh" else [sys.executable, "-c"]
-            if language == "sh" and not shutil.which("curl"):
-                continue
-            program = code.replace("127.0.0.1:8000", address)
-            done = subprocess.run([*shell, program], capture_output=True, text=True, check=False)
+            example = code.replace("127.0.0.1:8000", address)
+            done = subprocess.run([*shell, example], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             assert "error" not in done.stdout
             assert done.stdout.strip()

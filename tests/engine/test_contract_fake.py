@@ -84,6 +84,7 @@ class TestFakeEngine(EngineContract, StreamContract, AnswerContract):
         assert dict.fromkeys(UNGUARDED, 200) == codes
         assert [card["root"] for card in models] == ["/models/base"]
 
+    @pytest.mark.process
     def test_it_needs_neither_torch_nor_vllm(self):
         """A client's tests can use it without an engine installed."""
         code = "import sys, s3lora_serve.engine.fake; print({'torch', 'vllm'} & set(sys.modules))"

@@ -17,6 +17,8 @@ PROGRAM = """
 import multiprocessing, os, sys, time
 from s3lora_serve.engine import own_group
 
+pytestmark = pytest.mark.process
+
 def told(role):
     print(role, os.getpid(), os.getpgrp(), flush=True)
 

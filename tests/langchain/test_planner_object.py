@@ -132,6 +132,7 @@ def test_it_can_be_configured_at_run_time(tmp_path):
     assert plan.meta.planner == "q"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("absent", ["langchain_core", "langchain_openai"])
 def test_a_missing_extra_is_named(absent):
     """Without LangChain the import says what to install."""
@@ -141,6 +142,7 @@ def test_a_missing_extra_is_named(absent):
     assert f'{name} needs {absent}: pip install "s3lora-serve[langchain]"' in done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("module", "absent"),
     [

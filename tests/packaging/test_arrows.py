@@ -119,6 +119,7 @@ def test_spectral_knows_no_files_and_no_clock():
     assert found == set()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("module", "absent"),
     [

@@ -11,10 +11,20 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from system_programs import PACKAGES, program
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+pytestmark = pytest.mark.process
+
+PARALLEL = "-n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder"
+
+
+@pytest.fixture
+def make() -> str:
+    """The program."""
+    return program("make")
 
 
 # The tests themselves may run under make, whose options and variables must not reach the one that is tested.
@@ -34,12 +44,16 @@ def dry_run(target: str, folder: Path, *options: str) -> str:
     ).stdout
 
 
-@needs_make
+@pytest.mark.usefixtures("make")
 @pytest.mark.parametrize(
     ("target", "last"),
     [
         ("serve", ".venv/bin/s3lora-serve --config configs/planners.yaml"),
-        ("test", ".venv/bin/python -m pytest"),
+        ("check", ".venv/bin/mypy"),
+        (
+            "test",
+            ".venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder",
+        ),
     ],
 )
 def test_a_command_installs_from_the_pins_and_then_runs(tmp_path, target, last):
@@ -49,22 +63,21 @@ def test_a_command_installs_from_the_pins_and_then_runs(tmp_path, target, last):
     assert steps.strip().splitlines()[-1].strip() == last
 
 
-@needs_make
+@pytest.mark.usefixtures("make")
 def test_the_second_run_installs_nothing(tmp_path):
     """The stamp is newer than what it depends on, so only the command itself is left."""
-    dry_run("test", tmp_path)
+    dry_run("serve", tmp_path)
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / ".installed").touch()
-    assert dry_run(
-        "test", tmp_path, "--old-file=pyproject.toml", "--old-file=constraints/cpu.txt"
-    ).split() == [
-        ".venv/bin/python",
-        "-m",
-        "pytest",
+    old = "--old-file=pyproject.toml", "--old-file=constraints/cpu.txt"
+    assert dry_run("serve", tmp_path, *old).split() == [
+        ".venv/bin/s3lora-serve",
+        "--config",
+        "configs/planners.yaml",
     ]
 
 
-@needs_make
+@pytest.mark.usefixtures("make")
 def test_an_old_python_is_refused_with_what_to_do(tmp_path):
     """The message names the version found, the one needed, and how to choose another."""
     old = tmp_path / "python-old"
@@ -93,6 +106,27 @@ def test_continuous_integration_runs_make_test():
     assert lines[0] == "#!/usr/bin/env bash"
     assert lines[-1] == "make test"
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_it_installs_the_packages_that_tests_use():
+    """Each line of .ci/packages is one name of a Debian package, and .ci/run reads that file."""
+    lines = [line for line in PACKAGES.read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]+", line)] == []
+    assert lines == sorted(lines)
+    assert ".ci/packages" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_a_missing_program_skips_here_and_fails_in_continuous_integration(monkeypatch):
+    """Nobody notices a skip there; a program that .ci/packages does not list is an error everywhere."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="make is not installed"):
+        program("make")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="make is not installed"):
+        program("make")
+    with pytest.raises(AssertionError, match=r"the package no-such, which \.ci/packages does not list"):
+        program("no-such")
 
 
 def test_every_dependency_has_a_lower_bound():

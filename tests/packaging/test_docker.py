@@ -34,6 +34,7 @@ def final_stage(path: Path) -> list[tuple[str, str]]:
 each_dockerfile = pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.suffix[1:])
 
 
+@pytest.mark.process
 @each_dockerfile
 def test_hadolint_finds_nothing(path):
     """Every exception is written next to the line it is for."""

@@ -14,6 +14,8 @@ import pytest
 from s3lora_serve import __version__
 from s3lora_serve.demo import ADAPTERS
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 
 

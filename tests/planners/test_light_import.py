@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.process
+
 HEAVY = {"httpx", "torch", "vllm", "transformers", "langchain_core", "langchain_openai", "openai", "mcp"}
 
 

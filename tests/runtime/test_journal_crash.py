@@ -14,6 +14,8 @@ from journal_factory import ROOT, decide, decided, writer
 
 from s3lora_serve.runtime.journal import Journal
 
+pytestmark = pytest.mark.process
+
 STATEMENTS = 2 * 26 + 40  # more than opening and two decisions take; the last runs end by themselves
 
 

@@ -27,6 +27,7 @@ def journal(path):
         yield journal
 
 
+@pytest.mark.process
 def test_a_second_server_on_the_file_is_refused(journal, path):
     """Under any name of the file, from this process or from another one, until it is closed."""
     link = path.with_name("link.db")
@@ -45,6 +46,7 @@ def test_a_second_server_on_the_file_is_refused(journal, path):
     Journal(link).close()
 
 
+@pytest.mark.process
 def test_the_lock_dies_with_its_process_though_a_child_lives(path):
     """After kill -9 the next server starts at once, even while a process that the server forked lingers."""
     source = f"""
