@@ -4,7 +4,7 @@ PYTHON      ?= python3
 VENV        ?= .venv
 CONFIG      ?= configs/planners.yaml
 ARGS        ?=
-# PyTorch's index of CPU builds, for machines whose pip does not know it yet (README, "Install").
+# Another place for torch's CPU build than PyTorch's public index: an index, or a folder of wheels (README, "Install").
 TORCH_INDEX ?=
 
 bin       := $(VENV)/bin
@@ -65,11 +65,5 @@ $(installed): pyproject.toml constraints/cpu.txt
 	@echo "==> Making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "==> Installing the CPU engine and the tools: about 200 packages and 3 GB, a few minutes the first time"
-	@$(bin)/python -m pip install --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints/cpu.txt -e ".[cpu,dev]" \
-	  || { echo; echo "error: the installation failed. If it could not find torch 2.13.0+cpu, pip does not know PyTorch's index"; \
-	       echo "of CPU builds: take its address from the installation page of PyTorch (pip, CPU) and run"; \
-	       echo "    make TORCH_INDEX=<that address> $(MAKECMDGOALS)"; exit 1; }
-	@$(bin)/python -c 'import torchvision' >/dev/null 2>&1 \
-	  || { echo "==> Removing torchvision, torchaudio and torchcodec: these builds do not fit the CPU build of torch, and nothing here uses them"; \
-	       $(bin)/python -m pip uninstall --disable-pip-version-check -q -y torchvision torchaudio torchcodec; }
+	@TORCH_INDEX='$(TORCH_INDEX)' sh constraints/install.sh $(bin)/python -e ".[cpu,dev]"
 	@touch $@
