@@ -64,6 +64,6 @@ $(installed): pyproject.toml constraints/cpu.txt
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(None if sys.version_info >= (3, 11) else "error: $(PYTHON) is Python " + v + ", but 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.12")'
 	@echo "==> Making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
-	@echo "==> Installing the CPU engine and the tools: about 200 packages and 3 GB, a few minutes the first time"
+	@echo "==> Installing the CPU engine and the tools: about 200 packages and 4 GB, some minutes the first time"
 	@TORCH_INDEX='$(TORCH_INDEX)' sh constraints/install.sh $(bin)/python -e ".[cpu,dev]"
 	@touch $@
