@@ -63,12 +63,13 @@ class PlanMeta(_Value):
     """Who made a plan and at what cost.
 
     ``repairs`` counts what was mended after decoding and ``repair_notes`` says what: never silently.
-    ``system_fingerprint`` changes with the server's version, the base model and the revision.
+    ``system_fingerprint`` changes with the server's version, its engine, the base model and the revision.
     """
 
     planner: str
     revision: str
     base_model: str
+    engine: str | None = Field(None, description="vllm; fake: the plan is made up, no model wrote it")
     role: Literal["active", "canary", "shadow"] = "active"
     system_fingerprint: str | None = None
     ssi: SsiSummary | None = None

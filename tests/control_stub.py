@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 from revision_factory import make_revision
 
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import UnknownOperation, UnknownPlanner
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.runtime.deployment import Deployment, DeploymentState
@@ -91,6 +92,8 @@ class StubControl:
 
 class StubService:
     """Planner p, serving, with a canary; enough of a service for the operators' routes."""
+
+    engine_kind = EngineKind.VLLM
 
     def __init__(self, store: Path) -> None:
         self.control = StubControl()

@@ -52,6 +52,8 @@ def fleet(planners: Sequence[Mapping[str, Any]], operations: Sequence[Mapping[st
                 notes.append(f"{planner['id']} {short(deployment['revision'])}: {deployment['reason']}")
         notes += _notes(planner)
     table = fitted(table, "source", "pruned", "slot")
+    engines = {str(planner.get("engine") or "vllm") for planner in planners} - {"vllm"}
+    notes = [*(f"engine: {engine}" for engine in engines), *notes]
     parts: list[Any] = [table, *(Text(printable(note), "yellow") for note in notes)]
     if operations:
         parts += [Text(), operation_list(operations)]

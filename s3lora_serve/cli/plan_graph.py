@@ -174,7 +174,10 @@ def _summary(plan: Plan) -> str:
     levels = len(plan.levels())
     steps = f"{len(plan.steps)} step{'s' * (len(plan.steps) != 1)} in {levels} level{'s' * (levels != 1)}"
     meta = plan.meta
-    return steps if meta is None else f"{steps}, {printable(meta.planner)} {meta.revision[:12]}"
+    if meta is None:
+        return steps
+    engine = "" if meta.engine in (None, "vllm") else f", engine: {printable(meta.engine)}"
+    return f"{steps}, {printable(meta.planner)} {meta.revision[:12]}{engine}"
 
 
 def _width(node: Node) -> float:

@@ -51,6 +51,8 @@ def _facts(meta: PlanMeta) -> list[str]:
     facts.append(_count(meta.repairs, "repair"))
     if meta.constraint == "none":
         facts.append("no grammar")
+    if meta.engine not in (None, "vllm"):
+        facts.append(f"engine: {meta.engine}")
     return facts
 
 

@@ -1,4 +1,4 @@
-"""A deterministic engine without a model, for tests: ours and clients'. Needs neither torch nor vLLM."""
+"""A deterministic engine without a model: for tests, and to look at what serves. Needs no torch, no vLLM"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from s3lora_serve.engine.fake_slots import FakeSlots
 from s3lora_serve.engine.fake_text import PlanWriter, answer, words, write_plan
 from s3lora_serve.engine.hearing import hearing
 from s3lora_serve.engine.in_flight import InFlight
-from s3lora_serve.engine.port import Completion, Delta, RequestFacts, Sampling, Slot
+from s3lora_serve.engine.port import Completion, Delta, EngineKind, RequestFacts, Sampling, Slot
 from s3lora_serve.errors import EngineDead, EngineRefused
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ class FakeEngine(Faults):
         self._slots.invent(slot_id)
 
     # The port
+
+    @property
+    def kind(self) -> EngineKind:
+        return EngineKind.FAKE
 
     @property
     def version(self) -> str:

@@ -44,7 +44,7 @@ def make_app(engine: FakeEngine) -> Starlette:
 
 
 async def _unguarded(request: Request) -> Response:
-    return PlainTextResponse(f"fake {request.url.path}")
+    return PlainTextResponse(f"# fake {request.url.path}\n")  # as metrics: a comment
 
 
 class _Serving:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 Outcome = Literal["ok", "aborted", "error"]
+
+
+class EngineKind(StrEnum):
+    """What an engine is: every answer says it, and no store and no state is shared by two kinds."""
+
+    VLLM = "vllm"
+    FAKE = "fake"  # made-up answers, for looking at routes, pages and clients, and for tests
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,11 @@ class Engine(Protocol):
       calls and requests under way among them. ``close`` is a death, too.
     * Nothing but this package's errors (and cancellation) leaves a method.
     """
+
+    @property
+    def kind(self) -> EngineKind:
+        """What it is; always the same."""
+        ...
 
     @property
     def version(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine import vllm_cpu
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.engine.vllm_client import beside, start_client, stop_client, while_alive
 from s3lora_serve.engine.vllm_requests import VllmRequests
 from s3lora_serve.engine.vllm_settings import VllmSettings, engine_arguments
@@ -71,6 +72,10 @@ class VllmEngine:
                 f"vLLM did not start: {error}", hint="the lines of EngineCore above name the cause"
             ) from error
         return cls(version, client, tap, app)
+
+    @property
+    def kind(self) -> EngineKind:
+        return EngineKind.VLLM
 
     @property
     def version(self) -> str:

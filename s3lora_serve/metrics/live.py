@@ -26,6 +26,7 @@ class LiveSample:
     evictions: int = 0  # since the start
     restarts: int = 0  # of the engine since the start
     alive: bool = True
+    engine: str = ""  # its kind
     leases: Mapping[str, int] = field(default_factory=dict)  # requests that run, by planner
 
 
@@ -74,6 +75,11 @@ class _Live(Collector):
 
     def collect(self) -> Iterator[Metric]:
         now = self._sample()
+        info = GaugeMetricFamily(
+            "s3lora_engine_info", "Always 1; engine: vllm, or fake, which has no model.", labels=("engine",)
+        )
+        info.add_metric((now.engine,), 1)
+        yield info
         for name, text, value in (
             ("s3lora_engine_up", "1 while the engine runs and holds what it should.", float(now.alive)),
             ("s3lora_slots", "Adapters that the engine can hold at once.", now.slots),

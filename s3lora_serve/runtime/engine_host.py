@@ -11,7 +11,7 @@ from s3lora_serve.errors import EngineDead
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from s3lora_serve.engine.port import Engine
+    from s3lora_serve.engine.port import Engine, EngineKind
 
     Down = Callable[[str], None]
     Up = Callable[[Engine], Awaitable[None]]
@@ -45,6 +45,7 @@ class EngineHost:
         self._down: Down | None = None
         self._up: Up | None = None
         self._engine: Engine | None = None
+        self._kind: EngineKind | None = None  # of the one that runs or ran last
         self._alive = False
         self._failures = 0  # replacements since an engine last lived for long
         self._restarts = 0
@@ -68,6 +69,11 @@ class EngineHost:
         return self._engine
 
     @property
+    def kind(self) -> EngineKind:
+        """What it keeps running, also while that is being restarted. Raises EngineDead before the start."""
+        return self._kind or self.current.kind
+
+    @property
     def alive(self) -> bool:
         """Whether there is an engine that has back what the one before it held."""
         return self._alive
@@ -85,6 +91,7 @@ class EngineHost:
     async def start(self) -> None:
         """Start the first engine and watch it. What its start raises leaves unchanged."""
         self._engine = engine = await self._start()
+        self._kind = engine.kind
         self._alive = True
         self._watch = asyncio.create_task(self._keep(engine), name="engine-host")
 

@@ -11,18 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from s3lora_serve.adapters.lineage import Revision
-    from s3lora_serve.engine.port import RequestFacts
+    from s3lora_serve.engine.port import EngineKind, RequestFacts
 
 
 N = TypeVar("N", int, float)
 
 
-def fingerprint(base_model: str, revision: str | None) -> str:
+def fingerprint(engine: EngineKind, base_model: str, revision: str | None) -> str:
     """OpenAI's ``system_fingerprint``: another one whenever the same prompt may be answered otherwise.
 
     ``revision`` is a digest, None for the base model. vLLM's own does not change with the weights.
     """
-    return "/".join((f"s3lora-serve-{__version__}", base_model, revision[:12] if revision else "base"))
+    weights = revision[:12] if revision else "base"
+    return "/".join((f"s3lora-serve-{__version__}", engine, base_model, weights))
 
 
 def summary_of(revision: Revision) -> SsiSummary:

@@ -195,8 +195,9 @@ class Planning:
             planner=deployment.planner,
             revision=revision.digest,
             base_model=self.base_model,
+            engine=self.engine.kind,
             role=self.lease.role,
-            system_fingerprint=fingerprint(self.base_model, revision.digest),
+            system_fingerprint=fingerprint(self.engine.kind, self.base_model, revision.digest),
             ssi=summary_of(revision),
             pruned_modules=revision.lineage.pruned,
             usage=Usage(

@@ -49,5 +49,6 @@ def live_sample(host: EngineHost, fleet: Fleet, residency: Residency, leases: Le
         evictions=residency.evictions,
         restarts=host.restarts,
         alive=host.alive,
+        engine=host.kind,
         leases={name: sum(counts.get(d.key, 0) for d in fleet.of(name)) for name in fleet.names()},
     )

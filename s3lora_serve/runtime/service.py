@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from planners import PlanMeta, PlannerInput
     from s3lora_serve.adapters.lineage import Revision
-    from s3lora_serve.engine.port import Engine, RequestFacts
+    from s3lora_serve.engine.port import Engine, EngineKind, RequestFacts
     from s3lora_serve.metrics.live import LiveSample
     from s3lora_serve.runtime.engine_host import EngineHost
     from s3lora_serve.runtime.journal import Journal
@@ -171,6 +171,11 @@ class PlannerService:
     def engine(self) -> Engine:
         """The engine that runs now. Raises EngineDead while there is none."""
         return self.host.current
+
+    @property
+    def engine_kind(self) -> EngineKind:
+        """What answers here, also while the engine is being restarted."""
+        return self.host.kind
 
     # Questions
 

@@ -14,7 +14,7 @@ from s3lora_serve.server.admin_orders import orders_router
 from s3lora_serve.server.admin_reads import reads_router
 from s3lora_serve.server.auth import Guard
 from s3lora_serve.server.errors import conflict_response, error_response, exception_handlers
-from s3lora_serve.server.middleware import BodyLimit, RequestScope, counting
+from s3lora_serve.server.middleware import ENGINE, BodyLimit, RequestScope, counting
 from s3lora_serve.server.redact import redactor, revision_roots
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def create_admin_app(service: PlannerService, token: str) -> FastAPI:
     # Each one wraps those before it: the last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=_MAX_BODY, setting="")
     app.add_middleware(Guard, api_key=token.strip(), open_paths=frozenset(), secret="admin token")
-    app.add_middleware(RequestScope, count=counting(service.metrics, (*own, OPENAPI)))
+    counted, says = counting(service.metrics, (*own, OPENAPI)), {ENGINE: service.engine_kind}
+    app.add_middleware(RequestScope, count=counted, says=says)
     return app
 
 

@@ -49,6 +49,7 @@ class PlannerView(BaseModel):
     pinned: bool
     generation: int
     up: bool
+    engine: str
     revision: str
     active: DeploymentView
     candidate: DeploymentView | None
@@ -156,6 +157,7 @@ def planner_view(planner: Planner, service: PlannerService, redact: Redactor) ->
         pinned=planner.pinned,
         generation=planner.generation,
         up=planner.up,
+        engine=service.engine_kind,
         revision=planner.revision.digest,
         active=active.model_copy(update={"state": state.value, "reason": redact(reason) or None}),
         candidate=view(planner.candidate) if planner.candidate else None,

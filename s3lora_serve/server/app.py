@@ -15,7 +15,7 @@ from s3lora_serve.server.crowd import CrowdLimit
 from s3lora_serve.server.engine_apps import EngineApps
 from s3lora_serve.server.errors import exception_handlers
 from s3lora_serve.server.limits import Limits
-from s3lora_serve.server.middleware import BodyLimit, RequestScope, counting
+from s3lora_serve.server.middleware import ENGINE, BodyLimit, RequestScope, counting
 from s3lora_serve.server.openai import OPENAI_ROUTES, OpenAIRoute
 from s3lora_serve.server.openapi import openapi_of
 from s3lora_serve.server.operations import operations_router
@@ -75,5 +75,6 @@ def create_app(
     app.add_middleware(BodyLimit, max_bytes=int(settings.max_body_mib * 2**20))
     app.add_middleware(CrowdLimit, most=limits.max_concurrent, paths=(*OPENAI_ROUTES, PLANS))
     app.add_middleware(Guard, api_key=key)
-    app.add_middleware(RequestScope, count=counting(service.metrics, routes))
+    counted, says = counting(service.metrics, routes), {ENGINE: service.engine_kind}
+    app.add_middleware(RequestScope, count=counted, says=says)
     return app

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Orchestrators probe these without credentials; they tell nothing but up or not.
+# Orchestrators probe these without credentials; they tell nothing but up or not, and which kind of engine.
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from s3lora_serve.server.errors import error_response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
+ENGINE = "x-s3lora-engine"
 _REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _BODY_SECONDS = 30.0
 
@@ -32,9 +33,13 @@ class RequestScope:
     A client's own ``x-request-id`` is kept when it is short and plain, as it goes into logs and the engine.
     """
 
-    def __init__(self, app: ASGIApp, count: Callable[[Scope, int], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, count: Callable[[Scope, int], None], says: Mapping[str, str] | None = None
+    ) -> None:
+        """``says`` are headers of every answer, errors included."""
         self._app = app
         self._count = count
+        self._says = dict(says or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,7 +54,7 @@ class RequestScope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                MutableHeaders(scope=message).update({**self._says, REQUEST_ID: request_id})
             await send(message)
 
         try:

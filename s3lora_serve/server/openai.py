@@ -88,7 +88,7 @@ class OpenAIRoute:
 
     async def _answer(self, scope: Scope, asked: Asked, send: Send, lease: Lease | None) -> None:
         """Let the engine's application answer, and note on the lease how it went."""
-        origin = Origin.of(lease, self._service.base_model)
+        origin = Origin.of(lease, self._service.base_model, self._service.engine_kind)
         body = asked.body(origin.engine_model)
         running = await self._apps.current()
         if not await running.engine.healthy():

@@ -13,7 +13,7 @@ from s3lora_serve.server.extras import Extras
 from s3lora_serve.server.plan_description import WHO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _REF = "#/components/schemas/{model}"
 _ERRORS = documented(400, 403, 404, 408, 409, 413, 415, 422, 429, 499, 500, 502, 503)
@@ -32,6 +32,7 @@ class Served(BaseModel):
     revision: str | None = None
     role: Literal["active", "canary", "shadow"] | None = None
     base_model: str
+    engine: str = Field(description="vllm; fake: the answer is made up, no model wrote it")
     served_by: Literal["adapter", "base"]
     ssi: SsiSummary | None = None
     kept_modules: int | None = None
@@ -58,11 +59,23 @@ class OpenAIAnswer(BaseModel):
 
     model: str = Field(description="the planner's name")
     system_fingerprint: str | None = Field(
-        None, description="changes with the server's version, the base model and the revision"
+        None, description="changes with the server's version, its engine, the base model and the revision"
     )
     usage: UsageTally | None = None
     s3lora: Served | None = None
     cost: Cost | None = None
+
+
+def undescribed(served: Iterable[str]) -> dict[str, Any]:
+    """What there is to say of OpenAI's routes beside what ``our_path`` and ``our_body`` add."""
+    body = {"application/json": {"schema": {"$ref": _REF.format(model="OpenAIRequest")}}}
+    post = {"summary": "As OpenAI defines it", "requestBody": {"required": True, "content": body}}
+    properties = {"model": {"type": "string", "description": "a planner's name, or the base model's"}}
+    request = {"type": "object", "properties": properties, "required": ["model"]}
+    return {
+        "paths": {path: {"post": post} for path in served},
+        "components": {"schemas": {"OpenAIRequest": request}},
+    }
 
 
 def our_schemas() -> dict[str, Any]:

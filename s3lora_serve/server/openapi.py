@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from s3lora_serve.server.openai_description import our_body, our_path, our_schemas
+from s3lora_serve.server.openai_description import our_body, our_path, our_schemas, undescribed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +23,8 @@ def openapi_of(
     """A function for ``app.openapi``: our routes, and the ``served`` ones of the engine's application.
 
     Built at the first call, which raises EngineDead while there is no engine to ask. Of the engine's schemas
-    only those that its served routes need come along. ``open_paths`` need no key.
+    only those that its served routes need come along. ``open_paths`` need no key. An application that does
+    not describe itself is described as far as this server knows.
     """
     own = app.openapi
     merged: dict[str, Any] = {}
@@ -31,7 +32,7 @@ def openapi_of(
     def openapi() -> dict[str, Any]:
         if not merged:
             engine_app = service.engine.openai_app()
-            theirs = engine_app.openapi() if isinstance(engine_app, FastAPI) else {"paths": {}}
+            theirs = engine_app.openapi() if isinstance(engine_app, FastAPI) else undescribed(served)
             merged.update(own())
             paths = {path: our_path(theirs["paths"][path]) for path in served if path in theirs["paths"]}
             schemas = theirs.get("components", {}).get("schemas", {})

@@ -31,12 +31,13 @@ def operations_router(service: PlannerService) -> APIRouter:
 
     @router.get("/readyz", responses={503: {"description": "not all planners serve"}})
     async def readyz() -> JSONResponse:
-        """200 while the engine is healthy and every planner serves. Needs no key, so it names none."""
+        """200 while the engine is healthy and every planner serves. Needs no key, so it names no planner."""
         ready, alive = await service.ready(), await service.healthy()
         planners = service.planners()
         serving = sum(planner.answers for planner in planners) if alive else 0
         body = {
             "status": "ready" if ready else "not ready",
+            "engine": service.engine_kind,
             "planners": {"serving": serving, "configured": len(planners)},
         }
         return JSONResponse(body, status_code=200 if ready else 503)

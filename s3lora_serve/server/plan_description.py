@@ -73,6 +73,7 @@ def _event(name: str, schema: str) -> dict[str, Any]:
 WHO = {
     name: {"description": description, "schema": {"type": "string"}}
     for name, description in (
+        ("x-s3lora-engine", "vllm; fake: no model answered"),
         ("x-s3lora-planner", "the planner that answered"),
         ("x-s3lora-revision", "digest of the revision that answered"),
         ("x-s3lora-role", "active, or canary for one that is tried"),

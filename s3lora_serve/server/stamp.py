@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from planners import Cost
     from s3lora_serve.adapters.lineage import Revision
-    from s3lora_serve.engine.port import RequestFacts
+    from s3lora_serve.engine.port import EngineKind, RequestFacts
     from s3lora_serve.runtime.leases import Lease
     from s3lora_serve.server.plan_text import PlanText
 
@@ -35,23 +35,24 @@ class Origin:
     revision: Revision | None  # None: the base model under its own name
 
     @classmethod
-    def of(cls, lease: Lease | None, base_model: str) -> Origin:
+    def of(cls, lease: Lease | None, base_model: str, engine: EngineKind) -> Origin:
         """The leased deployment, or without a lease the base model."""
         if lease is None:
-            about: dict[str, Any] = {"base_model": base_model, "served_by": "base"}
-            return cls(base_model, base_model, fingerprint(base_model, None), about, None)
+            about: dict[str, Any] = {"base_model": base_model, "engine": engine, "served_by": "base"}
+            return cls(base_model, base_model, fingerprint(engine, base_model, None), about, None)
         planner, revision = lease.deployment.planner, lease.deployment.revision
         about = {
             "planner": planner,
             "revision": revision.digest,
             "role": lease.role,
             "base_model": base_model,
+            "engine": engine,
             "served_by": lease.deployment.served_by,
             "ssi": summary_of(revision).model_dump(exclude_none=True),
             "kept_modules": revision.lineage.kept,
             "pruned_modules": list(revision.lineage.pruned),
         }
-        return cls(planner, lease.model, fingerprint(base_model, revision.digest), about, revision)
+        return cls(planner, lease.model, fingerprint(engine, base_model, revision.digest), about, revision)
 
 
 class Stamp:
@@ -119,5 +120,5 @@ def whole_cost(cost: Cost) -> dict[str, int]:
 
 def tally(about: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     """Who answered, counted, for ``usage``: ``{"revision": {"3f2a...": 1}}`` stays right when added up."""
-    kinds = ("planner", "revision", "role", "base_model", "served_by")
+    kinds = ("planner", "revision", "role", "base_model", "engine", "served_by")
     return {kind: {about[kind]: 1} for kind in kinds if kind in about}

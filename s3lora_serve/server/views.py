@@ -23,6 +23,7 @@ def base_card(service: PlannerService, max_model_len: int) -> dict[str, Any]:
         "root": service.base_model,
         "parent": None,
         "max_model_len": max_model_len,
+        "engine": service.engine_kind,
     }
 
 
@@ -36,6 +37,7 @@ def planner_card(planner: Planner, service: PlannerService, max_model_len: int) 
         "root": service.base_model,
         "parent": service.base_model,
         "max_model_len": max_model_len,
+        "engine": service.engine_kind,
         "s3lora": {
             "revision": planner.revision.digest,
             "ssi": _ssi(planner),
@@ -64,6 +66,7 @@ def planner_summary(planner: Planner, service: PlannerService, redact: Redactor)
         "rollout": _rollout(planner),
         "deployments": _deployments(planner, state.value),
         "base_model": service.base_model,
+        "engine": service.engine_kind,
         "ssi": _ssi(planner),
         "kept_modules": lineage.kept,
         "pruned_modules": list(lineage.pruned),

@@ -77,7 +77,7 @@ def test_a_plan_is_shown_step_by_step(plan, server):
     assert facts[0] == f"p {revision}"
     assert facts[1].endswith("tokens, 16 written")
     assert facts[2].endswith(" s")
-    assert facts[3:] == ["0 repairs"]
+    assert facts[3:] == ["0 repairs", "engine: fake"]
 
 
 def test_a_step_is_shown_before_the_plan_is_whole(s3lora, tmp_path):

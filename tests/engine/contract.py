@@ -338,8 +338,9 @@ class EngineContract:
         assert "`nobody` does not exist" in answer.json()["error"]["message"]
 
     async def test_it_says_what_it_is(self, engine):
-        """Version, sizes, room and health of a running engine."""
+        """Kind, version, sizes, room and health of a running engine."""
         assert len(engine.version.split()) == 2
+        assert engine.version.split()[0] == engine.kind
         assert engine.vocab_size > max(TOKENS)
         assert engine.max_model_len > len(TOKENS)
         assert engine.capacity == self.MAX_LORAS

@@ -203,3 +203,15 @@ def test_the_usual_pauses_grow_from_none():
     """The first attempt is made at once, and no pause is longer than the last."""
     assert BACKOFF[0] == 0
     assert sorted(BACKOFF) == list(BACKOFF)
+
+
+async def test_the_kind_of_engine_is_known_while_there_is_none(starts, host_of):
+    """From the first start on, also while the next engine is awaited; before it, nobody can say."""
+    with pytest.raises(EngineDead):
+        EngineHost(starts).kind  # noqa: B018
+    async with host_of() as host:
+        assert host.kind == "fake"
+        starts.hold()
+        starts.current.die()
+        await until(lambda: not host.alive)
+        assert host.kind == "fake"

@@ -135,7 +135,10 @@ async def test_health_follows_the_engine(http, fleet):
     answers = {path: await http.get(path) for path in ("/livez", "/readyz")}
     assert {path: (a.status_code, a.json()) for path, a in answers.items()} == {
         "/livez": (200, {"status": "alive"}),
-        "/readyz": (503, {"status": "not ready", "planners": {"serving": 3, "configured": 4}}),
+        "/readyz": (
+            503,
+            {"status": "not ready", "engine": "fake", "planners": {"serving": 3, "configured": 4}},
+        ),
     }
     fleet.starts.hold()
     fleet.engine.die()
@@ -198,7 +201,7 @@ async def test_metrics_move_and_hold_the_engines_too(http):
     assert 's3lora_http_requests_total{planner="p",route="/v1/chat/completions",status="200"} 1.0' in lines
     assert 's3lora_http_requests_total{planner="",route="other",status="404"} 1.0' in lines
     assert 's3lora_planner_up{planner="bad"} 0.0' in lines
-    assert lines[-1] == "fake /metrics"
+    assert lines[-1] == "# fake /metrics"
 
 
 async def test_each_engines_lifespan_runs(fleet):

@@ -34,6 +34,7 @@ async def test_models_are_planners_and_their_base(http):
         "root": BASE,
         "parent": BASE,
         "max_model_len": 2048,
+        "engine": "fake",
         "s3lora": {
             "revision": "0" * 64,
             "candidate": None,

@@ -42,7 +42,7 @@ async def test_headers_name_planner_and_revision(http):
         names = ("x-s3lora-planner", "x-s3lora-revision", "x-request-id")
         assert (answer.status_code, [answer.headers[name] for name in names]) == (200, ["q", "1" * 64, "r-1"])
     base = await http.post("/v1/chat/completions", json={"model": BASE, **CHAT})
-    assert [name for name in base.headers if name.startswith("x-s3lora")] == []
+    assert [name for name in base.headers if name.startswith("x-s3lora")] == ["x-s3lora-engine"]
 
 
 async def test_streams_pass_through(http):

@@ -48,6 +48,7 @@ async def test_a_stream_has_the_headers_of_a_plan(served, app):
     wanted = {
         "content-type": "text/event-stream; charset=utf-8",
         "x-request-id": "r7",
+        "x-s3lora-engine": "fake",
         "x-s3lora-planner": "p",
         "x-s3lora-revision": "0" * 64,
         "x-s3lora-role": "active",

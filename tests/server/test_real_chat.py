@@ -9,6 +9,7 @@ import pytest_asyncio
 from real_fleet import ASK, BASE, counted, real_fleet
 
 from planners import Plan, parse
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.runtime.meta import fingerprint
 from s3lora_serve.server.plan_chat import FIGHTING, PASSED
 
@@ -45,7 +46,10 @@ async def test_an_answer_says_what_it_cost(served, model):
     answer = (await served.http.post(CHAT, json={"model": model, **ASK})).json()
     cost, usage = answer["cost"], answer["usage"]
     digest = None if model == BASE else served.service.get("p").revision.digest
-    assert (answer["model"], answer["system_fingerprint"]) == (model, fingerprint(BASE, digest))
+    assert (answer["model"], answer["system_fingerprint"]) == (
+        model,
+        fingerprint(EngineKind.VLLM, BASE, digest),
+    )
     assert (cost["prompt_tokens"], cost["output_tokens"]) == (usage["prompt_tokens"], 12)
     assert 0 <= cost["queue_seconds"] <= cost["time_to_first_token_seconds"] <= cost["end_to_end_seconds"]
     assert 0 < 11 * cost["time_per_output_token_seconds"] <= cost["end_to_end_seconds"]

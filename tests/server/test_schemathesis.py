@@ -74,9 +74,12 @@ PATCHES = (
     {"planner": "h", "tools": [{"name": "A"}, {"name": "B"}], "evidence": {}, "revision": "0" * 8},
     {"planner": "bad", "tools": [{"name": "A"}]},
     {"planner": "p", "tools": [{"name": f"T{i}"} for i in range(9)]},
+    {"model": "p", "messages": [{"role": "user", "content": "x"}], "s3lora": None},
 )
 OPERATIONS = (
     ("POST", "/v1/plans"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{name}"),
     ("GET", "/v1/planners"),
@@ -121,5 +124,5 @@ def test_every_answer_is_as_described(described, url, method, path, mode):
 
     with requests.Session() as session:
         check()
-    if mode is GenerationMode.POSITIVE and path in ("/v1/plans", "/v1/planners"):
+    if mode is GenerationMode.POSITIVE and path in ("/v1/plans", "/v1/chat/completions", "/v1/planners"):
         assert statuses[200] > 0, statuses

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from revision_factory import make_revision
 
 from planners import Cost
-from s3lora_serve.engine.port import RequestFacts
+from s3lora_serve.engine.port import EngineKind, RequestFacts
 from s3lora_serve.runtime.deployment import Deployment
 from s3lora_serve.runtime.leases import Lease
 from s3lora_serve.runtime.meta import fingerprint
@@ -32,6 +32,7 @@ FACTS = RequestFacts(
     decode_seconds=0.08,
     engine_seconds=0.09,
 )
+VLLM = EngineKind.VLLM
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 
 
@@ -40,7 +41,7 @@ def origin(tmp_path):
     """p, answered by its adapter, of which one module was pruned."""
     revision = make_revision(tmp_path, digest="ab" * 32, pruned=(1,))
     lease = Lease(Deployment("p", revision), 'p@"abab', "canary", "r")
-    return Origin.of(lease, "base")
+    return Origin.of(lease, "base", VLLM)
 
 
 def chunk(**changes):
@@ -62,7 +63,7 @@ def test_a_chunk_gets_a_name_and_a_fingerprint_and_keeps_all_else(origin, said):
     name = f'"model": "p", "system_fingerprint": "{origin.fingerprint}"'.encode()
     assert stamped == event.replace(b'"model":"p@\\"abab"', name, 1)
     was, now = data_of(event), data_of(stamped)
-    assert now == {**was, "model": "p", "system_fingerprint": fingerprint("base", "ab" * 32)}
+    assert now == {**was, "model": "p", "system_fingerprint": fingerprint(VLLM, "base", "ab" * 32)}
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,7 @@ def test_the_last_chunk_says_it_all(origin):
         "revision": "ab" * 32,
         "role": "canary",
         "base_model": "base",
+        "engine": "vllm",
         "served_by": "adapter",
         "ssi": now["s3lora"]["ssi"],
         "kept_modules": 2,
@@ -120,6 +122,7 @@ def test_the_last_chunk_says_it_all(origin):
             "revision": {"ab" * 32: 1},
             "role": {"canary": 1},
             "base_model": {"base": 1},
+            "engine": {"vllm": 1},
             "served_by": {"adapter": 1},
         },
         "cost": {
@@ -149,9 +152,9 @@ def test_a_figure_that_was_not_measured_is_absent(origin):
 
 def test_the_base_model_says_that_it_answered_by_itself():
     """Under its own name it has neither planner nor revision, and a fingerprint of its own."""
-    now = json.loads(Stamp(Origin.of(None, "base"), [FACTS]).whole(b'{"model":"base","usage":{}}'))
-    assert (now["model"], now["system_fingerprint"]) == ("base", fingerprint("base", None))
-    assert now["s3lora"] == {"base_model": "base", "served_by": "base"}
+    now = json.loads(Stamp(Origin.of(None, "base", VLLM), [FACTS]).whole(b'{"model":"base","usage":{}}'))
+    assert (now["model"], now["system_fingerprint"]) == ("base", fingerprint(VLLM, "base", None))
+    assert now["s3lora"] == {"base_model": "base", "engine": "vllm", "served_by": "base"}
     assert "kept_lora_modules" not in now["cost"]
 
 

@@ -10,6 +10,7 @@ from fleet import BASE
 from request_kinds import ASK, CHAT, SAY, TEXT, engine_app
 from starlette.responses import JSONResponse
 
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.runtime.meta import fingerprint
 
 OPTIONS = [
@@ -34,7 +35,7 @@ async def test_a_stream_ends_with_usage(served, app, path, body, options, model)
     revision = None if model == BASE else served.service.get(model).revision.digest
     assert (call.status, done) == (200, "[DONE]")
     assert {c["model"] for c in chunks} == {model}
-    assert {c["system_fingerprint"] for c in chunks} == {fingerprint(BASE, revision)}
+    assert {c["system_fingerprint"] for c in chunks} == {fingerprint(EngineKind.FAKE, BASE, revision)}
     assert [bool(c["choices"]) for c in chunks] == [True] * (len(chunks) - 1) + [False]
     last = chunks[-1]
     assert last["cost"]["output_tokens"] == last["usage"]["completion_tokens"] > 0
