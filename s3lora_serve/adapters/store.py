@@ -6,6 +6,7 @@
     <root>/keys/<key>            the digest that an admission with this key led to: a cache, safe to delete
     <root>/staging/              work in progress; what a crash leaves is swept when the store is opened
     <root>/lock                  shared by whoever stages, taken alone by whoever sweeps
+    <root>/engine                the kind of engine that it is used with: vllm, or fake
 
 A revision appears by one rename of a synced folder, so after a crash it is whole or absent.
 """
@@ -26,6 +27,7 @@ from s3lora_serve.adapters.adapter_config import CONFIG_NAME
 from s3lora_serve.adapters.durable import rename_unless_there, sync_folder, write_synced
 from s3lora_serve.adapters.lineage import Lineage, Revision
 from s3lora_serve.adapters.peft_format import WEIGHTS_NAME, config_bytes
+from s3lora_serve.adapters.store_mark import claim
 from s3lora_serve.errors import StoreError
 
 if TYPE_CHECKING:
@@ -40,13 +42,19 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class RevisionStore:
     """Content-addressed revisions under ``root``, shared by any number of processes of one machine."""
 
-    def __init__(self, root: Path) -> None:
-        """Open or create the store, and sweep what a crash left. Raises StoreError if it is not writable."""
+    def __init__(self, root: Path, engine: str | None = None) -> None:
+        """Open or create the store, and sweep what a crash left. Raises StoreError if it is not writable.
+
+        ``engine`` is the kind of engine that is to load its revisions; StoreError if another kind did before.
+        None: nobody loads them.
+        """
         self._root = root.expanduser().resolve()
         self._revisions, self._keys, self._staging = (
             self._root / name for name in ("revisions", "keys", "staging")
         )
         try:
+            if engine is not None:
+                claim(self._root, engine, self._revisions)
             for folder in (self._revisions, self._keys, self._staging):
                 folder.mkdir(parents=True, exist_ok=True)
             self._sweep()

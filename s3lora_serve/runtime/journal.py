@@ -8,6 +8,7 @@ from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import StateError
 from s3lora_serve.runtime.chain import Broken, Head, chained, first_broken
 from s3lora_serve.runtime.operation import Operation, Step
@@ -56,10 +57,11 @@ class Journal:
     Each ``write`` is one transaction and on the disk when it returns. May be called from any thread.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, engine: EngineKind = EngineKind.VLLM) -> None:
         """Open or create the file, and keep other servers off it until ``close`` or the end of the process.
 
-        ``read_only`` takes no lock, creates nothing, and works beside a running server. Raises StateError.
+        ``engine`` is what serves from it: one kind for the file's whole life. ``read_only`` takes no lock,
+        creates nothing, whatever served, and works beside a running server. Raises StateError.
         """
         with translated(path):
             self.path = path.resolve()  # two names of one file are one file
@@ -71,7 +73,7 @@ class Journal:
             return
         self._lock = take_lock(self.path)
         try:
-            self._db = open_for_writing(self.path)
+            self._db = open_for_writing(self.path, engine)
         except BaseException:
             self._lock.close()
             raise

@@ -8,6 +8,7 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import StateError
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION = 1
-APPLICATION_ID = 0x53334C6F  # "S3Lo": tells our database from somebody else's
+# Tells our database from somebody else's, and which kind of engine it was used with: "S3Lo", "S3Lf".
+APPLICATION_IDS = {EngineKind.VLLM: 0x53334C6F, EngineKind.FAKE: 0x53334C66}
 BUSY_SECONDS = 5.0  # wait so long for another program's transaction, such as a shell's
 
 _FORBIDDEN = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
@@ -50,7 +52,6 @@ CREATE TRIGGER head_goes_forward BEFORE UPDATE ON head WHEN NEW.seq <= OLD.seq
     BEGIN SELECT RAISE(ABORT, 'the head of the journal only goes forward'); END;
 CREATE TRIGGER head_stays BEFORE DELETE ON head
     BEGIN SELECT RAISE(ABORT, 'the head of the journal only goes forward'); END;
-PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
@@ -80,16 +81,19 @@ def take_lock(path: Path) -> sqlite3.Connection:
     return lock
 
 
-def open_for_writing(path: Path) -> sqlite3.Connection:
+def open_for_writing(path: Path, engine: EngineKind) -> sqlite3.Connection:
     """The database, created if there is none. Every commit is on the disk before it returns.
 
-    Raises StateError for a file that is damaged, foreign, or of a newer release, and leaves it as it is.
+    Raises StateError for a file that is damaged, foreign, of a newer release or used with another kind of
+    engine, and leaves it as it is.
     """
     with translated(path):
         _create_private(path)
         db = _connect(path.as_uri() + "?mode=rw", seconds=BUSY_SECONDS)
         try:
-            new = _is_new(db, path)
+            new = (used_with := _used_with(db, path)) is None
+            if used_with not in (None, engine):
+                raise _of_another(path, used_with, engine)
             if (mode := db.execute("PRAGMA journal_mode = WAL").fetchone()[0]) != "wal":
                 raise StateError(
                     f"{path} cannot be used: its file system gives journal mode {mode}, not WAL",
@@ -99,6 +103,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             db.execute("PRAGMA fullfsync = ON")  # on macOS fsync alone leaves data in the drive's cache
             if new:
                 with transaction(db):
+                    db.execute(f"PRAGMA application_id = {APPLICATION_IDS[engine]}")
                     for statement in _statements(_SCHEMA):
                         db.execute(statement)
             elif (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
@@ -116,7 +121,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
             raise StateError(f"there is no state file {path}", hint="a server makes it at its first start")
         db = _connect(path.as_uri() + "?mode=ro", seconds=BUSY_SECONDS)
         try:
-            if _is_new(db, path):
+            if _used_with(db, path) is None:
                 raise StateError(f"{path} holds no state yet", hint="start the server first")
         except BaseException as error:
             db.close()
@@ -180,14 +185,16 @@ def _connect(uri: str, *, seconds: float) -> sqlite3.Connection:
     return db
 
 
-def _is_new(db: sqlite3.Connection, path: Path) -> bool:
+def _used_with(db: sqlite3.Connection, path: Path) -> EngineKind | None:
+    """The kind of engine that the database was made for, None while it is empty. Raises StateError."""
     application, version = (
         db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
     )
     objects: int = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if (application, version, objects) == (0, 0, 0):
-        return True
-    if application != APPLICATION_ID:
+        return None
+    kind = next((kind for kind, known in APPLICATION_IDS.items() if known == application), None)
+    if kind is None:
         raise StateError(
             f"{path} is a database of another program", hint="set state.path to a file of its own"
         )
@@ -196,7 +203,14 @@ def _is_new(db: sqlite3.Connection, path: Path) -> bool:
             f"{path} has schema version {version}; this release knows up to {SCHEMA_VERSION}",
             hint="start the release that wrote it, or a later one",
         )
-    return False
+    return kind
+
+
+def _of_another(path: Path, used_with: EngineKind | None, engine: EngineKind) -> StateError:
+    return StateError(
+        f"{path} was used with engine {used_with}, and this server has engine {engine}",
+        hint="set state.path to a file of its own, or start s3lora-serve with the engine that used this one",
+    )
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from journal_factory import ROOT, decide
 
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import StateError
 from s3lora_serve.runtime.journal import Journal, NewEntry
+
+VLLM, FAKE = EngineKind
 
 
 @pytest.fixture
@@ -157,3 +160,28 @@ def test_an_unwritable_place_is_an_error_that_names_it():
             if root:
                 os.seteuid(0)
             Path(folder).chmod(0o755)
+
+
+@pytest.mark.parametrize(("first", "second"), [(FAKE, VLLM), (VLLM, FAKE)])
+def test_a_state_of_another_kind_of_engine_is_refused_and_left_alone(path, first, second):
+    """The error names the file, both kinds and what to do; its own kind can go on, and anybody can read."""
+    with Journal(path, engine=first) as journal:
+        decide(journal, 1)
+    before = path.read_bytes()
+    refused = f"{path} was used with engine {first}, and this server has engine {second}.*state.path"
+    for _ in range(2):
+        with pytest.raises(StateError, match=refused):
+            Journal(path, engine=second)
+    assert path.read_bytes() == before
+    with Journal(path, engine=first) as journal, Journal(path, read_only=True) as reader:
+        assert journal.entries() == reader.entries() != []
+
+
+def test_a_state_from_before_the_mark_was_used_by_vllm(path):
+    """Databases of earlier releases have the id that means vLLM now."""
+    Journal(path).close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA application_id").fetchone() == (0x53334C6F,)
+    db.close()
+    with pytest.raises(StateError, match="was used with engine vllm"):
+        Journal(path, engine=FAKE)
