@@ -34,9 +34,12 @@ class BaseModelSpec:
         return canonical_digest({name: list(shape) for name, shape in self.shapes.items()})
 
     @classmethod
-    def from_pretrained(cls, path_or_id: str | Path, *, revision: str | None = None) -> BaseModelSpec:
+    def from_pretrained(
+        cls, path_or_id: str | Path, *, revision: str | None = None, fetch: bool = True
+    ) -> BaseModelSpec:
         """Build the architecture without weights (meta device); runs no code from the model's repository.
 
+        Without ``fetch`` the configuration of a model on the Hub must be in the local cache.
         A local folder is named by its last part, so that no server path is published. Raises ConfigError if
         the configuration cannot be read or is not that of a causal language model known to transformers.
         """
@@ -46,15 +49,17 @@ class BaseModelSpec:
 
         local = Path(path_or_id).is_dir()
         try:
-            config = AutoConfig.from_pretrained(path_or_id, revision=revision, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(
+                path_or_id, revision=revision, trust_remote_code=False, local_files_only=not fetch
+            )
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         except Exception as error:  # each architecture's configuration raises its own types
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ConfigError(
-                f"base model {str(path_or_id)!r}: {reason}",
-                hint="name a causal language model that transformers knows without remote code",
-            ) from error
+            hint = "name a causal language model that transformers knows without remote code"
+            if not (fetch or local):
+                hint = f"fetch its configuration once: hf download {path_or_id} config.json; or {hint}"
+            raise ConfigError(f"base model {str(path_or_id)!r}: {reason}", hint=hint) from error
         head = model.get_output_embeddings()
         shapes, transposed = {}, set()
         for name, module in model.named_modules():

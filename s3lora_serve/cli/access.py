@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from s3lora_serve.cli.engine_choice import to_own
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError, ControlError
 
 if TYPE_CHECKING:
@@ -44,8 +46,14 @@ class Unreachable(ControlError):
     code = "unreachable"
 
 
-def find_access(server: str | None, config: Path | None, environ: Mapping[str, str]) -> Access:
-    """The server at ``server``, or the one that runs on the state of ``config`` (else of ./.s3lora).
+def find_access(
+    server: str | None,
+    config: Path | None,
+    environ: Mapping[str, str],
+    engine: EngineKind = EngineKind.VLLM,
+) -> Access:
+    """The server at ``server``, or the one that runs with this engine on the state of ``config`` (else of
+    ./.s3lora).
 
     A running server writes ``admin.json`` beside its state; it is read anew at each call, since a restart may
     change port and token. The environment's token goes before the file's. Raises ConfigError, Unreachable.
@@ -56,6 +64,7 @@ def find_access(server: str | None, config: Path | None, environ: Mapping[str, s
 
         settings = load_config(config)
         path, token_env = settings.state.admin_file, settings.admin.token_env
+    path = to_own(path, engine)
     token = environ.get(token_env, "").strip()
     if server is None:
         found = _from_file(path)
@@ -77,10 +86,11 @@ def find_access(server: str | None, config: Path | None, environ: Mapping[str, s
     )
 
 
-def find_clients_url(config: Path | None) -> str | None:
-    """Where the server that runs on the state of ``config`` (else of ./.s3lora) answers clients.
+def find_clients_url(config: Path | None, engine: EngineKind = EngineKind.VLLM) -> str | None:
+    """Where the server that runs with this engine on the state of ``config`` (else of ./.s3lora) answers.
 
-    None when no server runs there. Raises ConfigError when its admin.json cannot be trusted.
+    None when no server runs there; Unreachable if it was to be a fake one, since what answers elsewhere may
+    be real. Raises ConfigError when its admin.json cannot be trusted.
     """
     path = DEFAULT_FILE
     if config is not None:
@@ -88,8 +98,10 @@ def find_clients_url(config: Path | None) -> str | None:
 
         path = load_config(config).state.admin_file
     try:
-        return _from_file(path).clients
+        return _from_file(to_own(path, engine)).clients
     except Unreachable:
+        if engine is EngineKind.FAKE:
+            raise
         return None
     except ConfigError as error:  # its hint is for those who give orders
         raise ConfigError(error.message, hint="name the server: --url") from error
@@ -114,10 +126,10 @@ def _from_file(path: Path) -> Access:
         # Opened once, so that what is checked is what is read.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise Unreachable(
-            f"no server runs here: there is no {path}",
-            hint="start s3lora-serve, or name the server: --config planners.yaml, or --server URL",
-        ) from error
+        hint = "start s3lora-serve, or name the server: --config planners.yaml, or --server URL"
+        if to_own(path, EngineKind.FAKE).exists():
+            hint = "one with the fake engine does: --engine fake"
+        raise Unreachable(f"no server runs here: there is no {path}", hint=hint) from error
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror or error}",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.cli.console import Stages, say_error
 from s3lora_serve.cli.resolve import to_base_model, to_desired, to_limits, to_served, to_source
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import AdapterError, BaseModelMismatch, S3LoRAError
 from s3lora_serve.runtime.operation import Wanted
 
@@ -77,18 +78,26 @@ class Fleet:
         return self.admission.base
 
 
-def admit_fleet(config: Config, records: Mapping[str, PlannerRecord] | None = None) -> Fleet:
+def admit_fleet(
+    config: Config,
+    records: Mapping[str, PlannerRecord] | None = None,
+    engine: EngineKind = EngineKind.VLLM,
+) -> Fleet:
     """Prepare the base model and find every planner's revision, admitting where it is not known.
 
     ``records`` is what was served last: a planner that is declared as it was then gets that revision, which
-    an operator may have chosen since. Raises AdapterError after all were tried, naming each that was refused
-    or failed; the reasons are on stderr by then.
+    an operator may have chosen since. ``engine`` is what is to load them; a fake one needs no base model but
+    its shapes.
+
+    Raises StoreError for a store that another kind of engine used; AdapterError after all were tried, naming
+    each that was refused or failed; the reasons are on stderr by then.
     """
     from s3lora_serve.adapters.store import RevisionStore
 
-    store = RevisionStore(config.store.path)
+    store = RevisionStore(config.store.path, engine)
     with Stages("base model", keep=True) as stage:
-        base = to_base_model(config.base_model, config.base_model_revision, stage)
+        fetch = engine is not EngineKind.FAKE
+        base = to_base_model(config.base_model, config.base_model_revision, stage, fetch=fetch)
         stage.note = base.name
     limits = to_limits(config.limits, config.engine.max_lora_rank)
     admission = StoreAdmission(base, limits, store)

@@ -9,6 +9,7 @@ import typer
 from s3lora_serve.cli.fleet_options import (
     AsJson,
     ConfigFile,
+    Engine,
     Key,
     Manner,
     Reason,
@@ -18,6 +19,7 @@ from s3lora_serve.cli.fleet_options import (
     begin,
     finish,
 )
+from s3lora_serve.engine.port import EngineKind
 
 
 def apply(
@@ -31,6 +33,7 @@ def apply(
     key: Key = None,
     server: Server = None,
     config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
 ) -> None:
     """Bring a running fleet to what planners.yaml declares: planners and their policies, all or nothing.
 
@@ -38,7 +41,7 @@ def apply(
     whose lines did not change stays as it is, even if it was swapped since. Other sections (engine, ...) need
     a restart.
     """
-    manner = Manner(server, config, wait, timeout, as_json, key)
+    manner = Manner(server, config, engine, wait, timeout, as_json, key)
     with manner.connect() as client:
         operation = begin(client, "apply", {"reason": reason, "dry_run": dry_run}, manner)
         changes = (operation.get("details") or {}).get("changes")

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora_serve.cli.console import out, printable
+from s3lora_serve.engine.port import EngineKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.runtime.planner import Planner
 
+MADE_UP = "engine: fake (no model; every answer is made up and says so)"
 _TASK = "Which of the two directors of The Matrix was born first?"
 _TOOLS = [
     {"name": "Wikipedia", "description": "look up a page by its title"},
@@ -33,7 +35,11 @@ def show_revisions(revisions: Mapping[str, Revision]) -> None:
 
 
 def show_planners(
-    planners: Iterable[Planner], url: str, api_key_env: str | None, admin_url: str = ""
+    planners: Iterable[Planner],
+    url: str,
+    api_key_env: str | None,
+    admin_url: str = "",
+    engine: EngineKind = EngineKind.VLLM,
 ) -> None:
     """The table of what answers now, where it listens, and a command to try it with."""
     planners = list(planners)
@@ -43,6 +49,8 @@ def show_planners(
         table.add_row(*_facts(planner.name, planner.revision), state)
     out.print(table)
     _notes({planner.name: planner.revision for planner in planners})
+    if engine is EngineKind.FAKE:
+        out.print(Text(f"\n{MADE_UP}", "bold yellow"))
     out.print(
         Text.assemble("\nListening on ", (url, "bold"), "  (Ctrl-C stops). Ask for a plan:\n"), soft_wrap=True
     )
@@ -50,10 +58,9 @@ def show_planners(
         Text(curl(url, planners[0].name, api_key_env, own_tools=bool(planners[0].tools))), soft_wrap=True
     )
     if admin_url:
-        out.print(
-            Text.assemble("\nOrders (s3lora status, swap, rollback, …) are taken at ", (admin_url, "bold")),
-            soft_wrap=True,
-        )
+        option = "" if engine is EngineKind.VLLM else f", each with --engine {engine}"
+        orders = f"\nOrders (s3lora status, swap, rollback, …{option}) are taken at "
+        out.print(Text.assemble(orders, (admin_url, "bold")), soft_wrap=True)
 
 
 def curl(url: str, planner: str, api_key_env: str | None, *, own_tools: bool = False) -> str:

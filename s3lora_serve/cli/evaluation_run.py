@@ -179,7 +179,7 @@ async def _on_engine(
     if order.setting.fit_rank:
         engine_section["max_lora_rank"] = max_lora_rank(loaded)
     settings = VllmSettings(
-        model=base.location, revision=base.revision, served_name=base.name, **engine_section
+        model=base.location or base.name, revision=base.revision, served_name=base.name, **engine_section
     )
     with Stages("engine", keep=True) as stage:
         engine = await start(settings, stage)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s3lora_serve.cli.console import OK
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,6 +59,14 @@ ConfigFile = Annotated[
         "--config", "-c", help="Find the server by this planners.yaml; without it by ./.s3lora/admin.json."
     ),
 ]
+Engine = Annotated[
+    EngineKind,
+    typer.Option(
+        "--engine",
+        help="fake: the server that was started with --engine fake.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the server says, as JSON; errors too.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end, or leave once it has begun.")]
 Timeout = Annotated[
@@ -77,13 +86,13 @@ Expect = Annotated[
 ]
 
 
-def connect(server: str | None, config: Path | None) -> AdminClient:
+def connect(server: str | None, config: Path | None, engine: EngineKind = EngineKind.VLLM) -> AdminClient:
     """A client of the server that is meant; who that is, is asked before each request."""
     from s3lora_serve.cli.access import find_access
     from s3lora_serve.cli.admin_client import AdminClient
 
     environ = dict(os.environ)
-    return AdminClient(lambda: find_access(server, config, environ))
+    return AdminClient(lambda: find_access(server, config, environ, engine))
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ class Manner:
 
     server: str | None
     config: Path | None
+    engine: EngineKind
     wait: bool = True
     timeout: float | None = None
     as_json: bool = False
@@ -99,7 +109,7 @@ class Manner:
 
     def connect(self) -> AdminClient:
         """A client of the server that is meant."""
-        return connect(self.server, self.config)
+        return connect(self.server, self.config, self.engine)
 
 
 def begin(client: AdminClient, path: str, body: Mapping[str, Any], manner: Manner) -> dict[str, Any]:

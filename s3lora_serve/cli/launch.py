@@ -6,15 +6,18 @@ import asyncio
 import logging
 import signal
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from s3lora_serve.cli.admit import admit_fleet
 from s3lora_serve.cli.banner import show_planners
 from s3lora_serve.cli.console import Stages, say
+from s3lora_serve.cli.engine_choice import start_engine
 from s3lora_serve.cli.listening import bound, listen, room_for_connections
 from s3lora_serve.cli.reload import read_again
 from s3lora_serve.cli.resolve import to_engine_settings, to_request_limits, to_rules
 from s3lora_serve.cli.servers import Server, address, announced, make_token, serve_both
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import EngineError, S3LoRAError
 from s3lora_serve.runtime.states import DeploymentState
 
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from s3lora_serve.runtime.deployment import Deployment
     from s3lora_serve.runtime.engine_host import EngineHost
     from s3lora_serve.runtime.journal import Journal
-    from s3lora_serve.runtime.planner import Planner
+    from s3lora_serve.runtime.planner import DesiredPlanner, Planner
     from s3lora_serve.runtime.service import PlannerService
 
     StartEngine = Callable[[VllmSettings, Callable[[str], None]], Awaitable[Engine]]
@@ -39,13 +42,21 @@ log = logging.getLogger(__name__)
 
 
 async def launch(
-    config: Config, path: Path, environ: Mapping[str, str], start: StartEngine | None = None
+    config: Config,
+    path: Path,
+    environ: Mapping[str, str],
+    start: StartEngine | None = None,
+    *,
+    engine: EngineKind = EngineKind.VLLM,
+    declared: Config | None = None,
 ) -> None:
-    """Serve until a signal comes. ``path`` is where the configuration can be read again; ``start`` makes the
-    engine, by default vLLM.
+    """Serve until a signal comes. ``path`` is where the configuration can be read again, ``declared`` what
+    was read there, if options changed it since; ``start`` makes the engine, by default one of the kind
+    ``engine``.
 
-    Raises ConfigError before anything heavy is begun, StateError if another server runs on the same state,
-    AdapterError if a planner was refused, EngineError if the engine fails or one planner cannot be served.
+    Raises ConfigError before anything heavy is begun, StateError and StoreError if another server runs on the
+    same state or another kind of engine used it, AdapterError if a planner was refused, EngineError if the
+    engine fails or one planner cannot be served.
     """
     from s3lora_serve.runtime.engine_host import EngineHost
     from s3lora_serve.runtime.journal import Journal
@@ -56,27 +67,28 @@ async def launch(
         _hangups() as hangup,
         bound(config.server.host, config.server.port) as clients,
         bound(config.admin.host, config.admin.port) as operators,
-        Journal(config.state.path) as journal,
+        Journal(config.state.path, engine=engine) as journal,
     ):
-        fleet = admit_fleet(config, journal.planners())
+        fleet = admit_fleet(config, journal.planners(), engine)
         settings = to_engine_settings(config, fleet.base)
+        begin = start or partial(start_engine, engine)
         started = False
 
         async def make() -> Engine:
             if started:
-                return await (start or _start_vllm)(settings, log.warning)
+                return await begin(settings, log.warning)
             with Stages("engine", keep=True) as stage:
-                engine = await (start or _start_vllm)(settings, stage)
-                stage.note = (
-                    f"{engine.version}, {engine.capacity} adapters up to rank {settings.max_lora_rank}"
-                )
-                return engine
+                first = await begin(settings, stage)
+                stage.note = f"{first.version}, {first.capacity} adapters up to rank {settings.max_lora_rank}"
+                return first
 
         host = EngineHost(make)
         await host.start()
         started = True
         try:
-            service = await _bring_up(host, journal, fleet, config, path)
+            service = await _bring_up(
+                host, journal, fleet, config, lambda: read_again(path, declared or config)
+            )
             try:
                 await _serve(service, config, key, token, clients, operators, hangup)
             finally:
@@ -85,14 +97,12 @@ async def launch(
             await host.close()
 
 
-async def _start_vllm(settings: VllmSettings, say_stage: Callable[[str], None]) -> Engine:
-    from s3lora_serve.engine.vllm import VllmEngine
-
-    return await VllmEngine.start(settings, say_stage)
-
-
 async def _bring_up(
-    host: EngineHost, journal: Journal, fleet: Fleet, config: Config, path: Path
+    host: EngineHost,
+    journal: Journal,
+    fleet: Fleet,
+    config: Config,
+    read: Callable[[], Mapping[str, DesiredPlanner]],
 ) -> PlannerService:
     from s3lora_serve.runtime.residency import SlotSettings
     from s3lora_serve.runtime.service import PlannerService
@@ -125,7 +135,7 @@ async def _bring_up(
                 slot_seconds=config.slots.wait_seconds,
             ),
             rules=to_rules(config.rollback),
-            read=lambda: read_again(path, config),
+            read=read,
             watch=watch,
             max_text=config.plans.max_text,
         )
@@ -165,7 +175,7 @@ async def _serve(
     key_env = config.server.api_key_env if key else None
     public = Server(
         create_app(service, config.server, key, to_request_limits(config)),
-        lambda: show_planners(service.planners(), url, key_env, admin_url),
+        lambda: show_planners(service.planners(), url, key_env, admin_url, service.engine_kind),
     )
     admin = Server(create_admin_app(service, secret), lambda: None)
     room_for_connections()

@@ -10,6 +10,7 @@ import typer
 from s3lora_serve.cli.fleet_options import (
     AsJson,
     ConfigFile,
+    Engine,
     Expect,
     Key,
     Manner,
@@ -23,6 +24,7 @@ from s3lora_serve.cli.fleet_options import (
     revision_digest,
     weights_digest,
 )
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ def swap(
     key: Key = None,
     server: Server = None,
     config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
 ) -> None:
     """Serve another revision under a planner's name. Nothing is dropped, and whatever fails changes nothing.
 
@@ -68,7 +71,7 @@ def swap(
     if not wanted:
         raise ConfigError("name what to serve: SOURCE or --revision")
     body = {**wanted, "expected_revision": expect, "reason": reason, "dry_run": dry_run}
-    _order(planner, "swap", body, Manner(server, config, wait, timeout, as_json, key))
+    _order(planner, "swap", body, Manner(server, config, engine, wait, timeout, as_json, key))
 
 
 def rollback(
@@ -85,10 +88,11 @@ def rollback(
     key: Key = None,
     server: Server = None,
     config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
 ) -> None:
     """Serve the revision before, at once if it is still loaded; with a candidate, give the candidate up."""
     body = {"to": to, "expected_revision": expect, "reason": reason}
-    _order(planner, "rollback", body, Manner(server, config, wait, timeout, as_json, key))
+    _order(planner, "rollback", body, Manner(server, config, engine, wait, timeout, as_json, key))
 
 
 def canary(
@@ -112,6 +116,7 @@ def canary(
     key: Key = None,
     server: Server = None,
     config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
 ) -> None:
     """Try another revision on a share of the sessions, then `s3lora promote` or `s3lora rollback` it.
 
@@ -125,7 +130,7 @@ def canary(
     if shadow and promote_after is not None:
         raise ConfigError("--promote-after is for canaries; a shadow answers nobody, so it is not promoted")
     wanted = _wanted(source, revision, sha256)
-    manner = Manner(server, config, wait, timeout, as_json, key)
+    manner = Manner(server, config, engine, wait, timeout, as_json, key)
     with manner.connect() as client:
         tried: str | None = None
         if not wanted:
@@ -154,10 +159,11 @@ def promote(
     key: Key = None,
     server: Server = None,
     config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
 ) -> None:
     """Serve the candidate's revision to everybody."""
     body = {"expected_revision": expect, "reason": reason}
-    _order(planner, "promote", body, Manner(server, config, wait, timeout, as_json, key))
+    _order(planner, "promote", body, Manner(server, config, engine, wait, timeout, as_json, key))
 
 
 def wait(
@@ -167,9 +173,10 @@ def wait(
     as_json: AsJson = False,
     server: Server = None,
     config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
 ) -> None:
     """Follow an operation to its end, and leave with its exit code; with --no-wait show how it is."""
-    manner = Manner(server, config, wait, timeout, as_json)
+    manner = Manner(server, config, engine, wait, timeout, as_json)
     with manner.connect() as client:
         finish(client, client.operation(operation), manner)
 

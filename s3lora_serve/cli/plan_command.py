@@ -12,9 +12,10 @@ import typer
 
 from s3lora_serve.cli.access import find_clients_url
 from s3lora_serve.cli.console import REFUSED, print_error, say, say_error
-from s3lora_serve.cli.fleet_options import ConfigFile, revision_digest
+from s3lora_serve.cli.fleet_options import ConfigFile, Engine, revision_digest
 from s3lora_serve.cli.picture import check_picture, write_picture
 from s3lora_serve.cli.waiting import INTERRUPTED
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError, S3LoRAError
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def plan(
         ),
     ] = None,
     config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
 ) -> None:
     """Plan a task with a planner of a running server, and print each step as soon as it is written.
 
@@ -95,18 +97,18 @@ def plan(
         "revision": revision,
     }
     question = _task(task)
-    with _client(url, config, planner) as client:
+    with _client(url or find_clients_url(config, engine), planner) as client:
         made = _ask(client, question, asked, "json" if as_json else "rewoo" if rewoo else "steps")
     if graph is not None:
         _draw(made, question, graph)
 
 
-def _client(url: str | None, config: Path | None, planner: str) -> PlannerClient:
+def _client(url: str | None, planner: str) -> PlannerClient:
     from planners.client import PlannerClient
 
     try:
         # One more attempt: who waits at a terminal wants to know soon that nothing runs there.
-        return PlannerClient(url or find_clients_url(config), planner=planner, retries=1)
+        return PlannerClient(url, planner=planner, retries=1)
     except ValueError as error:
         raise ConfigError(str(error), hint=f"see --url and {KEY_ENV}") from error
 

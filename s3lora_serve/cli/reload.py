@@ -30,13 +30,14 @@ _FIXED = (
 )
 
 
-def read_again(path: Path, running: Config) -> dict[str, DesiredPlanner]:
+def read_again(path: Path, declared: Config) -> dict[str, DesiredPlanner]:
     """What planners.yaml declares now. Raises ConfigError for any problem, and names what needs a restart.
 
-    ``server`` may differ in the file: ``--host`` and ``--port`` go before it.
+    ``declared`` is what it said at the start, before options like ``--port`` went before it. ``server`` may
+    differ in the file.
     """
     config = load_config(path, tool_problems)
-    changed = [name for name in _FIXED if getattr(config, name) != getattr(running, name)]
+    changed = [name for name in _FIXED if getattr(config, name) != getattr(declared, name)]
     if changed:
         raise ConfigError(
             f"{path}: {', '.join(changed)} changed, which only a restart can do; nothing was applied",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import ConfigError
+from s3lora_serve.errors import BaseModelUnavailable, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,22 +30,27 @@ DEMO = "demo"
 class BaseModel:
     """The base model: where the engine finds it, what clients call it, and what adapters must fit."""
 
-    location: str  # folder or Hugging Face id
+    location: str | None  # folder or Hugging Face id; None: not on this machine, and not to be fetched
     name: str
     revision: str | None
     spec: BaseModelSpec
     given: str | None = None  # as the operator wrote it
 
 
-def to_base_model(base_model: str, revision: str | None, report: Callable[[str, float], None]) -> BaseModel:
+def to_base_model(
+    base_model: str, revision: str | None, report: Callable[[str, float], None], *, fetch: bool = True
+) -> BaseModel:
     """Prepare the base model and read its shapes; ``demo`` takes half a minute the first time.
 
+    Without ``fetch`` only its shapes are had, from this machine: those of ``demo`` are known.
     What starts with '.', '/' or '~' is a folder and is never looked up on a hub. Raises ConfigError.
     """
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.config.settings import HUB_ID
 
     location, name = base_model, base_model
+    if base_model == DEMO and not fetch:
+        return _demo_shapes()
     if base_model == DEMO:
         from s3lora_serve.demo.base_model import NAME, prepare_demo_base
 
@@ -59,8 +65,23 @@ def to_base_model(base_model: str, revision: str | None, report: Callable[[str, 
             hint="start a folder with './', '/' or '~'",
         )
     report("reading the shapes of the base model", 0.0)
-    spec = BaseModelSpec.from_pretrained(location, revision=revision)
+    spec = BaseModelSpec.from_pretrained(location, revision=revision, fetch=fetch)
     return BaseModel(location, name, revision, replace(spec, name=name), base_model)
+
+
+def _demo_shapes() -> BaseModel:
+    """The demo's base model without its weights, unless those are here already."""
+    from s3lora_serve.adapters.base_model import BaseModelSpec
+    from s3lora_serve.demo.base_model import ENV, NAME, find_demo_base
+    from s3lora_serve.demo.base_shapes import demo_shapes
+
+    found = find_demo_base()
+    location = str(found) if found else None
+    if location and os.environ.get(ENV):  # a folder of the operator's, which may be another model
+        spec = replace(BaseModelSpec.from_pretrained(location), name=NAME)
+    else:
+        spec = BaseModelSpec(NAME, demo_shapes(), location=location)
+    return BaseModel(location, NAME, None, spec, DEMO)
 
 
 def to_source(text: str) -> str:
@@ -82,7 +103,7 @@ def to_policy(config: PolicyConfig) -> PrunePolicy:
 def to_served(policy: PrunePolicy, base: BaseModel | None) -> PrunePolicy:
     """The policy with every checkpoint of its alignment found: ``demo``, and the served one if none is named.
 
-    ``base`` is None where none is served. Raises BaseModelUnavailable for a demo that cannot be prepared.
+    ``base`` is None where none is served. Raises BaseModelUnavailable for weights that cannot be had.
     """
     alignment = policy.alignment
     if alignment is None:
@@ -91,6 +112,11 @@ def to_served(policy: PrunePolicy, base: BaseModel | None) -> PrunePolicy:
     if alignment.aligned is not None:
         alignment = replace(alignment, aligned=_demo_or(alignment.aligned))
     elif base is not None:
+        if base.location is None:
+            raise BaseModelUnavailable(
+                f"policy.alignment compares with the weights of {base.name}, which are not on this machine",
+                hint="an engine that needs them fetches them: s3lora-serve without --engine fake",
+            )
         alignment = replace(alignment, aligned=to_checkpoint(base.location), aligned_revision=base.revision)
     return replace(policy, alignment=alignment)
 
@@ -127,7 +153,10 @@ def to_engine_settings(config: Config, base: BaseModel) -> VllmSettings:
     from s3lora_serve.engine.vllm_settings import VllmSettings
 
     return VllmSettings(
-        model=base.location, revision=base.revision, served_name=base.name, **config.engine.model_dump()
+        model=base.location or base.name,
+        revision=base.revision,
+        served_name=base.name,
+        **config.engine.model_dump(),
     )
 
 

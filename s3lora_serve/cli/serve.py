@@ -13,7 +13,9 @@ import typer
 
 from s3lora_serve import __version__
 from s3lora_serve.cli.console import EXIT_CODES, OK, say
+from s3lora_serve.cli.engine_choice import for_engine
 from s3lora_serve.cli.log_format import set_logging
+from s3lora_serve.engine.port import EngineKind
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,6 +35,13 @@ def serve(
     admin_port: Annotated[
         int | None, typer.Option(help="Take orders here instead of at admin.port; 0: any free port.")
     ] = None,
+    engine: Annotated[
+        EngineKind,
+        typer.Option(
+            help="fake: answers are made up, without a model, for looking at routes, pages and clients; "
+            "this machine only, and store and state are others."
+        ),
+    ] = EngineKind.VLLM,
     check: Annotated[
         bool,
         typer.Option("--check", help="Admit every planner, show the result, and stop before the engine."),
@@ -54,18 +63,23 @@ def serve(
     from s3lora_serve.cli.resolve import tool_problems
     from s3lora_serve.config import load_config
 
-    settings = _with_address(load_config(config, tool_problems), host, port, admin_port)
+    declared = load_config(config, tool_problems)
+    settings = for_engine(_with_address(declared, host, port, admin_port), engine)
     say(f"s3lora-serve {__version__}, {config}", "bold")
+    if engine is EngineKind.FAKE:
+        from s3lora_serve.cli.banner import MADE_UP
+
+        say(MADE_UP, "bold yellow")
     if check:
         from s3lora_serve.cli.admit import admit_fleet
         from s3lora_serve.cli.banner import show_revisions
 
-        fleet = admit_fleet(settings)
+        fleet = admit_fleet(settings, engine=engine)
         show_revisions(fleet.revisions)
     else:
         from s3lora_serve.cli.launch import launch
 
-        asyncio.run(launch(settings, config, dict(os.environ)))
+        asyncio.run(launch(settings, config, dict(os.environ), engine=engine, declared=declared))
         # All is closed. Libraries below vLLM print a screenful of leaks when the interpreter is taken down.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -12,7 +12,8 @@ import typer
 from rich.live import Live
 
 from s3lora_serve.cli.console import OK, REFUSED, out, say
-from s3lora_serve.cli.fleet_options import AsJson, ConfigFile, OptionalPlanner, Server, connect
+from s3lora_serve.cli.fleet_options import AsJson, ConfigFile, Engine, OptionalPlanner, Server, connect
+from s3lora_serve.engine.port import EngineKind
 
 if TYPE_CHECKING:
     from s3lora_serve.cli.admin_client import AdminClient
@@ -34,9 +35,10 @@ def status(
     as_json: AsJson = False,
     server: Server = None,
     config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
 ) -> None:
     """Show every planner with its revisions, what runs on each, and the latest operations."""
-    with connect(server, config) as client:
+    with connect(server, config, engine) as client:
         if watch:
             _watch(client, planner, every, as_json)
             return
@@ -56,6 +58,7 @@ def history(
     ] = None,
     server: Server = None,
     config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
 ) -> None:
     """Show who did what, when and why, with which revisions: the latest entries, the newest last."""
     if state is not None:
@@ -65,7 +68,7 @@ def history(
             found = journal.entries(planner=planner, after=after, limit=limit, newest_first=True)
         entries = [dataclasses.asdict(entry) for entry in found]
     else:
-        with connect(server, config) as client:
+        with connect(server, config, engine) as client:
             entries = client.history(planner, after, limit)
     entries = sorted(entries, key=lambda entry: entry["seq"])
     if as_json:

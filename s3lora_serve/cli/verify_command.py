@@ -13,7 +13,8 @@ from rich.text import Text
 from s3lora_serve.cli import adapter_commands
 from s3lora_serve.cli.adapter_commands import MaxFiles, MaxMib, MaxRank, Sha256, not_empty
 from s3lora_serve.cli.console import REFUSED, out, printable
-from s3lora_serve.cli.fleet_options import AsJson, ConfigFile, Server, connect
+from s3lora_serve.cli.fleet_options import AsJson, ConfigFile, Engine, Server, connect
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def verify(
     as_json: AsJson = False,
     server: Server = None,
     config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
 ) -> None:
     """Check an adapter that is to be let in; without SOURCE, a fleet: journal, store and engine must agree.
 
@@ -71,9 +73,9 @@ def verify(
     if head is not None and state is None:
         raise ConfigError("--head is about a --state file")
     if state is not None:
-        findings = _offline(state, _noted(head), config)
+        findings = _offline(state, _noted(head), config, engine)
     else:
-        with connect(server, config) as client:
+        with connect(server, config, engine) as client:
             findings = client.verify()["findings"]
     _report(findings, as_json)
 
@@ -103,13 +105,15 @@ def _noted(head: str | None) -> Head | None:
     return Head(int(found[1]), found[2])
 
 
-def _offline(state: Path, noted: Head | None, config: Path | None) -> list[dict[str, Any]]:
+def _offline(
+    state: Path, noted: Head | None, config: Path | None, engine: EngineKind
+) -> list[dict[str, Any]]:
     from s3lora_serve.runtime.journal import Journal
 
     with Journal(state, read_only=True) as journal:
         return [
             {"ok": ok, "subject": subject, "message": message}
-            for ok, subject, message in (*_chain(journal, noted), *_revisions(journal, config))
+            for ok, subject, message in (*_chain(journal, noted), *_revisions(journal, config, engine))
         ]
 
 
@@ -121,14 +125,15 @@ def _chain(journal: Journal, noted: Head | None) -> Iterator[tuple[bool, str, st
     yield True, "journal", f"{head.seq} entries, an unbroken chain; its head is {head.seq}:{head.hash}"
 
 
-def _revisions(journal: Journal, config: Path | None) -> Iterator[tuple[bool, str, str]]:
+def _revisions(journal: Journal, config: Path | None, engine: EngineKind) -> Iterator[tuple[bool, str, str]]:
     """Every byte of what each planner is to serve, read again."""
     if config is None:
         return
     from s3lora_serve.adapters.store import RevisionStore
+    from s3lora_serve.cli.engine_choice import to_own
     from s3lora_serve.config import load_config
 
-    path = load_config(config).store.path
+    path = to_own(load_config(config).store.path, engine)
     if not path.is_dir():
         yield False, "store", f"there is no folder {path}"
         return

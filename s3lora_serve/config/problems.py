@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 Loc = tuple[int | str, ...]
 
+# Where people look for it; a file that chose a fake engine could be served by mistake.
+_ENGINE_KEYS = {("engine", name) for name in ("kind", "name", "type", "backend", "engine", "fake")}
 _SECRET = re.compile(r"(^|_)(api_?key|token|secret|password|credentials?)(_env)?$", re.IGNORECASE)
 
 
 def explain(error: ErrorDetails) -> str:
     """One pydantic error as a sentence that names the value and the limit; never the value of a secret."""
     kind, loc = error["type"], tuple(error["loc"])
+    if _chooses_engine(loc, error["input"]):
+        return "which engine serves is not set here: start s3lora-serve with --engine, and leave this out"
     if kind == "extra_forbidden":
         return _unknown_key(loc)
     if kind == "missing":
@@ -65,6 +69,13 @@ def listing(path: Path, problems: Sequence[tuple[Loc, str]], lines: Mapping[Loc,
         rows.append(f"  {where}: {message}" if where else f"  {message}")
     count = "1 problem" if len(rows) == 1 else f"{len(rows)} problems"
     return "\n".join([f"{path} has {count}:", *rows])
+
+
+def _chooses_engine(loc: Loc, given: object) -> bool:
+    """Whether somebody meant to say which engine there is: ``engine: fake``, or a key for it."""
+    if loc == ("engine",):
+        return isinstance(given, str)
+    return loc in _ENGINE_KEYS
 
 
 def _unknown_key(loc: Loc) -> str:

@@ -39,13 +39,11 @@ def prepare_demo_base(cache_dir: Path | None = None, progress: Progress | None =
     (download, extract, convert) and its fraction done, 0..1. Safe to call from several processes: the others
     wait. Raises BaseModelUnavailable.
     """
-    if given := os.environ.get(ENV):
-        return _given(Path(given).expanduser())
-    cache = cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s3lora"
-    ready = cache / _FOLDER
-    if ready.is_dir():
-        return ready
+    if (found := find_demo_base(cache_dir)) is not None:
+        return found
     report = progress or (lambda stage, fraction: None)
+    cache = cache_dir or _cache()
+    ready = cache / _FOLDER
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _only_one(cache / f"{_FOLDER}.lock"):
@@ -54,6 +52,21 @@ def prepare_demo_base(cache_dir: Path | None = None, progress: Progress | None =
     except OSError as error:
         raise BaseModelUnavailable(f"{ready}: {error.strerror or error}", hint=_HINT) from error
     return ready
+
+
+def find_demo_base(cache_dir: Path | None = None) -> Path | None:
+    """What ``prepare_demo_base`` returns if that is ready, else None; nothing is fetched or made.
+
+    Raises BaseModelUnavailable for a folder in ``S3LORA_DEMO_BASE`` that holds no model.
+    """
+    if given := os.environ.get(ENV):
+        return _given(Path(given).expanduser())
+    ready = (cache_dir or _cache()) / _FOLDER
+    return ready if ready.is_dir() else None
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s3lora"
 
 
 def _given(folder: Path) -> Path:

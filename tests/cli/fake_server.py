@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from s3lora_serve.cli import launch, serve
+from s3lora_serve.cli import engine_choice, serve
 from s3lora_serve.engine.fake import FakeEngine
 
 
@@ -24,7 +24,7 @@ async def start_fake(settings, say):
 
 def main(*arguments: str) -> None:
     """The command with these arguments."""
-    launch._start_vllm = start_fake
+    engine_choice.start_vllm = start_fake
     if moment := os.environ.get("DIE_AT"):
         from deaths import Deaths
 

@@ -8,7 +8,8 @@ import os
 import pytest
 from stub_admin import write_access
 
-from s3lora_serve.cli.access import Access, Unreachable, find_access
+from s3lora_serve.cli.access import Access, Unreachable, find_access, find_clients_url
+from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError
 
 URL, TOKEN = "http://127.0.0.1:8001", "from-the-file"
@@ -130,3 +131,32 @@ def test_a_token_is_not_shown_by_accident(here):
 def test_this_machine_is_told_apart(url, local):
     """A proxy of the environment must not come between the command and a server of the same machine."""
     assert Access(url, "t", "x").local is local
+
+
+@pytest.mark.parametrize("config", [None, "planners.yaml"])
+def test_the_fake_engines_server_is_asked_for_by_name(here, config):
+    """Both may run at once: neither is taken for the other, and who finds only the fake one is told of it."""
+    (here / "planners.yaml").write_text(CONFIG)
+    beside = here / (".s3lora" if config is None else "var")
+    file = config and here / config
+    beside.mkdir()
+    write_access(beside / "fake" / "admin.json", "http://127.0.0.1:9001", "made-up")
+    with pytest.raises(Unreachable) as caught:
+        find_access(None, file, {})
+    assert caught.value.hint == "one with the fake engine does: --engine fake"
+    assert find_access(None, file, {}, EngineKind.FAKE).token == "made-up"
+    write_access(beside / "admin.json", URL, TOKEN)
+    assert (find_access(None, file, {}).url, find_clients_url(file)) == (URL, None)
+    assert find_access(None, file, {}, EngineKind.FAKE).url == "http://127.0.0.1:9001"
+
+
+def test_without_any_server_no_fake_one_is_spoken_of(here):
+    """The hint is about what is there."""
+    for find in (
+        lambda: find_access(None, None, {}, EngineKind.FAKE),
+        lambda: find_clients_url(None, EngineKind.FAKE),
+    ):
+        with pytest.raises(Unreachable, match=r"fake/admin\.json") as caught:
+            find()
+        assert "start s3lora-serve" in caught.value.hint
+    assert find_clients_url(None) is None

@@ -29,7 +29,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         return name
 
     monkeypatch.setattr(admit, "_revision", pretend)
-    monkeypatch.setattr(admit, "to_base_model", lambda *_: SimpleNamespace(name="base"))
+    monkeypatch.setattr(admit, "to_base_model", lambda *_, **__: SimpleNamespace(name="base"))
     planners = {name: {"source": str(tmp_path)} for name in ("one", "two", "three")}
     return Config.model_validate(
         {"base_model": "org/base", "store": {"path": tmp_path / "store"}, "planners": planners}

@@ -7,7 +7,15 @@ import sys
 import pytest
 from tiny_model import write_base
 
-from s3lora_serve.cli.resolve import to_base_model, to_desired, to_limits, to_policy, to_rules, to_source
+from s3lora_serve.cli.resolve import (
+    to_base_model,
+    to_desired,
+    to_limits,
+    to_policy,
+    to_rules,
+    to_served,
+    to_source,
+)
 from s3lora_serve.config import (
     AdaptiveRule,
     Config,
@@ -17,10 +25,12 @@ from s3lora_serve.config import (
     RollbackConfig,
 )
 from s3lora_serve.demo import ADAPTERS, adapter_path
+from s3lora_serve.demo.base_model import NAME
+from s3lora_serve.demo.base_shapes import demo_shapes
 from s3lora_serve.engine.vllm_features import reads_module_patterns
-from s3lora_serve.errors import ConfigError
+from s3lora_serve.errors import BaseModelUnavailable, ConfigError
 from s3lora_serve.runtime.rules import Rules
-from s3lora_serve.spectral.policy import Adaptive, PrunePolicy, Threshold, Top
+from s3lora_serve.spectral.policy import Adaptive, Alignment, PrunePolicy, Threshold, Top
 
 
 @pytest.mark.parametrize(
@@ -140,3 +150,35 @@ def test_the_rules_keep_their_meaning():
     assert to_rules(RollbackConfig()) == Rules()
     given = {"requests": 50, "min_requests": 5, "error_rate": None, "invalid_rate": 0.0, "latency_ratio": 1.0}
     assert to_rules(RollbackConfig(**given)) == Rules(**given)
+
+
+def test_the_demos_shapes_are_had_without_the_model(tmp_path, monkeypatch):
+    """Nothing is fetched for a base model that nobody runs, and where no weights are is said as it is."""
+    monkeypatch.delenv("S3LORA_DEMO_BASE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    base = to_base_model("demo", None, _no_progress, fetch=False)
+    assert (base.name, base.spec.name, base.given) == (NAME, NAME, "demo")
+    assert (base.location, base.spec.location, base.spec.shapes) == (None, None, demo_shapes())
+    assert not (tmp_path / "cache").exists()
+    policy = PrunePolicy(alignment=Alignment(base=str(tmp_path)))
+    with pytest.raises(BaseModelUnavailable, match=f"compares with the weights of {NAME}"):
+        to_served(policy, base)
+
+
+def test_a_given_demo_model_is_read(tmp_path, monkeypatch):
+    """``S3LORA_DEMO_BASE`` may name another model: its shapes are those that count."""
+    monkeypatch.setenv("S3LORA_DEMO_BASE", str(write_base(tmp_path / "given")))
+    base = to_base_model("demo", None, _no_progress, fetch=False)
+    assert (base.location, base.spec.location) == (str(tmp_path / "given"),) * 2
+    assert base.spec.shapes["model.layers.0.self_attn.q_proj"] == (32, 32)
+    assert base.spec.shapes != demo_shapes()
+
+
+def test_a_model_of_the_hub_is_not_fetched_for_its_shapes(monkeypatch):
+    """The error says how its configuration is had; a network is not asked."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with pytest.raises(ConfigError, match="base model 'no-org/no-model'") as caught:
+        to_base_model("no-org/no-model", None, _no_progress, fetch=False)
+    assert caught.value.hint.startswith(
+        "fetch its configuration once: hf download no-org/no-model config.json"
+    )

@@ -312,3 +312,20 @@ def test_a_revision_of_other_characters_is_refused(write, revision):
     """What no commit, tag or branch is called is a mistake."""
     (problem,) = problems(write(f"{GOOD}base_model_revision: {revision!r}\n"))
     assert problem.startswith("line 4, base_model_revision: should match pattern")
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("engine: fake\n", "engine"),
+        ("engine: vllm\n", "engine"),
+        ("engine: {kind: fake, max_loras: 2}\n", "engine.kind"),
+        ("engine: {fake: true}\n", "engine.fake"),
+    ],
+)
+def test_the_kind_of_engine_is_not_a_setting(write, text, where):
+    """A file that chose a fake engine could be served by mistake: it is said where the choice is made."""
+    assert problems(write(GOOD + text)) == [
+        f"line 4, {where}: which engine serves is not set here: start s3lora-serve with --engine, and leave"
+        " this out"
+    ]

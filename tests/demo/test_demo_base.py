@@ -11,7 +11,10 @@ import torch
 from tiny_gguf import tiny_llama, write_gguf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.demo import base_model, prepare_demo_base
+from s3lora_serve.demo.base_model import find_demo_base
+from s3lora_serve.demo.base_shapes import demo_shapes
 from s3lora_serve.errors import BaseModelUnavailable
 
 FOLDER = base_model._FOLDER
@@ -139,3 +142,19 @@ def test_the_real_model(demo_base):
     ids = tokenizer(prompt, return_tensors="pt").input_ids
     answer = model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
     assert tokenizer.decode(answer, skip_special_tokens=True) == "The capital of France is Paris."
+
+
+def test_looking_for_it_makes_nothing(registry, tmp_path):
+    """Whoever only wants it if it is there gets it, or nothing; nothing is fetched, no folder is made."""
+    cache = tmp_path / "cache"
+    assert find_demo_base(cache) is None
+    assert not cache.exists()
+    ready = prepare_demo_base(cache)
+    assert find_demo_base(cache) == ready
+
+
+def test_its_known_layers_are_those_of_the_model(demo_base):
+    """What admission is told without the model is what it reads from the model."""
+    found = BaseModelSpec.from_pretrained(demo_base)
+    assert demo_shapes() == dict(found.shapes)
+    assert BaseModelSpec("any", demo_shapes()).digest == found.digest
