@@ -12,11 +12,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 SLOW_SECONDS = 0.5
 SLOW_FILE = Path(__file__).with_name("slow.txt")
 LEFT_OUT = ("engine", "process", "slow")
-_ROOT = SLOW_FILE.parents[1]
+_OTHERS = ("benchmark", "enable_socket", "vcr")  # in LangChain's suites
 
 _counts = pytest.StashKey[Counter]()  # by marker, and "all"
 _names = pytest.StashKey[set]()  # of all cases that were collected
@@ -56,8 +57,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_counts] = Counter()
     config.stash[_names] = set()
+    if hasattr(config, "workerinput"):
+        os.environ.pop("COLUMNS", None)  # xdist's 80 would fold the tables that tests read
+        torch.set_num_threads(
+            1
+        )  # several processes share the cores, and threads that wait for each other spin
     if config.getoption("fast"):
         sys.addaudithook(_no_processes)
+        for marker in _OTHERS:
+            config.addinivalue_line("markers", f"{marker}: of a plugin that the quick loop leaves out")
 
 
 def _no_processes(event: str, arguments: tuple) -> None:
@@ -78,8 +86,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if case(item.nodeid) in slow:
             item.add_marker("slow")
         # With several processes: the one engine in one of them, and what a file's cases share once.
-        engine = item.get_closest_marker("engine") is not None
-        item.add_marker(pytest.mark.xdist_group("engine" if engine else str(item.path)))
+        if config.pluginmanager.hasplugin("xdist"):
+            engine = item.get_closest_marker("engine") is not None
+            item.add_marker(pytest.mark.xdist_group("engine" if engine else str(item.path)))
         found["all"] += 1
         found.update(_marks(item)[:1])
         (leave if _marks(item) else stay).append(item)

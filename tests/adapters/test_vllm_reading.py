@@ -29,6 +29,9 @@ CASES: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
 }
 
 
+pytestmark = pytest.mark.engine
+
+
 @pytest.fixture(scope="module")
 def reader() -> Any:
     """vLLM's reader of adapter folders: path → (configuration, module name → LoRALayerWeights)."""

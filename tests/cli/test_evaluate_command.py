@@ -135,6 +135,7 @@ def test_another_policy_adds_its_cells(s3lora, engines, place, command):
     assert "svd top=2" in done.out
 
 
+@pytest.mark.process
 def test_a_killed_run_goes_on(nursery, place, command):
     """After SIGKILL the same command measures the missing cells only: at most one is asked again."""
     arguments, asked = [str(word) for word in command], place / "asked"
@@ -153,6 +154,7 @@ def test_a_killed_run_goes_on(nursery, place, command):
     assert len(asked.read_text().splitlines()) == (7 - len(kept)) * 7
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_says_how_to_go_on(nursery, place, command, number):
     """Ctrl-C leaves whole records; SIGTERM too, though it says nothing."""

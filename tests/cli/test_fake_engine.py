@@ -22,6 +22,8 @@ from s3lora_serve.config import Config
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 FAKE = ("--engine", "fake")
 CONFIG = """\

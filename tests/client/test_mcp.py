@@ -17,6 +17,8 @@ from threaded_server import threaded_server, wait_until
 
 from planners import Plan, ToolSpec, parse
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 TOOLS = [{"name": "Search", "description": "finds facts"}, "LLM"]
 TASK = "Who directed Inception?"
@@ -159,7 +161,6 @@ async def test_a_call_that_is_given_up_stops_the_engine(connect, server):
         server.do(gate.open)
 
 
-@pytest.mark.process
 def test_ctrl_c_ends_it_at_once():
     """Also while stdin is open and nobody writes there."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -175,7 +176,6 @@ def test_ctrl_c_ends_it_at_once():
         process.communicate()
 
 
-@pytest.mark.process
 def test_wrong_usage_is_told_on_stderr():
     """An address that is none: exit code 2, and nothing on stdout, which is the protocol's."""
     command = [sys.executable, "-m", "planners.mcp", "--url", "ftp://x"]
@@ -184,7 +184,6 @@ def test_wrong_usage_is_told_on_stderr():
     assert "is no address" in done.stderr
 
 
-@pytest.mark.process
 def test_a_missing_package_is_named_with_the_extra():
     """Without mcp installed: one line that says what to install."""
     hidden = "import sys; sys.modules['mcp'] = None; from planners.mcp import main; main([])"

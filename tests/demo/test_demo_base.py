@@ -19,6 +19,8 @@ from s3lora_serve.errors import BaseModelUnavailable
 
 FOLDER = base_model._FOLDER
 
+pytestmark = pytest.mark.process  # pip, or what stands in for it
+
 
 @pytest.fixture(autouse=True)
 def no_given_folder(request, monkeypatch):

@@ -12,12 +12,12 @@ import pytest
 
 from s3lora_serve.engine import own_group
 
+pytestmark = pytest.mark.process
+
 # A server that starts one process, as vLLM does. Each line that is printed is "role pid group".
 PROGRAM = """
 import multiprocessing, os, sys, time
 from s3lora_serve.engine import own_group
-
-pytestmark = pytest.mark.process
 
 def told(role):
     print(role, os.getpid(), os.getpgrp(), flush=True)

@@ -14,6 +14,8 @@ from s3lora_serve.errors import EngineDead, EngineError, EngineRefused, SlotLoad
 
 SLOT = Slot("planner@abc", 1, Path("/store/abc"))
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.mark.parametrize("module", ["vllm.v1.engine.exceptions", "vllm.exceptions"])
 def test_every_vllm_exception_is_mapped(module):

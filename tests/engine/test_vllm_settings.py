@@ -9,6 +9,7 @@ from s3lora_serve.engine.vllm_settings import VllmSettings, engine_arguments
 from s3lora_serve.errors import ConfigError, EngineError
 
 pytest.importorskip("vllm")
+pytestmark = pytest.mark.engine
 
 
 def arguments(**changes):

@@ -30,6 +30,7 @@ def test_a_missing_vllm_says_what_to_install(monkeypatch):
         vllm_start.import_vllm()
 
 
+@pytest.mark.engine
 def test_an_unfixed_cpu_build_does_not_start(monkeypatch):
     """Better no service than one that mixes up adapters."""
     pytest.importorskip("vllm")

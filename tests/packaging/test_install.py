@@ -10,15 +10,17 @@ import threading
 import venv
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pip
 import pytest
 from wheel_factory import write_index, write_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "constraints" / "install.sh"
@@ -82,7 +84,7 @@ def machine(tmp_path) -> Machine:
     venv.create(tmp_path / "venv", symlinks=True)
     (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
     # A copy of pip that this environment has: ensurepip would take seconds.
-    for source in Path(pip.__file__).parents[1].glob("pip*"):
+    for source in Path(find_spec("pip").origin).parents[1].glob("pip*"):
         shutil.copytree(source, packages / source.name)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "uname").write_text(UNAME)

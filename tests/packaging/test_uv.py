@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from wheel_factory import write_index, write_wheel
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 PYTORCH = "https://download.pytorch.org/whl/cpu"

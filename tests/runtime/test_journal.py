@@ -167,6 +167,7 @@ def test_any_sequence_of_writes_reads_back_as_a_model_says(writes):
         journal.close()
 
 
+@pytest.mark.process
 def test_readers_work_beside_a_writer(path):
     """A reader in another process sees whole decisions only, ever more of them, and an unbroken chain."""
     with writer(path) as server:
