@@ -1,10 +1,10 @@
-"""Seconds from ``make serve`` on a prepared machine to the first plan, and how they are spent.
+"""Seconds from ``make serve`` on a prepared machine to the first plan, and of plans after it.
 
-    .venv/bin/python benchmarks/demo_start/run.py --runs 5 > benchmarks/demo_start/DATE.md
+    .venv/bin/python benchmarks/demo_start/run.py --runs 3 [--avx2] [--only now,both-cores] > DATE.md
 
-Prepared means: installed, and the demo base model converted. Each run starts the server afresh with the same
-``configs/planners.yaml`` and pastes the command that it prints. ``store`` is emptied before the first run
-only, so that the first admits and the others find what was admitted.
+Prepared means: installed, and the demo base model converted. Each run starts the server afresh with the
+committed ``configs/planners.yaml``, its store and state in a folder of the benchmark's own, and asks two
+plans twice. The variants take turns. The first run of all, in which the store is empty, is not counted.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import json
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from collections import defaultdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,76 +30,134 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 STAGE = re.compile(r"✓ (\S+).*?([0-9.]+) s\s*$")
+TASKS = {
+    "hotpot-planner": "Which of the two directors of The Matrix was born first?",
+    "gsm8k-planner": "A pen costs 2 dollars and a book 5. What do 3 pens and 2 books cost?",
+}
+# What differs between the variants: settings of the engine, and its environment.
+VARIANTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "before": ({"dtype": "bfloat16"}, {"TORCH_COMPILE_DISABLE": "0"}),  # as the product was until 2026-11-29
+    "now": ({}, {}),
+    "bfloat16": ({"dtype": "bfloat16"}, {}),
+    "float32": ({"dtype": "float32"}, {}),
+    "float32, all cores": ({"dtype": "float32"}, {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}),
+}
+# A processor without bfloat16, as far as a newer one can play it (avx2/sitecustomize.py).
+AVX2 = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "PYTHONPATH": str(Path(__file__).parent / "avx2"),
+}
+ORDER = ("base", "admit", "restore", "engine", "load", "of it: load, probe, trial", "first plan", "total")
 
 
-def run_once(config: Path) -> dict[str, float]:
-    """Seconds by stage of one start; ``total`` ends with the first plan."""
+def run_once(folder: Path, variant: str, environment: dict[str, str]) -> dict[str, float]:
+    """Seconds by stage of one start, and of each plan; ``total`` ends with the first plan."""
+    settings, own = VARIANTS[variant]
+    config = yaml.safe_load((ROOT / "configs/planners.yaml").read_text())
+    config["engine"].update(settings)
+    config |= {"store": {"path": f"{folder}/store"}, "state": {"path": f"{folder}/state.db"}}
+    path = folder / "planners.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
     began = time.perf_counter()
-    command = ["make", "--no-print-directory", "serve", f"CONFIG={config}", "ARGS=--port 0"]
+    command = ["make", "--no-print-directory", "serve", f"CONFIG={path}", "ARGS=--port 0 --admin-port 0"]
     server = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment, **own},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     seconds: dict[str, float] = {}
     try:
-        paste = _read_stages(server, began, seconds)
-        asked = time.perf_counter()
-        answer = json.loads(subprocess.run(["bash", "-c", paste], capture_output=True, check=True).stdout)
-        if not answer.get("steps"):
-            raise SystemExit(f"no plan: {answer}")
-        seconds["first plan"] = time.perf_counter() - asked
-        seconds["total"] = time.perf_counter() - began
+        url = read_stages(server, began, seconds)
+        seconds["of it: load, probe, trial"] = sum(sum(loads(url, name).values()) for name in TASKS)
+        for turn in ("first", "next"):
+            for planner, task in TASKS.items():
+                asked = time.perf_counter()
+                cost = plan(url, planner, task)
+                took = time.perf_counter() - asked
+                if turn == "first" and planner == next(iter(TASKS)):
+                    seconds["first plan"], seconds["total"] = took, time.perf_counter() - began
+                seconds[f"{planner}, {turn}"] = took
+                seconds[f"{planner}, {turn}, ms a token"] = 1000 * took / cost["output_tokens"]
     finally:
-        os.killpg(server.pid, 15)
+        os.killpg(server.pid, signal.SIGTERM)
         server.wait(60)
-    staged = sum(value for name, value in seconds.items() if name != "total")
-    seconds["the rest (Python, imports, HTTP server)"] = seconds["total"] - staged
     return seconds
 
 
-def _read_stages(server: subprocess.Popen[str], began: float, seconds: dict[str, float]) -> str:
-    """Follow the server's output to the curl line, which is returned."""
+def read_stages(server: subprocess.Popen[str], began: float, seconds: dict[str, float]) -> str:
+    """Follow the server's output to the line with its address, which is returned."""
     assert server.stdout is not None  # Popen was given PIPE
-    paste = ""
     for line in server.stdout:
         sys.stderr.write(f"{time.perf_counter() - began:6.1f}  {line}")
         if found := STAGE.search(line):
             seconds[found[1]] = seconds.get(found[1], 0.0) + float(found[2])
-        if paste or line.startswith("curl "):
-            paste += line
-            if not line.rstrip().endswith("\\"):
-                return paste
+        if found := re.search(r"Listening on (http\S+)", line):
+            return found[1]
     raise SystemExit(f"the server ended with {server.wait()}")
+
+
+def loads(url: str, planner: str) -> dict[str, float]:
+    """Seconds of the planner's load, probe and trial."""
+    with urllib.request.urlopen(f"{url}/v1/planners/{planner}") as answer:
+        found: dict[str, float] = json.load(answer)["seconds"]
+        return found
+
+
+def plan(url: str, planner: str, task: str) -> dict[str, float]:
+    """What a greedy plan cost, which must have steps."""
+    body = json.dumps({"planner": planner, "task": task, "temperature": 0}).encode()
+    request = urllib.request.Request(f"{url}/v1/plans", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        made = json.load(answer)
+    if not made["steps"]:
+        raise SystemExit(f"no plan: {made}")
+    cost: dict[str, float] = made["meta"]["cost"]
+    return cost
 
 
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3, help="of each variant")
+    parser.add_argument("--avx2", action="store_true", help="as a processor without bfloat16 would")
+    parser.add_argument("--only", default="before,now", help=f"of {', '.join(VARIANTS)}; split by commas")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        config = yaml.safe_load((ROOT / "configs/planners.yaml").read_text())
-        config["store"] = {"path": f"{folder}/store"}
-        path = Path(folder) / "planners.yaml"
-        path.write_text(yaml.safe_dump(config, sort_keys=False))
-        runs = [run_once(path) for _ in range(options.runs)]
-    warm = runs[1:] or runs
-    names = [name for name in warm[-1] if name != "total"] + ["total"]
+    variants, environment = options.only.split(","), AVX2 if options.avx2 else {}
+    runs: dict[str, list[dict[str, float]]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as name:
+        run_once(Path(name), variants[0], environment)
+        for _ in range(options.runs):
+            for variant in variants:
+                runs[variant].append(run_once(Path(name), variant, environment))
     print(f"# From `make serve` to the first plan, {datetime.now(UTC):%Y-%m-%d}\n")
-    print(f"{_machine()}; vLLM {_vllm()}, torch {version('torch')}, Python {platform.python_version()}.")
-    print(f"First start with an empty store, then {len(warm)} restarts; seconds.\n")
-    print("| stage | first start | restart, median | restart, min to max |\n|---|---|---|---|")
-    for name in names:
-        again = [run.get(name, 0.0) for run in warm]
-        spread = f"{min(again):.1f} to {max(again):.1f}"
-        print(f"| {name} | {runs[0].get(name, 0.0):.1f} | {statistics.median(again):.1f} | {spread} |")
+    print(f"{machine()}{', held to AVX2' if options.avx2 else ''}; vLLM {vllm()}, torch {version('torch')},")
+    print(
+        f"Python {platform.python_version()}. {options.runs} starts of each column, in turns: median (min to max).\n"
+    )
+    print(f"| seconds | {' | '.join(variants)} |\n|---|{'---|' * len(variants)}")
+    found = {name for each in runs.values() for run in each for name in run}
+    for name in [*(n for n in ORDER if n in found), *sorted(found - {*ORDER})]:
+        cells = [[run.get(name, 0.0) for run in runs[variant]] for variant in variants]
+        texts = [f"{statistics.median(c):.1f} ({min(c):.1f} to {max(c):.1f})" for c in cells]
+        print(f"| {name} | {' | '.join(texts)} |")
 
 
-def _machine() -> str:
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return f"{os.cpu_count()} cores of {found[1] if found else platform.processor()}"
+def machine() -> str:
+    """The processor, and whether it computes in bfloat16."""
+    text = Path("/proc/cpuinfo").read_text()
+    found = re.search(r"model name\s*: (.*)", text)
+    bfloat16 = "with" if re.search(r"avx512_bf16|amx_bf16|\bbf16\b", text) else "without"
+    return f"{os.cpu_count()} cores of {found[1] if found else platform.processor()} {bfloat16} bfloat16"
 
 
-def _vllm() -> str:
+def vllm() -> str:
+    """The installed engine's version."""
     try:
         return version("vllm-cpu")
     except ModuleNotFoundError:
