@@ -137,9 +137,8 @@ def main() -> None:
                 runs[variant].append(run_once(Path(name), variant, environment))
     print(f"# From `make serve` to the first plan, {datetime.now(UTC):%Y-%m-%d}\n")
     print(f"{machine()}{', held to AVX2' if options.avx2 else ''}; vLLM {vllm()}, torch {version('torch')},")
-    print(
-        f"Python {platform.python_version()}. {options.runs} starts of each column, in turns: median (min to max).\n"
-    )
+    print(f"Python {platform.python_version()}. {options.runs} starts of each column, in turns:")
+    print("median (min to max).\n")
     print(f"| seconds | {' | '.join(variants)} |\n|---|{'---|' * len(variants)}")
     found = {name for each in runs.values() for run in each for name in run}
     for name in [*(n for n in ORDER if n in found), *sorted(found - {*ORDER})]:
