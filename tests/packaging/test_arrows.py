@@ -148,7 +148,6 @@ def test_every_dependency_is_declared():
     names = {re.split(r"[\[<>=!~ ]", r, maxsplit=1)[0].lower().replace("_", "-") for r in declared}
     # Versions of these are chosen by transformers, pydantic and langchain-openai.
     names |= {"tokenizers", "pydantic-core", "openai"}
-    names |= {"langchain-experimental"}  # few need it: planners/langchain/base_planner.py says how to get it
     distributions = packages_distributions()
     used = {name.split(".")[0] for path in SOURCES for name in imports(path)}
     third_party = used - set(sys.stdlib_module_names) - {"planners", "s3lora_serve", "vllm"}
