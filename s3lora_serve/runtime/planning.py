@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.port import Delta, Engine, RequestFacts
     from s3lora_serve.runtime.leases import Lease, LeaseOutcome
 
-# "Plan: ", "\n#E32 = ", a tool's name, brackets and a line break, in characters.
-_STEP_FRAME = 24 + 64
+# "Plan: ", "\n#E32 = ", a tool's name, brackets, a line break and the input's references, in characters.
+_STEP_FRAME = 24 + 64 + 28
+_CHAR_BYTES = 4  # of UTF-8, at most
 # How often a planner is asked again with the faults of its plan; small models rarely mend a third one.
 ASKS = 2
 _SAID = 5  # problems that a planner is told; more would only lengthen the prompt
@@ -259,14 +260,14 @@ def too_late(model: str, seconds: float) -> PlanTimeout:
 
 
 def token_budget(request: PlannerInput, max_model_len: int, max_text: int = MAX_TEXT) -> int:
-    """Most tokens a plan may take: one for each character that the grammar allows, within the model's length.
+    """Most tokens a plan may take: one for each byte that the grammar allows, within the model's length.
 
-    English takes about a quarter of that, so a whole plan is never cut; a model that rambles still ends. JSON
-    arguments may hold many texts, so only the model's length bounds them.
+    No token is less, so a plan is never cut that the model had room for, in whatever script it is written; a
+    model that rambles still ends. JSON arguments may hold many texts, so only the model's length bounds them.
     """
     if any(tool.parameters is not None for tool in request.tools):
         return max_model_len
-    return min(request.max_steps * (2 * max_text + _STEP_FRAME), max_model_len)
+    return min(request.max_steps * (2 * _CHAR_BYTES * max_text + _STEP_FRAME), max_model_len)
 
 
 def _judged(text: str, request: PlannerInput) -> tuple[Plan | None, tuple[Problem, ...]]:

@@ -87,12 +87,16 @@ async def test_an_engine_that_ignores_the_grammar_is_found_out(fleet_of, text, s
     assert str(broken.value)[: len(said)] == said
 
 
-@given(st.integers(1, 32), st.integers(1, 10**6))
-def test_the_budget_holds_any_plan_within_the_model(steps, length):
-    """The budget never exceeds the model's length and otherwise has a token for each character of text."""
+@given(st.integers(1, 32), st.integers(16, 300), st.integers(1, 10**6))
+def test_the_budget_holds_any_plan_within_the_model(steps, text, length):
+    """The budget never exceeds the model's length and otherwise has a token for each byte of the longest plan.
+
+    Such a one is no English: tokens of bytes are what is left for characters that a tokenizer does not know.
+    """
     request = REQUEST.model_copy(update={"max_steps": steps})
-    budget = token_budget(request, length)
-    assert (budget <= length, budget == length or budget >= steps * 480) == (True, True)
+    step = f"Plan: {chr(0x1F5FC) * text}\n#E32 = {'T' * 64}[{chr(0x1F5FC) * text}{'#E31' * 7}]\n"
+    budget = token_budget(request, length, text)
+    assert (budget <= length, budget == length or budget >= steps * len(step.encode())) == (True, True)
 
 
 def test_json_arguments_may_take_what_the_model_can():

@@ -79,7 +79,7 @@ async def test_the_engine_gets_the_planners_prompt_and_grammar(served, app, monk
         "messages": render_messages(request),
         "structured_outputs": {"grammar": plan_grammar(request.tools, 3, first=2, max_text=40)},
     }
-    greedy = {"temperature": 0.0, "max_completion_tokens": 3 * (80 + 88)}
+    greedy = {"temperature": 0.0, "max_completion_tokens": 3 * (2 * 4 * 40 + 116)}
     assert seen == [{**ours, **greedy, "user": "u"}, {**ours, **given}]
 
 
