@@ -8,14 +8,19 @@ model; without it the model is downloaded once into the user's cache.
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from typing import TYPE_CHECKING
+
+# Before anything imports torch: on a busy machine its threads wait for each other at every matrix product.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import httpx
 import pytest
 import pytest_asyncio
 from adapters_factory import write_adapter
 from engine_factory import engine_settings
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from s3lora_serve.demo.base_model import prepare_demo_base
 from s3lora_serve.engine.port import Slot
@@ -26,10 +31,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest_plugins = ["quick_loop"]
+# A shell ignores Ctrl-C for what it starts in the background, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 pytest.register_assert_rewrite("contract", "stream_contract", "answer_contract")
 
 # A busy machine says nothing about an example's time. Based on the current profile, which is "ci" in CI.
-settings.register_profile("unhurried", settings(), deadline=None)
+settings.register_profile(
+    "unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("unhurried")
 
 

@@ -24,7 +24,7 @@ def order(**terms: str) -> Order:
     return Order(**{"actor": "alice", "reason": "better", **terms})
 
 
-async def until(true: Callable[[], object], seconds: float = 20) -> None:
+async def until(true: Callable[[], object], seconds: float = 60) -> None:
     """Return once ``true()`` holds. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while not true():

@@ -37,7 +37,7 @@ class ThreadedServer:
         async def inside() -> Any:
             return call()
 
-        return asyncio.run_coroutine_threadsafe(inside(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(inside(), self._loop).result(60)
 
     def requests(self, outcome: str, planner: str = "p") -> int:
         """How many requests of the planner ended this way."""
@@ -86,10 +86,10 @@ def threaded_server(
         yield started[0]
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 20) -> None:
+def wait_until(true: Callable[[], Any], seconds: float = 60) -> None:
     """Return once it is true. Raises TimeoutError when it does not become true."""
     end = time.monotonic() + seconds
     while not true():

@@ -48,12 +48,12 @@ class Child:
             self.code = self._nursery.ask(wait=self.pid)
         return self.code is not None
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 180) -> int:
         """Its exit code. Kills it, and raises TimeoutError, after ``seconds``."""
         self.until(self.ended, seconds)
         return self.code  # type: ignore[return-value]
 
-    def until(self, true, seconds: float = 60) -> None:
+    def until(self, true, seconds: float = 180) -> None:
         """Wait until ``true()``. Raises TimeoutError after ``seconds``, with what it said last."""
         limit = time.monotonic() + seconds
         while not true():
@@ -105,7 +105,7 @@ class Nursery:
     def close(self) -> None:
         """End it."""
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(180)
         self._process.stdout.close()
 
 

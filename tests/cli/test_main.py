@@ -10,6 +10,7 @@ import time
 import pytest
 from rich.console import Console
 from rich.text import Text
+from threaded_server import wait_until
 from typer.main import get_command
 
 from s3lora_serve import __version__
@@ -132,14 +133,20 @@ def test_stages_without_a_terminal_are_lines(capfd, monkeypatch):
     """In a log, a stage that takes long is announced once, and a finished task leaves note and seconds."""
     monkeypatch.setattr(console, "err", Console(stderr=True, width=200, force_terminal=False))
     monkeypatch.setattr(console, "ANNOUNCE_AFTER", 0.01)
+    lines = []
+
+    def said():
+        lines.extend(capfd.readouterr().err.splitlines())
+        return lines
+
     with console.Stages("engine", keep=True) as stage:
         stage("importing")
-        time.sleep(0.2)
+        wait_until(said)
         stage("importing", 0.5)
         monkeypatch.setattr(console, "ANNOUNCE_AFTER", 60)
         stage("quick", 0.5)
         stage.note = "ready"
-    lines = capfd.readouterr().err.splitlines()
+    said()
     assert lines[0] == "  engine: importing ..."
     assert lines[1].startswith("✓ engine       ready  ")
     assert len(lines) == 2

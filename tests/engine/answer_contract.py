@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from contract import HELLO, distance
+from dictated import STRONG
 
-from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineError, EngineRefused
 
 STORY = "The lamp was lit at dusk, and the keeper climbed the stairs again."
@@ -15,21 +15,23 @@ SHUFFLED = "Stairs lamp the, again keeper dusk at was and lit climbed The the."
 class AnswerContract:
     """Mixed into ``EngineContract``, whose fixtures it uses."""
 
-    async def test_each_token_of_an_answer_is_scored(self, engine):
+    async def test_each_token_of_an_answer_is_scored(self, engine, noise):
         """One non-positive number a token, more for more text, none for no text; the same every time."""
         scores = await engine.answer_scores(HELLO, STORY, None)
         assert max(scores) <= 0
         assert len(STORY.split()) <= len(scores) <= len(STORY)
-        assert scores == await engine.answer_scores(HELLO, STORY, None)
+        assert distance(scores, await engine.answer_scores(HELLO, STORY, None)) <= noise
         assert len(await engine.answer_scores(HELLO, f"{STORY} {STORY}", None)) > len(scores)
         assert await engine.answer_scores(HELLO, "", None) == ()
 
-    async def test_adapters_change_an_answers_scores(self, engine, adapter, load):
+    async def test_adapters_change_an_answers_scores(self, engine, adapter, load, noise):
         """Two adapters differ from the base and from each other; one of zeros is the base."""
-        slots = [await load(adapter(seed=n)) for n in (1, 2)]
+        slots = [await load(adapter(seed=n, strength=STRONG)) for n in (1, 2)]
         base, one, two = [await engine.answer_scores(HELLO, STORY, slot) for slot in (None, *slots)]
-        assert min(distance(base, one), distance(base, two), distance(one, two)) > 0.05
-        assert base == await engine.answer_scores(HELLO, STORY, await load(adapter(seed=1, strength=0.0)))
+        apart = min(distance(base, one), distance(base, two), distance(one, two))
+        assert apart > max(0.05, 4 * noise)
+        zeros = await engine.answer_scores(HELLO, STORY, await load(adapter(seed=1, strength=0.0)))
+        assert distance(base, zeros) <= noise
 
     async def test_an_answer_depends_on_what_was_asked(self, engine):
         """Its first token comes after the chat, not after nothing."""
@@ -52,19 +54,17 @@ class AnswerContract:
 
 
 class RealAnswers:
-    """What only a language model shows."""
+    """What only a language model shows: of fixed texts, which it need not say itself."""
 
     async def test_sense_is_likelier_than_the_same_words_shuffled(self, engine):
         """The tokens are scored in their places: by more than a nat a token."""
         sense, nonsense = [await engine.answer_scores(HELLO, text, None) for text in (STORY, SHUFFLED)]
         assert sum(sense) / len(sense) > sum(nonsense) / len(nonsense) + 1
 
-    async def test_its_own_answer_is_likely(self, engine):
-        """The model's own greedy answer is likely, and less so after a question that it does not answer."""
-        text = (await engine.chat(HELLO, None, Sampling(max_tokens=12))).text
-        own = await engine.answer_scores(HELLO, text, None)
-        assert sum(own) / len(own) > -1.5
-        other = await engine.answer_scores([{"role": "user", "content": "What is 2 + 2?"}], text, None)
+    async def test_an_answer_is_likelier_to_what_it_answers(self, engine):
+        """The chat is read: by more than a nat in all."""
+        asked = [{"role": "user", "content": "What is 2 + 2?"}]
+        own, other = [await engine.answer_scores(chat, "2 + 2 = 4", None) for chat in (asked, HELLO)]
         assert sum(own) > sum(other) + 1
 
     async def test_an_answers_scores_are_those_of_its_tokens(self, engine, adapter, load, noise):

@@ -1,4 +1,8 @@
-"""What every engine must do, whatever it runs on: the promises of ``engine/port.py``, one test each."""
+"""What every engine must do, whatever it runs on: the promises of ``engine/port.py``, one test each.
+
+No test hangs on what a model happens to say (``dictated.py``): whose adapter answered is read from
+log-probabilities, which are far apart.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 from bad_folders import bad_folder
+from dictated import SAY, STRONG, endless
 
 from planners import PlannerInput, ToolSpec
 from planners.grammar import plan_grammar
@@ -33,17 +38,16 @@ async def forever(look):
 
 
 async def until(true):
-    """Return once ``true()`` holds. Raises TimeoutError after 20 s."""
-    async with asyncio.timeout(20):
+    """Return once ``true()`` holds. Raises TimeoutError after 60 s."""
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.001)
 
 
 class EngineContract:
-    """Subclasses give the fixtures ``engine`` and ``noise`` (nats) and say how long an answer takes."""
+    """Subclasses give the fixtures ``engine`` and ``noise``, by which equal scores may differ (nats)."""
 
     MAX_LORAS = 4
-    CANCEL_AFTER = 0.01  # seconds; an answer must take longer
 
     @pytest.fixture
     async def load(self, engine, new_slot):
@@ -97,7 +101,7 @@ class EngineContract:
         ],
     )
     async def test_a_bad_adapter_is_refused_and_hurts_nobody(
-        self, engine, adapter, load, new_slot, tmp_path, defect, says
+        self, engine, adapter, load, new_slot, noise, tmp_path, defect, says
     ):
         """The refusal names defect and next step, the others serve on, and the id is out of use for good."""
         good = await load(adapter(seed=1))
@@ -107,7 +111,7 @@ class EngineContract:
         with pytest.raises(SlotLoadError, match=says):
             await engine.load(slot)
         assert listed == await engine.loaded()
-        assert expected == await engine.score(TOKENS, good)
+        assert distance(expected, await engine.score(TOKENS, good)) <= noise
         with pytest.raises(SlotLoadError, match=f"slot id {slot.id} failed before"):
             await engine.load(replace(slot, path=adapter(seed=1)))
 
@@ -147,17 +151,19 @@ class EngineContract:
         assert max(scores) <= 0
         assert await engine.score(TOKENS[:1], None) == ()
 
-    async def test_adapters_change_scores_each_in_its_own_way(self, engine, adapter, load):
+    async def test_adapters_change_scores_each_in_its_own_way(self, engine, adapter, load, noise):
         """Two adapters differ from the base and from each other; each scores the same every time."""
-        one, two = await load(adapter(seed=1)), await load(adapter(seed=2))
+        one, two = [await load(adapter(seed=n, strength=STRONG)) for n in (1, 2)]
         base, first, second = [await engine.score(TOKENS, slot) for slot in (None, one, two)]
-        assert min(distance(base, first), distance(base, second), distance(first, second)) > 0.05
-        assert (base, first, second) == tuple([await engine.score(TOKENS, slot) for slot in (None, one, two)])
+        apart = min(distance(base, first), distance(base, second), distance(first, second))
+        assert apart > max(0.05, 4 * noise)
+        again = [await engine.score(TOKENS, slot) for slot in (None, one, two)]
+        assert max(map(distance, (base, first, second), again)) <= noise
 
-    async def test_an_adapter_of_zeros_scores_as_the_base(self, engine, adapter, load):
+    async def test_an_adapter_of_zeros_scores_as_the_base(self, engine, adapter, load, noise):
         """lora_B of zeros is no change at all."""
         slot = await load(adapter(seed=1, strength=0.0))
-        assert await engine.score(TOKENS, None) == await engine.score(TOKENS, slot)
+        assert distance(await engine.score(TOKENS, None), await engine.score(TOKENS, slot)) <= noise
 
     async def test_base_requests_in_a_mixed_batch_get_the_base_model(self, engine, adapter, load, noise):
         """A request without a slot scores as it does alone, whatever adapters share its batch.
@@ -165,7 +171,8 @@ class EngineContract:
         Every slot is taken: a wrong index for "no adapter" would hit the last one (see test_cpu_lora_fix.py).
         """
         alone = await engine.score(TOKENS, None)
-        slots = [await load(adapter(seed=n)) for n in range(self.MAX_LORAS - len(await engine.loaded()))]
+        free = range(self.MAX_LORAS - len(await engine.loaded()))
+        slots = [await load(adapter(seed=n, strength=STRONG)) for n in free]
         effect = min([distance(alone, await engine.score(TOKENS, slot)) for slot in slots])
         together = await asyncio.gather(*(engine.score(TOKENS, slot) for slot in (None, *slots) * 3))
         worst = max(distance(alone, scores) for scores in together[:: len(slots) + 1])
@@ -180,23 +187,16 @@ class EngineContract:
 
     # Answers
 
-    async def test_greedy_answers_repeat(self, engine, adapter, load):
-        """Temperature 0 gives the same text again; another adapter gives its own."""
-        one, two = await load(adapter(seed=1)), await load(adapter(seed=2, strength=1.0))
-        sampling = Sampling(max_tokens=6)
-        texts = [(await engine.chat(HELLO, slot, sampling)).text for slot in (one, one, two)]
-        assert texts[0] == texts[1] != texts[2]
-
     async def test_max_tokens_ends_an_answer(self, engine):
         """The answer has exactly so many tokens and says that it was cut."""
-        facts = (await engine.chat(HELLO, None, Sampling(max_tokens=3))).facts
+        facts = (await engine.chat(HELLO, None, endless(3))).facts
         assert (facts.outcome, facts.output_tokens, facts.finish_reason) == ("ok", 3, "length")
 
     async def test_stop_strings_end_an_answer(self, engine):
         """The text ends before the stop string and says that it was stopped."""
-        whole = (await engine.chat(HELLO, None, Sampling(max_tokens=12))).text
+        whole = (await engine.chat(HELLO, None, SAY)).text
         stop = whole[len(whole) // 2 :][:4]
-        cut = await engine.chat(HELLO, None, Sampling(max_tokens=12, stop=(stop,)))
+        cut = await engine.chat(HELLO, None, replace(SAY, stop=(stop,)))
         assert (whole.split(stop)[0], "stop") == (cut.text, cut.facts.finish_reason)
 
     async def test_a_grammar_makes_every_answer_a_plan(self, engine):
@@ -204,7 +204,8 @@ class EngineContract:
         tools = (ToolSpec(name="Search", description="look up"), ToolSpec(name="LLM", description="think"))
         grammar = plan_grammar(tools, 2, max_text=12)
         messages = render_messages(PlannerInput(task="Who directed Tenet?", tools=tools, max_steps=2))
-        completion = await engine.chat(messages, None, Sampling(max_tokens=200, grammar=grammar))
+        longest = 2 * (2 * 4 * 12 + 28)  # four bytes a character, so that no plan is cut
+        completion = await engine.chat(messages, None, Sampling(max_tokens=longest, grammar=grammar))
         assert list(parse(completion.text).problems(tools)) == []
 
     # Facts
@@ -212,7 +213,7 @@ class EngineContract:
     async def test_each_request_is_reported_once(self, engine, adapter, load, facts):
         """Chat and score tell the observers their slot, tokens and times, and chat returns the same facts."""
         slot = await load(adapter(seed=1))
-        completion = await engine.chat(HELLO, slot, Sampling(max_tokens=4))
+        completion = await engine.chat(HELLO, slot, endless(4))
         await engine.score(TOKENS, None)
         assert [completion.facts] == facts[:1]
         assert [(slot.name, "ok", 4), (None, "ok", 1)] == [
@@ -225,10 +226,11 @@ class EngineContract:
             assert 0 < f.engine_seconds <= f.total_seconds
             assert 0 <= f.cached_tokens <= f.prompt_tokens
 
-    async def test_a_cancelled_request_is_reported_as_aborted(self, engine, facts):
+    async def test_a_cancelled_request_is_reported_as_aborted(self, engine, adapter, load, facts):
         """Cancelling the caller ends the request; its facts say so, and the engine serves on."""
-        task = asyncio.create_task(engine.chat(HELLO, None, Sampling(max_tokens=500)))
-        await asyncio.sleep(self.CANCEL_AFTER)
+        slot = await load(adapter(seed=1))
+        task = asyncio.create_task(engine.chat(HELLO, slot, endless(500)))
+        await until(lambda: engine.running(slot))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -276,7 +278,7 @@ class EngineContract:
     async def test_a_slot_in_use_is_not_unloaded(self, engine, adapter, load, http):
         """unload says how many requests run and changes nothing; once they have ended it works."""
         slot, other = await load(adapter(seed=1)), await load(adapter(seed=2))
-        tasks = [asyncio.create_task(engine.chat(HELLO, slot, Sampling(max_tokens=500))) for _ in range(2)]
+        tasks = [asyncio.create_task(engine.chat(HELLO, slot, endless(500))) for _ in range(2)]
         await until(lambda: engine.running(slot) == 2)
         assert engine.running(other) == 0
         with pytest.raises(EngineError, match=f"slot {slot.name} has 2 running requests; unload it once"):
@@ -305,7 +307,7 @@ class EngineContract:
     async def test_chat_and_text_completions_over_http(self, engine, adapter, load, http, facts):
         """Both endpoints answer with usage, and n answers are one request whose tokens are summed."""
         slot = await load(adapter(seed=1))
-        body = {"model": slot.name, "max_tokens": 3, "n": 2, "temperature": 1.0}
+        body = {"model": slot.name, "max_tokens": 3, "ignore_eos": True, "n": 2, "temperature": 1.0}
         chat = (await http.post("/v1/chat/completions", json={**body, "messages": HELLO})).json()
         text = (await http.post("/v1/completions", json={**body, "prompt": "Once upon a time"})).json()
         assert [(len(r["choices"]), r["usage"]["completion_tokens"]) for r in (chat, text)] == [
@@ -318,7 +320,8 @@ class EngineContract:
 
     async def test_streams_add_up_and_end_with_done(self, engine, http, facts):
         """The pieces are the unstreamed text; usage comes last when asked for; then [DONE]."""
-        body = {"model": engine.base_name, "messages": HELLO, "max_tokens": 5, "temperature": 0}
+        dictated = {"max_tokens": SAY.max_tokens, "structured_outputs": {"grammar": SAY.grammar}}
+        body = {"model": engine.base_name, "messages": HELLO, **dictated}
         whole = (await http.post("/v1/chat/completions", json=body)).json()
         extra = {"stream": True, "stream_options": {"include_usage": True}}
         answer = await http.post("/v1/chat/completions", json={**body, **extra})
@@ -328,8 +331,9 @@ class EngineContract:
         *chunks, last = [json.loads(event) for event in events]
         pieces = [c["choices"][0]["delta"].get("content") or "" for c in chunks]
         assert whole["choices"][0]["message"]["content"] == "".join(pieces)
-        assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 5)
-        assert [f.output_tokens for f in facts] == [5, 5]
+        assert last["choices"] == []
+        told = [answered["usage"]["completion_tokens"] for answered in (whole, last)]
+        assert (told, min(told) > 1) == ([f.output_tokens for f in facts], True)
 
     async def test_an_unknown_model_is_404(self, http):
         """The body names the model that was asked for."""

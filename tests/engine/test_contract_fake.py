@@ -28,6 +28,12 @@ class TestFakeEngine(EngineContract, StreamContract, AnswerContract):
     def noise(self):
         return 0.0
 
+    async def test_answers_repeat(self, engine, adapter, load):
+        """The same text again, seed or not; another adapter gives its own. (vLLM's hang on the batch.)"""
+        one, two = await load(adapter(seed=1)), await load(adapter(seed=2))
+        texts = [(await engine.chat(HELLO, slot, Sampling(max_tokens=50))).text for slot in (one, one, two)]
+        assert texts[0] == texts[1] != texts[2]
+
     async def test_it_can_refuse_a_load(self, engine, adapter, new_slot):
         """``fail_load`` fails the loads of matching slots with the given reason, and no others."""
         slot, other = new_slot(adapter(seed=1)), new_slot(adapter(seed=2))

@@ -8,6 +8,7 @@ from contextlib import aclosing
 import pytest
 from answer_contract import AnswerContract, RealAnswers
 from contract import HELLO, TOKENS, EngineContract, distance
+from dictated import STRONG, endless
 from stream_contract import StreamContract
 
 from s3lora_serve.engine.port import Sampling
@@ -19,19 +20,19 @@ from s3lora_serve.runtime.probe import prove_effect
 class TestVllmEngine(EngineContract, StreamContract, AnswerContract, RealAnswers):
     """The whole contract on vLLM's CPU build, then what the port leaves to the backend."""
 
-    CANCEL_AFTER = 0.5
-
     @pytest.fixture
     def engine(self, vllm_engine):
         return vllm_engine
 
     @pytest.fixture
     def noise(self):
-        return 0.05  # bf16 results depend on the batch's shape
+        return 0.5  # bfloat16 results depend on the batch's shape: a quarter of a nat was measured
 
-    async def test_a_misshapen_adapter_is_refused_and_hurts_nobody(self, engine, adapter, load, new_slot):
+    async def test_a_misshapen_adapter_is_refused_and_hurts_nobody(
+        self, engine, adapter, load, new_slot, noise
+    ):
         """Too wide tensors fail halfway through vLLM's load; the id is taken out and the others serve on."""
-        good = await load(adapter(seed=1))
+        good = await load(adapter(seed=1, strength=STRONG))
         expected, listed = await engine.score(TOKENS, good), await engine.loaded()
         slot = new_slot(adapter(seed=1, hidden=960))
         with pytest.raises(SlotLoadError, match="the adapter's shapes are those of another base model"):
@@ -39,9 +40,9 @@ class TestVllmEngine(EngineContract, StreamContract, AnswerContract, RealAnswers
         assert listed == await engine.loaded()
         with pytest.raises(SlotLoadError, match="failed before"):
             await engine.load(slot)
-        again = await load(adapter(seed=2))  # into the place that the failed one had
-        assert expected == await engine.score(TOKENS, good)
-        assert distance(expected, await engine.score(TOKENS, again)) > 0.05
+        again = await load(adapter(seed=2, strength=STRONG))  # into the place that the failed one had
+        assert distance(expected, await engine.score(TOKENS, good)) <= noise
+        assert distance(expected, await engine.score(TOKENS, again)) > 4 * noise
 
     async def test_bad_sampling_is_refused(self, engine):
         """vLLM's own refusals leave as ours, with its text."""
@@ -50,13 +51,31 @@ class TestVllmEngine(EngineContract, StreamContract, AnswerContract, RealAnswers
         with pytest.raises(EngineRefused, match="answering: Invalid grammar"):
             await engine.chat(HELLO, None, Sampling(max_tokens=1, grammar='root ::= "unterminated'))
 
-    async def test_chat_renders_as_the_openai_endpoint_does(self, engine, http):
-        """``chat`` and /v1/chat/completions give one prompt to the model: same tokens, same greedy text."""
-        ours = await engine.chat(HELLO, None, Sampling(max_tokens=8))
-        body = {"model": "smollm2", "messages": HELLO, "max_tokens": 8, "temperature": 0}
-        theirs = (await http.post("/v1/chat/completions", json=body)).json()
-        assert theirs["usage"]["prompt_tokens"] == ours.facts.prompt_tokens
-        assert theirs["choices"][0]["message"]["content"] == ours.text
+    async def test_chat_renders_as_the_openai_endpoint_does(self, engine, http, monkeypatch):
+        """``chat`` and /v1/chat/completions give one prompt to the model, token for token."""
+        prompts, generate = [], engine._tap._generate
+
+        def spy(prompt, *given, **options):
+            prompts.append(list(prompt["prompt_token_ids"]))
+            return generate(prompt, *given, **options)
+
+        monkeypatch.setattr(engine._tap, "_generate", spy)
+        await engine.chat(HELLO, None, Sampling(max_tokens=1))
+        await http.post("/v1/chat/completions", json={"messages": HELLO, "max_tokens": 1})
+        ours, theirs = prompts
+        assert ours == theirs
+
+    async def test_a_request_by_name_runs_under_that_slot(self, engine, adapter, load, http, noise):
+        """Its log-probabilities are those that ``score`` gives for the slot, and far from the others'."""
+        slots = [None, *[await load(adapter(seed=n, strength=STRONG)) for n in (1, 2)]]
+        scores = [await engine.score(TOKENS, slot) for slot in slots]
+        for slot, own in zip(slots, scores, strict=True):
+            body = {"model": slot.name if slot else engine.base_name, "prompt": TOKENS, "prompt_logprobs": 0}
+            (choice,) = (await http.post("/v1/completions", json={**body, "max_tokens": 1})).json()["choices"]
+            rows = choice["prompt_logprobs"][1:]
+            heard = [row[str(token)]["logprob"] for row, token in zip(rows, TOKENS[1:], strict=True)]
+            far = [distance(heard, other) for other in scores if other is not own]
+            assert (distance(heard, own) <= noise, min(far) > 4 * noise) == (True, True)
 
     async def test_a_repeated_prompt_comes_from_the_prefix_cache(self, engine):
         """``cached_tokens`` is vLLM's own count: whole blocks of a prompt seen before."""
@@ -72,11 +91,11 @@ class TestVllmEngine(EngineContract, StreamContract, AnswerContract, RealAnswers
             text = (await http.get("/metrics")).text
             return sum(map(float, re.findall(r"^vllm:generation_tokens_total{.*} (\S+)$", text, re.M)))
 
-        async with aclosing(engine.stream(HELLO, None, Sampling(max_tokens=500))) as deltas:
+        async with aclosing(engine.stream(HELLO, None, endless(500))) as deltas:
             await anext(deltas)
         await engine.chat(HELLO, None, Sampling(max_tokens=1))  # a step later
         before = await generated()
-        await engine.chat(HELLO, None, Sampling(max_tokens=3))
+        await engine.chat(HELLO, None, endless(3))
         assert await generated() - before == 3
 
     async def test_adapters_cannot_be_brought_in_by_request(self, engine, http, adapter):

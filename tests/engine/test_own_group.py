@@ -42,7 +42,7 @@ if __name__ == "__main__":
 def family(tmp_path):
     """``family("ours")``: a server, and the pid and group of it and of its process."""
     (tmp_path / "server.py").write_text(PROGRAM)
-    started = []
+    servers, started = [], []
 
     def start(*words):
         server = subprocess.Popen(
@@ -52,6 +52,7 @@ def family(tmp_path):
             start_new_session=True,
             env={name: value for name, value in os.environ.items() if name != own_group.SERVER},
         )
+        servers.append(server)
         lines = [server.stdout.readline().split() for _ in range(2)]
         started.extend(int(pid) for _, pid, _ in lines)
         return server, {role: (int(pid), int(group)) for role, pid, group in lines}
@@ -62,11 +63,14 @@ def family(tmp_path):
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+    for server in servers:
+        with server:  # closes its pipe, and waits for it
+            pass
 
 
 def ended(server) -> bool:
-    """Whether every process that held the server's output is gone, after at most 20 s."""
-    return bool(select.select([server.stdout], [], [], 20)[0]) and server.stdout.read() == ""
+    """Whether every process that held the server's output is gone, after at most 60 s."""
+    return bool(select.select([server.stdout], [], [], 60)[0]) and server.stdout.read() == ""
 
 
 def test_a_ctrl_c_reaches_the_server_only(family):

@@ -11,10 +11,10 @@ from contextlib import suppress
 import psutil
 import pytest
 from contract import HELLO, TOKENS, distance, until
+from dictated import STRONG, endless
 from engine_factory import engine_settings
 from stream_contract import drain
 
-from s3lora_serve.engine.port import Sampling
 from s3lora_serve.engine.vllm import VllmEngine
 from s3lora_serve.errors import EngineDead
 from s3lora_serve.runtime.engine_host import EngineHost
@@ -53,7 +53,7 @@ async def test_a_killed_engine_is_dead_and_is_replaced(demo_base, adapter, new_s
     others = set(multiprocessing.active_children())  # the session's engine may run beside this one
     before = set(psutil.Process().children(recursive=True))
     host = EngineHost(lambda: VllmEngine.start(engine_settings(demo_base, max_model_len=256)))
-    ticker, lost, slot = Ticker(), [], new_slot(adapter(seed=1))
+    ticker, lost, slot = Ticker(), [], new_slot(adapter(seed=1, strength=STRONG))
     ticking = asyncio.create_task(ticker.run())
     try:
         await host.start()
@@ -62,8 +62,8 @@ async def test_a_killed_engine_is_dead_and_is_replaced(demo_base, adapter, new_s
         engine.observe(facts.append)
         await engine.load(slot)
         expected = await engine.score(TOKENS, slot)
-        running = asyncio.create_task(engine.chat(HELLO, slot, Sampling(max_tokens=200)))
-        reading = asyncio.create_task(drain(engine.stream(HELLO, slot, Sampling(max_tokens=200))))
+        running = asyncio.create_task(engine.chat(HELLO, slot, endless(200)))
+        reading = asyncio.create_task(drain(engine.stream(HELLO, slot, endless(200))))
         await until(lambda: engine.running(slot) == 2)
         processes = set(psutil.Process().children(recursive=True)) - before
         engines = [process for process in processes if process.name().startswith("VLLM")]
@@ -71,7 +71,7 @@ async def test_a_killed_engine_is_dead_and_is_replaced(demo_base, adapter, new_s
         assert len(engines) >= 2
         assert [os.getpgid(process.pid) for process in engines] == [process.pid for process in engines]
 
-        again = new_slot(adapter(seed=1))
+        again = new_slot(adapter(seed=1, strength=STRONG))
 
         async def bring_back(engine):
             await engine.load(again)
@@ -83,32 +83,32 @@ async def test_a_killed_engine_is_dead_and_is_replaced(demo_base, adapter, new_s
         signal_engine(others, signal.SIGKILL)
         for call in (running, reading, loading):
             with pytest.raises(EngineDead, match="try again once it was restarted"):
-                await asyncio.wait_for(call, timeout=20)
+                await asyncio.wait_for(call, timeout=60)
         assert [(f.slot, f.outcome) for f in facts] == [(slot.name, "ok"), *[(slot.name, "error")] * 2]
         assert (await engine.healthy(), engine.running(slot)) == (False, 0)
         for call in (engine.load(slot), engine.unload(slot), engine.loaded(), engine.score(TOKENS, None)):
             with pytest.raises(EngineDead):
-                await asyncio.wait_for(call, timeout=20)
+                await asyncio.wait_for(call, timeout=60)
         await until(lambda: lost)
-        assert (host.alive, psutil.wait_procs(engines, timeout=20)[1]) == (False, [])
+        assert (host.alive, psutil.wait_procs(engines, timeout=60)[1]) == (False, [])
 
         turns, ticker.longest = ticker.turns, 0.0
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             while not host.alive:
                 await asyncio.sleep(0.05)
         # A start takes seconds; a loop that is blocked through it turns a handful of times.
         assert ticker.turns - turns > 100
         assert host.current is not engine
         assert await host.current.loaded() == {again.id}
-        assert distance(expected, await host.current.score(TOKENS, again)) < 0.01
+        assert distance(expected, await host.current.score(TOKENS, again)) < 0.5
         print(f"longest pause of the event loop: {ticker.longest:.3f} s")
 
         last = host.current
-        running = asyncio.create_task(last.chat(HELLO, again, Sampling(max_tokens=200)))
+        running = asyncio.create_task(last.chat(HELLO, again, endless(200)))
         await until(lambda: last.running(again) == 1)
         await host.close()
         with pytest.raises(EngineDead):
-            await asyncio.wait_for(running, timeout=20)
+            await asyncio.wait_for(running, timeout=60)
     finally:
         await host.close()
         ticking.cancel()
@@ -116,4 +116,4 @@ async def test_a_killed_engine_is_dead_and_is_replaced(demo_base, adapter, new_s
             await ticking
     left = set(psutil.Process().children(recursive=True)) - before
     engines = [process for process in left if process.name().startswith("VLLM")]
-    assert psutil.wait_procs(engines, timeout=20)[1] == []
+    assert psutil.wait_procs(engines, timeout=60)[1] == []

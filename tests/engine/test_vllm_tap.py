@@ -80,7 +80,7 @@ async def test_times_come_from_one_clock():
     tap, facts = tap_over(output((0, [7], "stop"), finished=True, metrics=stats))
     await drain(tap)
     assert (facts[0].queue_seconds, facts[0].first_token_seconds, facts[0].decode_seconds) == (0.5, 2.0, 3.0)
-    assert 0 < facts[0].engine_seconds <= facts[0].total_seconds < 1
+    assert 0 < facts[0].engine_seconds <= facts[0].total_seconds < 3600
 
 
 @pytest.mark.parametrize(

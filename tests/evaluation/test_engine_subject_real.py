@@ -13,7 +13,6 @@ from s3lora_serve.adapters.peft_format import read_peft
 from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.adapters.verify import Limits
 from s3lora_serve.demo import adapter_path
-from s3lora_serve.engine.port import Sampling
 from s3lora_serve.evaluation.engine_subject import EngineSubject
 from s3lora_serve.spectral.policy import PrunePolicy, Top
 
@@ -28,7 +27,9 @@ CHATS = [
     ),
 ]
 PLAN = "Plan: Find the director.\n#E1 = Search[director of Tenet]"
+EXAMPLES = [(chat, PLAN) for chat in CHATS]
 TOKENS = 16
+NOISE = 0.1  # nats a token: what shares a batch moves bfloat16 results
 
 # Far from the ids that other tests hand out on the shared engine.
 _ids = itertools.count(2_000_000)
@@ -40,11 +41,24 @@ def adapter_folder():
     return adapter_path("hotpot-planner")
 
 
-async def test_it_asks_what_admission_publishes(vllm_engine, demo_base, adapter_folder, new_slot, tmp_path):
-    """Same answers, token for token, and the same losses as the published revision; others unpruned.
+@pytest.fixture
+def asked(vllm_engine):
+    """What slot each request from now on runs on."""
+    slots = []
+    vllm_engine.observe(lambda facts: slots.append(facts.slot))
+    return slots
 
-    One question at a time: a batch's shape may move bf16 results, and with them a close greedy choice.
-    """
+
+async def losses_of(engine, slot):
+    """What ``losses`` must find for a slot."""
+    scores = [await engine.answer_scores(*example, slot) for example in EXAMPLES]
+    return pytest.approx([-sum(each) / len(each) for each in scores], abs=NOISE)
+
+
+async def test_it_asks_what_admission_publishes(
+    vllm_engine, demo_base, adapter_folder, new_slot, asked, tmp_path
+):
+    """The losses are those of the published revision, others unpruned; its answers come from that slot."""
     revision = admit(
         str(adapter_folder),
         base=BaseModelSpec.from_pretrained(demo_base),
@@ -56,32 +70,28 @@ async def test_it_asks_what_admission_publishes(vllm_engine, demo_base, adapter_
     assert len(dropped) == 60
     subject = EngineSubject(vllm_engine, read_peft(adapter_folder), tmp_path / "work", ids=_ids, concurrent=1)
     async with subject:
-        pruned = await subject.answers(CHATS, dropped, TOKENS)
-        losses = await subject.losses([(CHATS[1], PLAN)], dropped)
-        whole = await subject.answers(CHATS, (), TOKENS)
-        whole_losses = await subject.losses([(CHATS[1], PLAN)], ())
+        losses = await subject.losses(EXAMPLES, dropped)
+        answers = await subject.answers(CHATS, dropped, TOKENS)
+        whole_losses = await subject.losses(EXAMPLES, ())
+    assert [1 <= answer.tokens <= TOKENS for answer in answers] == [True] * len(CHATS)
+    pruned, whole = dict.fromkeys(asked)  # two slots, one after the other
+    assert asked == [pruned] * 2 * len(CHATS) + [whole] * len(CHATS)
     slot = new_slot(revision.path)
     await vllm_engine.load(slot)
     try:
-        served = [await vllm_engine.chat(chat, slot, Sampling(max_tokens=TOKENS)) for chat in CHATS]
-        scores = await vllm_engine.answer_scores(CHATS[1], PLAN, slot)
+        assert losses == await losses_of(vllm_engine, slot)
     finally:
         await vllm_engine.unload(slot)
-    assert [made.text for made in served] == [answer.text for answer in pruned]
-    assert losses == pytest.approx([-sum(scores) / len(scores)])
-    assert [answer.text for answer in whole] != [answer.text for answer in pruned]
-    assert whole_losses[0] < losses[0]  # half a planner plans less well
+    assert max(abs(one - other) for one, other in zip(losses, whole_losses, strict=True)) > 4 * NOISE
 
 
-async def test_all_pruned_is_the_base_model(vllm_engine, adapter_folder, tmp_path):
-    """The same answers and losses as without any adapter; and nothing is loaded."""
+async def test_all_pruned_is_the_base_model(vllm_engine, adapter_folder, asked, tmp_path):
+    """It is asked itself, with no adapter in the batch; and nothing is loaded."""
     peft = read_peft(adapter_folder)
     before = await vllm_engine.loaded()
     async with EngineSubject(vllm_engine, peft, tmp_path, ids=_ids, concurrent=1) as subject:
-        answers = await subject.answers(CHATS[:2], peft.modules, TOKENS)
-        losses = await subject.losses([(CHATS[1], PLAN)], peft.modules)
+        await subject.answers(CHATS, peft.modules, TOKENS)
+        losses = await subject.losses(EXAMPLES, peft.modules)
         assert before == await vllm_engine.loaded()
-    base = [await vllm_engine.chat(chat, None, Sampling(max_tokens=TOKENS)) for chat in CHATS[:2]]
-    scores = await vllm_engine.answer_scores(CHATS[1], PLAN, None)
-    assert [made.text for made in base] == [answer.text for answer in answers]
-    assert losses == pytest.approx([-sum(scores) / len(scores)])
+    assert asked == [None] * 2 * len(CHATS)
+    assert losses == await losses_of(vllm_engine, None)

@@ -7,6 +7,7 @@ import inspect
 
 import pytest
 import pytest_asyncio
+from blanks import no_blanks
 from live_real import live_real
 
 
@@ -15,6 +16,12 @@ async def live(vllm_engine, demo_base, tmp_path_factory):
     """The demo's search planner behind a real socket, on the session's engine (``live_real.LiveServer``)."""
     async with live_real(vllm_engine, demo_base, tmp_path_factory.mktemp("live")) as server:
         yield server
+
+
+@pytest.fixture(scope="session", name="no_blanks")
+def _no_blanks(demo_base):
+    """``logit_bias`` under which JSON ends."""
+    return no_blanks(demo_base)
 
 
 @pytest.hookimpl(tryfirst=True)

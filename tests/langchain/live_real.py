@@ -28,6 +28,7 @@ from s3lora_serve.runtime.journal import Journal
 from s3lora_serve.runtime.operation import Wanted
 from s3lora_serve.runtime.planner import DesiredPlanner
 from s3lora_serve.runtime.service import PlannerService
+from s3lora_serve.server import limits
 from s3lora_serve.server.app import create_app
 from s3lora_serve.spectral.policy import PrunePolicy
 
@@ -75,7 +76,9 @@ async def live_real(engine, base_folder: Path, root: Path, *, first_slot_id: int
     await service.commit()
     slot = service.get(PLANNER).active.slot
     try:
-        async with _listening(create_app(service, ServerConfig(), KEY)) as url:
+        async with _listening(
+            create_app(service, ServerConfig(), KEY, limits.Limits(plan_seconds=600))
+        ) as url:
             yield LiveServer(f"{url}/v1", service, asyncio.get_running_loop())
     finally:
         await service.close()

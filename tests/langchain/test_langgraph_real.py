@@ -13,23 +13,19 @@ QUESTION = "Who was born first, Lana or Lilly Wachowski?"
 
 @pytest.mark.engine
 async def test_the_example_runs_on_a_model(live, monkeypatch):
-    """A plan that can run with these tools, a result of every step, facts from the file, an answer."""
+    """A plan that runs with these tools, a result of every step, an answer; what these say is the model's."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "docs" / "examples"))
     from langgraph_rewoo import TOOLS, asking, build_graph
     from local_tools import local_tools
 
     planner = S3LoRAPlanner(
-        planner=live.planner, base_url=live.url, api_key=live.key, tools=TOOLS, max_steps=4, repair=True
+        planner=live.planner, base_url=live.url, api_key=live.key, tools=TOOLS, max_steps=2, max_text=60
     )
     llm = ChatS3LoRA(model=live.planner, base_url=live.url, api_key=live.key, temperature=0, max_tokens=40)
     tools = local_tools(asking(llm))
     state = await build_graph(planner, tools, tools["LLM"]).ainvoke({"task": QUESTION})
     await planner.aclose()
     plan, evidence = state["plan"], state["evidence"]
-    assert plan.problems(TOOLS, max_steps=4) == ()
+    assert plan.problems(TOOLS, max_steps=2) == ()
     assert sorted(evidence) == sorted(step.id for step in plan.steps)
-    assert all(isinstance(result, str) for result in evidence.values())
-    searched = [evidence[step.id] for step in plan.steps if step.tool == "Search"]
-    assert searched
-    assert "nothing found" not in searched
-    assert state["answer"]
+    assert {type(said) for said in (*evidence.values(), state["answer"])} == {str}

@@ -13,8 +13,8 @@ from s3lora_serve.runtime.engine_host import BACKOFF, EngineHost
 
 
 async def until(true):
-    """Return once ``true()`` holds. Raises TimeoutError after 20 s."""
-    async with asyncio.timeout(20):
+    """Return once ``true()`` holds. Raises TimeoutError after 60 s."""
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.001)
 

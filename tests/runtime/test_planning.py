@@ -89,7 +89,7 @@ async def test_an_engine_that_ignores_the_grammar_is_found_out(fleet_of, text, s
 
 @given(st.integers(1, 32), st.integers(16, 300), st.integers(1, 10**6))
 def test_the_budget_holds_any_plan_within_the_model(steps, text, length):
-    """The budget never exceeds the model's length and otherwise has a token for each byte of the longest plan.
+    """The budget never exceeds the model's length and else has a token for each byte of the longest plan.
 
     Such a one is no English: tokens of bytes are what is left for characters that a tokenizer does not know.
     """

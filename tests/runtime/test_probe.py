@@ -8,7 +8,9 @@ import pytest
 
 from s3lora_serve.engine.fake import FakeEngine
 from s3lora_serve.errors import EngineError, NoEffectError
-from s3lora_serve.runtime.probe import NOISE_FACTOR, PROBE_TOKENS, Effect, probe_tokens, prove_effect
+from s3lora_serve.runtime.probe import NOISE_FACTOR, PROBE_TOKENS, TRIES, Effect, probe_tokens, prove_effect
+
+FIRST = -9.0  # the run that only keeps the engine busy
 
 
 class ScriptedEngine:
@@ -54,11 +56,14 @@ async def test_an_idle_adapter_is_refused(slot, adapter, new_slot):
 
 
 async def test_base_slot_base_on_the_same_tokens(slot):
-    """The slot is scored between two base runs, so that both sides of a change of load are in the noise."""
-    engine = ScriptedEngine(-1.0, -3.0, -1.25)
+    """The slot is scored between two base runs, so that both sides of a change of load are in the noise.
+
+    The very first run decides nothing: an idle engine gives it a step of its own.
+    """
+    engine = ScriptedEngine(FIRST, -1.0, -3.0, -1.25)
     assert await prove_effect(engine, slot) == Effect(max_abs_delta=2.0, noise=0.25)
     tokens = probe_tokens(1000)
-    assert engine.calls == [(tokens, None), (tokens, slot), (tokens, None)]
+    assert engine.calls == [(tokens, one) for one in (None, None, slot, None)]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +71,7 @@ async def test_base_slot_base_on_the_same_tokens(slot):
 )
 async def test_the_effect_must_exceed_the_noise(slot, delta, passes):
     """At the bar is not over it: four times the difference of two base runs."""
-    engine = ScriptedEngine(-1.0, -1.0 - delta, -1.5)
+    engine = ScriptedEngine(*(FIRST, -1.0, -1.0 - delta, -1.5) * TRIES)
     if passes:
         assert (await prove_effect(engine, slot)).max_abs_delta == delta
     else:
@@ -74,21 +79,30 @@ async def test_the_effect_must_exceed_the_noise(slot, delta, passes):
             await prove_effect(engine, slot)
 
 
+async def test_noise_that_passes_hides_no_effect(slot):
+    """Drowned once, the comparison is made again; without noise one is enough to refuse."""
+    engine = ScriptedEngine(FIRST, -1.0, -1.5, -1.25, FIRST, -1.0, -1.5, -1.0)
+    assert await prove_effect(engine, slot) == Effect(max_abs_delta=0.5, noise=0.0)
+    quiet = ScriptedEngine(FIRST, -1.0, -1.0, -1.0)
+    with pytest.raises(NoEffectError):
+        await prove_effect(quiet, slot)
+
+
 @pytest.mark.parametrize("bad", [math.nan, -math.inf])
-@pytest.mark.parametrize("where", [0, 1, 2])
+@pytest.mark.parametrize("where", [0, 1, 2, 3])
 async def test_scores_that_are_not_finite_are_an_error(slot, bad, where):
     """A NaN compares false with everything, so it must not get as far as a comparison."""
-    answers = [-1.0, -3.0, -1.0]
+    answers = [FIRST, -1.0, -3.0, -1.0]
     answers[where] = bad
     with pytest.raises(EngineError, match=f"gives {bad} on 23 of 23 probe tokens") as caught:
         await prove_effect(ScriptedEngine(*answers), slot)
-    assert (slot.name if where == 1 else "the base model") in caught.value.message
+    assert (slot.name if where == 2 else "the base model") in caught.value.message
 
 
 async def test_missing_scores_are_an_error(slot):
     """An engine that scores fewer tokens than asked for proves nothing."""
     with pytest.raises(EngineError, match="the base model scored 5 of 23 probe tokens"):
-        await prove_effect(ScriptedEngine(-1.0, -3.0, -1.0, length=5), slot)
+        await prove_effect(ScriptedEngine(FIRST, -1.0, -3.0, -1.0, length=5), slot)
 
 
 @pytest.mark.parametrize("vocab_size", [2, 257, 32_000, 49_152, 128_256, 151_936])

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 from fleet import BASE
+from orders import until
 from prometheus_client.parser import text_string_to_metric_families
 
 from planners import PlannerInput
@@ -196,7 +197,7 @@ async def test_a_cancelled_plan_stops_the_engine(fleet_of):
     await fleet.start()
     fleet.engine.seconds_per_token = 10
     task = asyncio.ensure_future(fleet.service.plan(REQUEST, "p"))
-    await asyncio.sleep(0.01)
+    await until(lambda: fleet.engine.running(fleet.service.get("p").slot))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -216,7 +217,5 @@ async def test_gauges_say_what_serves(fleet_of):
     assert metric(fleet.service, "s3lora_planner_up", planner="p") == 1
     fleet.starts.hold()
     fleet.engine.die()
-    async with asyncio.timeout(10):
-        while fleet.service.host.alive:
-            await asyncio.sleep(0.002)
+    await until(lambda: not fleet.service.host.alive)
     assert metric(fleet.service, "s3lora_planner_up", planner="p") == 0

@@ -29,7 +29,7 @@ async def live(fleet, seconds_per_token=0.0, limits=None):
             await asyncio.sleep(0.005)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         try:
-            async with httpx.AsyncClient(base_url=url, timeout=10) as http:
+            async with httpx.AsyncClient(base_url=url, timeout=60) as http:
                 yield http
         finally:
             server.should_exit = True

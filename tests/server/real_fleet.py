@@ -1,4 +1,9 @@
-"""A fleet of admitted adapters over the shared real engine, for the tests that need vLLM's own answers."""
+"""A fleet of admitted adapters over the shared real engine, for the tests that need vLLM's own answers.
+
+What the model says is nobody's promise: it depends on the processor and on what shares the batch. So these
+tests count tokens that no end token cuts short, dictate a text where one matters, and tell whose adapter
+answered by the log-probabilities of dictated tokens, of which another adapter's are nats away.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +27,7 @@ from s3lora_serve.runtime.journal import Journal
 from s3lora_serve.runtime.operation import Wanted
 from s3lora_serve.runtime.planner import DesiredPlanner
 from s3lora_serve.runtime.service import PlannerService
+from s3lora_serve.server import limits
 from s3lora_serve.server.admin import create_admin_app
 from s3lora_serve.server.app import create_app
 from s3lora_serve.spectral.policy import PrunePolicy
@@ -35,17 +41,16 @@ if TYPE_CHECKING:
 
 BASE = "smollm2"  # the shared engine's served_name (tests/conftest.py)
 BEARER = {"authorization": f"Bearer {KEY}"}
-ASK = {
-    "messages": [{"role": "user", "content": "Who directed Inception?"}],
-    "max_tokens": 12,
-    "temperature": 0,
-}
+QUESTION = {"messages": [{"role": "user", "content": "Who directed Inception?"}], "temperature": 0}
+ASK = {**QUESTION, "max_tokens": 12, "ignore_eos": True}  # twelve tokens, whatever they are
+DICTATED = {"allowed_token_ids": [198]}  # a line break, again and again: nothing that any adapter expects
+NOISE = 1.0  # nats; half of one was measured, and 6 between adapters
 ADAPTERS = {
-    "p": {"seed": 1},
-    "q": {"seed": 2},
+    "p": {"seed": 1, "strength": 0.2},
+    "q": {"seed": 2, "strength": 0.2},
     "hollow": {"seed": 3, "layers": range(2)},  # four modules, and the ten sharpest are pruned
     "dud": {"seed": 4, "strength": 1e-12},  # lost in the rounding of float32
-    "n": {"seed": 5},
+    "n": {"seed": 5, "strength": 0.2},
 }
 
 
@@ -92,7 +97,7 @@ async def real_fleet(vllm_engine, demo_base, client_of, root, *names) -> AsyncIt
     await host.start()
     await service.start(desired, revisions)
     await service.commit()  # although dud failed: the rest is as it should be
-    app = create_app(service, ServerConfig(), KEY)
+    app = create_app(service, ServerConfig(), KEY, limits.Limits(plan_seconds=600))
     admin = client_of(create_admin_app(service, KEY), headers=BEARER)
     http, secrets = client_of(app, headers=BEARER), (str(root), "my store", str(demo_base))
     try:
@@ -109,6 +114,20 @@ async def real_fleet(vllm_engine, demo_base, client_of, root, *names) -> AsyncIt
         journal.close()
         for slot in slots:
             await vllm_engine.unload(slot)
+
+
+async def told(served, model="p", **more):
+    """Log-probabilities of dictated tokens under the model's adapter, and the revision that gave them."""
+    body = {"model": model, **ASK, **DICTATED, "logprobs": True, **more}
+    answer = await served.http.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    content = answer.json()["choices"][0]["logprobs"]["content"]
+    return [token["logprob"] for token in content], answer.headers.get("x-s3lora-revision")
+
+
+def distance(one, other):
+    """Largest difference of two such answers, in nats."""
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
 def counted(served, outcome="ok", name="s3lora_requests_total", planner="p"):

@@ -91,12 +91,12 @@ def test_ordinary_constraints_pass(body):
 @pytest.mark.parametrize("text", ["[", "(", "{ ", '"\\', "\n", "(a|b)*", "a ::= b\n", "[\\", "{1,", '("a"? '])
 def test_the_check_itself_is_quick(text):
     """It runs where all requests are answered: no text of the longest size keeps it busy."""
-    start = time.perf_counter()
+    start = time.thread_time()  # what others do meanwhile is not counted
     for kind, size in (("regex", 2_000), ("grammar", 32_000)):
         body = outputs(**{kind: ("root ::= " + text * size)[:size]})
         with contextlib.suppress(RequestRefused):
             check_constraints(body)
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 async def test_a_refusal_is_a_400(http):

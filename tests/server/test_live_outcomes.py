@@ -42,8 +42,8 @@ async def test_who_leaves_midway_stops_the_engine(served, kind):
 
 
 async def test_who_leaves_midway_in_a_stream_stops_the_engine(served):
-    """The first pieces have arrived: what was sent so far makes no answer of it."""
-    async with live(served, 0.05) as http:
+    """The first piece has arrived: what was sent so far makes no answer of it."""
+    async with live(served, 600) as http:
         async with http.stream("POST", CHAT, json={**ASK, "stream": True}) as answer:
             async for line in answer.aiter_lines():
                 if line.startswith("data: "):
@@ -79,8 +79,12 @@ async def test_completions_promote_a_good_canary(served, stream):
 
 async def test_a_client_that_fails_while_asking_is_no_answer(served):
     """A time limit of the client ends an unstreamed chat on the engine."""
-    async with live(served, 30) as http:
+    gate = served.engine.hold_requests("p@*")
+    async with live(served) as http:
+        asking = asyncio.create_task(http.post(CHAT, json=ASK, timeout=0.5))
+        await until(lambda: gate.waiting or asking.done())
         with pytest.raises(httpx.ReadTimeout):
-            await http.post(CHAT, json=ASK, timeout=0.1)
+            await asking
         await until(lambda: leases(served))
+    gate.open()
     assert (leases(served), held(served)) == ({("active", "aborted"): 1}, (0, 0))
