@@ -11,7 +11,7 @@ bin       := $(VENV)/bin
 installed := $(VENV)/.installed
 
 # Tests run in as many processes as there are cores, up to four; one file in one of them (tests/quick_loop.py).
-parallel      := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+parallel      := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 quick_plugins := xdist.plugin pytest_asyncio.plugin _hypothesis_pytestplugin anyio.pytest_plugin
 
 .DEFAULT_GOAL := help

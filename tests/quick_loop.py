@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 SLOW_SECONDS = 0.5
 SLOW_FILE = Path(__file__).with_name("slow.txt")
@@ -25,8 +27,7 @@ _names = pytest.StashKey[set]()  # of all cases that were collected
 
 def case(nodeid: str) -> str:
     """The test without its parameters: ``folder/test_file.py::test_name``."""
-    # With several processes, xdist writes the group behind it.
-    return nodeid.partition("[")[0].partition("@")[0].removeprefix("tests/")
+    return nodeid.partition("[")[0].removeprefix("tests/")
 
 
 def slow_cases() -> list[str]:
@@ -85,10 +86,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if case(item.nodeid) in slow:
             item.add_marker("slow")
-        # With several processes: the one engine in one of them, and what a file's cases share once.
-        if config.pluginmanager.hasplugin("xdist"):
-            engine = item.get_closest_marker("engine") is not None
-            item.add_marker(pytest.mark.xdist_group("engine" if engine else str(item.path)))
         found["all"] += 1
         found.update(_marks(item)[:1])
         (leave if _marks(item) else stay).append(item)
@@ -121,6 +118,24 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     elif _measuring is not None:
         names = sorted(name for name, took in _measuring.items() if took > SLOW_SECONDS)
         SLOW_FILE.write_text("".join(f"{name}\n" for name in names))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
+    return OneEngine(config, log)
+
+
+class OneEngine(LoadFileScheduling):
+    """Gives each file to one process, and all files that ask the engine to the same, which starts it once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "engine" if _asks_the_engine(self.config.rootpath / file) else file
+
+
+@cache
+def _asks_the_engine(file: Path) -> bool:
+    return "mark.engine" in file.read_text()
 
 
 @pytest.hookimpl(optionalhook=True)

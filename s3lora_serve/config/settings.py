@@ -75,7 +75,8 @@ class EngineConfig(Section):
         16, description="highest rank admitted; every request pays for it, whatever its adapter's rank"
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto", description="of the base model's weights; auto takes the checkpoint's"
+        "auto",
+        description="of the base model's weights; auto: the checkpoint's; float32 on CPUs without bfloat16",
     )
     max_model_len: int | None = Field(None, ge=64, description="prompt plus output, tokens")
     enforce_eager: bool = Field(False, description="no CUDA graphs; LoRA on CPU is always eager")

@@ -190,10 +190,10 @@ def test_the_demo_needs_no_model_and_no_vllm(tmp_path):
     (tmp_path / "planners.yaml").write_text(text)
     env = {name: value for name, value in os.environ.items() if not name.startswith("S3LORA_")}
     options = ("--config", str(tmp_path / "planners.yaml"), *FAKE, "--port", "0", "--admin-port", "0")
-    with subprocess.Popen(
+    with (tmp_path / "err").open("w") as err, subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", "s3lora_serve", *options],
         env={**env, "XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "200"},
-        stdout=subprocess.PIPE, stderr=(tmp_path / "err").open("w"), text=True, cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=err, text=True, cwd=ROOT,
     ) as server:  # fmt: skip
         try:
             url = next(

@@ -40,14 +40,15 @@ def folder(tmp_path_factory):
     script = str(Path(__file__).with_name("fake_server.py"))
     secrets = ("S3LORA_API_KEY", "S3LORA_ADMIN_TOKEN", "S3LORA_ADMIN_URL")
     kept = {name: value for name, value in os.environ.items() if name not in secrets}
-    process = subprocess.Popen(
-        [sys.executable, script, "--config", str(folder / "planners.yaml")],
-        cwd=ROOT,
-        env={**kept, "COLUMNS": "200", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=(folder / "log").open("w"),
-        text=True,
-    )
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, script, "--config", str(folder / "planners.yaml")],
+            cwd=ROOT,
+            env={**kept, "COLUMNS": "200", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
     try:
         for line in process.stdout:
             if line.startswith("  -d "):

@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 pytestmark = pytest.mark.process
 
-PARALLEL = "-n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder"
+PARALLEL = "-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def make() -> str:
 
 
 # The tests themselves may run under make, whose options and variables must not reach the one that is tested.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+OURS = ("MAKE", "MFLAGS", "ARGS", "CONFIG", "PYTHON", "VENV", "TORCH_INDEX")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
 ENVIRONMENT |= {"LC_ALL": "C"}
 
 
@@ -52,7 +53,7 @@ def dry_run(target: str, folder: Path, *options: str) -> str:
         ("check", ".venv/bin/mypy"),
         (
             "test",
-            ".venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder",
+            ".venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder",
         ),
     ],
 )

@@ -58,7 +58,7 @@ async def test_an_answer_says_what_it_cost(served, model):
     assert 0 < cost["engine_seconds"] <= cost["end_to_end_seconds"] * 1.01
     assert usage["cost"]["engine_microseconds"] == round(cost["engine_seconds"] * 1e6)
     if model == BASE:
-        assert answer["s3lora"] == {"base_model": BASE, "served_by": "base"}
+        assert answer["s3lora"] == {"base_model": BASE, "served_by": "base", "engine": "vllm"}
     else:
         pruned = served.service.get("p").revision.lineage.pruned
         assert (answer["s3lora"]["pruned_modules"], cost["pruned_lora_modules"]) == (list(pruned), 10)
