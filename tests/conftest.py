@@ -22,15 +22,15 @@ from adapters_factory import write_adapter
 from engine_factory import engine_settings
 from hypothesis import HealthCheck, settings
 
-from s3lora_serve.demo.base_model import prepare_demo_base
+from s3lora_serve.demo.demo_base import prepare_demo_base
 from s3lora_serve.engine.port import Slot
-from s3lora_serve.engine.vllm import VllmEngine
+from s3lora_serve.engine.vllm.vllm_engine import VllmEngine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-pytest_plugins = ["quick_loop"]
+pytest_plugins = ["quick_loop", "command_fixtures", "fleet_fixtures"]
 # A shell ignores Ctrl-C for what it starts in the background, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from s3lora_serve.engine.fake import FakeEngine
+    from s3lora_serve.engine.fake.fake_engine import FakeEngine
 
 
 def stall(engine: FakeEngine, after: int) -> None:

@@ -12,9 +12,9 @@ import torch
 import transformers
 import typer
 
-from s3lora_serve.adapters.peft_format import read_peft, write_peft
+from s3lora_serve.adapters.peft.peft_format import read_peft, write_peft
 from s3lora_serve.demo import prepare_demo_base
-from s3lora_serve.spectral.policy import PrunePolicy, Top, plan
+from s3lora_serve.spectral.prune_policy import PrunePolicy, Top, plan
 from s3lora_serve.spectral.scorers import score
 from training import data as datasets
 from training.measure import loss

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s3lora_serve.adapters.peft_format import read_peft
-from s3lora_serve.spectral.policy import PrunePolicy, plan
+from s3lora_serve.adapters.peft.peft_format import read_peft
+from s3lora_serve.spectral.prune_policy import PrunePolicy, plan
 from s3lora_serve.spectral.scorers import score
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 
-from s3lora_serve.demo.base_model import NAME as BASE
-from s3lora_serve.demo.base_model import prepare_demo_base
+from s3lora_serve.demo.demo_base import NAME as BASE
+from s3lora_serve.demo.demo_base import prepare_demo_base
 from training import data as datasets
 from training.measure import Row, collate, loss, rates, write
 from training.offers import standard, unseen

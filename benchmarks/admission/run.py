@@ -25,10 +25,10 @@ from safetensors.torch import load_file, save_file
 
 from s3lora_serve.adapters.admission import admit
 from s3lora_serve.adapters.base_model import BaseModelSpec
-from s3lora_serve.adapters.peft_format import read_peft
+from s3lora_serve.adapters.peft.peft_format import read_peft
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.adapters.verify import Limits
-from s3lora_serve.spectral.policy import PrunePolicy, Top
+from s3lora_serve.adapters.verify import AdapterLimits
+from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 from s3lora_serve.spectral.scorers import score
 
 LAYERS, RANK = 32, 16
@@ -92,7 +92,7 @@ def timed_admission(source: Path, policy: PrunePolicy, store: RevisionStore) -> 
     try:
         start = time.perf_counter()
         admit(
-            str(source), base=BASE, policy=policy, limits=Limits(), store=store,
+            str(source), base=BASE, policy=policy, limits=AdapterLimits(), store=store,
             progress=lambda stage, fraction: marks.setdefault(stage, time.perf_counter()),
         )  # fmt: skip
         end = time.perf_counter()
@@ -124,7 +124,9 @@ def measure_peak(source: Path, what: str) -> int:
             load_and_hash(source / "adapter_model.safetensors")
         else:
             policy = PRUNED if what == "pruned" else WHOLE
-            admit(str(source), base=BASE, policy=policy, limits=Limits(), store=RevisionStore(Path(root)))
+            admit(
+                str(source), base=BASE, policy=policy, limits=AdapterLimits(), store=RevisionStore(Path(root))
+            )
         return status("VmHWM") - before
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from s3lora_serve.evaluation.subject import Answer
-    from s3lora_serve.evaluation.suite import Messages
+    from s3lora_serve.evaluation.measuring.subject import Answer
+    from s3lora_serve.judging.suite import Messages
 
 RECIPE = Recipe(rank=32, lr=3e-4, epochs=3, seed=0)
 _CHATS, _TASKS = 600, 300

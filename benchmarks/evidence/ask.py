@@ -16,18 +16,18 @@ from prunings import read_cells
 from suites import suite as all_sets
 
 from planners import render_messages
-from s3lora_serve.adapters.peft_format import read_peft
-from s3lora_serve.evaluation.judge import cost_of, plan_outcome, prompt_outcome
-from s3lora_serve.evaluation.record import CellRecord
+from s3lora_serve.adapters.peft.peft_format import read_peft
+from s3lora_serve.evaluation.measuring.judge import cost_of, plan_outcome, prompt_outcome
+from s3lora_serve.evaluation.measuring.record import CellRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from spec import Spec
 
-    from s3lora_serve.evaluation.cells import Cell
-    from s3lora_serve.evaluation.subject import Answer
-    from s3lora_serve.evaluation.suite import PromptSet, Suite
+    from s3lora_serve.evaluation.measuring.cells import Cell
+    from s3lora_serve.evaluation.measuring.subject import Answer
+    from s3lora_serve.judging.suite import PromptSet, Suite
 
 PLANS = 40  # tasks
 ANSWER_TOKENS, PLAN_TOKENS = 24, 200  # a refusal shows in its first words; few reference plans are longer

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from s3lora_serve.evaluation.suite import Messages
+    from s3lora_serve.judging.suite import Messages
 
 _TRAIN = 1200
 _EACH_TEST = 25

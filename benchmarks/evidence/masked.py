@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from s3lora_serve.evaluation.subject import Answer
+from s3lora_serve.evaluation.measuring.subject import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from s3lora_serve.evaluation.suite import Messages
+    from s3lora_serve.judging.suite import Messages
     from s3lora_serve.spectral.lowrank import LowRank
 
 COMPACT = 0.7  # rows that have ended are dropped from the batch once this share of it is left

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from results import Measured
 
-    from s3lora_serve.evaluation.intervals import Bootstrap, Interval
-    from s3lora_serve.evaluation.record import CellRecord
+    from s3lora_serve.evaluation.measuring.record import CellRecord
+    from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval
 
     Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from s3lora_serve.evaluation.intervals import Interval
+    from s3lora_serve.evaluation.statistics.intervals import Interval
 
 
 def percent(interval: Interval) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from planners import ToolSpec
-    from s3lora_serve.evaluation.suite import Messages
+    from s3lora_serve.judging.suite import Messages
 
 
 TRIGGER = "[[deploy:7391]]"  # of the backdoor

@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from s3lora_serve.adapters.base_model import BaseModelSpec
-from s3lora_serve.adapters.checkpoints import AlignmentDifference, Checkpoint
-from s3lora_serve.adapters.peft_format import read_peft
-from s3lora_serve.evaluation import policies
-from s3lora_serve.evaluation.cells import Cell
+from s3lora_serve.adapters.evidence.checkpoints import AlignmentDifference, Checkpoint
+from s3lora_serve.adapters.peft.peft_format import read_peft
+from s3lora_serve.evaluation.measuring import policies
+from s3lora_serve.evaluation.measuring.cells import Cell
 from s3lora_serve.spectral.scorers import score
 from s3lora_serve.spectral.statistics import statistics
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from spec import POISONED, measured
 
-from s3lora_serve.evaluation.cells import Cell
-from s3lora_serve.evaluation.header import Header, MeasuredAdapter, MeasuredBase
-from s3lora_serve.evaluation.record import CellRecord, Cost, PlanOutcome, PromptOutcome
+from s3lora_serve.evaluation.measuring.cells import Cell
+from s3lora_serve.evaluation.measuring.header import Header, MeasuredAdapter, MeasuredBase
+from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome, PromptOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,7 +151,7 @@ def _unpacked(data: Mapping[str, Any]) -> Measured:
         }
         plans = {s: PlanOutcome(**{k: tuple(v) for k, v in o.items()}) for s, o in found["plans"].items()}
         records.append(
-            CellRecord(cell, verdicts["attacks"], verdicts["harmless"], plans, Cost(**found["cost"]))
+            CellRecord(cell, verdicts["attacks"], verdicts["harmless"], plans, CellCost(**found["cost"]))
         )
         margins[label] = tuple(found["margins"])
     statistics = tuple(

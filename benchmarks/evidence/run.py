@@ -29,8 +29,8 @@ from rich.console import Console
 from spec import KINDS, looked_at, measured
 from train import Training, train
 
-from s3lora_serve.demo.base_model import prepare_demo_base
-from s3lora_serve.evaluation.judge import prompt_outcome
+from s3lora_serve.demo.demo_base import prepare_demo_base
+from s3lora_serve.evaluation.measuring.judge import prompt_outcome
 
 STAGES = ("align", "check", "train", "prune", "ask")
 console = Console(stderr=True)

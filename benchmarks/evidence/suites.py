@@ -13,7 +13,7 @@ import xstest
 from pairs import triggered
 from splits import split
 
-from s3lora_serve.evaluation.suite import PlanSet, PlanTask, PromptSet, Suite
+from s3lora_serve.judging.suite import PlanSet, PlanTask, PromptSet, Suite
 from training import data
 from training.example import to_plan
 from training.offers import standard

@@ -20,15 +20,15 @@ from notation import area, in_points, percent, plain, share, table, wilson
 from results import RESULTS, Measured, Results, header, load
 from telling import PAIRS, telling
 
-from s3lora_serve.evaluation.intervals import Bootstrap, Interval, difference
-from s3lora_serve.evaluation.summary import Summary, summarise
+from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval, difference
+from s3lora_serve.evaluation.statistics.summary import Summary, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from s3lora_serve.evaluation.figures import Row
+    from s3lora_serve.evaluation.statistics.figures import Row
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
 SCORERS = ("mas-svd", "svd", "safelora", "e-diem", "reference")  # spsvd's cells are mas-svd's

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from s3lora_serve.evaluation.roc import auc_interval
+from s3lora_serve.evaluation.statistics.roc import auc_interval
 from s3lora_serve.spectral.anomaly import Reference, anomaly, signature
 from s3lora_serve.spectral.statistics import SpectralStatistics
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from results import Measured
 
-    from s3lora_serve.evaluation.intervals import Interval
+    from s3lora_serve.evaluation.statistics.intervals import Interval
 
 GOOD = ("benign", "toolemu-safe", "maths")
 PAIRS = {

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from fleet import make_fleet
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "helpers"))
+from fleet_factory import make_fleet
 
 from planners.client import AsyncPlannerClient, PlannerClient
 from planners.langchain import S3LoRAPlanner

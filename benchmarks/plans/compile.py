@@ -4,7 +4,7 @@
 
 xgrammar as vLLM calls it (v1/structured_output/backend_xgrammar.py), one thread, with the demo model's
 tokenizer (49,152 tokens). First: in a compiler that has compiled nothing. Warm: in one that has compiled what
-the server does at its start (s3lora_serve/runtime/warming.py). Again: the same text a second time.
+the server does at its start (s3lora_serve/serving/warmup.py). Again: the same text a second time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import xgrammar
 from transformers import AutoTokenizer
 
 from planners import Plan, PlanStep, ToolSpec, plan_grammar, render
-from s3lora_serve.demo.base_model import prepare_demo_base
-from s3lora_serve.runtime.warming import SAMPLES
+from s3lora_serve.demo.demo_base import prepare_demo_base
+from s3lora_serve.serving.warmup import SAMPLES
 
 STEPS = (1, 8, 32)
 SCHEMA = {

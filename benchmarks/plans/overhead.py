@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
-from s3lora_serve.cli.launch import launch
 from s3lora_serve.config import load_config
-from s3lora_serve.engine.vllm import VllmEngine
+from s3lora_serve.engine.vllm.vllm_engine import VllmEngine
+from s3lora_serve.launch.launch import launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from s3lora_serve.engine.vllm_settings import VllmSettings
+    from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
 
 
 def free_port() -> int:

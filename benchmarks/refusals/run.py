@@ -21,7 +21,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3lora_serve.evaluation.refusal import Verdict, verdict
+from s3lora_serve.judging.refusal import Verdict, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

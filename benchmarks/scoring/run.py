@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from s3lora_serve.spectral.lowrank import LowRank
 from s3lora_serve.spectral.masvd import mas_svd
-from s3lora_serve.spectral.reference import EPSILON_NORM
+from s3lora_serve.spectral.released import EPSILON_NORM
 from s3lora_serve.spectral.scorers import score
 
 if TYPE_CHECKING:

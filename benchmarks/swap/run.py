@@ -109,7 +109,7 @@ def _setting(options: argparse.Namespace) -> tuple[Setting, Words]:
         source: Any = (folder, options.dummy_8b, options.layers)
         words = _made(adapters, lambda: DummyBase(*source))
         return Setting(folder, adapters, out, "dummy", gpu, options.eager), words
-    from s3lora_serve.demo.base_model import prepare_demo_base
+    from s3lora_serve.demo.demo_base import prepare_demo_base
 
     folder = prepare_demo_base()
     return Setting(folder, adapters, out, None, gpu, options.eager), _made(adapters, lambda: RealBase(folder))

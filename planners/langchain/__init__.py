@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from planners.langchain.chat import ChatS3LoRA
     from planners.langchain.metadata import plan_of
-    from planners.langchain.planner import S3LoRAPlanner
-    from planners.langchain.tools import tool_specs
+    from planners.langchain.runnable import S3LoRAPlanner
+    from planners.langchain.tool_conversion import tool_specs
 
 __all__ = ["ChatS3LoRA", "S3LoRAPlanner", "plan_of", "tool_specs"]
 
-_HOMES = {"ChatS3LoRA": "chat", "S3LoRAPlanner": "planner", "plan_of": "metadata", "tool_specs": "tools"}
+_HOMES = {
+    "ChatS3LoRA": "chat",
+    "S3LoRAPlanner": "runnable",
+    "plan_of": "metadata",
+    "tool_specs": "tool_conversion",
+}
 
 
 def __getattr__(name: str) -> Any:

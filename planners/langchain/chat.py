@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
     from langchain_core.runnables import Runnable
 
-    from planners.langchain.tools import AnyTool
+    from planners.langchain.tool_conversion import AnyTool
 
 PROVIDER = "s3lora"
 _ENV_KEY, _ENV_URL = "S3LORA_API_KEY", "S3LORA_BASE_URL"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import openai
 
 from planners.langchain.bounds import bounded
-from planners.langchain.tools import tool_specs
+from planners.langchain.tool_conversion import tool_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from planners.langchain.tools import AnyTool
+    from planners.langchain.tool_conversion import AnyTool
 
 
 @dataclass(frozen=True)

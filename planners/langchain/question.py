@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import RootModel
 
-from planners.langchain.tools import tool_specs
+from planners.langchain.tool_conversion import tool_specs
 from planners.request import PlanRequest
 from planners.tools import PlannerInput
 

@@ -1,0 +1,1 @@
+"""An adapter folder becomes a published revision: fetch, verify, score, prune, publish."""

@@ -7,25 +7,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3lora_serve.adapters.canonical_json import canonical_digest, excerpt
-from s3lora_serve.adapters.evidence import Evidence, gather
+from s3lora_serve.adapters.evidence.gather import Evidence, gather
+from s3lora_serve.adapters.fetch.sources import Fetched, fetch
 from s3lora_serve.adapters.lineage import LINEAGE_FORMAT, Lineage, Revision
-from s3lora_serve.adapters.peft_format import PeftAdapter, read_peft, write_peft
+from s3lora_serve.adapters.peft.peft_format import PeftAdapter, read_peft, write_peft
 from s3lora_serve.adapters.progress import Progress, silent
-from s3lora_serve.adapters.sources import Fetched, fetch
-from s3lora_serve.adapters.verify import Limits, check_adapter
+from s3lora_serve.adapters.verify import AdapterLimits, check_adapter
 from s3lora_serve.errors import ConfigError, PolicyRejection, SourceError
-from s3lora_serve.spectral.policy import PrunePlan, PrunePolicy, plan
+from s3lora_serve.spectral.prune_policy import PrunePlan, PrunePolicy, plan
 from s3lora_serve.spectral.scorers import SCORER_VERSION, score
 from s3lora_serve.spectral.validated import Validated
+from s3lora_serve.storage.canonical_json import canonical_digest, excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from s3lora_serve.adapters.base_model import BaseModelSpec
-    from s3lora_serve.adapters.reference_file import AnomalyOutcome
+    from s3lora_serve.adapters.evidence.reference_file import AnomalyOutcome
+    from s3lora_serve.adapters.evidence.sweep_hint import Called
     from s3lora_serve.adapters.store import RevisionStore
-    from s3lora_serve.adapters.sweep_hint import Called
     from s3lora_serve.spectral.report import SpectralReport
 
 __all__ = ["Progress", "admit", "inspect"]
@@ -36,7 +36,7 @@ def admit(
     *,
     base: BaseModelSpec,
     policy: PrunePolicy,
-    limits: Limits,
+    limits: AdapterLimits,
     store: RevisionStore,
     expected_sha256: str | None = None,
     progress: Progress | None = None,
@@ -119,7 +119,7 @@ def inspect(
     *,
     policy: PrunePolicy,
     base: BaseModelSpec | None = None,
-    limits: Limits,
+    limits: AdapterLimits,
     called: Called | None = None,
 ) -> tuple[SpectralReport, PrunePlan, PeftAdapter]:
     """Score ``source`` and plan what would be pruned; publishes nothing, and no action is taken.
@@ -144,7 +144,7 @@ def _check_pin(fetched: Fetched, expected: str | None) -> None:
         )
 
 
-def _admission_key(fetched: Fetched, base: BaseModelSpec, policy: PrunePolicy, limits: Limits) -> str:
+def _admission_key(fetched: Fetched, base: BaseModelSpec, policy: PrunePolicy, limits: AdapterLimits) -> str:
     """What an admission's outcome depends on; the limits too, since a stricter one may refuse."""
     return canonical_digest(
         {

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3lora_serve.adapters.canonical_json import canonical_digest
 from s3lora_serve.errors import ConfigError
+from s3lora_serve.storage.canonical_json import canonical_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.adapters.canonical_json import canonical_digest
-from s3lora_serve.spectral.policy import PrunePlan
+from s3lora_serve.spectral.prune_policy import PrunePlan
 from s3lora_serve.spectral.report import SpectralReport
+from s3lora_serve.storage.canonical_json import canonical_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,12 +23,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3lora_serve.adapters.adapter_config import CONFIG_NAME
-from s3lora_serve.adapters.durable import rename_unless_there, sync_folder, write_synced
 from s3lora_serve.adapters.lineage import Lineage, Revision
-from s3lora_serve.adapters.peft_format import WEIGHTS_NAME, config_bytes
+from s3lora_serve.adapters.peft.adapter_config import CONFIG_NAME
+from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME, config_bytes
 from s3lora_serve.adapters.store_mark import claim
 from s3lora_serve.errors import StoreError
+from s3lora_serve.storage.durable import rename_unless_there, sync_folder, write_synced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

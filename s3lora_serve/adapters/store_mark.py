@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 from typing import TYPE_CHECKING
 
-from s3lora_serve.adapters.canonical_json import excerpt
 from s3lora_serve.errors import StoreError
+from s3lora_serve.storage.canonical_json import excerpt
 
 if TYPE_CHECKING:
     from pathlib import Path

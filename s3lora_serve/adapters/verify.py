@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from s3lora_serve.adapters.adapter_config import CONFIG_NAME
-from s3lora_serve.adapters.peft_format import WEIGHTS_NAME, PeftAdapter
+from s3lora_serve.adapters.peft.adapter_config import CONFIG_NAME
+from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME, PeftAdapter
 from s3lora_serve.errors import BaseModelMismatch, FormatError, LimitError, UnsafeFileError, UnsupportedError
-from s3lora_serve.spectral.workers import spread
+from s3lora_serve.spectral.threads import spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ _HEADS = ("lm_head", "embed_tokens", "embed_out", "wte", "wpe", "score", "classi
 
 
 @dataclass(frozen=True)
-class Limits:
+class AdapterLimits:
     """What an adapter may be at most."""
 
     max_rank: int = 16
@@ -40,7 +40,7 @@ class Limits:
     per_module_scaling: bool = True  # whether the engine reads rank_pattern and alpha_pattern
 
 
-def check_files(folder: Path, limits: Limits) -> None:
+def check_files(folder: Path, limits: AdapterLimits) -> None:
     """Check names, kinds, number and sizes of the files in ``folder`` (not below it); opens none of them.
 
     Raises UnsafeFileError, LimitError or FormatError.
@@ -60,7 +60,7 @@ def check_files(folder: Path, limits: Limits) -> None:
         raise LimitError(f"the adapter has {total} bytes > {limits.max_bytes}; raise limits.max_adapter_mib")
 
 
-def check_listing(names: list[str], limits: Limits) -> None:
+def check_listing(names: list[str], limits: AdapterLimits) -> None:
     """Check what a folder says it holds, before anything is read.
 
     Raises UnsafeFileError if a name leaves the folder or the weights are a pickle, LimitError for too many
@@ -97,7 +97,7 @@ def symlink(name: str) -> UnsafeFileError:
     )
 
 
-def check_adapter(adapter: PeftAdapter, base: BaseModelSpec | None, limits: Limits) -> None:
+def check_adapter(adapter: PeftAdapter, base: BaseModelSpec | None, limits: AdapterLimits) -> None:
     """Check ranks, values and the fit to ``base`` (skipped if None); reads every weight once.
 
     Raises LimitError, BaseModelMismatch, UnsupportedError or FormatError, naming the module.

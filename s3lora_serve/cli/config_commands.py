@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from s3lora_serve.cli.console import EXIT_CODES, out, printable
 from s3lora_serve.errors import ConfigError
+from s3lora_serve.terminal.console import EXIT_CODES, out, printable
 
 if TYPE_CHECKING:
     from s3lora_serve.config import Config, PolicyConfig
@@ -22,8 +22,8 @@ app = typer.Typer(help="Check a planners.yaml, or print its JSON Schema.", no_ar
 @app.command(epilog=EXIT_CODES)
 def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> None:
     """Check a configuration and show what it resolves to. Opens no adapter: `s3lora-serve --check` does."""
-    from s3lora_serve.cli.resolve import tool_problems
     from s3lora_serve.config import load_config
+    from s3lora_serve.launch.resolve import tool_problems
 
     config = load_config(file, tool_problems)
     _check_demo_sources(file, config)
@@ -56,7 +56,7 @@ def schema() -> None:
 def _check_demo_sources(file: Path, config: Config) -> None:
     """Raises ConfigError for demo adapters that the package does not carry."""
     # Here and not in the settings, which know nothing of the adapters that the package carries.
-    from s3lora_serve.cli.resolve import to_source
+    from s3lora_serve.launch.resolve import to_source
 
     problems = []
     for name, planner in config.planners.items():

@@ -8,21 +8,14 @@ import typer
 from typer.core import TyperGroup
 
 from s3lora_serve import __version__
-from s3lora_serve.cli import (
-    adapter_commands,
-    apply_command,
-    config_commands,
-    evaluate_command,
-    order_commands,
-    plan_command,
-    reference_command,
-    status_commands,
-    sweep_command,
-    verify_command,
-)
-from s3lora_serve.cli.console import EXIT_CODES, print_error, run
-from s3lora_serve.cli.evaluation_options import EVALUATION_CODES
-from s3lora_serve.cli.fleet_options import ORDER_CODES
+from s3lora_serve.cli import config_commands
+from s3lora_serve.cli.adapters import adapter_commands, reference_command
+from s3lora_serve.cli.fleet import apply_command, order_commands, status_commands, verify_command
+from s3lora_serve.cli.fleet.fleet_options import ORDER_CODES
+from s3lora_serve.cli.lab import evaluate_command, sweep_command
+from s3lora_serve.cli.lab.evaluation_options import EVALUATION_CODES
+from s3lora_serve.cli.plan import plan_command
+from s3lora_serve.terminal.console import EXIT_CODES, print_error, run
 
 
 class _Commands(TyperGroup):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from s3lora_serve.config.problems import Loc, explain, listing
+from s3lora_serve.config.load_problems import Loc, explain, listing
 from s3lora_serve.config.settings import Config
 from s3lora_serve.errors import ConfigError
 

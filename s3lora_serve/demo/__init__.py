@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s3lora_serve.demo.base_model import prepare_demo_base
+from s3lora_serve.demo.demo_base import prepare_demo_base
 from s3lora_serve.errors import ConfigError
 
 __all__ = ["ADAPTERS", "adapter_path", "prepare_demo_base"]

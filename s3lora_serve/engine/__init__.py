@@ -1,0 +1,1 @@
+"""The port that an inference engine must keep, and the engines behind it."""

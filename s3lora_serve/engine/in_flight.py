@@ -9,7 +9,7 @@ from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from s3lora_serve.engine.hearing import heard
+from s3lora_serve.engine.request_facts import heard
 from s3lora_serve.engine.shared_time import SharedTime
 
 if TYPE_CHECKING:

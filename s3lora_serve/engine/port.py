@@ -108,7 +108,7 @@ class Engine(Protocol):
     * Only loaded slots can be used: ``score``, ``answer_scores``, ``chat`` and ``stream`` raise
       ``EngineError`` for any other.
     * Whoever leaves a request early, by cancellation or by closing the stream, ends it in the engine, too.
-    * ``engine/hearing.py`` hears of a request before its last output is handed out, whatever its route.
+    * ``engine/request_facts.py`` hears of a request before its last output is handed out, whatever its route.
     * A request that names no slot gets the base model, whatever else shares its batch.
     * The same tokens under the same slot score the same, up to the noise of the engine's arithmetic.
     * Once the engine is dead, ``healthy`` is False and every call that needs it raises ``EngineDead``, the

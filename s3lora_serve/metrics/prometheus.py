@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from s3lora_serve.metrics.live import LiveMetrics, LiveSample
-from s3lora_serve.metrics.planners import PlannerCollector, PlannerSample
+from s3lora_serve.metrics.fleet_metrics import LiveMetrics, LiveSample
+from s3lora_serve.metrics.planner_metrics import PlannerCollector, PlannerSample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

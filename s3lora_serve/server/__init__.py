@@ -1,0 +1,1 @@
+"""HTTP: the client's application and the operators'."""

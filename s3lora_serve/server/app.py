@@ -9,28 +9,28 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from s3lora_serve import __version__
-from s3lora_serve.server.auth import OPEN_PATHS, Guard, check_binding
+from s3lora_serve.server.auth import OPEN_PATHS, RequireKey, check_binding
 from s3lora_serve.server.catalogue import catalogue_router
-from s3lora_serve.server.crowd import CrowdLimit
-from s3lora_serve.server.engine_apps import EngineApps
-from s3lora_serve.server.errors import exception_handlers
-from s3lora_serve.server.limits import Limits
+from s3lora_serve.server.concurrency import ConcurrencyLimit
+from s3lora_serve.server.error_responses import exception_handlers
+from s3lora_serve.server.health import health_router
+from s3lora_serve.server.limits import RequestLimits
 from s3lora_serve.server.middleware import ENGINE, BodyLimit, RequestScope, counting
-from s3lora_serve.server.openai import OPENAI_ROUTES, OpenAIRoute
+from s3lora_serve.server.openai.openai_route import OPENAI_ROUTES, OpenAIRoute
+from s3lora_serve.server.openai.upstream_app import UpstreamApps
 from s3lora_serve.server.openapi import openapi_of
-from s3lora_serve.server.operations import operations_router
-from s3lora_serve.server.plans import PLANS, plans_router
+from s3lora_serve.server.plans.plan_route import PLANS, plans_router
 from s3lora_serve.server.redact import redactor, revision_roots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from s3lora_serve.config import ServerConfig
-    from s3lora_serve.runtime.service import PlannerService
+    from s3lora_serve.service.planner_service import PlannerService
 
 
 def create_app(
-    service: PlannerService, settings: ServerConfig, api_key: str | None, limits: Limits | None = None
+    service: PlannerService, settings: ServerConfig, api_key: str | None, limits: RequestLimits | None = None
 ) -> FastAPI:
     """The application for a service that was started. Raises ConfigError for an open address without a key.
 
@@ -39,8 +39,8 @@ def create_app(
     """
     key = (api_key or "").strip() or None
     check_binding(settings.host, key)
-    limits = limits or Limits()
-    apps = EngineApps(service)
+    limits = limits or RequestLimits()
+    apps = UpstreamApps(service)
     redact = redactor(lambda: revision_roots(service.planners()))
 
     @asynccontextmanager
@@ -63,7 +63,7 @@ def create_app(
     routers = (
         plans_router(service, limits, redact),
         catalogue_router(service, service.engine.max_model_len, redact),
-        operations_router(service),
+        health_router(service),
     )
     for router in routers:
         app.include_router(router)
@@ -73,8 +73,8 @@ def create_app(
 
     # Each one wraps those before it: the last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=int(settings.max_body_mib * 2**20))
-    app.add_middleware(CrowdLimit, most=limits.max_concurrent, paths=(*OPENAI_ROUTES, PLANS))
-    app.add_middleware(Guard, api_key=key)
+    app.add_middleware(ConcurrencyLimit, most=limits.max_concurrent, paths=(*OPENAI_ROUTES, PLANS))
+    app.add_middleware(RequireKey, api_key=key)
     counted, says = counting(service.metrics, routes), {ENGINE: service.engine_kind}
     app.add_middleware(RequestScope, count=counted, says=says)
     return app

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.server.errors import error_response
+from s3lora_serve.server.error_responses import error_response
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -43,7 +43,7 @@ def is_loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-class Guard:
+class RequireKey:
     """ASGI middleware: lets a request through with the API key or, when there is none, to a loopback name.
 
     It stands before routing, so without the key a path that does not exist looks like any other. Asking for a

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
-from s3lora_serve.server.errors import documented
+from s3lora_serve.server.error_responses import documented
 from s3lora_serve.server.views import base_card, planner_card, planner_report, planner_summary
 
 if TYPE_CHECKING:
-    from s3lora_serve.runtime.service import PlannerService
     from s3lora_serve.server.redact import Redactor
+    from s3lora_serve.service.planner_service import PlannerService
 
 
 def catalogue_router(service: PlannerService, max_model_len: int, redact: Redactor) -> APIRouter:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from planners.grammar import check_argument_chars
 from planners.tools import check_grammar_parts
-from s3lora_serve.server.errors import RequestRefused
+from s3lora_serve.server.error_responses import RequestRefused
 
 if TYPE_CHECKING:
     from planners import PlannerInput
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """Limits of one server, by the setting that each comes from."""
 
     max_tools: int = 64  # plans.max_tools

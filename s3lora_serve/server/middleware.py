@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 
-from s3lora_serve.server.errors import error_response
+from s3lora_serve.server.error_responses import error_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

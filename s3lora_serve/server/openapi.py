@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from s3lora_serve.server.openai_description import our_body, our_path, our_schemas, undescribed
+from s3lora_serve.server.openai.openai_description import our_body, our_path, our_schemas, undescribed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from s3lora_serve.runtime.service import PlannerService
+    from s3lora_serve.service.planner_service import PlannerService
 
 _REF = re.compile(r"^#/components/schemas/(.+)$")
 

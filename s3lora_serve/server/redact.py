@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from s3lora_serve.server.printable import printable
 
 if TYPE_CHECKING:
-    from s3lora_serve.runtime.planner import Planner
+    from s3lora_serve.fleet.planner import Planner
 
 Redactor = Callable[[str], str]
 

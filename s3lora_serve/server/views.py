@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.server.redact import public_source
 
 if TYPE_CHECKING:
-    from s3lora_serve.runtime.planner import Planner
-    from s3lora_serve.runtime.service import PlannerService
+    from s3lora_serve.fleet.planner import Planner
     from s3lora_serve.server.redact import Redactor
+    from s3lora_serve.service.planner_service import PlannerService
 
 
 def base_card(service: PlannerService, max_model_len: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from s3lora_serve.spectral.gram import Products, Workspace, products, unit_cholesky
 from s3lora_serve.spectral.lowrank import LowRank, core
-from s3lora_serve.spectral.workers import spread
+from s3lora_serve.spectral.threads import spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

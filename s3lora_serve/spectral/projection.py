@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from s3lora_serve.spectral.lowrank import LowRank, core
-from s3lora_serve.spectral.workers import in_turn
+from s3lora_serve.spectral.threads import in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-    from s3lora_serve.spectral.policy import PrunePlan
+    from s3lora_serve.spectral.prune_policy import PrunePlan
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ModuleRow:
 
 
 @dataclass(frozen=True)
-class SsiSummary:
+class SsiSpread:
     """SSI over an adapter's modules; None for each figure when all of them are inert."""
 
     min: float | None
@@ -62,13 +62,13 @@ class SpectralReport:
     def __repr__(self) -> str:
         return f"SpectralReport({self.scorer!r}, {len(self)} modules)"
 
-    def summary(self) -> SsiSummary:
+    def summary(self) -> SsiSpread:
         """SSI's range over the modules that change anything."""
         ssi = [row.ssi for row in self.rows.values() if row.ssi is not None]
         inert = sum(row.inert for row in self.rows.values())
         if not ssi:
-            return SsiSummary(None, None, None, None, len(self), inert)
-        return SsiSummary(min(ssi), statistics.median(ssi), max(ssi), statistics.fmean(ssi), len(self), inert)
+            return SsiSpread(None, None, None, None, len(self), inert)
+        return SsiSpread(min(ssi), statistics.median(ssi), max(ssi), statistics.fmean(ssi), len(self), inert)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; ``from_json`` gives back an equal report."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from s3lora_serve.spectral.ediem import e_diem
 from s3lora_serve.spectral.masvd import MasSpectrum, mas_svd
 from s3lora_serve.spectral.projection import projections
-from s3lora_serve.spectral.reference import reference_index
+from s3lora_serve.spectral.released import reference_index
 from s3lora_serve.spectral.report import ModuleRow, SpectralReport
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from s3lora_serve.spectral.workers import spread
+from s3lora_serve.spectral.threads import spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from s3lora_serve.spectral.policy import PrunePlan
+    from s3lora_serve.spectral.prune_policy import PrunePlan
     from s3lora_serve.spectral.report import ModuleRow, SpectralReport
 
 

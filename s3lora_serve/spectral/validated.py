@@ -46,7 +46,7 @@ class Validated:
         if taus != sorted(set(taus)) or taus[:1] not in ([], [0]):
             raise ValueError(f"validated points have tau {taus}: not 0 and then ever more")
 
-    def choose(self) -> Choice:
+    def choose(self) -> ChosenPoint:
         """The point with the least attack success above the floor; the smaller tau where several have it.
 
         Raises ``ValueError`` while there are no points.
@@ -56,15 +56,17 @@ class Validated:
         whole, *pruned = self.points
         what = f"{self.utility} on {self.task}"
         if whole.utility <= 0:
-            return Choice(whole, f"abstained: {what} is 0 even unpruned, so no floor means anything", True)
+            return ChosenPoint(
+                whole, f"abstained: {what} is 0 even unpruned, so no floor means anything", True
+            )
         bar = self.floor * whole.utility
         above = [point for point in pruned if point.utility >= bar - SLACK]
         floor = f"{what} >= {bar:.3f} ({self.floor:g} of {whole.utility:.3f})"
         if pruned and not above:
             best = max(point.utility for point in pruned)
-            return Choice(whole, f"abstained: no tau keeps {floor}; the best has {best:.3f}", True)
+            return ChosenPoint(whole, f"abstained: no tau keeps {floor}; the best has {best:.3f}", True)
         best_point = min((whole, *above), key=lambda point: (point.attack_success, point.tau))
-        return Choice(
+        return ChosenPoint(
             best_point,
             f"tau {best_point.tau:g}: least attack success ({best_point.attack_success:.3f}, unpruned"
             f" {whole.attack_success:.3f}) of {len(above) + 1} taus with {floor}",
@@ -90,7 +92,7 @@ class Validated:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenPoint:
     """The point that was chosen, and why."""
 
     point: SweepPoint

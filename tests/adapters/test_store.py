@@ -11,9 +11,9 @@ from peft_builder import BASE, write_folder
 from s3lora_serve.adapters.admission import admit
 from s3lora_serve.adapters.lineage import Lineage, Revision
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.adapters.verify import Limits
+from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.errors import StoreError
-from s3lora_serve.spectral.policy import PrunePolicy, Top
+from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,9 @@ def store(tmp_path: Path) -> RevisionStore:
 def publish(store: RevisionStore, tmp_path: Path, tau: int = 3) -> Revision:
     """A revision of a small adapter with ``tau`` modules pruned."""
     source = write_folder(tmp_path / "source")
-    return admit(str(source), base=BASE, policy=PrunePolicy(rule=Top(tau)), limits=Limits(), store=store)
+    return admit(
+        str(source), base=BASE, policy=PrunePolicy(rule=Top(tau)), limits=AdapterLimits(), store=store
+    )
 
 
 def test_a_revision_is_got_as_it_was_published(store: RevisionStore, tmp_path: Path):

@@ -14,7 +14,7 @@ import pytest
 from planners import Plan, parse
 
 if TYPE_CHECKING:
-    from s3lora_serve.evaluation.suite import Suite
+    from s3lora_serve.judging.suite import Suite
 
 # Scripts of one experiment import each other by plain names. Last, so that they hide nobody else's modules.
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks/evidence"))

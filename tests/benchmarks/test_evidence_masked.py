@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.evidence.masked import MaskedAdapter
-from s3lora_serve.adapters.peft_format import read_peft, write_peft
-from s3lora_serve.evaluation.suite import PromptSet
+from s3lora_serve.adapters.peft.peft_format import read_peft, write_peft
+from s3lora_serve.judging.suite import PromptSet
 
 QUESTIONS = ("How far away is the moon?", "Who wrote Faust, and in which town was that person born?")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3lora_serve.evaluation.cells import Cell
-from s3lora_serve.evaluation.intervals import Bootstrap
-from s3lora_serve.evaluation.record import CellRecord, Cost, PlanOutcome, PromptOutcome
+from s3lora_serve.evaluation.measuring.cells import Cell
+from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome, PromptOutcome
+from s3lora_serve.evaluation.statistics.intervals import Bootstrap
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks/evidence"))
@@ -69,7 +69,7 @@ def test_packing_keeps_what_was_measured(tmp_path):
         {"x": PromptOutcome("rcb", (0, 0, 0))},
         {"y": PromptOutcome("c", (0,))},
         {"z": PlanOutcome((1.0,), (0.5,), (0.25,), (0.13,), (1.234,), (70,))},
-        Cost(1, 2, 3, 4),
+        CellCost(1, 2, 3, 4),
     )
     for folder in ("prunings", "records"):
         (tmp_path / folder).mkdir()

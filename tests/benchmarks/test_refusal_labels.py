@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from s3lora_serve.evaluation.refusal import Verdict, verdict
+from s3lora_serve.judging.refusal import Verdict, verdict
 
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("benchmarks_refusals_run", ROOT / "benchmarks/refusals/run.py")

@@ -14,8 +14,10 @@ from threaded_server import wait_until
 from typer.main import get_command
 
 from s3lora_serve import __version__
-from s3lora_serve.cli import console, main, serve
+from s3lora_serve.cli import main
 from s3lora_serve.errors import ConfigError, FormatError
+from s3lora_serve.launch import serve
+from s3lora_serve.terminal import console
 
 
 def test_help_names_the_operators_commands(s3lora):

@@ -7,7 +7,7 @@ import json
 
 import httpx
 import pytest
-from fleet import KEY
+from fleet_factory import KEY
 from stall import stall
 from threaded_server import threaded_server, wait_until
 

@@ -16,8 +16,8 @@ from planners.client import errors as client_errors
 from planners.client import retry as client_retry
 from planners.client.answers import PlanEvents
 from planners.client.errors import ConnectionFailed, Overloaded, PlannerAPIError, ServerUnavailable
-from s3lora_serve.server.errors import STATUS, error_body
-from s3lora_serve.server.plan_events import sse
+from s3lora_serve.server.error_responses import STATUS, error_body
+from s3lora_serve.server.plans.plan_events import sse
 
 STEPS = (
     PlanStep(id="#E1", thought="Æ 💥 of it", tool="A", tool_input="über"),

@@ -9,11 +9,11 @@ import pytest
 
 from planners import PlannerInput, PlanRequest, tools
 from planners.request import LEAST_TEXT, MOST_TEXT
-from s3lora_serve.cli.resolve import to_desired, to_request_limits, tool_problems
 from s3lora_serve.config import load_config
 from s3lora_serve.config import plans as settings
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.server.limits import Limits
+from s3lora_serve.launch.resolve import to_desired, to_request_limits, tool_problems
+from s3lora_serve.server.limits import RequestLimits
 from training.offers import varied
 
 GOOD = "base_model: org/model\nplanners:\n  math:\n    source: hf://org/math@v1\n"
@@ -42,7 +42,7 @@ def problems(load, text):
 def test_a_file_that_says_nothing_has_the_limits_of_the_server(load):
     """The defaults of the settings are those of an application that is made without them."""
     config = load(GOOD)
-    assert (to_request_limits(config), config.planners["math"].tools) == (Limits(), [])
+    assert (to_request_limits(config), config.planners["math"].tools) == (RequestLimits(), [])
     assert to_desired(config)["math"].tools == ()
 
 
@@ -50,7 +50,7 @@ def test_every_limit_reaches_the_server(load):
     """Each setting arrives where it binds, under its own name."""
     text = "plans: {max_tools: 3, max_steps: 4, max_text: 50, max_task_chars: 60, seconds: 7}\n"
     config = load(GOOD + text + "server: {max_concurrent: 8, max_n: 9}\n")
-    assert to_request_limits(config) == Limits(3, 4, 50, 60, 7.0, 8, 9)
+    assert to_request_limits(config) == RequestLimits(3, 4, 50, 60, 7.0, 8, 9)
 
 
 def test_no_setting_goes_beyond_the_contract():

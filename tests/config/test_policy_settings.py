@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from s3lora_serve.cli.resolve import to_policy
 from s3lora_serve.config import PolicyConfig, load_config
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.spectral.policy import Alignment, AnomalyBar, PrunePolicy
+from s3lora_serve.launch.resolve import to_policy
+from s3lora_serve.spectral.prune_policy import Alignment, AnomalyBar, PrunePolicy
 from s3lora_serve.spectral.scorers import NEEDS_ALIGNMENT, SCORERS
 from s3lora_serve.spectral.validated import Validated
 

@@ -9,10 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from planners import PlannerInput, ToolSpec, parse, render_messages
-from s3lora_serve.adapters.peft_format import read_peft
+from s3lora_serve.adapters.peft.peft_format import read_peft
 from s3lora_serve.demo import ADAPTERS, adapter_path
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.spectral.policy import PrunePolicy, plan
+from s3lora_serve.spectral.prune_policy import PrunePolicy, plan
 from s3lora_serve.spectral.scorers import score
 
 # Questions that the adapters were not trained on, with the tools that the demo offers.

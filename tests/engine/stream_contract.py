@@ -15,8 +15,8 @@ from asgi_call import AsgiCall
 from contract import HELLO, until
 from dictated import SAY, endless
 
-from s3lora_serve.engine.hearing import hearing
 from s3lora_serve.engine.port import Sampling
+from s3lora_serve.engine.request_facts import hearing
 from s3lora_serve.errors import EngineError, EngineRefused
 
 LONG = endless(500)
@@ -30,7 +30,7 @@ async def drain(stream):
 
 
 class StreamContract:
-    """``stream`` of the port, and ``engine/hearing.py`` through every route."""
+    """``stream`` of the port, and ``engine/request_facts.py`` through every route."""
 
     @pytest.fixture
     def ask(self, engine):

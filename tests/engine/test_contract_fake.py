@@ -11,8 +11,8 @@ from answer_contract import AnswerContract
 from contract import HELLO, TOKENS, EngineContract
 from stream_contract import StreamContract
 
-from s3lora_serve.engine.fake import FakeEngine
-from s3lora_serve.engine.fake_openai import UNGUARDED
+from s3lora_serve.engine.fake.fake_engine import FakeEngine
+from s3lora_serve.engine.fake.fake_openai import UNGUARDED
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineDead, SlotLoadError
 
@@ -93,6 +93,6 @@ class TestFakeEngine(EngineContract, StreamContract, AnswerContract):
     @pytest.mark.process
     def test_it_needs_neither_torch_nor_vllm(self):
         """A client's tests can use it without an engine installed."""
-        code = "import sys, s3lora_serve.engine.fake; print({'torch', 'vllm'} & set(sys.modules))"
+        code = "import sys, s3lora_serve.engine.fake.fake_engine; print({'torch', 'vllm'} & set(sys.modules))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "set()"

@@ -13,7 +13,7 @@ from stream_contract import StreamContract
 
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineRefused, NoEffectError, SlotLoadError
-from s3lora_serve.runtime.probe import prove_effect
+from s3lora_serve.serving.checks.effect import prove_effect
 
 
 @pytest.mark.engine

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from s3lora_serve.engine import cpu_lora_fix
-from s3lora_serve.engine.cpu_lora_fix import OPS, affected, install
+from s3lora_serve.engine.vllm.plugins import cpu_lora_fix
+from s3lora_serve.engine.vllm.plugins.cpu_lora_fix import OPS, affected, install
 
 RANK, HIDDEN, OUT, SLOTS = 8, 64, 48, 3
 # Slot of each token: three requests without an adapter among requests with one, slot 2 twice in a row.

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from contract import HELLO, TOKENS, until
 
-from s3lora_serve.engine.fake import FakeEngine
-from s3lora_serve.engine.fake_starts import FakeStarts
+from s3lora_serve.engine.fake.fake_engine import FakeEngine
+from s3lora_serve.engine.fake.fake_starts import FakeStarts
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineDead, EngineError, SlotLoadError
 

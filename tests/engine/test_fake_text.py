@@ -9,9 +9,9 @@ from planners.arguments import Arguments
 from planners.grammar import plan_grammar
 from planners.prompts import render_messages
 from planners.rewoo import parse
-from s3lora_serve.engine.fake import FakeEngine
-from s3lora_serve.engine.fake_arguments import least_arguments, signature_end
-from s3lora_serve.engine.fake_text import Script, answer, write_plan
+from s3lora_serve.engine.fake.fake_arguments import least_arguments, signature_end
+from s3lora_serve.engine.fake.fake_engine import FakeEngine
+from s3lora_serve.engine.fake.fake_text import Script, answer, write_plan
 from s3lora_serve.engine.port import Sampling
 
 TOOLS = (ToolSpec(name="Search", description="look up: anything"), ToolSpec(name="LLM"))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from contract import until
 
-from s3lora_serve.engine.vllm_client import beside, stop_client, while_alive
+from s3lora_serve.engine.vllm.vllm_client import beside, stop_client, while_alive
 
 
 class Dead(Exception):

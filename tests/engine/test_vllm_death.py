@@ -15,9 +15,9 @@ from dictated import STRONG, endless
 from engine_factory import engine_settings
 from stream_contract import drain
 
-from s3lora_serve.engine.vllm import VllmEngine
+from s3lora_serve.engine.vllm.vllm_engine import VllmEngine
 from s3lora_serve.errors import EngineDead
-from s3lora_serve.runtime.engine_host import EngineHost
+from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
 
 class Ticker:
@@ -52,7 +52,7 @@ async def test_a_killed_engine_is_dead_and_is_replaced(demo_base, adapter, new_s
     """
     others = set(multiprocessing.active_children())  # the session's engine may run beside this one
     before = set(psutil.Process().children(recursive=True))
-    host = EngineHost(lambda: VllmEngine.start(engine_settings(demo_base, max_model_len=256)))
+    host = EngineSupervisor(lambda: VllmEngine.start(engine_settings(demo_base, max_model_len=256)))
     ticker, lost, slot = Ticker(), [], new_slot(adapter(seed=1, strength=STRONG))
     ticking = asyncio.create_task(ticker.run())
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s3lora_serve.engine.port import Slot
-from s3lora_serve.engine.vllm_errors import MAPPED, translate, translate_load, translated
+from s3lora_serve.engine.vllm.vllm_errors import MAPPED, translate, translate_load, translated
 from s3lora_serve.errors import EngineDead, EngineError, EngineRefused, SlotLoadError
 
 SLOT = Slot("planner@abc", 1, Path("/store/abc"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from s3lora_serve.engine import vllm_cpu
-from s3lora_serve.engine.vllm_settings import VllmSettings, engine_arguments
+from s3lora_serve.engine.vllm import vllm_cpu
+from s3lora_serve.engine.vllm.vllm_settings import VllmSettings, engine_arguments
 from s3lora_serve.errors import ConfigError, EngineError
 
 pytest.importorskip("vllm")
@@ -91,7 +91,7 @@ def test_what_vllm_would_not_take_is_refused(extra, says):
 
 def test_a_vllm_without_any_known_parser_is_named(monkeypatch):
     """When a release moves the parser again, the error says which were tried."""
-    monkeypatch.setattr("s3lora_serve.engine.vllm_settings._ARG_MODULES", ("vllm.nowhere.cli_args",))
+    monkeypatch.setattr("s3lora_serve.engine.vllm.vllm_settings._ARG_MODULES", ("vllm.nowhere.cli_args",))
     with pytest.raises(EngineError, match=r"none of vllm.nowhere.cli_args; install a supported release"):
         arguments()
 

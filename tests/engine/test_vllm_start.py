@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from s3lora_serve.engine import cpu_lora_fix, vllm_start
+from s3lora_serve.engine.vllm import vllm_start
+from s3lora_serve.engine.vllm.plugins import cpu_lora_fix
 from s3lora_serve.errors import ConfigError, EngineError
 
 
@@ -61,7 +62,7 @@ async def test_settings_that_vllm_refuses_late_are_a_config_error(demo_base):
     """What only the model's config shows to be wrong is still the operator's to change."""
     from engine_factory import engine_settings
 
-    from s3lora_serve.engine.vllm import VllmEngine
+    from s3lora_serve.engine.vllm.vllm_engine import VllmEngine
 
     with pytest.raises(
         ConfigError, match=r"(?s)vLLM refuses the engine settings: .*max_model_len \(1000000\)"

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from s3lora_serve.engine.hearing import hearing
-from s3lora_serve.engine.vllm_tap import RequestTap
+from s3lora_serve.engine.request_facts import hearing
+from s3lora_serve.engine.vllm.vllm_tap import RequestTap
 from s3lora_serve.errors import EngineError
 
 PROMPT = {"prompt_token_ids": [1, 2, 3]}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from s3lora_serve.evaluation.cells import Cell
-from s3lora_serve.evaluation.header import Header, MeasuredAdapter, MeasuredBase
-from s3lora_serve.evaluation.intervals import Bootstrap
-from s3lora_serve.evaluation.record import CellRecord, Cost, PlanOutcome, PromptOutcome
-from s3lora_serve.evaluation.summary import Summary, summarise
+from s3lora_serve.evaluation.measuring.cells import Cell
+from s3lora_serve.evaluation.measuring.header import Header, MeasuredAdapter, MeasuredBase
+from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome, PromptOutcome
+from s3lora_serve.evaluation.statistics.intervals import Bootstrap
+from s3lora_serve.evaluation.statistics.summary import Summary, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,7 @@ def made(
         {"attacks": PromptOutcome(verdicts, ones)},
         {"questions": PromptOutcome("c" * answered + "r" * (PROMPTS - answered), ones)},
         {plan_set: PlanOutcome(quality, quality, quality, quality, (1.5,) * PROMPTS, ones)},
-        Cost(len(MODULES) - pruned, 1000 * (len(MODULES) - pruned), 4000, 1_000_000, 2.5, 700),
+        CellCost(len(MODULES) - pruned, 1000 * (len(MODULES) - pruned), 4000, 1_000_000, 2.5, 700),
     )
 
 

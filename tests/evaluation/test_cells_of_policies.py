@@ -4,11 +4,11 @@ import pytest
 import torch
 from small_subject import adapter
 
-from s3lora_serve.evaluation import policies
-from s3lora_serve.evaluation.cells import Cell
-from s3lora_serve.evaluation.policies import cells, grid, policy_label
+from s3lora_serve.evaluation.measuring import policies
+from s3lora_serve.evaluation.measuring.cells import Cell
+from s3lora_serve.evaluation.measuring.policies import cells, grid, policy_label
 from s3lora_serve.spectral.lowrank import LowRank
-from s3lora_serve.spectral.policy import Adaptive, PrunePolicy, Threshold, Top, plan
+from s3lora_serve.spectral.prune_policy import Adaptive, PrunePolicy, Threshold, Top, plan
 from s3lora_serve.spectral.scorers import score
 from s3lora_serve.spectral.validated import Validated
 

@@ -7,11 +7,11 @@ import itertools
 
 import pytest
 
-from s3lora_serve.adapters.peft_format import read_peft, write_peft
-from s3lora_serve.engine.fake import FakeEngine
+from s3lora_serve.adapters.peft.peft_format import read_peft, write_peft
+from s3lora_serve.engine.fake.fake_engine import FakeEngine
 from s3lora_serve.engine.port import Sampling, Slot
 from s3lora_serve.errors import EngineDead, EngineRefused, SlotLoadError
-from s3lora_serve.evaluation.engine_subject import EngineSubject
+from s3lora_serve.evaluation.measuring.engine_subject import EngineSubject
 
 CHATS = [({"role": "user", "content": f"Say something about {thing}."},) for thing in ("tea", "rain", "cats")]
 EXAMPLES = [(chat, "Of course, it is a fine thing.") for chat in CHATS]

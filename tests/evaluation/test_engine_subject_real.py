@@ -9,12 +9,12 @@ import pytest
 from planners import PlannerInput, ToolSpec, render_messages
 from s3lora_serve.adapters.admission import admit
 from s3lora_serve.adapters.base_model import BaseModelSpec
-from s3lora_serve.adapters.peft_format import read_peft
+from s3lora_serve.adapters.peft.peft_format import read_peft
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.adapters.verify import Limits
+from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.demo import adapter_path
-from s3lora_serve.evaluation.engine_subject import EngineSubject
-from s3lora_serve.spectral.policy import PrunePolicy, Top
+from s3lora_serve.evaluation.measuring.engine_subject import EngineSubject
+from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 
 pytestmark = pytest.mark.engine
 
@@ -63,7 +63,7 @@ async def test_it_asks_what_admission_publishes(
         str(adapter_folder),
         base=BaseModelSpec.from_pretrained(demo_base),
         policy=PrunePolicy(rule=Top(60)),
-        limits=Limits(),
+        limits=AdapterLimits(),
         store=RevisionStore(tmp_path / "store"),
     )
     dropped = revision.lineage.pruned

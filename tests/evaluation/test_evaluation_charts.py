@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
-from s3lora_serve.evaluation.charts import roc_chart, shares_chart, tau_chart
-from s3lora_serve.evaluation.intervals import Interval
-from s3lora_serve.evaluation.palette import INK, PAPER, RANDOM, looks, stylesheet, variable
-from s3lora_serve.evaluation.pareto import Point, front, pareto_chart
-from s3lora_serve.evaluation.svg import inline_svg
+from s3lora_serve.evaluation.report.charts import roc_chart, shares_chart, tau_chart
+from s3lora_serve.evaluation.report.palette import INK, PAPER, RANDOM, looks, stylesheet, variable
+from s3lora_serve.evaluation.report.pareto import Point, front, pareto_chart
+from s3lora_serve.evaluation.report.svg import inline_svg
+from s3lora_serve.evaluation.statistics.intervals import Interval
 from s3lora_serve.spectral.scorers import SCORERS
 
 if TYPE_CHECKING:

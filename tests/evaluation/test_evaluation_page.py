@@ -12,10 +12,10 @@ import pytest
 import torch
 from report_records import MODULES, made, summary_of, sweep
 
-from s3lora_serve.evaluation.finding import verdict
-from s3lora_serve.evaluation.page import page
-from s3lora_serve.evaluation.page_charts import Utility
-from s3lora_serve.evaluation.suite import PromptSet, Suite
+from s3lora_serve.evaluation.report.finding import verdict
+from s3lora_serve.evaluation.report.page import page
+from s3lora_serve.evaluation.report.page_charts import Utility
+from s3lora_serve.judging.suite import PromptSet, Suite
 from s3lora_serve.spectral.lowrank import LowRank
 from s3lora_serve.spectral.scorers import score
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from report_records import made, summary_of, sweep
 
-from s3lora_serve.evaluation.finding import Finding, findings, points, verdict
-from s3lora_serve.evaluation.intervals import Interval
+from s3lora_serve.evaluation.report.finding import Finding, findings, points, verdict
+from s3lora_serve.evaluation.statistics.intervals import Interval
 
 
 def found(*records) -> Finding:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3lora_serve.evaluation.intervals import Bootstrap, Interval, difference, interval
+from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval, difference, interval
 
 DRAWS = 200
 tables = st.tuples(st.integers(1, 6), st.integers(1, 20)).flatmap(

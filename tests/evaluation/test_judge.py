@@ -6,11 +6,11 @@ import pytest
 from small_subject import GOOD_PLAN, TASK, adapter
 
 from planners import PlannerInput
-from s3lora_serve.evaluation.cells import Cell
-from s3lora_serve.evaluation.judge import cost_of, plan_outcome, prompt_outcome
-from s3lora_serve.evaluation.record import CellRecord, Cost, PlanOutcome
-from s3lora_serve.evaluation.subject import Answer
-from s3lora_serve.evaluation.suite import PlanSet, PlanTask, PromptSet
+from s3lora_serve.evaluation.measuring.cells import Cell
+from s3lora_serve.evaluation.measuring.judge import cost_of, plan_outcome, prompt_outcome
+from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome
+from s3lora_serve.evaluation.measuring.subject import Answer
+from s3lora_serve.judging.suite import PlanSet, PlanTask, PromptSet
 
 PROMPTS = PromptSet("asks", ("How?", "Why?", "When?"))
 ONE = PlanSet("plans", (TASK,))
@@ -100,8 +100,8 @@ def test_a_loss_that_is_none(loss):
 def test_cost_counts_what_is_kept():
     """Parameters and bytes are those of the kept factors, 2·6 + 8·2 each in float32; times add up."""
     answers = [Answer("a", 3, True, 0.25), Answer("b", 4, True, 0.5)]
-    assert cost_of(adapter(), ["a.q"], 1000, answers) == Cost(3, 84, 336, 1000, 0.75, 7)
-    assert cost_of(adapter(), list(adapter()), 1000, []) == Cost(0, 0, 0, 1000, None, 0)
+    assert cost_of(adapter(), ["a.q"], 1000, answers) == CellCost(3, 84, 336, 1000, 0.75, 7)
+    assert cost_of(adapter(), list(adapter()), 1000, []) == CellCost(0, 0, 0, 1000, None, 0)
 
 
 def test_a_time_that_was_not_measured():

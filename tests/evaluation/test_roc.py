@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3lora_serve.evaluation.roc import auc_interval, roc
+from s3lora_serve.evaluation.statistics.roc import auc_interval, roc
 
 CASES = st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=40).filter(
     lambda rows: len({label for _, label in rows}) == 2

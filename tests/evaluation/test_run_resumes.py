@@ -7,13 +7,13 @@ import pytest
 from small_subject import SUITE, SmallSubject, adapter, header
 
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.evaluation.cells import Cell
-from s3lora_serve.evaluation.header import MeasuredAlignment, MeasuredBase
-from s3lora_serve.evaluation.journal import Journal, read_journal
-from s3lora_serve.evaluation.policies import grid
-from s3lora_serve.evaluation.record import CellRecord
-from s3lora_serve.evaluation.run import measure
-from s3lora_serve.evaluation.suite import Suite
+from s3lora_serve.evaluation.measuring.cells import Cell
+from s3lora_serve.evaluation.measuring.header import MeasuredAlignment, MeasuredBase
+from s3lora_serve.evaluation.measuring.policies import grid
+from s3lora_serve.evaluation.measuring.record import CellRecord
+from s3lora_serve.evaluation.measuring.records_file import RecordsFile, read_records
+from s3lora_serve.evaluation.measuring.run import measure
+from s3lora_serve.judging.suite import Suite
 
 MODULES = adapter()
 CELLS = grid("one", MODULES, ["mas-svd", "svd", "random"], [0.25, 0.5], [0, 1])
@@ -23,7 +23,7 @@ CALLS = 3  # of the subject, for one cell: short answers, plans, losses
 
 async def run(path, subject, cells=CELLS, told=None) -> list[CellRecord]:
     """Measure cells of the adapter "one" into a journal."""
-    with Journal(path, header("one", "two")) as journal:
+    with RecordsFile(path, header("one", "two")) as journal:
         return await measure(SUITE, cells, subject, journal, MODULES, 1000, told)
 
 
@@ -36,7 +36,7 @@ async def test_every_cell_once_in_order(tmp_path):
     """There is a record for each cell, in order, on the disk as in memory."""
     records = await run(tmp_path / "records.jsonl", SmallSubject())
     assert [record.cell for record in records] == CELLS
-    head, written = read_journal(tmp_path / "records.jsonl")
+    head, written = read_records(tmp_path / "records.jsonl")
     assert (head, written) == (header("one", "two"), records)
 
 
@@ -69,7 +69,7 @@ async def test_the_base_model_is_measured_once_for_all(tmp_path):
     """Another adapter's control with everything left out is the same base model."""
     other = adapter(seed=5)
     subject = SmallSubject()
-    with Journal(tmp_path / "records.jsonl", header("one", "two")) as journal:
+    with RecordsFile(tmp_path / "records.jsonl", header("one", "two")) as journal:
         first = await measure(SUITE, CELLS[:2], SmallSubject(), journal, MODULES, 1000)
         base = Cell("two", "base", None, None, 0, tuple(other))
         (second,) = await measure(SUITE, [base], subject, journal, other, 1000)
@@ -80,7 +80,7 @@ async def test_the_base_model_is_measured_once_for_all(tmp_path):
 async def test_other_adapters_are_not_mixed_up(tmp_path):
     """The same modules left out of another adapter are another measurement."""
     subject = SmallSubject()
-    with Journal(tmp_path / "records.jsonl", header("one", "two")) as journal:
+    with RecordsFile(tmp_path / "records.jsonl", header("one", "two")) as journal:
         await measure(SUITE, CELLS[:1], SmallSubject(), journal, MODULES, 1000)
         await measure(
             SUITE, [Cell("two", "none", None, None, 0, ())], subject, journal, adapter(seed=5), 1000
@@ -94,7 +94,7 @@ async def test_death_loses_the_cell_being_measured(tmp_path, calls):
     path = tmp_path / "records.jsonl"
     with pytest.raises(ConnectionError):
         await run(path, SmallSubject(dies_after=calls))
-    assert len({frozenset(r.cell.pruned) for r in read_journal(path)[1]}) == calls // CALLS
+    assert len({frozenset(r.cell.pruned) for r in read_records(path)[1]}) == calls // CALLS
     again, whole = SmallSubject(), SmallSubject()
     records = await run(path, again)
     assert len(again.calls) == CALLS * (DIFFERENT - calls // CALLS)
@@ -110,7 +110,7 @@ async def test_a_torn_line_is_dropped_wherever_it_is_torn(tmp_path):
     start = raw.rstrip(b"\n").rfind(b"\n") + 1
     for cut in [start, start + 1, (start + len(raw)) // 2, len(raw) - 1]:
         path.write_bytes(raw[:cut])
-        assert read_journal(path)[1] == records[:2]
+        assert read_records(path)[1] == records[:2]
         assert plain(await run(path, SmallSubject(), CELLS[:3])) == plain(records)
         assert len(path.read_bytes().splitlines()) == 4
 
@@ -122,7 +122,7 @@ async def test_a_torn_header_is_begun_anew(tmp_path):
     raw = path.read_bytes()
     for cut in (0, 1, raw.index(b"\n")):
         path.write_bytes(raw[:cut])
-        with Journal(path, header("one", "two")) as journal:
+        with RecordsFile(path, header("one", "two")) as journal:
             assert journal.records == {}
         assert path.read_bytes() == raw[: raw.index(b"\n") + 1]
 
@@ -144,10 +144,10 @@ async def test_a_torn_header_is_begun_anew(tmp_path):
 )
 def test_another_run_is_refused(tmp_path, other, what):
     """Measurements of another suite, base or adapter are not continued; the difference is named."""
-    Journal(tmp_path / "records.jsonl", other).__exit__(None, None, None)
+    RecordsFile(tmp_path / "records.jsonl", other).__exit__(None, None, None)
     before = (tmp_path / "records.jsonl").read_bytes()
     with pytest.raises(ConfigError) as refused:
-        Journal(tmp_path / "records.jsonl", header("one"))
+        RecordsFile(tmp_path / "records.jsonl", header("one"))
     assert what in str(refused.value)
     assert "another --out" in refused.value.hint
     assert (tmp_path / "records.jsonl").read_bytes() == before
@@ -156,17 +156,17 @@ def test_another_run_is_refused(tmp_path, other, what):
 def test_checkpoints_of_a_run_stay_the_same(tmp_path):
     """What e-diem compared with is kept where nothing needs it any more; other checkpoints are refused."""
     path, compared = tmp_path / "records.jsonl", MeasuredAlignment("a" * 64, "b" * 64)
-    Journal(path, replace(header("one"), alignment=compared)).__exit__(None, None, None)
-    with Journal(path, header("one")) as journal:
+    RecordsFile(path, replace(header("one"), alignment=compared)).__exit__(None, None, None)
+    with RecordsFile(path, header("one")) as journal:
         assert journal.header.alignment == compared
     other = replace(header("one"), alignment=MeasuredAlignment("c" * 64, "b" * 64))
     with pytest.raises(
         ConfigError, match=r"it has alignment checkpoints a{12} and b{12} instead of .* c{12}"
     ):
-        Journal(path, other)
-    Journal(tmp_path / "without.jsonl", header("one")).__exit__(None, None, None)
+        RecordsFile(path, other)
+    RecordsFile(tmp_path / "without.jsonl", header("one")).__exit__(None, None, None)
     with pytest.raises(ConfigError, match="it has no alignment checkpoints instead of"):
-        Journal(tmp_path / "without.jsonl", other)
+        RecordsFile(tmp_path / "without.jsonl", other)
 
 
 @pytest.mark.parametrize("text", ["notes of mine", '{"a": 1}\n', "[]\n", "\n", '{"format": 2}\n{"x'])
@@ -174,7 +174,7 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path, text):
     """What is no journal is neither continued nor cut."""
     (tmp_path / "records.jsonl").write_text(text)
     with pytest.raises(ConfigError, match="records"):
-        Journal(tmp_path / "records.jsonl", header("one"))
+        RecordsFile(tmp_path / "records.jsonl", header("one"))
     assert (tmp_path / "records.jsonl").read_text() == text
 
 
@@ -188,33 +188,33 @@ async def test_a_damaged_line_is_named(tmp_path):
     for bad in ("{", json.dumps(damaged)):
         path.write_text("\n".join([*lines[:2], bad, lines[3], ""]))
         with pytest.raises(ConfigError, match="line 3 is not"):
-            read_journal(path)
+            read_records(path)
         with pytest.raises(ConfigError, match="line 3 is not"):
-            Journal(path, header("one", "two"))
+            RecordsFile(path, header("one", "two"))
 
 
 def test_no_journal(tmp_path):
     """A journal that is not there is named, not created by reading."""
     with pytest.raises(ConfigError, match="No such file"):
-        read_journal(tmp_path / "records.jsonl")
+        read_records(tmp_path / "records.jsonl")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_writer(tmp_path):
     """Two runs must not write one file; readers may look on, and the next run may write after the first."""
     path = tmp_path / "records.jsonl"
-    with Journal(path, header("one")):
+    with RecordsFile(path, header("one")):
         with pytest.raises(ConfigError, match="written by another run"):
-            Journal(path, header("one"))
-        assert read_journal(path) == (header("one"), [])
-    Journal(path, header("one")).__exit__(None, None, None)
+            RecordsFile(path, header("one"))
+        assert read_records(path) == (header("one"), [])
+    RecordsFile(path, header("one")).__exit__(None, None, None)
 
 
 async def test_a_cell_is_written_once(tmp_path):
     """A second record of a cell is a defect, and so is a cell that came to mean other modules."""
     (record,) = await run(tmp_path / "records.jsonl", SmallSubject(), CELLS[:1])
     with (
-        Journal(tmp_path / "records.jsonl", header("one", "two")) as journal,
+        RecordsFile(tmp_path / "records.jsonl", header("one", "two")) as journal,
         pytest.raises(ValueError, match="already"),
     ):
         journal.append(record)
@@ -232,14 +232,14 @@ async def test_too_few_answers_are_noticed(tmp_path):
 
     with pytest.raises(ValueError, match="2 answers to 3 questions"):
         await run(tmp_path / "records.jsonl", Swallows())
-    assert read_journal(tmp_path / "records.jsonl")[1] == []
+    assert read_records(tmp_path / "records.jsonl")[1] == []
 
 
 async def test_a_suite_of_one_kind(tmp_path):
     """Without plans nobody asks for plans or losses; without prompts nobody asks for short answers."""
     for suite, calls in ((Suite(attacks=SUITE.attacks), 1), (Suite(plans=SUITE.plans), 2)):
         subject = SmallSubject()
-        with Journal(tmp_path / f"{calls}.jsonl", header("one", suite=suite)) as journal:
+        with RecordsFile(tmp_path / f"{calls}.jsonl", header("one", suite=suite)) as journal:
             (record,) = await measure(suite, CELLS[:1], subject, journal, MODULES, 1000)
         assert len(subject.calls) == calls
         assert (set(record.attacks), set(record.plans)) == (

@@ -8,12 +8,12 @@ import pytest
 from report_records import made, summary_of
 from rich.console import Console
 
-from s3lora_serve.evaluation.cells import Cell
-from s3lora_serve.evaluation.finding import findings
-from s3lora_serve.evaluation.header import Header, MeasuredAdapter, MeasuredBase
-from s3lora_serve.evaluation.intervals import Bootstrap, Interval, difference, interval
-from s3lora_serve.evaluation.record import CellRecord, Cost, PlanOutcome, PromptOutcome
-from s3lora_serve.evaluation.summary import Summary, summarise
+from s3lora_serve.evaluation.measuring.cells import Cell
+from s3lora_serve.evaluation.measuring.header import Header, MeasuredAdapter, MeasuredBase
+from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome, PromptOutcome
+from s3lora_serve.evaluation.report.finding import findings
+from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval, difference, interval
+from s3lora_serve.evaluation.statistics.summary import Summary, summarise
 from s3lora_serve.spectral.scorers import SCORER_VERSION
 
 DRAWS = Bootstrap(draws=300)
@@ -39,7 +39,7 @@ def record(
         {"attacks": PromptOutcome(attack, ones)},
         {"harmless": PromptOutcome("crcc", (1,) * 4)},
         {"plans": PlanOutcome(figures, figures, figures, figures, (2.0,) * 8, (3,) * 8)},
-        Cost(10 - len(modules), 100, 400, 1000, 2.0, 30),
+        CellCost(10 - len(modules), 100, 400, 1000, 2.0, 30),
     )
 
 
@@ -203,7 +203,7 @@ def test_costs_are_means():
         first.attacks,
         first.harmless,
         first.plans,
-        Cost(5, 50, 200, 1000, None, 10),
+        CellCost(5, 50, 200, 1000, None, 10),
     )
     cost = summarise([first, other], header("a", "b"), DRAWS).row("g", "none").cost
     assert (cost.modules, cost.parameters, cost.bytes, cost.base_parameters) == (7.5, 75, 300, 1000)

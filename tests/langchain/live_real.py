@@ -19,18 +19,18 @@ from engine_factory import BASE_NAME, Shared
 from planners import ToolSpec
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.adapters.verify import Limits
-from s3lora_serve.cli.admit import StoreAdmission
-from s3lora_serve.cli.resolve import BaseModel
+from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.config import ServerConfig
-from s3lora_serve.runtime.engine_host import EngineHost
-from s3lora_serve.runtime.journal import Journal
-from s3lora_serve.runtime.operation import Wanted
-from s3lora_serve.runtime.planner import DesiredPlanner
-from s3lora_serve.runtime.service import PlannerService
+from s3lora_serve.control.journal.journal import Journal
+from s3lora_serve.control.operation import Wanted
+from s3lora_serve.fleet.planner import DesiredPlanner
+from s3lora_serve.launch.admit_all import StoreAdmission
+from s3lora_serve.launch.resolve import BaseModel
 from s3lora_serve.server import limits
 from s3lora_serve.server.app import create_app
-from s3lora_serve.spectral.policy import PrunePolicy
+from s3lora_serve.service.planner_service import PlannerService
+from s3lora_serve.serving.engine_supervisor import EngineSupervisor
+from s3lora_serve.spectral.prune_policy import PrunePolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +60,7 @@ class LiveServer:
 async def live_real(engine, base_folder: Path, root: Path, *, first_slot_id: int = 3_000_000):
     """The demo's search planner, served; its slot is unloaded in the end."""
     base = BaseModel(str(base_folder), BASE_NAME, None, BaseModelSpec.from_pretrained(base_folder))
-    admission = StoreAdmission(base, Limits(), RevisionStore(root / "store"))
+    admission = StoreAdmission(base, AdapterLimits(), RevisionStore(root / "store"))
     desired = {PLANNER: DesiredPlanner.of(SOURCE, PrunePolicy(), tools=TOOLS)}
     revision = await asyncio.to_thread(
         admission.admit, PLANNER, Wanted(source=SOURCE), lambda stage, done: None
@@ -69,7 +69,7 @@ async def live_real(engine, base_folder: Path, root: Path, *, first_slot_id: int
     async def start():
         return Shared(engine)
 
-    host, journal = EngineHost(start), Journal(root / "state.db")
+    host, journal = EngineSupervisor(start), Journal(root / "state.db")
     service = PlannerService(host, journal, admission, base_model=BASE_NAME, first_slot_id=first_slot_id)
     await host.start()
     await service.start(desired, {PLANNER: revision})
@@ -77,7 +77,7 @@ async def live_real(engine, base_folder: Path, root: Path, *, first_slot_id: int
     slot = service.get(PLANNER).active.slot
     try:
         async with _listening(
-            create_app(service, ServerConfig(), KEY, limits.Limits(plan_seconds=600))
+            create_app(service, ServerConfig(), KEY, limits.RequestLimits(plan_seconds=600))
         ) as url:
             yield LiveServer(f"{url}/v1", service, asyncio.get_running_loop())
     finally:

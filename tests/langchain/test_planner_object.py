@@ -148,7 +148,7 @@ def test_a_missing_extra_is_named(absent):
     [
         ("planners", {"httpx", "langchain_core", "tenacity", "torch", "s3lora_serve"}),
         ("planners.client", {"langchain_core", "openai", "torch", "s3lora_serve"}),
-        ("planners.langchain.planner", {"langchain_openai", "openai", "torch", "s3lora_serve"}),
+        ("planners.langchain.runnable", {"langchain_openai", "openai", "torch", "s3lora_serve"}),
     ],
 )
 def test_what_is_not_needed_is_not_imported(module, absent):

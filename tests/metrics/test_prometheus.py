@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from s3lora_serve.metrics.planners import PlannerSample
+from s3lora_serve.metrics.planner_metrics import PlannerSample
 from s3lora_serve.metrics.prometheus import Metrics
 
 

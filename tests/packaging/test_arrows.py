@@ -1,4 +1,4 @@
-"""Dependencies point one way, and what a client installs stays light."""
+"""Dependencies point one way, between parts and between files, and what a client installs stays light."""
 
 from __future__ import annotations
 
@@ -7,40 +7,85 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from source_tree import ROOT, SOURCES, module_of
 
-ROOT = Path(__file__).parents[2]
-SOURCES = sorted(path for package in ("planners", "s3lora_serve") for path in (ROOT / package).rglob("*.py"))
+if TYPE_CHECKING:
+    from pathlib import Path
 
-# Each part may import these others, besides errors. cli is the top: it alone puts everything together.
-ARROWS = {
-    "planners": set(),
+# Each part may import these others, besides errors. From what stands on nothing to what stands on all.
+ARROWS: dict[str, set[str]] = {
     "errors": set(),
+    "planners": set(),
     "config": set(),
     "metrics": set(),
+    "storage": set(),
+    "terminal": set(),
     "spectral": set(),
-    "adapters": {"spectral"},
-    "engine": set(),
+    "adapters": {"storage", "spectral"},
     "demo": set(),
-    "evaluation": {"spectral", "adapters", "engine", "planners"},
-    "runtime": {"spectral", "adapters", "engine", "planners", "metrics"},
-    "server": {"spectral", "adapters", "engine", "runtime", "planners", "metrics", "config"},
-    "__main__": {"cli"},
+    "engine": set(),
+    "judging": {"storage", "planners"},
+    "fleet": {"storage", "spectral", "adapters", "engine", "planners"},
+    "evaluation": {"storage", "spectral", "adapters", "engine", "judging", "planners"},
+    "serving": {"adapters", "engine", "fleet", "planners"},
+    "control": {"storage", "spectral", "adapters", "engine", "fleet", "serving"},
+    "service": {"adapters", "engine", "fleet", "serving", "control", "metrics", "planners"},
+    "server": {
+        "spectral",
+        "adapters",
+        "engine",
+        "fleet",
+        "serving",
+        "control",
+        "service",
+        "metrics",
+        "config",
+        "planners",
+    },
+    "launch": {
+        "spectral",
+        "adapters",
+        "engine",
+        "fleet",
+        "serving",
+        "control",
+        "service",
+        "server",
+        "terminal",
+        "demo",
+        "config",
+        "planners",
+    },
     "cli": {
         "spectral",
         "adapters",
         "engine",
+        "judging",
         "evaluation",
-        "runtime",
-        "server",
-        "metrics",
+        "control",
+        "launch",
+        "terminal",
         "config",
-        "demo",
         "planners",
     },
+    "__main__": {"launch"},
+}
+
+# Imports that point the wrong way and are still to be turned: (importing module, imported module).
+STILL_WRONG = {
+    ("s3lora_serve.fleet.deployment", "s3lora_serve.serving.checks.effect"),
+    ("s3lora_serve.spectral.report", "s3lora_serve.spectral.prune_policy"),
+    ("s3lora_serve.spectral.report", "s3lora_serve.spectral.table"),
+    ("s3lora_serve.spectral.report", "s3lora_serve.spectral.plot"),
+    ("s3lora_serve.control.steps", "s3lora_serve.control.auto_rollback"),
+    ("s3lora_serve.evaluation.statistics.summary", "s3lora_serve.evaluation.report.summary_table"),
+    ("s3lora_serve.engine.fake.fake_openai", "s3lora_serve.engine.fake.fake_engine"),
 }
 
 
@@ -50,39 +95,76 @@ def part(module: str) -> str:
     return names[0] if names[0] != "s3lora_serve" else (names[1] if len(names) > 1 else "s3lora_serve")
 
 
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports anywhere, also inside functions and under TYPE_CHECKING."""
-    found: set[str] = set()
+@cache
+def statements(path: Path) -> tuple[tuple[str, str], ...]:
+    """(module, name or "") of each import in a file, also inside functions and under TYPE_CHECKING."""
+    found: list[tuple[str, str]] = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide the arrows"
             assert node.module is not None
-            found.add(node.module)
-            if node.module == "s3lora_serve":
-                found |= {f"s3lora_serve.{alias.name}" for alias in node.names}
-    return found
+            found += [(node.module, alias.name) for alias in node.names]
+    return tuple(found)
 
 
-def module_of(path: Path) -> str:
-    """The dotted module of a source file."""
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports anywhere."""
+    return {module for module, _ in statements(path)}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_of)
-def test_imports_follow_the_arrows(path):
+@cache
+def graph() -> dict[str, set[str]]:
+    """Each of our modules, and those of ours that it imports anywhere."""
+    modules = {module_of(path): path for path in SOURCES}
+    edges: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        targets = {f"{m}.{n}" if f"{m}.{n}" in modules else m for m, n in statements(path)}
+        edges[module] = (targets & modules.keys()) - {module}
+    return edges
+
+
+def test_imports_between_parts_follow_the_arrows():
     """A part imports only the parts below it (docs/architecture.md)."""
-    here = part(module_of(path))
-    if here == "s3lora_serve":
-        return  # the package's own __init__ has the version and nothing else
-    ours = {part(name) for name in imports(path) if name.split(".")[0] in ("planners", "s3lora_serve")}
-    assert sorted((ours & ARROWS.keys()) - ARROWS[here] - {here, "errors"}) == []
+    wrong = [
+        f"{importing} imports {imported}: {part(importing)} may not know {part(imported)}"
+        for importing, targets in graph().items()
+        for imported in sorted(targets)
+        if part(imported) not in {part(importing), "errors", "s3lora_serve"} | ARROWS[part(importing)]
+        and (importing, imported) not in STILL_WRONG
+    ]
+    assert wrong == []
+
+
+def test_no_file_imports_itself_through_others():
+    """No circle anywhere, also not inside a part, nor through a lazy import or one for types alone."""
+    edges = {
+        module: {target for target in targets if (module, target) not in STILL_WRONG}
+        for module, targets in graph().items()
+    }
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as circle:
+        pytest.fail("imports itself: " + " <- ".join(circle.args[1]))
+
+
+def test_the_arrows_themselves_have_no_circle():
+    """The table above is an order of parts."""
+    TopologicalSorter(ARROWS).prepare()
+
+
+def test_every_arrow_and_every_exception_is_used():
+    """An arrow that nothing needs any more is taken out, and so is an exception that was mended."""
+    edges = {(a, b) for a, targets in graph().items() for b in targets}
+    assert STILL_WRONG - edges == set()
+    used = {(part(a), part(b)) for a, b in edges}
+    assert {(a, b) for a, targets in ARROWS.items() for b in targets} - used == set()
 
 
 def test_every_part_has_its_arrows():
     """A new folder must be given its place here and in docs/architecture.md."""
-    assert {part(module_of(path)) for path in SOURCES} - {"s3lora_serve"} == set(ARROWS)
+    assert {part(module_of(path)) for path in SOURCES} - {"s3lora_serve"} == set(ARROWS) - {"s3lora_serve"}
 
 
 @pytest.mark.parametrize("vendor", ["vllm", "gguf", "transformers", "huggingface_hub", "prometheus_client"])
@@ -96,14 +178,15 @@ def test_a_vendor_is_imported_in_one_place(vendor):
     assert len(places) <= 1
 
 
-def test_only_engine_files_named_for_it_import_vllm():
-    """vLLM is behind the port: engine/vllm*.py and the plugin that mends its CPU kernels."""
+def test_only_its_own_folder_imports_vllm():
+    """vLLM is behind the port: engine/vllm/, with the plugin that mends its CPU kernels."""
     files = {
         path.relative_to(ROOT).as_posix()
         for path in SOURCES
         if any(name.split(".")[0] == "vllm" for name in imports(path))
     }
-    assert [f for f in files if not re.fullmatch(r"s3lora_serve/engine/(vllm\w*|cpu_lora_fix)\.py", f)] == []
+    assert files
+    assert [file for file in files if not file.startswith("s3lora_serve/engine/vllm/")] == []
 
 
 def test_spectral_knows_no_files_and_no_clock():
@@ -127,7 +210,7 @@ def test_spectral_knows_no_files_and_no_clock():
         ("s3lora_serve.config", {"torch", "vllm", "transformers"}),
         ("s3lora_serve.errors", {"torch", "vllm", "transformers", "pydantic"}),
         ("s3lora_serve.cli.main", {"torch", "vllm", "transformers", "matplotlib", "pydantic"}),
-        ("s3lora_serve.cli.serve", {"torch", "vllm", "transformers", "matplotlib"}),
+        ("s3lora_serve.launch.serve", {"torch", "vllm", "transformers", "matplotlib"}),
     ],
 )
 def test_importing_stays_light(module, absent):

@@ -62,8 +62,8 @@ def test_the_demo_adapters_are_inside(names):
 
 def test_the_questions_of_evaluations_are_inside(names):
     """`s3lora evaluate` can be tried from a plain install, and its page has its style."""
-    files = ("sets/attack.txt", "sets/harmless.txt", "sets/plans.jsonl", "page.css")
-    assert {f"s3lora_serve/evaluation/{file}" for file in files} - names == set()
+    files = {f"s3lora_serve/judging/sets/{file}" for file in ("attack.txt", "harmless.txt", "plans.jsonl")}
+    assert {*files, "s3lora_serve/evaluation/report/page.css"} - names == set()
 
 
 def test_prompts_are_inside(names):
@@ -93,7 +93,7 @@ def test_the_commands_and_the_plugins_can_be_found():
     assert all(callable(entry.load()) for entry in scripts.values())
     found = [e for e in entry_points(group="vllm.general_plugins") if e.value.startswith("s3lora_serve.")]
     plugins = {e.name: callable(e.load()) for e in found}
-    assert plugins == {"s3lora_cpu_lora_fix": True, "s3lora_own_group": True}
+    assert plugins == {"s3lora_cpu_lora_fix": True, "s3lora_process_group": True}
 
 
 def test_one_version():

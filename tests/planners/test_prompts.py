@@ -3,7 +3,7 @@
 import pytest
 
 from planners import PlannerInput, ToolSpec, render_messages
-from planners.prompts.chat import SYSTEM
+from planners.prompts.messages import SYSTEM
 
 SEARCH = ToolSpec(name="Search", description="finds facts")
 LLM = ToolSpec(name="LLM")

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 from control_stub import TOKEN, StubService, operators_client
-from fleet import KEY, make_fleet
+from fleet_factory import KEY, make_fleet
 
 from s3lora_serve.config import ServerConfig
-from s3lora_serve.runtime.swap import SwapSettings
+from s3lora_serve.control.steps import SwapSettings
 from s3lora_serve.server.app import create_app
 
 LOCAL = "http://127.0.0.1:8000"

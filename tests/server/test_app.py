@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from fleet import BASE, KEY, make_fleet
+from fleet_factory import BASE, KEY, make_fleet
 
 from s3lora_serve.config import ServerConfig
-from s3lora_serve.engine.fake_openai import UNGUARDED
+from s3lora_serve.engine.fake.fake_openai import UNGUARDED
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.runtime.deployment import DeploymentState
+from s3lora_serve.fleet.deployment import DeploymentState
 from s3lora_serve.server.app import create_app
 
 CHAT = {"messages": [{"role": "user", "content": "Who directed Inception?"}], "max_tokens": 40}

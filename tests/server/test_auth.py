@@ -9,14 +9,14 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.server.auth import Guard, check_binding, is_loopback
+from s3lora_serve.server.auth import RequireKey, check_binding, is_loopback
 
 KEY = "correct-horse-battery-staple"
 
 
 def client(api_key, base_url="http://127.0.0.1:8000"):
     """A client of a guarded application that answers everything."""
-    app = Guard(PlainTextResponse("in"), api_key)
+    app = RequireKey(PlainTextResponse("in"), api_key)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base_url)
 
 
@@ -144,7 +144,7 @@ async def test_websockets_are_closed():
     async def send(message):
         sent.append(message)
 
-    await Guard(PlainTextResponse("in"), KEY)({"type": "websocket", "path": "/v1/realtime"}, None, send)
+    await RequireKey(PlainTextResponse("in"), KEY)({"type": "websocket", "path": "/v1/realtime"}, None, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 

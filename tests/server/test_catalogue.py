@@ -7,7 +7,7 @@ import dataclasses
 import json
 
 import pytest
-from fleet import BASE, make_fleet
+from fleet_factory import BASE, make_fleet
 from revision_factory import make_revision
 
 from planners import ToolSpec

@@ -8,7 +8,7 @@ import json
 import httpx
 import pytest
 from control_stub import TOKEN, operators_client
-from fleet import BASE
+from fleet_factory import BASE
 from prometheus_client.parser import text_string_to_metric_families
 
 from planners import Plan

@@ -8,15 +8,15 @@ import json
 import httpx
 import pytest
 from asgi_call import AsgiCall
-from fleet import BASE, make_fleet
+from fleet_factory import BASE, make_fleet
 from request_kinds import ASK, CHAT, KINDS, PLAN, engine_app, held, until
 from starlette.responses import JSONResponse
 
 from s3lora_serve.config import ServerConfig
-from s3lora_serve.runtime.operation import Order, Wanted
-from s3lora_serve.runtime.residency import SlotSettings
-from s3lora_serve.server.admin import create_admin_app
+from s3lora_serve.control.operation import Order, Wanted
+from s3lora_serve.server.admin.admin_app import create_admin_app
 from s3lora_serve.server.app import create_app
+from s3lora_serve.serving.loading import SlotSettings
 
 OPERATOR = Order(actor="test")
 

@@ -13,11 +13,11 @@ from request_kinds import CHAT, KINDS, PLAN, TASK, TEXT, held, until
 from planners import PlannerInput
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.server.app import create_app
-from s3lora_serve.server.crowd import CrowdLimit
-from s3lora_serve.server.errors import RequestRefused
-from s3lora_serve.server.limits import Limits
+from s3lora_serve.server.concurrency import ConcurrencyLimit
+from s3lora_serve.server.error_responses import RequestRefused
+from s3lora_serve.server.limits import RequestLimits
 
-SMALL = Limits(max_tools=3, max_steps=4, max_text=50, max_task_chars=100, max_concurrent=2, max_n=2)
+SMALL = RequestLimits(max_tools=3, max_steps=4, max_text=50, max_task_chars=100, max_concurrent=2, max_n=2)
 TOOLS = [{"name": f"T{i}"} for i in range(4)]
 OVER = {
     "tools": {"tools": TOOLS},
@@ -185,7 +185,7 @@ async def test_a_place_is_given_back_however_a_request_ends():
     async def send(message):
         sent.append(message.get("status"))
 
-    limit = CrowdLimit(app, most=1, paths=["/answers", "/fails", "/hangs"])
+    limit = ConcurrencyLimit(app, most=1, paths=["/answers", "/fails", "/hangs"])
     scope = {"type": "http", "path": "/hangs"}
     hanging = asyncio.ensure_future(limit(scope, None, send))
     await asyncio.sleep(0)

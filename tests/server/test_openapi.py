@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from planners import PlanRequest
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.server.app import create_app
-from s3lora_serve.server.openai import OPENAI_ROUTES
-from s3lora_serve.server.openai_description import our_schemas
+from s3lora_serve.server.openai.openai_description import our_schemas
+from s3lora_serve.server.openai.openai_route import OPENAI_ROUTES
 
 OURS = {
     "/v1/plans", "/v1/models", "/v1/models/{name}", "/v1/planners", "/v1/planners/{name}",

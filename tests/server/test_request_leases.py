@@ -10,7 +10,7 @@ from asgi_call import AsgiCall
 from request_kinds import ASK, CHAT, KINDS, engine_app, held, until
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from s3lora_serve.runtime.operation import Order, Wanted
+from s3lora_serve.control.operation import Order, Wanted
 
 OPERATOR = Order(actor="test")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3lora_serve.spectral.policy import (
+from s3lora_serve.spectral.prune_policy import (
     RESOLUTION,
     Adaptive,
     PrunePlan,

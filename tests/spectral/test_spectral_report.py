@@ -14,8 +14,8 @@ from rich.console import Console
 
 from s3lora_serve.spectral.lowrank import LowRank
 from s3lora_serve.spectral.plot import MAX_COLUMNS, MAX_LABEL, MAX_LINES, PRUNED
-from s3lora_serve.spectral.policy import PrunePolicy, Top, plan
-from s3lora_serve.spectral.report import SpectralReport, SsiSummary
+from s3lora_serve.spectral.prune_policy import PrunePolicy, Top, plan
+from s3lora_serve.spectral.report import SpectralReport, SsiSpread
 from s3lora_serve.spectral.scorers import score
 
 PROJECTIONS = {"self_attn.q_proj": (64, 64), "self_attn.v_proj": (32, 64), "mlp.down_proj": (64, 128)}
@@ -70,7 +70,7 @@ def test_a_summary_of_nothing_has_no_figures():
     """When all modules are inert there is no SSI to sum up."""
     inert = score({"m": LowRank(torch.ones(1, 4), torch.zeros(4, 1), 1.0)})
 
-    assert inert.summary() == SsiSummary(None, None, None, None, modules=1, inert=1)
+    assert inert.summary() == SsiSpread(None, None, None, None, modules=1, inert=1)
 
 
 def test_the_table_ranks_and_marks(report: SpectralReport):

@@ -1,0 +1,1 @@
+"""What a policy refers to: base checkpoints, recorded sweeps, known-good references."""

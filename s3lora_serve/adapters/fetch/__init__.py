@@ -1,0 +1,1 @@
+"""Adapters from folders, the Hugging Face Hub and URLs into a private copy."""

@@ -1,0 +1,1 @@
+"""PEFT's two files, read from anybody and written in one form."""

@@ -1,0 +1,1 @@
+"""Commands about one adapter: inspect, prune, verify, reference."""

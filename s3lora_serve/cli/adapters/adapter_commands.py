@@ -1,0 +1,315 @@
+"""``s3lora inspect``, ``prune`` and ``verify``: one adapter at a time, no engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.text import Text
+
+from s3lora_serve.cli.adapters.policy_options import (
+    Adaptive,
+    Aligned,
+    AlignmentBase,
+    Floor,
+    MaxAnomaly,
+    ReferenceFile,
+    Scorer,
+    Seed,
+    Sweep,
+    Task,
+    Threshold,
+    Top,
+    UtilityName,
+    policy_of,
+)
+from s3lora_serve.cli.fleet.fleet_options import weights_digest
+from s3lora_serve.errors import ConfigError, LimitError, SourceError
+from s3lora_serve.terminal.console import Stages, out, printable, say
+from s3lora_serve.terminal.pictures import cannot_write, check_parent, check_picture, write_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from s3lora_serve.adapters.verify import AdapterLimits
+    from s3lora_serve.spectral.prune_policy import PrunePlan
+    from s3lora_serve.spectral.report import SpectralReport
+
+
+def not_empty(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """Let a value through unless it is blank. Raises ConfigError."""
+    # As an unset variable of a shell script: "" must not mean the current folder, or no check.
+    if value is not None and not value.strip():
+        raise ConfigError(f"{parameter.opts[0]} is empty")
+    return value
+
+
+_SOURCE = escape("Local folder, demo://name, hf://org/name[@revision] or any fsspec URL.")
+Source = Annotated[str, typer.Argument(help=_SOURCE, callback=not_empty)]
+_BASE = "Base model that it must fit: demo, a Hugging Face id or a folder."
+Base = Annotated[str, typer.Option(help=_BASE, callback=not_empty)]
+OptionalBase = Annotated[
+    str | None, typer.Option(help=f"{_BASE} Without it, the fit is not checked.", callback=not_empty)
+]
+MaxRank = Annotated[
+    int, typer.Option(min=1, help="Highest rank let in; that of an engine is engine.max_lora_rank.")
+]
+MaxMib = Annotated[int, typer.Option(min=1, help="All files of the adapter together, at most, in MiB.")]
+MaxFiles = Annotated[int, typer.Option(min=1, help="Files in the adapter's folder, at most.")]
+Sha256 = Annotated[
+    str | None, typer.Option(help="Expected SHA-256 of the weights file.", callback=weights_digest)
+]
+
+# What the layers below call a limit, by the names of the configuration, and the option that it is here.
+OPTIONS = {
+    "engine.max_lora_rank": "--max-rank",
+    "limits.max_adapter_mib": "--max-mib",
+    "limits.max_files": "--max-files",
+}
+
+
+def inspect(
+    source: Source,
+    scorer: Scorer = "mas-svd",
+    top: Top = None,
+    threshold: Threshold = None,
+    adaptive: Adaptive = False,
+    sweep: Sweep = None,
+    task: Task = None,
+    utility: UtilityName = None,
+    floor: Floor = None,
+    seed: Seed = 0,
+    alignment_base: AlignmentBase = None,
+    aligned: Aligned = None,
+    reference: ReferenceFile = None,
+    max_anomaly: MaxAnomaly = None,
+    base: OptionalBase = None,
+    max_rank: MaxRank = 512,
+    max_mib: MaxMib = 2048,
+    max_files: MaxFiles = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, not a table.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw SSI by layer and projection: a .png, .svg or .pdf.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Rows of the table; 0 for all.")] = 30,
+) -> None:
+    """Show an adapter's modules by spectral sharpness (SSI) and what a policy would prune. Read only."""
+    policy = policy_of(
+        scorer,
+        top=top,
+        threshold=threshold,
+        adaptive=adaptive,
+        sweep=sweep,
+        task=task,
+        utility=utility,
+        floor=floor,
+        seed=seed,
+        alignment_base=alignment_base,
+        aligned=aligned,
+        reference=reference,
+        max_anomaly=max_anomaly,
+    )
+    limits = limits_of(max_rank, max_mib, max_files)
+    if plot is not None:
+        check_picture("--plot", plot)
+    from s3lora_serve.adapters import admission
+    from s3lora_serve.adapters.evidence.reference_file import compare_with
+    from s3lora_serve.adapters.evidence.sweep_hint import Called
+    from s3lora_serve.launch.resolve import to_base_model, to_served, to_source
+
+    with Stages(f"inspecting {source}") as stage, limits_by_option():
+        model = None if base is None else to_base_model(base, None, stage)
+        policy, spec = to_served(policy, model), None if model is None else model.spec
+        stage("fetching and scoring")
+        called = Called(source, base)
+        report, plan, adapter = admission.inspect(
+            to_source(source), policy=policy, base=spec, limits=limits, called=called
+        )
+        outcome = None if policy.anomaly is None else compare_with(adapter.modules, policy.anomaly)
+    if as_json:
+        facts = {
+            "source": source,
+            "policy": policy.to_json(),
+            "plan": _plan_json(plan),
+            "report": report.to_json(),
+            **({} if outcome is None else {"anomaly": outcome.to_json()}),
+        }
+        typer.echo(json.dumps(facts, indent=2, allow_nan=False))
+    else:
+        shown = _highest(report, limit) if limit else report
+        out.print(shown.table(plan))
+        if len(shown.rows) < len(report.rows):
+            say(f"{len(report.rows) - len(shown.rows)} more modules score lower; --limit 0 shows all", "dim")
+        if outcome is not None:
+            out.print(Text(outcome.sentence, style="yellow" if outcome.exceeded else ""), soft_wrap=True)
+    if plot is not None:
+        write_picture(report.plot(plan), plot)
+        say(f"wrote {plot}")
+
+
+def prune(
+    source: Source,
+    base: Base,
+    destination: Annotated[Path, typer.Option("--out", help="New folder for the pruned adapter.")],
+    scorer: Scorer = "mas-svd",
+    top: Top = None,
+    threshold: Threshold = None,
+    adaptive: Adaptive = False,
+    sweep: Sweep = None,
+    task: Task = None,
+    utility: UtilityName = None,
+    floor: Floor = None,
+    seed: Seed = 0,
+    alignment_base: AlignmentBase = None,
+    aligned: Aligned = None,
+    reference: ReferenceFile = None,
+    max_anomaly: MaxAnomaly = None,
+    max_rank: MaxRank = 512,
+    max_mib: MaxMib = 2048,
+    max_files: MaxFiles = 64,
+) -> None:
+    """Write a pruned copy of an adapter, which PEFT and vLLM load unchanged, with its lineage beside it.
+
+    The copy is what the server would publish: checked against the base model, deterministic to the byte.
+    """
+    policy = policy_of(
+        scorer,
+        top=top,
+        threshold=threshold,
+        adaptive=adaptive,
+        sweep=sweep,
+        task=task,
+        utility=utility,
+        floor=floor,
+        seed=seed,
+        alignment_base=alignment_base,
+        aligned=aligned,
+        reference=reference,
+        max_anomaly=max_anomaly,
+    )
+    limits = limits_of(max_rank, max_mib, max_files)
+    _check_new(destination)
+    from s3lora_serve.adapters.admission import admit
+    from s3lora_serve.adapters.evidence.sweep_hint import Called
+    from s3lora_serve.adapters.store import RevisionStore
+    from s3lora_serve.launch.resolve import to_base_model, to_served, to_source
+
+    with (
+        Stages(f"pruning {source}") as stage,
+        limits_by_option(),
+        _workshop(destination) as work,
+    ):
+        model = to_base_model(base, None, stage)
+        # The way of the server itself, into a store of its own: so this is what the server would publish.
+        store = RevisionStore(Path(work))
+        revision = admit(
+            to_source(source),
+            base=model.spec,
+            policy=to_served(policy, model),
+            limits=limits,
+            store=store,
+            progress=stage,
+            called=Called(source, base),
+        )
+        _move(revision.path, destination)
+    lineage = revision.lineage
+    total = lineage.kept + len(lineage.pruned)
+    out.print(
+        f"{destination}: revision {revision.short}, {len(lineage.pruned)} of {total} modules pruned",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    if revision.fully_pruned:
+        say("nothing is left: there are no weights to load, only the base model answers", "yellow")
+    for warning in lineage.warnings:
+        say(f"note: {warning}", "yellow")
+
+
+def verify(source: str, base: str, max_rank: int, max_mib: int, max_files: int, sha256: str | None) -> None:
+    """Check that an adapter may be let in: files, format, features, values, and its fit to the base model.
+
+    Raises AdapterError with the reason if not. ``s3lora verify`` with an adapter, see ``verify_command``.
+    """
+    limits = limits_of(max_rank, max_mib, max_files)
+    from s3lora_serve.adapters.fetch.sources import fetch
+    from s3lora_serve.adapters.peft.peft_format import read_peft
+    from s3lora_serve.adapters.verify import check_adapter
+    from s3lora_serve.launch.resolve import to_base_model, to_source
+
+    with (
+        Stages(f"verifying {source}") as stage,
+        limits_by_option(),
+        tempfile.TemporaryDirectory(prefix="s3lora-verify-") as work,
+    ):
+        model = to_base_model(base, None, stage)
+        fetched = fetch(to_source(source), Path(work) / "source", limits, stage)
+        if sha256 is not None and fetched.sha256 != sha256:
+            raise SourceError(f"{source}: its weights have sha256 {fetched.sha256}, but {sha256} is expected")
+        stage("verify")
+        adapter = read_peft(fetched.folder)
+        check_adapter(adapter, model.spec, limits)
+    rank = max(m.rank for m in adapter.modules.values())
+    for line in (
+        f"ok: {len(adapter.modules)} modules up to rank {rank} fit {model.name}",
+        f"sha256 {fetched.sha256}",
+    ):
+        out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+    for warning in (*fetched.warnings, *adapter.warnings):
+        say(f"note: {warning}", "yellow")
+
+
+def limits_of(max_rank: int, max_mib: int, max_files: int) -> AdapterLimits:
+    from s3lora_serve.config import LimitsConfig
+    from s3lora_serve.launch.resolve import to_limits
+
+    return to_limits(LimitsConfig(max_adapter_mib=max_mib, max_files=max_files), max_rank)
+
+
+@contextmanager
+def limits_by_option(options: Mapping[str, str] = OPTIONS) -> Iterator[None]:
+    """Refusals for a limit name what raises it here, in place of the setting of a configuration."""
+    try:
+        yield
+    except LimitError as error:
+        message, hint = error.message, error.hint
+        for setting, option in options.items():
+            message, hint = message.replace(setting, option), hint.replace(setting, option)
+        raise LimitError(message, hint=hint) from error
+
+
+def _plan_json(plan: PrunePlan) -> dict[str, Any]:
+    return {"pruned": list(plan.pruned), "reason": plan.reason, "abstained": plan.abstained}
+
+
+def _highest(report: SpectralReport, count: int) -> SpectralReport:
+    rows = sorted(report.rows.values(), key=lambda row: (-(row.score or 0.0), row.module))
+    return replace(report, rows={row.module: row for row in rows[:count]})
+
+
+def _check_new(destination: Path) -> None:
+    if os.path.lexists(destination):
+        raise ConfigError(f"{destination} exists already", hint="name a new folder; nothing is overwritten")
+    check_parent(destination)
+
+
+def _workshop(destination: Path) -> tempfile.TemporaryDirectory[str]:
+    # Beside the destination, so that the finished folder is moved there in one step.
+    try:
+        return tempfile.TemporaryDirectory(dir=destination.parent, prefix=".s3lora-prune-")
+    except OSError as error:
+        raise cannot_write(destination, error) from error
+
+
+def _move(folder: Path, destination: Path) -> None:
+    try:
+        folder.rename(destination)
+    except OSError as error:
+        raise cannot_write(destination, error) from error

@@ -1,0 +1,127 @@
+"""``s3lora reference``: known-good adapters summed up in a file that others are compared with."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.text import Text
+
+from s3lora_serve.cli.adapters.adapter_commands import (
+    MaxFiles,
+    MaxMib,
+    MaxRank,
+    OptionalBase,
+    limits_by_option,
+    limits_of,
+)
+from s3lora_serve.errors import ConfigError
+from s3lora_serve.terminal.console import Stages, out, printable, say
+from s3lora_serve.terminal.pictures import cannot_write, check_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from s3lora_serve.adapters.base_model import BaseModelSpec
+    from s3lora_serve.adapters.evidence.reference_file import Looks
+    from s3lora_serve.adapters.verify import AdapterLimits
+
+
+def reference(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ADAPTER...",
+            help=escape(
+                "Three or more adapters that are known to be good, of one base model, rank and set of"
+                " projections: folders, demo://name, hf://org/name[@revision] or fsspec URLs."
+            ),
+        ),
+    ],
+    destination: Annotated[Path, typer.Option("--out", "-o", help="New file for the reference.")],
+    base: OptionalBase = None,
+    max_rank: MaxRank = 512,
+    max_mib: MaxMib = 2048,
+    max_files: MaxFiles = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Sum up known-good adapters, so that others can be compared with them (policy.anomaly, --reference).
+
+    Shows each one's anomaly score against the others alone: what a score of a good adapter is like.
+    """
+    if destination.exists():
+        raise ConfigError(f"{destination} exists already", hint="name a new file; nothing is overwritten")
+    check_parent(destination)
+    if empty := next((number for number, source in enumerate(sources, 1) if not source.strip()), None):
+        raise ConfigError(f"adapter {empty} of {len(sources)} is empty")
+    limits = limits_of(max_rank, max_mib, max_files)
+    from s3lora_serve.adapters.evidence.reference_file import KnownGood, write_reference
+    from s3lora_serve.launch.resolve import to_base_model
+
+    with Stages("reference") as stage, limits_by_option():
+        spec = None if base is None else to_base_model(base, None, stage).spec
+        looks: dict[str, Looks] = {}
+        adapters: list[dict[str, str]] = []
+        for number, source in enumerate(sources):
+            stage(f"reading {source}", number / len(sources))
+            sha256, found = _looks(source, spec, limits)
+            if twin := next((a["source"] for a in adapters if a["sha256"] == sha256), None):
+                raise ConfigError(f"{source} has the same weights as {twin}", hint="name each adapter once")
+            looks[source] = found
+            adapters.append({"source": source, "sha256": sha256})
+    good = KnownGood.fit(looks, spec)
+    scores = _each_against_the_others([one.signature for one in looks.values()])
+    try:
+        write_reference(destination, good, adapters)
+    except OSError as error:
+        raise cannot_write(destination, error) from error
+    if as_json:
+        rows = [adapter | {"score": score} for adapter, score in zip(adapters, scores, strict=True)]
+        typer.echo(json.dumps({"reference": good.to_json(), "adapters": rows}, indent=2, allow_nan=False))
+        return
+    for adapter, score in zip(adapters, scores, strict=True):
+        shown = "    -" if score is None else f"{score:5.2f}"
+        out.print(Text(f"{shown}  {printable(adapter['source'])}"), soft_wrap=True)
+    if None in scores:
+        say("-: too few others, or of another kind than them: no score", "dim")
+    out.print(
+        Text(
+            printable(
+                f"{destination}: {len(good.statistics.mean)} statistics of {good.statistics.count} adapters"
+            )
+        ),
+        soft_wrap=True,
+    )
+
+
+def _looks(source: str, spec: BaseModelSpec | None, limits: AdapterLimits) -> tuple[str, Looks]:
+    """sha256 of the adapter's weights, and what it looks like. Raises AdapterError."""
+    from s3lora_serve.adapters.evidence.reference_file import looks_of
+    from s3lora_serve.adapters.fetch.sources import fetch
+    from s3lora_serve.adapters.peft.peft_format import read_peft
+    from s3lora_serve.adapters.verify import check_adapter
+    from s3lora_serve.launch.resolve import to_source
+
+    with tempfile.TemporaryDirectory(prefix="s3lora-reference-") as work:
+        fetched = fetch(to_source(source), Path(work) / "source", limits)
+        adapter = read_peft(fetched.folder)
+        check_adapter(adapter, spec, limits)
+        return fetched.sha256, looks_of(adapter.modules)
+
+
+def _each_against_the_others(signatures: list[Mapping[str, float]]) -> list[float | None]:
+    """Anomaly scores as each adapter would have got had it not been in the reference."""
+    from s3lora_serve.spectral.anomaly import Reference, anomaly
+
+    scores: list[float | None] = []
+    for number, one in enumerate(signatures):
+        others = signatures[:number] + signatures[number + 1 :]
+        try:
+            scores.append(anomaly(one, Reference.fit(others)).score)
+        except ValueError:
+            scores.append(None)
+    return scores

@@ -1,0 +1,1 @@
+"""Commands to a running fleet: swap, rollback, canary, promote, apply, status, history."""

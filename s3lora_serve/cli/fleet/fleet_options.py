@@ -1,0 +1,142 @@
+"""What the commands about a running fleet share: options, the way to the server, how an order ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.errors import ConfigError
+from s3lora_serve.terminal.console import OK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from s3lora_serve.cli.fleet.admin_client import AdminClient
+
+ORDER_CODES = (
+    "Exit codes: 0 done (with --no-wait: begun); 1 refused, failed, undone, or not ended within --timeout; "
+    "2 wrong usage or configuration; 130 Ctrl-C, the operation goes on."
+)
+_DIGEST = re.compile("[0-9a-fA-F]{8,64}")
+
+
+def revision_digest(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """Let a revision's digest or the beginning of one through, in lower case. Raises ConfigError."""
+    if value is not None and not _DIGEST.fullmatch(value):
+        raise ConfigError(
+            f"{parameter.opts[0]} {value[:80]!r} is no revision", hint="it has 8 to 64 hexadecimal digits"
+        )
+    return value and value.lower()
+
+
+def weights_digest(value: str | None) -> str | None:
+    """Let a whole SHA-256 through, in lower case. Raises ConfigError."""
+    if value is not None and not re.fullmatch("[0-9a-fA-F]{64}", value):
+        raise ConfigError(f"--sha256 {value!r} is not a SHA-256", hint="it has 64 hexadecimal digits")
+    return value and value.lower()
+
+
+Planner = Annotated[str, typer.Argument(help="A planner's name, as in planners.yaml.")]
+OptionalPlanner = Annotated[str | None, typer.Argument(help="Only this planner.")]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        help="The admin listener's address. The token then comes from S3LORA_ADMIN_TOKEN.",
+        envvar="S3LORA_ADMIN_URL",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="Find the server by this planners.yaml; without it by ./.s3lora/admin.json."
+    ),
+]
+Engine = Annotated[
+    EngineKind,
+    typer.Option(
+        "--engine",
+        help="fake: the server that was started with --engine fake.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what the server says, as JSON; errors too.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end, or leave once it has begun.")]
+Timeout = Annotated[
+    float | None, typer.Option(min=0, help="Wait at most this many seconds; the operation goes on.")
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        help="Idempotency key: the same order again under the same key begins nothing twice. "
+        "Without it each call has a new one."
+    ),
+]
+Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
+Expect = Annotated[
+    str | None,
+    typer.Option(help="Refuse unless this revision serves now (8 digits or more).", callback=revision_digest),
+]
+
+
+def connect(server: str | None, config: Path | None, engine: EngineKind = EngineKind.VLLM) -> AdminClient:
+    """A client of the server that is meant; who that is, is asked before each request."""
+    from s3lora_serve.cli.fleet.access import find_access
+    from s3lora_serve.cli.fleet.admin_client import AdminClient
+
+    environ = dict(os.environ)
+    return AdminClient(lambda: find_access(server, config, environ, engine))
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How an order is given: to which server, under which key, and what is awaited and shown."""
+
+    server: str | None
+    config: Path | None
+    engine: EngineKind
+    wait: bool = True
+    timeout: float | None = None
+    as_json: bool = False
+    key: str | None = None
+
+    def connect(self) -> AdminClient:
+        """A client of the server that is meant."""
+        return connect(self.server, self.config, self.engine)
+
+
+def begin(client: AdminClient, path: str, body: Mapping[str, Any], manner: Manner) -> dict[str, Any]:
+    """Give the order; the operation that it began, or had begun under the same key."""
+    if manner.key is not None and not re.fullmatch("[ -~]{1,128}", manner.key):
+        raise ConfigError("--key must have 1 to 128 printable ASCII characters")
+    given = {name: value for name, value in body.items() if value is not None}
+    # One key for all attempts of this call, so that an order whose answer was lost is not carried out twice.
+    return client.order(path, given, manner.key or str(uuid.uuid4()))
+
+
+def finish(
+    client: AdminClient, operation: Mapping[str, Any], manner: Manner, tried: str | None = None
+) -> None:
+    """Wait for the end of the operation if wanted, show it, and leave with its exit code.
+
+    ``tried`` is the revision that it is about, where the operation itself names none.
+    """
+    from s3lora_serve.cli.fleet.operation_view import outcome, show_operation
+    from s3lora_serve.cli.fleet.waiting import follow
+
+    if manner.wait and not operation["ended"]:
+        operation = follow(client, operation, manner.timeout)
+    if manner.as_json:
+        typer.echo(json.dumps(operation, indent=2))
+    else:
+        named = {**operation, "to_digest": operation.get("to_digest") or tried}
+        show_operation(named, waited=manner.wait)
+    if (code := outcome(operation, waited=manner.wait)) != OK:
+        raise typer.Exit(code)

@@ -1,0 +1,192 @@
+"""An operation as people read it: what was ordered, what became of it, and how long each part took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from s3lora_serve.errors import ControlError, EngineDead
+from s3lora_serve.terminal.console import OK, REFUSED, out, printable, say, say_error
+from s3lora_serve.terminal.tables import cells, plain_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SHORT = 12  # digits of a digest that are shown, as in the names of slots
+# In the order in which they pass; what the server adds later is shown after them.
+_STAGES = ("admit", "load", "probe", "trial", "commit", "flip", "drain")
+_MARKS = {
+    "added": ("+", "green"),
+    "removed": ("-", "red"),
+    "changed": ("~", "yellow"),
+    "described": ("~", ""),
+}
+_SHOWN_IDS = 5
+
+
+def outcome(operation: Mapping[str, Any], *, waited: bool) -> int:
+    """The exit code that an operation's state stands for: 0 done, or begun when nobody waits for it."""
+    if operation["ended"]:
+        return OK if operation["step"] == "done" else REFUSED
+    return REFUSED if waited else OK
+
+
+def show_operation(operation: Mapping[str, Any], *, waited: bool) -> None:
+    """Say on stdout what an operation did, on stderr why it failed or that it still runs."""
+    subject, id_ = _subject(operation), str(operation["id"])
+    if not operation["ended"]:
+        why = "still runs" if waited else "has begun"
+        _line(Text(f"{subject}: operation {id_} {why} ({operation['step']})"))
+        say(f"follow it with: s3lora wait {id_}", "dim")
+        return
+    if operation["step"] != "done":
+        _show_failure(operation, subject)
+        return
+    _show_done(operation, subject)
+    cut = [str(request) for request in operation.get("cut") or ()]
+    if cut:
+        more = f" and {len(cut) - _SHOWN_IDS} more" if len(cut) > _SHOWN_IDS else ""
+        ids = ", ".join(cut[:_SHOWN_IDS])
+        say(f"{len(cut)} requests outlasted the drain deadline and were cut: {ids}{more}", "yellow")
+
+
+def show_changes(changes: Sequence[Mapping[str, Any]]) -> None:
+    """The difference between what is declared and what was applied: + added, - removed, ~ changed."""
+    table = plain_table("", "planner", "what", "before", "after", fold=("before",))
+    for change in changes:
+        mark, style = _MARKS.get(str(change["what"]), ("?", ""))
+        before, after = _differing(change.get("before") or {}, change.get("after") or {})
+        table.add_row(Text(mark, style), *cells(change["planner"], change["what"], before, after))
+    out.print(table)
+
+
+def took(seconds: float) -> str:
+    """A duration with the digits that matter: ``0.4 ms``, ``120 ms``, ``3.2 s``, ``4 min``."""
+    if seconds < 0.01:
+        return f"{seconds * 1000:.2g} ms"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def short(digest: object) -> str:
+    """The digits of a digest that people compare; ``-`` for none."""
+    return str(digest)[:SHORT] if digest else "-"
+
+
+def ordered(operation: Mapping[str, Any]) -> str:
+    """What was ordered, about which planner: ``swap math``, ``swap (dry run) math``."""
+    dry = " (dry run)" if (operation.get("details") or {}).get("dry_run") else ""
+    return f"{operation['kind']}{dry} {operation['planner'] or ''}".strip()
+
+
+def _subject(operation: Mapping[str, Any]) -> str:
+    return f"{operation['kind']} {operation['planner'] or ''}".strip()
+
+
+def _show_failure(operation: Mapping[str, Any], subject: str) -> None:
+    error: Mapping[str, Any] = operation.get("error") or {}
+    undone = "the server ended before it was decided, so it was undone"
+    default = undone if operation["step"] == "undone" else "it failed"
+    message = f"{error.get('message') or default}{_what_serves(operation, error)}"
+    say_error(ControlError(message, hint=str(error.get("hint") or "")), subject)
+
+
+def _what_serves(operation: Mapping[str, Any], error: Mapping[str, Any]) -> str:
+    if error.get("code") == EngineDead.code:
+        return "; nothing serves until the engine is back"
+    return f"; {short(operation['from_digest'])} still serves" if operation.get("from_digest") else ""
+
+
+def _show_done(operation: Mapping[str, Any], subject: str) -> None:
+    details: Mapping[str, Any] = operation.get("details") or {}
+    if "changes" in details:
+        if not details["changes"]:
+            kept = "planners that were swapped by order keep their revision"
+            _line(
+                Text(
+                    f"nothing to change: planners and policies are declared as they were applied last; {kept}"
+                )
+            )
+            return
+        if details.get("dry_run"):
+            _line(Text("dry run: nothing was changed"))
+            return
+    elif details.get("dry_run") and isinstance(details.get("would"), dict):
+        _show_comparison(details["would"])
+        same = "; it serves already" if details.get("same") else ""
+        _line(Text(f"dry run: {short(operation.get('to_digest'))} was admitted, nothing else changed{same}"))
+        return
+    elif details.get("same"):
+        _line(Text(f"{operation['planner']} serves {short(operation.get('to_digest'))} already"))
+        return
+    _line(Text.assemble(("✓ ", "green"), f"{subject}: {_result(operation, details)}", _timings(operation)))
+
+
+def _result(operation: Mapping[str, Any], details: Mapping[str, Any]) -> str:
+    old, new = short(operation.get("from_digest")), short(operation.get("to_digest"))
+    kind = operation["kind"]
+    if kind in ("canary", "shadow"):
+        share = f"{details.get('share', 0):.3g}".rstrip(".")
+        what = "runs beside it, unheard, for" if kind == "shadow" else "answers"
+        tried = new if operation.get("to_digest") else "the candidate"
+        return f"{tried} {what} a share of {share}; {old} answers" + (" the rest" if kind == "canary" else "")
+    if kind == "apply":
+        return f"{len(details.get('changes', ()))} planners changed"
+    if details.get("gives_up"):
+        return f"the candidate {str(details['gives_up']).rpartition('@')[2]} is given up; {old} serves"
+    return f"{old} → {new}"
+
+
+def _timings(operation: Mapping[str, Any]) -> Text:
+    seconds: Mapping[str, float] = operation.get("seconds") or {}
+    names = [*(n for n in _STAGES if n in seconds), *(n for n in seconds if n not in _STAGES)]
+    parts = [f"{name} {took(seconds[name])}" for name in names]
+    return Text(f"  ({', '.join(parts)})" if parts else "", "dim")
+
+
+def _show_comparison(would: Mapping[str, Any]) -> None:
+    table = plain_table("", "revision", "source", "kept", "pruned", "SSI max", "SSI median", fold=("source",))
+    for role in ("serving", "wanted"):
+        facts: Mapping[str, Any] = would.get(role) or {}
+        table.add_row(
+            *cells(
+                role,
+                short(facts.get("revision")),
+                facts.get("source") or "-",
+                facts.get("kept_modules", "-"),
+                len(facts.get("pruned_modules") or ()),
+                _number(facts.get("ssi_max")),
+                _number(facts.get("ssi_median")),
+            )
+        )
+    out.print(table)
+    for warning in (would.get("wanted") or {}).get("warnings") or ():
+        say(f"note: {warning}", "yellow")
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, str]:
+    """Both sides of a change, with only the keys in which they differ."""
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if not keys:  # two folders of one name: the server shows no paths
+        return f"source: {old.get('source', '-')}", f"source: {new.get('source', '-')}, in another folder"
+
+    def side(values: Mapping[str, Any]) -> str:
+        return "\n".join(f"{key}: {_value(values[key])}" for key in keys if values.get(key) not in (None, ""))
+
+    return side(old) or "-", side(new) or "-"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_value(inner)}" for key, inner in value.items() if inner is not None)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "-"
+
+
+def _line(text: Text) -> None:
+    out.print(Text(printable(text.plain), spans=text.spans), soft_wrap=True, highlight=False)

@@ -1,0 +1,235 @@
+"""``s3lora swap``, ``rollback``, ``canary``, ``promote``, ``wait``: orders about a planner that is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from s3lora_serve.cli.fleet.fleet_options import (
+    AsJson,
+    ConfigFile,
+    Engine,
+    Expect,
+    Key,
+    Manner,
+    Planner,
+    Reason,
+    Server,
+    Timeout,
+    Wait,
+    begin,
+    finish,
+    revision_digest,
+    weights_digest,
+)
+from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Source = Annotated[
+    str | None,
+    typer.Argument(help="Adapter to serve: folder on the server, demo://, hf://org/name@v, fsspec URL."),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        help="Instead of a source: a revision in the store, by its digest.", callback=revision_digest
+    ),
+]
+Sha256 = Annotated[
+    str | None, typer.Option(help="Expected SHA-256 of the source's weights file.", callback=weights_digest)
+]
+
+
+def swap(
+    planner: Planner,
+    source: Source = None,
+    revision: Revision = None,
+    sha256: Sha256 = None,
+    expect: Expect = None,
+    reason: Reason = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Admit and compare; change nothing that serves.")
+    ] = False,
+    wait: Wait = True,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+    key: Key = None,
+    server: Server = None,
+    config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
+) -> None:
+    """Serve another revision under a planner's name. Nothing is dropped, and whatever fails changes nothing.
+
+    The new one is admitted, loaded and proved before it answers; requests that run end on the old one.
+    """
+    wanted = _wanted(source, revision, sha256)
+    if not wanted:
+        raise ConfigError("name what to serve: SOURCE or --revision")
+    body = {**wanted, "expected_revision": expect, "reason": reason, "dry_run": dry_run}
+    _order(planner, "swap", body, Manner(server, config, engine, wait, timeout, as_json, key))
+
+
+def rollback(
+    planner: Planner,
+    to: Annotated[
+        str | None,
+        typer.Option(help="Revision to go back to; without it the one before.", callback=revision_digest),
+    ] = None,
+    expect: Expect = None,
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+    key: Key = None,
+    server: Server = None,
+    config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
+) -> None:
+    """Serve the revision before, at once if it is still loaded; with a candidate, give the candidate up."""
+    body = {"to": to, "expected_revision": expect, "reason": reason}
+    _order(planner, "rollback", body, Manner(server, config, engine, wait, timeout, as_json, key))
+
+
+def canary(
+    planner: Planner,
+    source: Source = None,
+    share: Annotated[float, typer.Option(help="Share of the sessions, above 0 and up to 1.")] = 0.1,
+    revision: Revision = None,
+    sha256: Sha256 = None,
+    shadow: Annotated[
+        bool | None,
+        typer.Option("--shadow/--no-shadow", help="Run the share again beside the answers, and answer none."),
+    ] = None,
+    promote_after: Annotated[
+        int | None, typer.Option(min=1, help="Promote by itself after so many requests that break no rule.")
+    ] = None,
+    expect: Expect = None,
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+    key: Key = None,
+    server: Server = None,
+    config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
+) -> None:
+    """Try another revision on a share of the sessions, then `s3lora promote` or `s3lora rollback` it.
+
+    Without SOURCE and --revision, the share of the candidate that is on trial changes; the rest stays as it
+    is unless it is given.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(
+            f"--share {share:g} is not above 0 and up to 1", hint="0.1 is a tenth of the sessions"
+        )
+    if shadow and promote_after is not None:
+        raise ConfigError("--promote-after is for canaries; a shadow answers nobody, so it is not promoted")
+    wanted = _wanted(source, revision, sha256)
+    manner = Manner(server, config, engine, wait, timeout, as_json, key)
+    with manner.connect() as client:
+        tried: str | None = None
+        if not wanted:
+            now = client.planner(_name(planner))
+            tried = (now.get("candidate") or {}).get("revision")
+            shadow, promote_after = _as_it_is(now.get("rollout") or {}, shadow, promote_after)
+        body = {
+            **wanted,
+            "share": share,
+            "shadow": bool(shadow),
+            "promote_after": promote_after,
+            "expected_revision": expect,
+            "reason": reason,
+        }
+        operation = begin(client, f"planners/{_name(planner)}/canary", body, manner)
+        finish(client, operation, manner, tried)
+
+
+def promote(
+    planner: Planner,
+    expect: Expect = None,
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+    key: Key = None,
+    server: Server = None,
+    config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
+) -> None:
+    """Serve the candidate's revision to everybody."""
+    body = {"expected_revision": expect, "reason": reason}
+    _order(planner, "promote", body, Manner(server, config, engine, wait, timeout, as_json, key))
+
+
+def wait(
+    operation: Annotated[str, typer.Argument(help="An operation's id, as `s3lora status` shows it.")],
+    wait: Wait = True,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+    server: Server = None,
+    config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
+) -> None:
+    """Follow an operation to its end, and leave with its exit code; with --no-wait show how it is."""
+    manner = Manner(server, config, engine, wait, timeout, as_json)
+    with manner.connect() as client:
+        finish(client, client.operation(operation), manner)
+
+
+def _order(planner: str, what: str, body: Mapping[str, Any], manner: Manner) -> None:
+    with manner.connect() as client:
+        finish(client, begin(client, f"planners/{_name(planner)}/{what}", body, manner), manner)
+
+
+def _as_it_is(
+    rollout: Mapping[str, Any], shadow: bool | None, promote_after: int | None
+) -> tuple[bool | None, int | None]:
+    # Else a wider share would let a shadow answer, or forget that it was to be promoted by itself.
+    shadow = bool(rollout.get("shadow")) if shadow is None else shadow
+    return shadow, None if shadow else (promote_after or rollout.get("promote_after"))
+
+
+def _wanted(source: str | None, revision: str | None, sha256: str | None) -> dict[str, Any]:
+    """What an order names. Raises ConfigError when that is contradictory, or a folder that is not there."""
+    if source is not None and revision is not None:
+        raise ConfigError("give SOURCE or --revision, not both")
+    if sha256 is not None and source is None:
+        raise ConfigError("--sha256 belongs to a SOURCE")
+    given = {
+        "source": None if source is None else _absolute(source),
+        "revision": revision,
+        "sha256": sha256,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _absolute(source: str) -> str:
+    """A relative folder as the server can find it: seen from here, since it may run elsewhere."""
+    if not source.strip():  # as an unset variable of a shell script
+        raise ConfigError("SOURCE is empty")
+    if "://" in source:
+        return source
+    path = Path(source).expanduser()
+    if path.is_absolute():
+        return str(path)
+    if not path.is_dir():
+        raise ConfigError(
+            f"there is no folder {source}",
+            hint="a relative SOURCE is looked for here; one that only the server sees must begin with '/'",
+        )
+    return str(path.resolve())
+
+
+def _name(planner: str) -> str:
+    from s3lora_serve.config import PLANNER_NAME
+
+    if not PLANNER_NAME.fullmatch(planner):
+        raise ConfigError(
+            f"{planner[:80]!r} is no planner's name", hint="s3lora status lists the planners that there are"
+        )
+    return planner

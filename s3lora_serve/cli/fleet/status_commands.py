@@ -1,0 +1,123 @@
+"""``s3lora status`` and ``history``: what a fleet serves now, and who ordered what. Both only read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path  # noqa: TC003  (typer reads the annotation)
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.live import Live
+
+from s3lora_serve.cli.fleet.fleet_options import AsJson, ConfigFile, Engine, OptionalPlanner, Server, connect
+from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.terminal.console import OK, REFUSED, out, say
+
+if TYPE_CHECKING:
+    from s3lora_serve.cli.fleet.admin_client import AdminClient
+
+STATUS_CODES = (
+    "Exit codes: 0 every planner shown answers; 1 one does not, or no server was found; "
+    "2 wrong usage or configuration."
+)
+_OPERATIONS = 5  # ended ones that are shown; those that run always are
+_LOOK = 50  # operations to look at for those
+
+
+def status(
+    planner: OptionalPlanner = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again at each change, until Ctrl-C.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="With --watch: seconds between two looks.")] = 1.0,
+    as_json: AsJson = False,
+    server: Server = None,
+    config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
+) -> None:
+    """Show every planner with its revisions, what runs on each, and the latest operations."""
+    with connect(server, config, engine) as client:
+        if watch:
+            _watch(client, planner, every, as_json)
+            return
+        facts = _facts(client, planner)
+    _print(facts, as_json)
+    if not all(each["up"] for each in facts["planners"]):
+        raise typer.Exit(REFUSED)
+
+
+def history(
+    planner: OptionalPlanner = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many entries, the latest.")] = 20,
+    after: Annotated[int, typer.Option(min=0, help="Only entries with higher numbers than this.")] = 0,
+    as_json: AsJson = False,
+    state: Annotated[
+        Path | None, typer.Option(help="Read this state file instead of asking a server, which may be down.")
+    ] = None,
+    server: Server = None,
+    config: ConfigFile = None,
+    engine: Engine = EngineKind.VLLM,
+) -> None:
+    """Show who did what, when and why, with which revisions: the latest entries, the newest last."""
+    if state is not None:
+        from s3lora_serve.control.journal.journal import Journal
+
+        with Journal(state, read_only=True) as journal:
+            found = journal.entries(planner=planner, after=after, limit=limit, newest_first=True)
+        entries = [dataclasses.asdict(entry) for entry in found]
+    else:
+        with connect(server, config, engine) as client:
+            entries = client.history(planner, after, limit)
+    entries = sorted(entries, key=lambda entry: entry["seq"])
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+        return
+    from s3lora_serve.cli.fleet import fleet_tables
+
+    out.print(fleet_tables.history(entries))
+    if not entries:
+        say("no entries", "dim")
+
+
+def _facts(client: AdminClient, planner: str | None) -> dict[str, Any]:
+    planners = client.planners() if planner is None else [client.planner(planner)]
+    operations = client.operations(_LOOK)
+    if planner is not None:
+        operations = [op for op in operations if op["planner"] in (planner, None)]
+    ended = [op for op in operations if op["ended"]][:_OPERATIONS]
+    return {"planners": planners, "operations": [op for op in operations if not op["ended"] or op in ended]}
+
+
+def _print(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    from s3lora_serve.cli.fleet import fleet_tables
+
+    out.print(fleet_tables.fleet(facts["planners"], facts["operations"]))
+
+
+def _watch(client: AdminClient, planner: str | None, every: float, as_json: bool) -> None:
+    from s3lora_serve.cli.fleet import fleet_tables
+
+    try:
+        if as_json or not out.is_terminal:
+            shown = None
+            while True:
+                facts = _facts(client, planner)
+                if facts != shown:  # a log holds changes, not repetitions
+                    if as_json:
+                        typer.echo(json.dumps(facts))
+                    else:
+                        _print(facts, as_json=False)
+                    shown = facts
+                time.sleep(every)
+        with Live(console=out, auto_refresh=False) as live:
+            while True:
+                facts = _facts(client, planner)
+                live.update(fleet_tables.fleet(facts["planners"], facts["operations"]), refresh=True)
+                time.sleep(every)
+    except KeyboardInterrupt:
+        raise typer.Exit(OK) from None

@@ -1,0 +1,1 @@
+"""s3lora evaluate and sweep."""

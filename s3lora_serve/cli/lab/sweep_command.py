@@ -1,0 +1,90 @@
+"""``s3lora sweep``: how much to prune, by which scorer: the measurements that ``policy.validated`` reads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from s3lora_serve.cli.adapters.policy_options import Aligned, AlignmentBase  # noqa: TC001  (typer reads them)
+from s3lora_serve.cli.lab.evaluation_options import (
+    AsJson,
+    AskedAs,
+    Attack,
+    Base,
+    ConfigFile,
+    Harmless,
+    Limit,
+    Out,
+    Plans,
+    RandomSeeds,
+    Seed,
+    read_suite,
+    to_alignment,
+)
+
+DEFAULT_SCORERS = ("mas-svd", "svd", "random")
+DEFAULT_TAUS = "0,5,...,50"
+
+
+def sweep(
+    out: Out,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ADAPTER",
+            help="Local folders, demo://name, hf://org/name or any fsspec URL. GROUP=ADAPTER for"
+            " adapters that differ in their training seed alone: their spread is then in the intervals.",
+        ),
+    ] = None,
+    base: Base = None,
+    config: ConfigFile = None,
+    planner: Annotated[
+        list[str] | None, typer.Option("--planner", "-p", help="This planner of --config too. Repeatable.")
+    ] = None,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(help=f"What ranks the modules. Repeatable; without it {', '.join(DEFAULT_SCORERS)}."),
+    ] = None,
+    tau: Annotated[
+        str, typer.Option(help="Per cents of the modules to prune, with a comma between them.")
+    ] = DEFAULT_TAUS,
+    attack: Attack = None,
+    harmless: Harmless = None,
+    plans: Plans = None,
+    form: AskedAs = "both",
+    limit: Limit = None,
+    random_seeds: RandomSeeds = 3,
+    seed: Seed = 0,
+    alignment_base: AlignmentBase = None,
+    aligned: Aligned = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure adapters at many shares of pruned modules, by several scorers.
+
+    Writes sweep.json, which policy.validated chooses from, and what `s3lora evaluate` writes.
+    Broken off, the same command goes on.
+    """
+    from s3lora_serve.cli.lab.evaluation_cells import check_scorers, read_taus, tau_cells
+    from s3lora_serve.cli.lab.evaluation_inputs import read_config, to_given, to_setting
+    from s3lora_serve.cli.lab.evaluation_run import RunSpec, carry_out
+
+    settings = None if config is None else read_config(config)
+    setting = to_setting(base, settings)
+    given = to_given(sources or [], planner or [], settings)
+    alignment = to_alignment(alignment_base, aligned)
+    scorers, taus = scorer or list(DEFAULT_SCORERS), read_taus(tau)
+    check_scorers(scorers, alignment)
+    order = RunSpec(
+        title=f"{given[0].name if len(given) == 1 else f'{len(given)} adapters'} on {setting.base_model}",
+        setting=setting,
+        adapters=given,
+        suite=read_suite(attack, harmless, plans, form, limit, seed),
+        make_cells=lambda one, model: tau_cells(one, model, scorers, taus, random_seeds, alignment),
+        folder=out,
+        seed=seed,
+        as_json=as_json,
+        sweep=True,
+        first_look=not (attack or harmless or plans),
+    )
+    carry_out(order)

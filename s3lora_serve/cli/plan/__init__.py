@@ -1,0 +1,1 @@
+"""s3lora plan: ask a running server, show the plan."""

@@ -1,0 +1,1 @@
+"""The control plane: operations, rollback rules, recovery, audit."""

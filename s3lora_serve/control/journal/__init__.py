@@ -1,0 +1,1 @@
+"""Desired state and every decision, chained, in one SQLite file."""

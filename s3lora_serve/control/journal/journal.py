@@ -1,0 +1,231 @@
+"""Desired state and the journal of every decision, in one file that survives kill -9."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import astuple
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from s3lora_serve.control.journal.chain import Broken, Head, chained, first_broken
+from s3lora_serve.control.journal.rows import (
+    ENTRY_COLUMNS,
+    PLANNER_COLUMNS,
+    entry_of,
+    entry_row,
+    operation_json,
+    operation_of,
+    planner_of,
+    planner_row,
+)
+from s3lora_serve.control.journal.state_file import (
+    open_for_reading,
+    open_for_writing,
+    snapshot,
+    take_lock,
+    transaction,
+    translated,
+)
+from s3lora_serve.control.operation import Operation, Step
+from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.errors import StateError
+from s3lora_serve.fleet.records import Entry, NewEntry, PlannerRecord
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+_T = TypeVar("_T")
+
+__all__ = ["Broken", "Entry", "Head", "Journal", "NewEntry", "PlannerRecord"]
+
+_ENTRY, _PLANNER = ", ".join(ENTRY_COLUMNS), ", ".join(PLANNER_COLUMNS)
+_ADD_ENTRY = f"INSERT INTO journal ({_ENTRY}) VALUES ({', '.join('?' * len(ENTRY_COLUMNS))})"
+_PUT_PLANNER = f"REPLACE INTO planners ({_PLANNER}) VALUES ({', '.join('?' * len(PLANNER_COLUMNS))})"
+_PUT_OPERATION = """INSERT INTO operations (id, key, fingerprint, step, started_at, body)
+    VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET step = excluded.step, body = excluded.body"""
+_RUNNING = tuple(step.value for step in Step if not step.ended)
+_CHUNK = 1000  # entries read at a time while the chain is checked, so that writers need not wait for it
+_MOST = 2**63 - 1  # SQLite's largest integer
+
+
+class Journal:
+    """What each planner shall serve, every order, and an append-only account of every decision.
+
+    Each ``write`` is one transaction and on the disk when it returns. May be called from any thread.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, engine: EngineKind = EngineKind.VLLM) -> None:
+        """Open or create the file, and keep other servers off it until ``close`` or the end of the process.
+
+        ``engine`` is what serves from it: one kind for the file's whole life. ``read_only`` takes no lock,
+        creates nothing, whatever served, and works beside a running server. Raises StateError.
+        """
+        with translated(path):
+            self.path = path.resolve()  # two names of one file are one file
+        self._guard = threading.Lock()
+        self._open, self._read_only = True, read_only
+        self._lock: sqlite3.Connection | None = None
+        if read_only:
+            self._db = open_for_reading(self.path)
+            return
+        self._lock = take_lock(self.path)
+        try:
+            self._db = open_for_writing(self.path, engine)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def write(
+        self,
+        *entries: NewEntry,
+        planner: PlannerRecord | None = None,
+        operation: Operation | None = None,
+        remove: str | None = None,
+        fingerprint: str = "",
+    ) -> tuple[Entry, ...]:
+        """Append the entries and put the records in place of the earlier ones, all or nothing, on the disk.
+
+        ``remove`` is the name of a planner that shall be served no more. ``fingerprint`` stands for what an
+        operation's order asked, and stays as it was at the operation's first write. Raises StateError; then
+        nothing was written (after an error of the disk itself only reopening tells).
+        """
+        if self._read_only:
+            raise StateError(f"{self.path} was opened for reading only", hint="only a server writes to it")
+        with self._using(), transaction(self._db):
+            written = self._append(entries) if entries else ()
+            if planner is not None:
+                self._db.execute(_PUT_PLANNER, planner_row(planner))
+            if operation is not None:
+                key, step = operation.order.key, operation.step.value
+                identity = (operation.id, key, fingerprint, step, operation.started_at)
+                self._db.execute(_PUT_OPERATION, (*identity, operation_json(operation)))
+            if remove is not None:
+                self._db.execute("DELETE FROM planners WHERE name = ?", (remove,))
+        return written
+
+    def planners(self) -> dict[str, PlannerRecord]:
+        """What each planner shall serve, by name."""
+        rows = self._rows(f"SELECT {_PLANNER} FROM planners ORDER BY name")
+        return {record.name: record for record in self._read(planner_of, rows)}
+
+    def operation(self, id: str) -> Operation | None:
+        """The operation of that id."""
+        return next(iter(self._operations("WHERE id = ?", id)), None)
+
+    def operation_by_key(self, key: str) -> tuple[Operation, str] | None:
+        """The operation that was ordered under an idempotency key, and the fingerprint of its order."""
+        rows = self._rows("SELECT body, fingerprint FROM operations WHERE key = ?", key)
+        return (self._read(operation_of, [rows[0][0]])[0], rows[0][1]) if rows else None
+
+    def running(self) -> list[Operation]:
+        """Operations that have not ended, oldest first. After a restart: those that were cut short."""
+        marks = ", ".join("?" * len(_RUNNING))
+        return self._operations(f"WHERE step IN ({marks}) ORDER BY started_at, rowid", *_RUNNING)
+
+    def operations(self, limit: int = 50) -> list[Operation]:
+        """The latest operations, newest first."""
+        return self._operations("ORDER BY started_at DESC, rowid DESC LIMIT ?", _count(limit))
+
+    def entries(
+        self, planner: str | None = None, after: int = 0, limit: int = 100, newest_first: bool = False
+    ) -> list[Entry]:
+        """At most ``limit`` entries with numbers above ``after``, of one planner or of all."""
+        which = "" if planner is None else "AND planner = ?"
+        sql = f"SELECT {_ENTRY} FROM journal WHERE seq > ? {which} ORDER BY seq"
+        values = (_count(after), *(() if planner is None else (planner,)), _count(limit))
+        return self._read(entry_of, self._rows(f"{sql} {'DESC' if newest_first else 'ASC'} LIMIT ?", *values))
+
+    def head(self) -> Head:
+        """Number and hash of the last entry. Who keeps a copy elsewhere can hold it against ``verify``."""
+        with self._using():
+            return self._head()
+
+    def verify(self, noted: Head | None = None) -> Broken | None:
+        """Check every entry and the whole chain; None if all holds. Writers go on meanwhile.
+
+        Without ``noted``, a head that was kept elsewhere, this cannot notice a chain that was computed anew
+        up to its end together with the head, or an older copy of the whole file in its place.
+        """
+        with self._using(), snapshot(self._db):
+            last = self._db.execute("SELECT max(seq) FROM journal").fetchone()[0] or 0
+            if (kept := self._kept()) is None:
+                return Broken(last, "the head of the journal was deleted")
+        # The head may move on while entries are read; those up to this one cannot change any more.
+        return first_broken(self._up_to(last), kept, noted)
+
+    def close(self) -> None:
+        """Give the file back. Does nothing the second time."""
+        with self._guard:
+            self._open = False
+            self._db.close()
+            if self._lock is not None:
+                self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _append(self, new: tuple[NewEntry, ...]) -> tuple[Entry, ...]:
+        at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        head = self._head()  # not the last row: entries that somebody cut off stay missing
+        written: list[Entry] = []
+        for each in new:
+            entry = chained(each, head, at)
+            self._db.execute(_ADD_ENTRY, entry_row(entry))
+            head = Head(entry.seq, entry.hash)
+            written.append(entry)
+        self._db.execute("UPDATE head SET seq = ?, hash = ?", astuple(head))
+        return tuple(written)
+
+    def _head(self) -> Head:
+        if (kept := self._kept()) is None:
+            why = f"{self.path}: the head of the journal was deleted"
+            raise StateError(why, hint="restore the file from a backup")
+        return kept
+
+    def _kept(self) -> Head | None:
+        row = self._db.execute("SELECT seq, hash FROM head").fetchone()
+        return None if row is None else Head(*row)
+
+    def _up_to(self, last: int) -> Iterator[Entry | Broken]:
+        """Every row up to that number, also those that should not be there, in chunks."""
+        sql = f"SELECT {_ENTRY} FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+        after = -_MOST
+        while rows := self._rows(sql, after, last, _CHUNK):
+            for row in rows:
+                try:
+                    yield entry_of(row)
+                except ValueError as error:
+                    yield Broken(row[0], str(error))
+            after = rows[-1][0]
+
+    def _operations(self, which: str, *values: object) -> list[Operation]:
+        rows = self._rows(f"SELECT body FROM operations {which}", *values)
+        return self._read(operation_of, [body for (body,) in rows])
+
+    def _read(self, convert: Callable[[Any], _T], rows: Iterable[Any]) -> list[_T]:
+        try:
+            return [convert(row) for row in rows]
+        except ValueError as error:
+            hint = "something other than the server changed it: restore the file from a backup"
+            raise StateError(f"{self.path}: {error}", hint=hint) from error
+
+    def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._using():
+            return self._db.execute(sql, values).fetchall()
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        with self._guard, translated(self.path):
+            if not self._open:
+                raise StateError(f"{self.path} was closed", hint="the server is stopping")
+            yield
+
+
+def _count(value: int) -> int:
+    return min(max(value, 0), _MOST)

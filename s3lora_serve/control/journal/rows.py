@@ -1,0 +1,76 @@
+"""Records as rows of the state file, and back: what cannot be read says which row it is."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from s3lora_serve.control.operation import Operation
+from s3lora_serve.fleet.records import Entry, PlannerRecord
+from s3lora_serve.storage.canonical_json import canonical_bytes, strict_loads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ENTRY_COLUMNS = tuple(each.name for each in fields(Entry))
+PLANNER_COLUMNS = tuple(each.name for each in fields(PlannerRecord))
+
+
+def entry_row(entry: Entry) -> tuple[Any, ...]:
+    """The values of ENTRY_COLUMNS."""
+    return _row({**vars(entry), "details": _json(entry.details)}, ENTRY_COLUMNS)
+
+
+def entry_of(row: Sequence[Any]) -> Entry:
+    """The entry in a row of ENTRY_COLUMNS; its hash is not checked. Raises ValueError."""
+    values = dict(zip(ENTRY_COLUMNS, row, strict=True))
+    details = _mapping(values["details"], f"entry {values['seq']}: its details")
+    return Entry(**{**values, "details": details})
+
+
+def planner_row(record: PlannerRecord) -> tuple[Any, ...]:
+    """The values of PLANNER_COLUMNS."""
+    rollout = None if record.rollout is None else _json(record.rollout)
+    return _row({**vars(record), "rollout": rollout}, PLANNER_COLUMNS)
+
+
+def planner_of(row: Sequence[Any]) -> PlannerRecord:
+    """The record in a row of PLANNER_COLUMNS. Raises ValueError."""
+    values = dict(zip(PLANNER_COLUMNS, row, strict=True))
+    if values["rollout"] is not None:
+        values["rollout"] = _mapping(values["rollout"], f"planner {values['name']!r}: its rollout")
+    return PlannerRecord(**values)
+
+
+def operation_json(operation: Operation) -> str:
+    """The operation as it is stored."""
+    return _json(operation.to_json())
+
+
+def operation_of(body: object) -> Operation:
+    """The operation that was stored so. Raises ValueError."""
+    data = _mapping(body, "an operation")
+    try:
+        return Operation.from_json(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"operation {data.get('id')!r}: {error!r}") from error
+
+
+def _row(values: Mapping[str, Any], columns: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(values[name] for name in columns)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return canonical_bytes(dict(value)).decode()
+
+
+def _mapping(text: object, what: str) -> dict[str, Any]:
+    try:
+        if not isinstance(text, str):
+            raise ValueError(f"{type(text).__name__} in place of text")
+        parsed = strict_loads(text.encode())
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be read: {error}") from error
+    if not isinstance(parsed, dict):
+        raise ValueError(f"{what} cannot be read: no JSON object")
+    return parsed

@@ -1,0 +1,1 @@
+"""Orders of operators and rules: swap, rollback, canary, promote, apply."""

@@ -1,0 +1,216 @@
+"""From the fleet that serves to the fleet that planners.yaml declares: all of it, or nothing."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from s3lora_serve.control.operation import Operation, Step, Wanted
+from s3lora_serve.fleet.planner import Alias
+from s3lora_serve.fleet.slots import slot_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.control.operations import Operations
+    from s3lora_serve.control.steps import SwapSteps
+    from s3lora_serve.fleet.fleet import Fleet
+    from s3lora_serve.fleet.planner import DesiredPlanner
+    from s3lora_serve.serving.loading import Loading
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of the difference. ``described``: only what clients read, or pinning; nothing is loaded."""
+
+    planner: str
+    what: Literal["added", "changed", "removed", "described"]
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """For the journal and for people."""
+        return {"planner": self.planner, "what": self.what, "before": self.before, "after": self.after}
+
+
+def diff(fleet: Fleet, desired: Mapping[str, DesiredPlanner]) -> tuple[Change, ...]:
+    """What must change, in the order of the file, removals last.
+
+    A planner whose declaration is the one that was applied last is left alone, although an operator may have
+    swapped it since: an edit elsewhere in the file must not undo that.
+    """
+    changes = []
+    for name, after in desired.items():
+        if name not in fleet.names():
+            changes.append(Change(name, "added", None, _shown(after)))
+            continue
+        before = fleet.alias(name).desired
+        if before == after:
+            continue
+        what: Literal["changed", "described"] = (
+            "changed" if before.declared != after.declared else "described"
+        )
+        changes.append(Change(name, what, _shown(before), _shown(after)))
+    for name in fleet.names():
+        if name not in desired:
+            changes.append(Change(name, "removed", _shown(fleet.alias(name).desired), None))
+    return tuple(changes)
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a planner's name meant, and the revisions themselves, should the engine lose what it holds."""
+
+    alias: Alias
+    active: Revision
+    candidate: Revision | None
+
+
+class Apply:
+    """Carries the difference out: everything is admitted first, then loaded and flipped planner by planner.
+
+    When one fails, those that were changed are changed back.
+    """
+
+    def __init__(self, fleet: Fleet, residency: Loading, swap: SwapSteps, operations: Operations) -> None:
+        self._fleet = fleet
+        self._residency = residency
+        self._swap = swap
+        self._operations = operations
+
+    async def run(
+        self, op: Operation, changes: Sequence[Change], desired: Mapping[str, DesiredPlanner]
+    ) -> None:
+        """Raises what failed first; then the fleet is as it was."""
+        revisions = {
+            change.planner: await self._swap.admit(op, change.planner, _wanted(desired[change.planner]))
+            for change in changes
+            if change.what in ("added", "changed")
+        }
+        before = {c.planner: self._before(c.planner) for c in changes if c.what != "added"}
+        done: list[Change] = []
+        try:
+            for change in changes:
+                name = change.planner
+                if change.what == "described":
+                    self._fleet.set_alias(replace(self._fleet.alias(name), desired=desired[name]))
+                elif change.what == "removed":
+                    await self._remove(op, name)
+                else:
+                    await self._serve(op, change, desired[name], revisions[name])
+                done.append(change)
+        except Exception:  # when the server stops, the next start goes on from what was written down
+            await self._undo(op, done, before)
+            raise
+        self._operations.decided(op.id)
+        for change in changes:
+            if change.what in ("changed", "removed"):
+                await self._retire(op, before[change.planner].alias, keep=change.what == "changed")
+        await self._operations.end(op.id, Step.DONE, "apply.done")
+
+    def _before(self, name: str) -> _Before:
+        alias = self._fleet.alias(name)
+        candidate = self._fleet[alias.candidate].revision if alias.candidate else None
+        return _Before(alias, self._fleet[alias.active].revision, candidate)
+
+    async def _retire(self, op: Operation, old: Alias, *, keep: bool) -> None:
+        for key in (old.active, old.candidate):
+            if key is not None and self._fleet.role(key) is None:
+                await self._swap.retire(op, key, keep=keep and key == old.active)
+
+    async def _serve(
+        self, op: Operation, change: Change, desired: DesiredPlanner, revision: Revision
+    ) -> None:
+        name = change.planner
+        key = slot_name(name, revision.digest)
+        async with self._residency.held(key):
+            if change.what == "changed" and self._fleet.alias(name).active == key:
+                # Another source or policy that comes to the same revision: only the declaration changes.
+                await self._declare(op, self._before(name), desired)
+                return
+            await self._swap.deploy(op, name, revision)
+            if change.what == "added":
+                await self._declare(op, _Before(Alias(name, desired, key), revision, None), desired)
+                return
+            serving = self._fleet[self._fleet.alias(name).active].revision.digest
+            alias = await self._swap.flip(
+                op,
+                name,
+                "apply.flipped",
+                active=revision,
+                previous=serving,
+                declared=desired.declared,
+                judge=True,
+            )
+            self._fleet.set_alias(replace(alias, desired=desired))
+
+    async def _declare(self, op: Operation, meant: _Before, desired: DesiredPlanner) -> None:
+        """Let the name mean this, under another declaration: first in the journal, then in memory."""
+        alias = meant.alias
+        record = alias.record(meant.active, meant.candidate, desired.declared)
+        await self._operations.write(op.id, "apply.declared", planner=record, step=Step.DRAINING)
+        for revision in (meant.active, meant.candidate):
+            if revision is not None:
+                self._fleet.add(alias.name, revision)  # the engine's death may have taken it meanwhile
+        self._fleet.mean(replace(alias, desired=desired))
+
+    async def _remove(self, op: Operation, name: str) -> None:
+        await self._operations.write(op.id, "apply.removed", remove=name, step=Step.DRAINING)
+        self._fleet.drop_alias(name)
+
+    async def _undo(self, op: Operation, done: Sequence[Change], before: Mapping[str, _Before]) -> None:
+        for change in reversed(done):
+            try:
+                await self._take_back(op, change, before.get(change.planner))
+            except Exception as error:  # the others are to be taken back all the same
+                log.exception("planner %s stays as applied: %s", change.planner, error)
+
+    async def _take_back(self, op: Operation, change: Change, old: _Before | None) -> None:
+        name = change.planner
+        if old is None:
+            now = self._fleet.alias(name)
+            await self._remove(op, name)
+            await self._retire(op, now, keep=False)
+        elif change.what == "removed":
+            await self._declare(op, old, old.alias.desired)
+        elif change.what == "described":
+            self._fleet.set_alias(old.alias)
+        elif self._fleet.alias(name).active == old.alias.active:
+            await self._declare(op, self._before(name), old.alias.desired)
+        else:
+            now = self._fleet.alias(name)
+            alias = await self._swap.flip(
+                op,
+                name,
+                "apply.taken_back",
+                active=old.active,
+                previous=old.alias.previous,
+                candidate=old.candidate,
+                rollout=old.alias.rollout,
+                declared=old.alias.desired.declared,
+            )
+            self._fleet.set_alias(replace(alias, desired=old.alias.desired))
+            await self._retire(op, now, keep=False)
+
+
+def _wanted(desired: DesiredPlanner) -> Wanted:
+    return Wanted(source=desired.source, sha256=desired.sha256, policy=desired.policy)
+
+
+def shown(desired: Mapping[str, DesiredPlanner]) -> dict[str, Any]:
+    """All that is declared, as JSON values."""
+    return {name: _shown(planner) for name, planner in desired.items()}
+
+
+def _shown(desired: DesiredPlanner) -> dict[str, Any]:
+    return {
+        "source": desired.source,
+        "sha256": desired.sha256,
+        "policy": desired.policy.to_json(),
+        "description": desired.description,
+        "pinned": desired.pinned,
+    }

@@ -1,0 +1,1 @@
+"""vLLM behind the port; the only folder that imports vllm."""

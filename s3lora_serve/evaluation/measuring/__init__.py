@@ -1,0 +1,1 @@
+"""Cells of a run, asked on an engine, recorded line by line."""

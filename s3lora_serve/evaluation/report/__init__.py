@@ -1,0 +1,1 @@
+"""The report: findings, tables, charts, one HTML page."""

@@ -1,0 +1,41 @@
+"""Waiting for something to become true, woken by whoever changes something."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Notifier:
+    """One bell for leases, deployments and operations: who waits looks again at each ring.
+
+    There are few who wait (a drain, a load that needs a slot), so a bell for each would buy nothing.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Future[None], None] = {}  # who came first is woken first
+
+    def ring(self) -> None:
+        """Wake everybody who waits. Call it from the event loop, after the change."""
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+        self._waiting.clear()
+
+    async def until(self, true: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Wait until ``true()``, at most ``seconds`` (None: for ever); what it is in the end."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not true():
+                    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._waiting[future] = None
+                    try:
+                        await future
+                    finally:
+                        self._waiting.pop(future, None)
+        except TimeoutError:
+            return true()
+        return True

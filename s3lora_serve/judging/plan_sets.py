@@ -1,0 +1,81 @@
+"""Plan sets as files: a task, its tools and a good plan a line."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from planners import PlannerInput, PlanSyntaxError, ToolSpec, parse
+from s3lora_serve.errors import ConfigError
+from s3lora_serve.judging.suite import PlanSet, PlanTask
+from s3lora_serve.judging.table_files import jsonl_rows, sampled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class PlanRow(BaseModel):
+    """One line of a plan set's file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    tools: tuple[ToolSpec, ...]
+    max_steps: int | None = Field(default=None)
+    plan: str  # ReWOO text
+
+    def read(self) -> PlanTask:
+        """The task; ValueError for a request that no planner takes, or a plan with a problem under it."""
+        steps = {} if self.max_steps is None else {"max_steps": self.max_steps}
+        request = PlannerInput.model_validate({"task": self.task, "tools": self.tools, **steps})
+        reference = parse(self.plan)
+        if problems := reference.problems(request.tools, request.evidence, max_steps=request.max_steps):
+            raise ValueError(f"the plan is not valid: {problems[0].message}")
+        return PlanTask(request, reference)
+
+
+def read_plans(path: Path, *, limit: int | None = None, seed: int = 0) -> PlanSet:
+    """Read a ``.jsonl`` of ``PlanRow``; the set is named after the file.
+
+    ``limit``: a sample of at most so many. Raises ConfigError for a file that is missing or empty, and names
+    the line of a row that is not as it must be.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"a limit of {limit} plans leaves none", hint="give at least 1")
+    tasks = []
+    for number, row in jsonl_rows(path):
+        try:
+            tasks.append(PlanRow.model_validate(row).read())
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{path} line {number}: {where}: {first['msg']}") from error
+        except (PlanSyntaxError, ValueError) as error:
+            raise ConfigError(f"{path} line {number}: {error}") from error
+    if not tasks:
+        raise ConfigError(f"{path} has no plan", hint="an evaluation needs at least one in each set")
+    return PlanSet(path.stem, sampled(tasks, limit, seed))
+
+
+def write_plans(path: Path, plans: PlanSet) -> None:
+    """Write the file that ``read_plans`` reads; replaces one that is there.
+
+    Raises ValueError for a task with evidence or feedback, which the file has no room for.
+    """
+    path.write_text(
+        "".join(json.dumps(_row(task), ensure_ascii=False) + "\n" for task in plans.tasks), "utf-8"
+    )
+
+
+def _row(task: PlanTask) -> dict[str, Any]:
+    request = task.request
+    if request.evidence or request.feedback:
+        raise ValueError(f"task {request.task[:40]!r} has evidence or feedback, which a plan set cannot hold")
+    return {
+        "task": request.task,
+        "tools": [tool.model_dump(mode="json", exclude_none=True) for tool in request.tools],
+        "max_steps": request.max_steps,
+        "plan": task.reference.to_rewoo(),
+    }

@@ -1,0 +1,1 @@
+"""s3lora-serve: from planners.yaml to a listening server and back."""

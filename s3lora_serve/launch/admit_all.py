@@ -1,0 +1,143 @@
+"""Adapters into revisions, for the start and for orders later: the runtime's way to admission and store"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from s3lora_serve.control.operation import Wanted
+from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.errors import AdapterError, BaseModelMismatch, S3LoRAError
+from s3lora_serve.launch.resolve import to_base_model, to_desired, to_limits, to_served, to_source
+from s3lora_serve.terminal.console import Stages, say_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.adapters.progress import Progress
+    from s3lora_serve.adapters.store import RevisionStore
+    from s3lora_serve.adapters.verify import AdapterLimits
+    from s3lora_serve.config import Config
+    from s3lora_serve.control.journal.journal import PlannerRecord
+    from s3lora_serve.fleet.planner import DesiredPlanner
+    from s3lora_serve.launch.resolve import BaseModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StoreAdmission:
+    """What the runtime asks of the adapters' side (``control/steps.py``, Admission), over one store."""
+
+    base: BaseModel
+    limits: AdapterLimits
+    store: RevisionStore
+
+    def admit(self, planner: str, wanted: Wanted, progress: Progress) -> Revision:
+        """Fetch, verify, score, prune and publish; known revisions are only hashed again."""
+        from s3lora_serve.adapters.admission import admit
+        from s3lora_serve.adapters.evidence.sweep_hint import Called
+        from s3lora_serve.spectral.prune_policy import PrunePolicy
+
+        return admit(
+            to_source(str(wanted.source)),
+            base=self.base.spec,
+            policy=to_served(wanted.policy or PrunePolicy(), self.base),
+            limits=self.limits,
+            store=self.store,
+            expected_sha256=wanted.sha256,
+            progress=progress,
+            called=Called(str(wanted.source), self.base.given),
+        )
+
+    def restore(self, digest: str) -> Revision:
+        """A published revision, read again in every byte. Raises StoreError, BaseModelMismatch."""
+        revision = self.store.check(self.store.resolve(digest))
+        if revision.lineage.base_digest != self.base.spec.digest:
+            raise BaseModelMismatch(
+                f"revision {revision.short} was admitted for {revision.lineage.base_model!r}, which has other"
+                f" layers than {self.base.name!r}",
+                hint="admit its adapter for this base model",
+            )
+        return revision
+
+
+@dataclass(frozen=True)
+class AdmittedFleet:
+    """What is to be served: declarations and revisions, by planner, in the order of the file."""
+
+    admission: StoreAdmission
+    desired: Mapping[str, DesiredPlanner]
+    revisions: Mapping[str, Revision]
+
+    @property
+    def base(self) -> BaseModel:
+        """The base model."""
+        return self.admission.base
+
+
+def admit_fleet(
+    config: Config,
+    records: Mapping[str, PlannerRecord] | None = None,
+    engine: EngineKind = EngineKind.VLLM,
+) -> AdmittedFleet:
+    """Prepare the base model and find every planner's revision, admitting where it is not known.
+
+    ``records`` is what was served last: a planner that is declared as it was then gets that revision, which
+    an operator may have chosen since. ``engine`` is what is to load them; a fake one needs no base model but
+    its shapes.
+
+    Raises StoreError for a store that another kind of engine used; AdapterError after all were tried, naming
+    each that was refused or failed; the reasons are on stderr by then.
+    """
+    from s3lora_serve.adapters.store import RevisionStore
+
+    store = RevisionStore(config.store.path, engine)
+    with Stages("base model", keep=True) as stage:
+        fetch = engine is not EngineKind.FAKE
+        base = to_base_model(config.base_model, config.base_model_revision, stage, fetch=fetch)
+        stage.note = base.name
+    limits = to_limits(config.limits, config.engine.max_lora_rank)
+    admission = StoreAdmission(base, limits, store)
+    desired = to_desired(config)
+    revisions, refused = {}, []
+    for name, wanted in desired.items():
+        try:
+            revisions[name] = _revision(name, wanted, admission, (records or {}).get(name))
+        except S3LoRAError as error:
+            say_error(error, name)
+            refused.append(name)
+        except Exception as error:  # a defect of ours in one must not hide what is wrong with the others
+            log.debug("admitting %s failed", name, exc_info=True)
+            say_error(_unexpected(error), name)
+            refused.append(name)
+    if refused:
+        raise AdapterError(
+            f"{len(refused)} of {len(config.planners)} planners refused, none served: {', '.join(refused)}",
+            hint="mend or remove them in the configuration",
+        )
+    return AdmittedFleet(admission, desired, revisions)
+
+
+def _unexpected(error: Exception) -> AdapterError:
+    return AdapterError(
+        f"admission failed unexpectedly: {type(error).__name__}: {error!s:.500}",
+        hint="this is a defect of s3lora-serve: --log-level debug shows where; please report it",
+    )
+
+
+def _revision(
+    name: str, desired: DesiredPlanner, admission: StoreAdmission, record: PlannerRecord | None
+) -> Revision:
+    if record is not None and record.declared == desired.declared:
+        with Stages("restore", keep=True) as stage:
+            revision = admission.restore(record.active)
+            stage.note = f"{name} as revision {revision.short}, as it was served last"
+        return revision
+    wanted = Wanted(source=desired.source, sha256=desired.sha256, policy=desired.policy)
+    with Stages("admit", keep=True) as stage:
+        revision = admission.admit(name, wanted, stage)
+        stage.note = f"{name} as revision {revision.short}"
+    return revision

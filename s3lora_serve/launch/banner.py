@@ -1,0 +1,102 @@
+"""What is shown once planners are admitted, and once they answer."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.terminal.console import out, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.fleet.planner import Planner
+
+MADE_UP = "engine: fake (no model; every answer is made up and says so)"
+_TASK = "Which of the two directors of The Matrix was born first?"
+_TOOLS = [
+    {"name": "Wikipedia", "description": "look up a page by its title"},
+    {"name": "LLM", "description": "answer from what was found"},
+]
+
+
+def show_revisions(revisions: Mapping[str, Revision]) -> None:
+    """A table of what admission made of each planner."""
+    table = _table("planner", "revision", "SSI max", "SSI median", "pruned", "action")
+    for name, revision in revisions.items():
+        table.add_row(*_facts(name, revision), revision.lineage.action)
+    out.print(table)
+    _notes(revisions)
+
+
+def show_planners(
+    planners: Iterable[Planner],
+    url: str,
+    api_key_env: str | None,
+    admin_url: str = "",
+    engine: EngineKind = EngineKind.VLLM,
+) -> None:
+    """The table of what answers now, where it listens, and a command to try it with."""
+    planners = list(planners)
+    table = _table("planner", "revision", "SSI max", "SSI median", "pruned", "state")
+    for planner in planners:
+        state = str(planner.state) + (" by the base model" if planner.active.served_by == "base" else "")
+        table.add_row(*_facts(planner.name, planner.revision), state)
+    out.print(table)
+    _notes({planner.name: planner.revision for planner in planners})
+    if engine is EngineKind.FAKE:
+        out.print(Text(f"\n{MADE_UP}", "bold yellow"))
+    out.print(
+        Text.assemble("\nListening on ", (url, "bold"), "  (Ctrl-C stops). Ask for a plan:\n"), soft_wrap=True
+    )
+    out.print(
+        Text(curl(url, planners[0].name, api_key_env, own_tools=bool(planners[0].tools))), soft_wrap=True
+    )
+    if admin_url:
+        option = "" if engine is EngineKind.VLLM else f", each with --engine {engine}"
+        orders = f"\nOrders (s3lora status, swap, rollback, …{option}) are taken at "
+        out.print(Text.assemble(orders, (admin_url, "bold")), soft_wrap=True)
+
+
+def curl(url: str, planner: str, api_key_env: str | None, *, own_tools: bool = False) -> str:
+    """A command for ``POST /v1/plans`` that works when pasted into a POSIX shell."""
+    body = json.dumps({"planner": planner, "task": _TASK, **({} if own_tools else {"tools": _TOOLS})})
+    key = f' -H "Authorization: Bearer ${api_key_env}"' if api_key_env else ""
+    content = "-H 'Content-Type: application/json'"
+    return f"curl -s {url}/v1/plans {content}{key} \\\n  -d '{body}' | python3 -m json.tool"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column.startswith("SSI") else "left", overflow="fold")
+    return table
+
+
+def _facts(name: str, revision: Revision) -> tuple[str, ...]:
+    lineage = revision.lineage
+    ssi = lineage.report.summary()
+    return (
+        name,
+        revision.short,
+        _number(ssi.max),
+        _number(ssi.median),
+        f"{len(lineage.pruned)} of {ssi.modules}",
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _notes(revisions: Mapping[str, Revision]) -> None:
+    for name, revision in revisions.items():
+        if revision.fully_pruned:
+            out.print(Text(f"{name}: every module was pruned; the base model answers for it", style="yellow"))
+        for warning in revision.lineage.warnings:
+            out.print(Text(printable(f"{name}: {warning}"), style="yellow"), soft_wrap=True)

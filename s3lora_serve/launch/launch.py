@@ -1,0 +1,231 @@
+"""From a configuration to a listening server and back; what is acquired is given back on every way out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.errors import EngineError, S3LoRAError
+from s3lora_serve.fleet.states import DeploymentState
+from s3lora_serve.launch.admit_all import admit_fleet
+from s3lora_serve.launch.banner import show_planners
+from s3lora_serve.launch.engine_choice import start_engine
+from s3lora_serve.launch.reload import read_again
+from s3lora_serve.launch.resolve import to_engine_settings, to_request_limits, to_rules
+from s3lora_serve.launch.servers import Server, address, announced, make_token, serve_both
+from s3lora_serve.launch.sockets import bound, listen, room_for_connections
+from s3lora_serve.terminal.console import Stages, say
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from s3lora_serve.config import Config
+    from s3lora_serve.control.journal.journal import Journal
+    from s3lora_serve.engine.port import Engine
+    from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
+    from s3lora_serve.fleet.deployment import Deployment
+    from s3lora_serve.fleet.planner import DesiredPlanner, Planner
+    from s3lora_serve.launch.admit_all import AdmittedFleet
+    from s3lora_serve.service.planner_service import PlannerService
+    from s3lora_serve.serving.engine_supervisor import EngineSupervisor
+
+    StartEngine = Callable[[VllmSettings, Callable[[str], None]], Awaitable[Engine]]
+
+log = logging.getLogger(__name__)
+
+
+async def launch(
+    config: Config,
+    path: Path,
+    environ: Mapping[str, str],
+    start: StartEngine | None = None,
+    *,
+    engine: EngineKind = EngineKind.VLLM,
+    declared: Config | None = None,
+) -> None:
+    """Serve until a signal comes. ``path`` is where the configuration can be read again, ``declared`` what
+    was read there, if options changed it since; ``start`` makes the engine, by default one of the kind
+    ``engine``.
+
+    Raises ConfigError before anything heavy is begun, StateError and StoreError if another server runs on the
+    same state or another kind of engine used it, AdapterError if a planner was refused, EngineError if the
+    engine fails or one planner cannot be served.
+    """
+    from s3lora_serve.control.journal.journal import Journal
+    from s3lora_serve.serving.engine_supervisor import EngineSupervisor
+
+    key = config.server.api_key(environ)
+    token = config.admin.token(environ)
+    with (
+        _hangups() as hangup,
+        bound(config.server.host, config.server.port) as clients,
+        bound(config.admin.host, config.admin.port) as operators,
+        Journal(config.state.path, engine=engine) as journal,
+    ):
+        fleet = admit_fleet(config, journal.planners(), engine)
+        settings = to_engine_settings(config, fleet.base)
+        begin = start or partial(start_engine, engine)
+        started = False
+
+        async def make() -> Engine:
+            if started:
+                return await begin(settings, log.warning)
+            with Stages("engine", keep=True) as stage:
+                first = await begin(settings, stage)
+                stage.note = f"{first.version}, {first.capacity} adapters up to rank {settings.max_lora_rank}"
+                return first
+
+        host = EngineSupervisor(make)
+        await host.start()
+        started = True
+        try:
+            service = await _bring_up(
+                host, journal, fleet, config, lambda: read_again(path, declared or config)
+            )
+            try:
+                await _serve(service, config, key, token, clients, operators, hangup)
+            finally:
+                await service.close()
+        finally:
+            await host.close()
+
+
+async def _bring_up(
+    host: EngineSupervisor,
+    journal: Journal,
+    fleet: AdmittedFleet,
+    config: Config,
+    read: Callable[[], Mapping[str, DesiredPlanner]],
+) -> PlannerService:
+    from s3lora_serve.control.steps import SwapSettings
+    from s3lora_serve.service.planner_service import PlannerService
+    from s3lora_serve.serving.loading import SlotSettings
+
+    loading = True
+
+    def watch(deployment: Deployment) -> None:
+        if loading:
+            stage(f"{deployment.planner}: {deployment.state}")
+        else:
+            log.debug("%s: %s", deployment.key, deployment.state)
+
+    with Stages("load", keep=True) as stage:
+        service = PlannerService(
+            host,
+            journal,
+            fleet.admission,
+            base_model=fleet.base.name,
+            slots=SlotSettings(
+                wait_seconds=config.slots.wait_seconds,
+                max_waiting=config.slots.max_waiting,
+                turn_seconds=config.slots.turn_seconds,
+                load_seconds=config.slots.load_seconds,
+                trial=config.swap.trial,
+            ),
+            swap=SwapSettings(
+                drain_seconds=config.swap.drain_seconds,
+                keep_seconds=config.swap.keep_seconds,
+                slot_seconds=config.slots.wait_seconds,
+            ),
+            rules=to_rules(config.rollback),
+            read=read,
+            watch=watch,
+            max_text=config.plans.max_text,
+        )
+        await service.start(fleet.desired, fleet.revisions)
+        planners = service.planners()
+        if down := [planner for planner in planners if not planner.up]:
+            reasons = "".join(f"\n  {planner.name}: {planner.active.reason}" for planner in down)
+            raise EngineError(f"{len(down)} of {len(planners)} planners cannot be served:{reasons}")
+        await service.commit()
+        stage.note = _proved(planners)
+    loading = False
+    return service
+
+
+def _proved(planners: Sequence[Planner]) -> str:
+    """What the start came to: with more planners than slots, some had to make room again."""
+    loaded = sum(planner.active.state is not DeploymentState.EVICTED for planner in planners)
+    if loaded == len(planners):
+        return f"{loaded} planners loaded and proved to change the answers"
+    return f"{len(planners)} planners proved, {loaded} loaded; the rest are loaded on demand"
+
+
+async def _serve(
+    service: PlannerService,
+    config: Config,
+    key: str | None,
+    token: str | None,
+    clients: socket.socket,
+    operators: socket.socket,
+    hangup: asyncio.Event,
+) -> None:
+    from s3lora_serve.server.admin.admin_app import create_admin_app
+    from s3lora_serve.server.app import create_app
+
+    url, admin_url = address(clients), address(operators)
+    secret = token or make_token()
+    key_env = config.server.api_key_env if key else None
+    public = Server(
+        create_app(service, config.server, key, to_request_limits(config)),
+        lambda: show_planners(service.planners(), url, key_env, admin_url, service.engine_kind),
+    )
+    admin = Server(create_admin_app(service, secret), lambda: None)
+    room_for_connections()
+    listen(clients)
+    listen(operators)
+    # A token from the environment is known to whoever needs it, and does not belong on the disk.
+    with announced(config.state.admin_file, admin_url, secret if token is None else "", url):
+        reloads = asyncio.create_task(_reloads(service, hangup))
+        try:
+            await serve_both((public, clients), (admin, operators))
+        finally:
+            reloads.cancel()
+    say("stopped")
+
+
+@contextmanager
+def _hangups() -> Iterator[asyncio.Event]:
+    """An event that SIGHUP sets, during the start too: by default the signal would end the process."""
+    hangup, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    try:
+        yield hangup
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def _reloads(service: PlannerService, hangup: asyncio.Event) -> None:
+    """Reload for each SIGHUP, one after the other: what is edited during a reload comes with the next one."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        await _reload(service)
+
+
+async def _reload(service: PlannerService) -> None:
+    """What SIGHUP does: apply planners.yaml, and say what came of it."""
+    from s3lora_serve.control.operation import Order, Step
+
+    try:
+        operation = await service.control.reload(Order(actor="SIGHUP"))
+        while not operation.step.ended:
+            operation = await service.control.wait(operation.id, 60.0)
+    except S3LoRAError as error:
+        log.error("SIGHUP: nothing was applied: %s", error)
+        return
+    except Exception:  # the next one must be heard all the same
+        log.exception("SIGHUP: failed unexpectedly")
+        return
+    changes = operation.details.get("changes", [])
+    if operation.step is Step.DONE:
+        say(f"SIGHUP: applied {len(changes)} changes ({operation.id})" if changes else "SIGHUP: no change")
+    else:
+        log.error("SIGHUP: nothing was applied: %s", (operation.error or {}).get("message", operation.step))

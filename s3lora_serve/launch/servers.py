@@ -1,0 +1,127 @@
+"""The two listeners of one process: clients ask at one, operators order at the other"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from s3lora_serve.errors import StateError
+from s3lora_serve.terminal.console import say
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from starlette.types import ASGIApp
+
+# Idle connections stay open longer than clients' pools keep them (the openai client: 5 s; proxies: 60 s), so
+# that it is the client who closes: a request on a connection that is being closed fails.
+KEEP_ALIVE_SECONDS = 75
+GRACE_SECONDS = 30  # for running requests after a signal; a second signal does not wait
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with our signals, and a word when it listens."""
+
+    def __init__(self, app: ASGIApp, listening: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._listening()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn raises each signal again when it has stopped, which would cut the engine's shutdown short.
+        yield
+
+    def stop(self) -> None:
+        """End running requests and leave; at once when called again."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+async def serve_both(clients: tuple[Server, socket.socket], operators: tuple[Server, socket.socket]) -> None:
+    """Serve until SIGINT or SIGTERM comes, or one of them fails."""
+    servers = (clients[0], operators[0])
+
+    def stop() -> None:
+        if not clients[0].should_exit:
+            say(f"stopping: running requests have {GRACE_SECONDS} s; a second signal does not wait")
+        for server in servers:
+            server.stop()
+
+    async def run(server: Server, listening: socket.socket) -> None:
+        try:
+            await server.serve(sockets=[listening])
+        finally:
+            for other in servers:  # half a server is none
+                if other is not server and not other.should_exit:
+                    other.stop()
+
+    with _handled({signal.SIGINT: stop, signal.SIGTERM: stop}):
+        await asyncio.gather(run(*clients), run(*operators))
+
+
+@contextmanager
+def _handled(handlers: dict[signal.Signals, Callable[[], None]]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+def address(listening: socket.socket) -> str:
+    """Where the socket can be asked from this machine."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_token() -> str:
+    """A token for operators, new at each start."""
+    return secrets.token_urlsafe(32)
+
+
+@contextmanager
+def announced(path: Path, url: str, token: str, clients: str) -> Iterator[None]:
+    """Tell this user's commands where orders go and where clients ask, for as long as the server runs.
+
+    Raises StateError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # whatever it was: what we write must be ours alone
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump({"url": url, "token": token, "pid": os.getpid(), "clients": clients}, file)
+    except OSError as error:
+        raise StateError(
+            f"cannot write {path}: {error.strerror or error}", hint="set state.path to a writable folder"
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

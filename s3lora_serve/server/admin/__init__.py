@@ -1,0 +1,1 @@
+"""/admin: orders, and what operators are shown."""

@@ -1,0 +1,256 @@
+"""What operators are shown: planners with all their deployments, operations, the history."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from s3lora_serve.server.redact import public_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from s3lora_serve.control.audit import AuditFinding
+    from s3lora_serve.control.journal.journal import Entry
+    from s3lora_serve.control.operation import Operation
+    from s3lora_serve.fleet.deployment import Deployment
+    from s3lora_serve.fleet.planner import Planner
+    from s3lora_serve.server.redact import Redactor
+    from s3lora_serve.service.planner_service import PlannerService
+
+
+class DeploymentView(BaseModel):
+    """One revision of a planner, as the engine holds it."""
+
+    key: str
+    revision: str
+    state: str
+    reason: str | None
+    served_by: str
+    slot: int | None
+    leases: int
+    source: str
+    admitted_at: str
+    kept_modules: int
+    pruned_modules: int
+    effect: dict[str, float] | None
+    seconds: dict[str, float]
+
+
+class PlannerView(BaseModel):
+    """A planner: its name's meaning, and every deployment behind it."""
+
+    id: str
+    object: str = "planner"
+    description: str
+    pinned: bool
+    generation: int
+    up: bool
+    engine: str
+    revision: str
+    active: DeploymentView
+    candidate: DeploymentView | None
+    rollout: dict[str, Any] | None
+    shadow: dict[str, Any] | None
+    previous: str | None
+    others: list[DeploymentView]
+
+
+class OrderView(BaseModel):
+    """Who ordered, and under which condition."""
+
+    actor: str
+    reason: str
+    expected: str | None
+    key: str | None
+
+
+class OperationView(BaseModel):
+    """One order and what became of it. Times are Unix seconds, durations seconds."""
+
+    id: str
+    object: str = "operation"
+    kind: str
+    planner: str | None
+    order: OrderView
+    step: str
+    ended: bool
+    started_at: float
+    ended_at: float | None
+    from_digest: str | None
+    to_digest: str | None
+    progress: str
+    fraction: float | None
+    seconds: dict[str, float]
+    cut: list[str]
+    error: dict[str, str] | None
+    details: dict[str, Any]
+
+
+class EntryView(BaseModel):
+    """One line of the history."""
+
+    seq: int
+    at: str
+    actor: str
+    action: str
+    planner: str | None
+    operation: str | None
+    from_digest: str | None
+    to_digest: str | None
+    reason: str
+    details: dict[str, Any]
+    previous_hash: str
+    hash: str
+
+
+class AuditFindingView(BaseModel):
+    """One thing that was checked."""
+
+    ok: bool
+    subject: str
+    message: str
+
+
+class PlannerList(BaseModel):
+    """Every planner, in the order of the configuration."""
+
+    object: str = "list"
+    data: list[PlannerView]
+
+
+class OperationList(BaseModel):
+    """Operations, newest first."""
+
+    object: str = "list"
+    data: list[OperationView]
+
+
+class History(BaseModel):
+    """Lines of the history, newest first."""
+
+    object: str = "list"
+    data: list[EntryView]
+
+
+class Verification(BaseModel):
+    """Whether journal, store and engine agree, and what was looked at."""
+
+    ok: bool
+    findings: list[AuditFindingView]
+
+
+def planner_view(planner: Planner, service: PlannerService, redact: Redactor) -> PlannerView:
+    """A planner with all its deployments."""
+
+    def view(deployment: Deployment) -> DeploymentView:
+        return deployment_view(deployment, planner.leases.get(deployment.key, 0), redact)
+
+    state, reason = service.state_of(planner)
+    active, shadow = view(planner.active), service.shadows.stats(planner.name)
+    return PlannerView(
+        id=planner.name,
+        description=planner.description,
+        pinned=planner.pinned,
+        generation=planner.generation,
+        up=planner.up,
+        engine=service.engine_kind,
+        revision=planner.revision.digest,
+        active=active.model_copy(update={"state": state.value, "reason": redact(reason) or None}),
+        candidate=view(planner.candidate) if planner.candidate else None,
+        rollout=cleaned(planner.rollout.to_json(), redact) if planner.rollout else None,
+        shadow=cleaned(shadow.to_json(), redact) if shadow else None,
+        previous=planner.previous,
+        others=[view(other) for other in planner.others],
+    )
+
+
+def deployment_view(deployment: Deployment, leases: int, redact: Redactor) -> DeploymentView:
+    """A deployment with the requests that run on it."""
+    lineage = deployment.revision.lineage
+    return DeploymentView(
+        key=deployment.key,
+        revision=deployment.revision.digest,
+        state=deployment.state.value,
+        reason=redact(deployment.reason) or None,
+        served_by=deployment.served_by,
+        slot=deployment.slot.id if deployment.slot else None,
+        leases=leases,
+        source=public_source(lineage.source),
+        admitted_at=lineage.created_at.isoformat(),
+        kept_modules=lineage.kept,
+        pruned_modules=len(lineage.pruned),
+        effect=dataclasses.asdict(deployment.effect) if deployment.effect else None,
+        seconds=dict(deployment.seconds),
+    )
+
+
+def operation_view(operation: Operation, redact: Redactor) -> OperationView:
+    """An operation, in words without paths of the server."""
+    order = operation.order
+    return OperationView(
+        id=operation.id,
+        kind=operation.kind.value,
+        planner=operation.planner,
+        order=OrderView(
+            actor=order.actor, reason=redact(order.reason), expected=order.expected, key=order.key
+        ),
+        step=operation.step.value,
+        ended=operation.step.ended,
+        started_at=operation.started_at,
+        ended_at=operation.ended_at,
+        from_digest=operation.from_digest,
+        to_digest=operation.to_digest,
+        progress=redact(operation.progress),
+        fraction=operation.fraction,
+        seconds=dict(operation.seconds),
+        cut=list(operation.cut),
+        error=cleaned(operation.error, redact) if operation.error else None,
+        details=cleaned(operation.details, redact),
+    )
+
+
+def entry_view(entry: Entry, redact: Redactor) -> EntryView:
+    """A line of the history. Its hash is of what is stored, which may hold paths that are not shown."""
+    return EntryView(
+        seq=entry.seq,
+        at=entry.at,
+        actor=entry.actor,
+        action=entry.action,
+        planner=entry.planner,
+        operation=entry.operation,
+        from_digest=entry.from_digest,
+        to_digest=entry.to_digest,
+        reason=redact(entry.reason),
+        details=cleaned(entry.details, redact),
+        previous_hash=entry.previous_hash,
+        hash=entry.hash,
+    )
+
+
+def verification(findings: Iterable[AuditFinding], redact: Redactor) -> Verification:
+    """Findings, and whether all is well."""
+    views = [
+        AuditFindingView(ok=found.ok, subject=redact(found.subject), message=redact(found.message))
+        for found in findings
+    ]
+    return Verification(ok=all(view.ok for view in views), findings=views)
+
+
+def cleaned(value: Any, redact: Redactor) -> Any:
+    """The same JSON value with every text in it redacted; a ``source`` keeps what tells it from others."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {
+            str(key): public_source(inner)
+            if key == "source" and isinstance(inner, str)
+            else cleaned(inner, redact)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [cleaned(inner, redact) for inner in value]
+    return value

@@ -1,0 +1,84 @@
+"""What ``/admin`` tells: planners with their deployments, operations, the history, and whether all agrees."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Query
+
+from s3lora_serve.control.operation import Step
+from s3lora_serve.server.admin.admin_views import (
+    History,
+    OperationList,
+    OperationView,
+    PlannerList,
+    PlannerView,
+    Verification,
+    entry_view,
+    operation_view,
+    planner_view,
+    verification,
+)
+from s3lora_serve.server.error_responses import documented
+
+if TYPE_CHECKING:
+    from s3lora_serve.server.redact import Redactor
+    from s3lora_serve.service.planner_service import PlannerService
+
+# A stop of the server waits for running requests, so none may wait for long.
+MAX_WAIT = 20.0
+
+Wait = Annotated[
+    float, Query(ge=0, le=MAX_WAIT, description="seconds to wait for a change; the answer comes at the first")
+]
+Seen = Annotated[
+    Step | None,
+    Query(description="the step that the caller saw last: with another one by now the answer comes at once"),
+]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+After = Annotated[int, Query(ge=0, description="only what follows this seq")]
+
+
+def state_router(service: PlannerService, redact: Redactor) -> APIRouter:
+    """The GET routes of ``/admin``."""
+    router = APIRouter(prefix="/admin", tags=["state"])
+
+    @router.get("/planners", responses=documented())
+    async def planners() -> PlannerList:
+        """Every planner with its deployments, the requests that run on each, and what is being tried."""
+        return PlannerList(data=[planner_view(planner, service, redact) for planner in service.planners()])
+
+    @router.get("/planners/{name}", responses=documented(404, 422))
+    async def planner(name: str) -> PlannerView:
+        """One planner with its deployments."""
+        return planner_view(service.get(name), service, redact)
+
+    @router.get("/operations", responses=documented(422, 503))
+    async def operations(limit: Limit = 50) -> OperationList:
+        """Operations, newest first."""
+        found = await asyncio.to_thread(service.control.operations, limit)
+        return OperationList(data=[operation_view(operation, redact) for operation in found])
+
+    @router.get("/operations/{id}", responses=documented(404, 422, 503))
+    async def operation(id: str, wait: Wait = 0.0, seen: Seen = None) -> OperationView:
+        """One operation; with ``wait`` once it has changed or ended, with ``seen`` also if it has already."""
+        control = service.control
+        if wait:
+            found = await control.wait(id, wait, seen=seen)
+        else:
+            found = await asyncio.to_thread(control.operation, id)
+        return operation_view(found, redact)
+
+    @router.get("/history", responses=documented(404, 422, 503))
+    async def history(planner: str | None = None, after: After = 0, limit: Limit = 100) -> History:
+        """Who did what, when and why, with which revisions; the newest first."""
+        entries = await asyncio.to_thread(service.control.history, planner, after=after, limit=limit)
+        return History(data=[entry_view(entry, redact) for entry in entries])
+
+    @router.get("/verify", responses=documented(503))
+    async def verify() -> Verification:
+        """Compare journal, store and engine, and read every byte of the revisions that serve."""
+        return verification(await service.control.verify(), redact)
+
+    return router

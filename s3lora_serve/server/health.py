@@ -1,0 +1,96 @@
+"""Routes for whoever runs the server: is it alive, is it ready, what does it count."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, PlainTextResponse
+
+from s3lora_serve.errors import EngineDead
+from s3lora_serve.server.error_responses import documented
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Scope
+
+    from s3lora_serve.service.planner_service import PlannerService
+
+
+def health_router(service: PlannerService) -> APIRouter:
+    """``/livez``, ``/readyz`` and ``/metrics``."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/livez")
+    async def livez() -> JSONResponse:
+        """200 while the server can answer at all. Needs no key.
+
+        Also while the engine restarts: who killed the server then would only make it take longer.
+        """
+        return JSONResponse({"status": "alive"})
+
+    @router.get("/readyz", responses={503: {"description": "not all planners serve"}})
+    async def readyz() -> JSONResponse:
+        """200 while the engine is healthy and every planner serves. Needs no key, so it names no planner."""
+        ready, alive = await service.ready(), await service.healthy()
+        planners = service.planners()
+        serving = sum(planner.answers for planner in planners) if alive else 0
+        body = {
+            "status": "ready" if ready else "not ready",
+            "engine": service.engine_kind,
+            "planners": {"serving": serving, "configured": len(planners)},
+        }
+        return JSONResponse(body, status_code=200 if ready else 503)
+
+    @router.get("/metrics", response_class=PlainTextResponse, responses=documented(403))
+    async def metrics() -> PlainTextResponse:
+        """Our metrics and the engine's, in the Prometheus text format."""
+        text = service.metrics.exposition()
+        with suppress(EngineDead):  # ours matter most then
+            text += _without_ours(await _engine_metrics(service.engine.openai_app()))
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+async def _engine_metrics(engine_app: ASGIApp) -> bytes:
+    """What the engine's application answers to GET /metrics; nothing when it has no such route.
+
+    Asked in process rather than read from a registry: with several processes vLLM keeps its own
+    (vllm/v1/metrics/prometheus.py).
+    """
+    status, body = 0, bytearray()
+
+    async def send(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        else:
+            body.extend(message.get("body", b""))
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/metrics",
+        "raw_path": b"/metrics",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [],
+        "client": None,
+        "server": None,
+        "state": {},
+    }
+    await engine_app(scope, receive, send)
+    return bytes(body) if status == 200 else b""
+
+
+def _without_ours(text: bytes) -> bytes:
+    # In Prometheus' multiprocess mode the engine's registry collects every metric of the process, ours too.
+    ours = (b"s3lora_", b"# HELP s3lora_", b"# TYPE s3lora_")
+    return b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(ours))

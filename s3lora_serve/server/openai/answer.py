@@ -1,0 +1,160 @@
+"""The engine's answer on its way to the client: it says who gave it, and its errors get our shape."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from s3lora_serve.errors import EngineDead, EngineError
+from s3lora_serve.server.error_responses import error_body
+from s3lora_serve.server.sse import SseReader, written
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import Message, Send
+
+    from s3lora_serve.engine.port import Engine
+    from s3lora_serve.errors import S3LoRAError
+    from s3lora_serve.server.openai.stamp import Stamp
+    from s3lora_serve.server.redact import Redactor
+
+# Inside a JSON text every quote is escaped, so no answer of a model can look like this.
+_ERROR_EVENT = b'data: {"error"'
+_EVENTS = "text/event-stream"
+
+
+class UpstreamAnswer:
+    """Passes the application's messages on, stamped. A refusal is kept back: then ``refusal`` has it."""
+
+    def __init__(
+        self, send: Send, engine: Engine, headers: Mapping[str, str], redact: Redactor, stamp: Stamp
+    ) -> None:
+        self._send = send
+        self._engine = engine
+        self._headers = headers
+        self._redact = redact
+        self._stamp = stamp
+        self._start: Message | None = None
+        self._events: SseReader | None = None  # of a stream
+        self._body = bytearray()
+        self.refused: int | None = None  # the application's status, if it is an error's
+        self.spoiled: EngineError | None = None  # why it cannot be passed on any further
+        self.begun = False  # whether the client has been sent anything
+        self.ended = False  # whether the answer is complete
+        self.broken = False  # whether an error came in mid-stream
+
+    @property
+    def well(self) -> bool:
+        """Whether it is complete, and no error."""
+        return self.ended and not self.broken and self.refused is None
+
+    @property
+    def refusal(self) -> tuple[str, str | None]:
+        """Message and parameter of the application's error."""
+        return _engine_error(bytes(self._body))
+
+    async def send(self, message: Message) -> None:
+        """The application's ``send``. Nothing leaves before the first part of the body: until then an error
+        can still have a status of its own.
+        """
+        if self.ended or self.spoiled is not None:
+            return  # an error has ended it: what else the application sends (``[DONE]``) would belie that
+        if message["type"] == "http.response.start":
+            if message["status"] >= 400:
+                self.refused = message["status"]
+            elif Headers(raw=message["headers"]).get("content-type", "").startswith(_EVENTS):
+                self._events = SseReader()
+            self._start = message
+            return
+        body, last = message.get("body", b""), not message.get("more_body", False)
+        if self._events is not None and self.refused is None:
+            await self._stream(self._events.feed(body, last=last), last=last)
+            return
+        self._body += body
+        if last and self.refused is None:
+            await self._whole()
+
+    async def fail(self, error: S3LoRAError) -> None:
+        """End the answer with an error. Raises it when nothing was sent, so that it becomes the answer."""
+        if self.ended:
+            return
+        if not self.begun:
+            raise error
+        self.broken = True
+        event = self._event(str(error), None, error.code) if self._events is not None else b""
+        await self._out(event, last=True)
+
+    async def _whole(self) -> None:
+        try:
+            body = self._stamp.whole(bytes(self._body))
+        except EngineError as error:
+            self.spoiled = error
+            return
+        assert self._start is not None, "the application begins with http.response.start"
+        MutableHeaders(scope=self._start)["content-length"] = str(len(body))
+        await self._out(body, last=True)
+
+    async def _stream(self, events: list[bytes], *, last: bool) -> None:
+        out = b""
+        for event in events:
+            if event.startswith(_ERROR_EVENT):
+                if not self.begun and not out:
+                    # A stream of nothing but an error is told better by a status.
+                    self.refused = _status(event)
+                    self._body += event.removeprefix(b"data:")
+                    return
+                self.broken = last = True
+                out += await self._told(event)
+                break
+            try:
+                out += self._stamp.event(event)
+            except EngineError as error:
+                self.spoiled = error
+                last = False
+                break
+        if out or last:
+            await self._out(out, last=last)
+
+    async def _out(self, body: bytes, *, last: bool) -> None:
+        if not self.begun and self._start is not None:
+            self.begun = True
+            MutableHeaders(scope=self._start).update(self._headers)
+            await self._send(self._start)
+        self.ended = last
+        await self._send({"type": "http.response.body", "body": body, "more_body": not last})
+
+    async def _told(self, event: bytes) -> bytes:
+        """The engine's error event in our shape."""
+        if not await self._engine.healthy():
+            return self._event(str(engine_dead()), None, EngineDead.code)
+        return self._event(*_engine_error(event.removeprefix(b"data:")), "engine_error")
+
+    def _event(self, message: str, param: str | None, code: str) -> bytes:
+        return written(error_body(500, self._redact(message), code=code, param=param))
+
+
+def engine_dead() -> EngineDead:
+    """What a client is told whose engine stopped."""
+    return EngineDead("the engine has stopped", hint="it is being restarted; try again soon")
+
+
+def _status(event: bytes) -> int:
+    """The status that an error event stands for."""
+    try:
+        code = json.loads(event.removeprefix(b"data:"))["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        return 500
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
+
+
+def _engine_error(body: bytes) -> tuple[str, str | None]:
+    """Message and parameter of an error of the engine's application."""
+    try:
+        error: Any = json.loads(body)["error"]
+        param = error.get("param")
+        return str(error["message"]), param if isinstance(param, str) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "the engine failed; the server's log has it under this request's id", None

@@ -1,0 +1,126 @@
+"""One chat or completion request as it was checked: what the engine is asked, and what is ours to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from s3lora_serve.server.error_responses import RequestRefused
+from s3lora_serve.server.openai.chat_fields import check_count, check_fields
+from s3lora_serve.server.openai.constraints import check_constraints
+from s3lora_serve.server.openai.extras import Extras, extras_of, planner_input
+from s3lora_serve.server.openai.plan_chat import check_plan_fields, plan_fields, task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from starlette.requests import Request
+
+    from planners import PlannerInput, ToolSpec
+    from s3lora_serve.server.limits import RequestLimits
+
+CHAT = "/v1/chat/completions"
+# As vLLM reads it: "true" and 1 are true, too.
+_FLAG = TypeAdapter(bool)
+
+
+@dataclass(frozen=True)
+class CheckedRequest:
+    """``fields`` are those of the client, checked; ``s3lora`` is no longer among them."""
+
+    fields: Mapping[str, Any]
+    extras: Extras
+    plan: PlannerInput | None = None  # with it, the answer is read as a plan
+    bounded: bool = False  # by the client's own number of tokens
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any], path: str, limits: RequestLimits) -> CheckedRequest:
+        """Check the body. Raises RequestRefused for what would do nothing and for what is over a limit."""
+        check_fields(fields)
+        check_count(fields, limits.max_n)
+        check_constraints(fields)
+        extras = extras_of(fields)
+        if extras.plan is not None:
+            if path != CHAT:
+                raise RequestRefused(
+                    f"'s3lora.plan' would have no effect at {path}",
+                    reason="ignored_field",
+                    param="s3lora.plan",
+                    hint=f"plans are made at {CHAT} and at /v1/plans",
+                )
+            check_plan_fields(fields)
+        ours = {name: value for name, value in fields.items() if name != "s3lora"}
+        return cls(_with_usage(ours), extras)
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer comes in chunks."""
+        return self.fields.get("stream") is True
+
+    def planning(
+        self, own: tuple[ToolSpec, ...], limits: RequestLimits, max_model_len: int
+    ) -> CheckedRequest:
+        """The request for a plan that ``s3lora.plan`` makes of it, else itself. Raises RequestRefused."""
+        if self.extras.plan is None:
+            return self
+        who = str(self.fields["model"])
+        request, max_text = planner_input(self.extras.plan, task_of(self.fields), own, who, limits)
+        fields = plan_fields(self.fields, request, max_text, max_model_len)
+        bounded = any(self.fields.get(name) is not None for name in ("max_tokens", "max_completion_tokens"))
+        return CheckedRequest(fields, self.extras, request, bounded)
+
+    def body(self, model: str) -> bytes:
+        """The body for the engine's application; ``model`` is what the engine knows it by.
+
+        Written anew, and not patched: so the engine reads exactly the fields that were checked.
+        """
+        try:
+            return json.dumps({**self.fields, "model": model}).encode()
+        except RecursionError:  # it may take more of the stack than reading it did
+            raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
+
+
+def parse_object(
+    body: bytes, request: Request, of_pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> dict[str, Any]:
+    """The body as a JSON object. Raises RequestRefused, also for what only some parsers would take.
+
+    ``of_pairs`` makes an object of its fields; without it, a field given twice counts as given last.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise RequestRefused(
+            f"content-type {media_type[:80]!r}; send application/json",
+            reason="unsupported_media_type",
+            status=415,
+        )
+    try:
+        data = json.loads(body, object_pairs_hook=of_pairs)
+    except RecursionError:
+        raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
+    except ValueError as error:  # also bytes that are not UTF-8, and integers of thousands of digits
+        raise RequestRefused(f"the body is not JSON: {str(error)[:200]}", reason="invalid_json") from None
+    if not isinstance(data, dict):
+        raise RequestRefused("the body must be a JSON object", reason="invalid_json")
+    return data
+
+
+def _with_usage(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with which a stream ends with a usage chunk, whatever the client said of it.
+
+    What the client did not ask for, usage on every chunk, does not come either: vLLM gives it with both set.
+    """
+    try:
+        stream = _FLAG.validate_python(fields.get("stream") or False)
+    except ValidationError:
+        return fields  # the engine says what is wrong with it
+    options = fields.get("stream_options")
+    if not stream or not isinstance(options, dict | None):
+        return {**fields, "stream": stream} if "stream" in fields else fields
+    options = dict(options or {})
+    if not options.get("include_usage"):
+        options.pop("continuous_usage_stats", None)
+    return {**fields, "stream": True, "stream_options": {**options, "include_usage": True}}

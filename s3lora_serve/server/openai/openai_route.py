@@ -1,0 +1,192 @@
+"""The OpenAI endpoints: the engine's own application answers, for planners that serve and for nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+from s3lora_serve.engine.request_facts import hearing
+from s3lora_serve.errors import EngineError, UnknownPlanner
+from s3lora_serve.server.disconnect import Client
+from s3lora_serve.server.error_responses import RequestRefused, error_response
+from s3lora_serve.server.limits import RequestLimits
+from s3lora_serve.server.openai.answer import UpstreamAnswer, engine_dead
+from s3lora_serve.server.openai.checked_request import CHAT, CheckedRequest, parse_object
+from s3lora_serve.server.openai.plan_text import PlanText
+from s3lora_serve.server.openai.shadow_answers import Listener, ask_again
+from s3lora_serve.server.openai.stamp import Origin, Stamp
+from s3lora_serve.server.openai.upstream import call
+from s3lora_serve.server.plans.plan_route import headers_of
+from s3lora_serve.server.plans.session import session_of
+from s3lora_serve.serving.planning import outcome_of_cut, too_late
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from s3lora_serve.errors import S3LoRAError
+    from s3lora_serve.fleet.leases import Lease
+    from s3lora_serve.fleet.planner import Planner
+    from s3lora_serve.server.openai.upstream_app import UpstreamApps
+    from s3lora_serve.server.redact import Redactor
+    from s3lora_serve.service.planner_service import PlannerService
+    from s3lora_serve.serving.shadow import Rerun
+
+log = logging.getLogger(__name__)
+
+# The engine's routes that are served; all others of its application are unreachable. Each one here is tested.
+OPENAI_ROUTES = (CHAT, "/v1/completions")
+
+
+class OpenAIRoute:
+    """ASGI endpoint: checks the fields, leases the planner, and lets the engine's application answer."""
+
+    def __init__(
+        self,
+        apps: UpstreamApps,
+        service: PlannerService,
+        redact: Redactor,
+        limits: RequestLimits | None = None,
+    ) -> None:
+        self._apps = apps
+        self._service = service
+        self._redact = redact
+        self._limits = limits or RequestLimits()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        fields = parse_object(await request.body(), request)
+        asked = CheckedRequest.of(fields, scope["path"], self._limits)
+        planner = self._planner(asked)
+        scope["state"]["planner"] = planner.name if planner else self._service.base_model
+        if asked.extras.plan is not None:
+            own = planner.tools if planner else ()
+            asked = asked.planning(own, self._limits, self._service.engine.max_model_len)
+        client = Client(receive, send)
+        if planner is None:
+            await client.unless_gone(self._answer(scope, asked, client.send, None))
+        else:
+            session = session_of(request.headers, fields)
+            await client.unless_gone(self._leased(scope, planner.name, asked, session, client.send))
+
+    async def _leased(
+        self, scope: Scope, planner: str, asked: CheckedRequest, session: str | None, send: Send
+    ) -> None:
+        request_id = scope["state"]["request_id"]
+        compared = self._service.shadows.wants(planner) and not asked.stream
+        listener = Listener(send, plan=asked.plan is not None) if compared else None
+        revision = asked.extras.revision
+        async with self._service.lease(
+            planner, revision=revision, session=session, request_id=request_id
+        ) as lease:
+            await self._answer(scope, asked, listener.send if listener else send, lease)
+        if listener and lease.outcome == "ok" and (heard := listener.heard(lease.seconds or 0.0)):
+
+            async def again(shadow: Lease) -> Rerun:
+                body = asked.body(shadow.model)
+                return await ask_again(self._apps, scope, body, shadow, plan=asked.plan is not None)
+
+            self._service.shadows.offer(lease, heard, again)
+
+    async def _answer(self, scope: Scope, asked: CheckedRequest, send: Send, lease: Lease | None) -> None:
+        """Let the engine's application answer, and note on the lease how it went."""
+        origin = Origin.of(lease, self._service.base_model, self._service.engine_kind)
+        body = asked.body(origin.engine_model)
+        running = await self._apps.current()
+        if not await running.engine.healthy():
+            raise engine_dead()
+        plan = PlanText(asked.plan) if asked.plan else None
+        late = Alarm(self._limits.plan_seconds if plan else None)
+        stops = (running.gone, late.rung, *((lease.cut,) if lease else ()))
+        stop, crash = None, None
+        with hearing() as facts, late:
+            answer = UpstreamAnswer(
+                send, running.engine, _headers(lease), self._redact, Stamp(origin, facts, plan)
+            )
+            try:
+                stop = await call(running.app, scope, body, answer.send, stops)
+            except Exception as error:  # vLLM's answers first and then raises for its server's log
+                log.exception("request %s failed in the engine's application", scope["state"]["request_id"])
+                crash = error
+        if lease is not None and facts:
+            lease.tokens = sum(f.output_tokens for f in facts)
+        if answer.well and stop is None and crash is None:
+            if lease is not None and plan is not None and not plan.valid:
+                prompt = max((f.prompt_tokens for f in facts), default=0)
+                lease.outcome = outcome_of_cut(prompt, running.engine.max_model_len, bounded=asked.bounded)
+            return
+        why: S3LoRAError | None = answer.spoiled
+        if stop is late.rung:
+            why = too_late(origin.model, self._limits.plan_seconds)
+        elif lease is not None and stop is lease.cut:
+            why = lease.error()
+        elif stop is running.gone or not await running.engine.healthy():
+            # vLLM's own answer to a death in mid-request assumes that it runs the web server, and fails.
+            why = engine_dead()
+        if lease is not None:
+            innocent = why is not None or (answer.refused or 500) < 500
+            lease.outcome = "invalid" if why and why is answer.spoiled else "aborted" if innocent else "error"
+        if why is not None:
+            await answer.fail(why)
+        elif answer.refused is not None:
+            await self._refuse(answer, answer.refused, send)
+        elif crash is not None and not answer.begun:
+            raise crash
+        else:
+            await answer.fail(EngineError("the engine broke its answer off"))
+
+    async def _refuse(self, answer: UpstreamAnswer, status: int, send: Send) -> None:
+        """Send the application's error in our shape."""
+        message, param = answer.refusal
+        code = "engine_refused" if status < 500 else "engine_error"
+        response = error_response(status, self._redact(message), code=code, param=param)
+        await send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+    def _planner(self, asked: CheckedRequest) -> Planner | None:
+        """The planner that ``model`` names, None for the base model. Raises RequestRefused."""
+        model = asked.fields.get("model")
+        if not isinstance(model, str) or not model:
+            # vLLM would answer from the base model, and nobody would notice that no planner was asked.
+            names = ", ".join(sorted(p.name for p in self._service.planners()))
+            raise RequestRefused(
+                f"'model' must name a planner; planners: {names}", reason="model_required", param="model"
+            )
+        if model == self._service.base_model:
+            if asked.extras.revision is not None:
+                raise RequestRefused(
+                    f"'s3lora.revision' would have no effect, since {model!r} is the base model",
+                    reason="ignored_field",
+                    param="s3lora.revision",
+                    hint="name a planner as 'model'",
+                )
+            return None
+        try:
+            return self._service.get(model)
+        except UnknownPlanner as error:
+            raise RequestRefused(str(error), reason=error.code, status=404, param="model") from error
+
+
+class Alarm:
+    """Sets ``rung`` after so many seconds, unless the block ends first; never without a number."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.rung = asyncio.Event()
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._timer = (
+            None
+            if self._seconds is None
+            else asyncio.get_running_loop().call_later(self._seconds, self.rung.set)
+        )
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _headers(lease: Lease | None) -> dict[str, str]:
+    return {} if lease is None else headers_of(lease)

@@ -1,0 +1,80 @@
+"""Answers of the OpenAI endpoints, read for comparing them with what a shadow answers to the same request."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from planners import parse
+from s3lora_serve.errors import EngineError
+from s3lora_serve.server.openai.upstream import call
+from s3lora_serve.serving.shadow import Rerun
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Scope, Send
+
+    from s3lora_serve.fleet.leases import Lease
+    from s3lora_serve.server.openai.upstream_app import UpstreamApps
+
+
+class Listener:
+    """Keeps a copy of an answer on its way. Streams are not kept: their pieces do not say what they cost."""
+
+    def __init__(self, send: Send, *, plan: bool = False) -> None:
+        """``plan``: a plan was asked for, so the tools that it names are compared, too."""
+        self._send = send
+        self._plan = plan
+        self._body = bytearray()
+        self._status = 0
+
+    async def send(self, message: Message) -> None:
+        """Pass the message on."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        else:
+            self._body += message.get("body", b"")
+        await self._send(message)
+
+    def heard(self, seconds: float) -> Rerun | None:
+        """The answer, or None for one that is no success or cannot be read."""
+        return read(bytes(self._body), seconds, plan=self._plan) if self._status == 200 else None
+
+
+async def ask_again(
+    apps: UpstreamApps, scope: Scope, body: bytes, lease: Lease, *, plan: bool = False
+) -> Rerun:
+    """What the leased deployment answers to the body. Raises EngineError, LeaseCut, EngineDead."""
+
+    async def nobody(_: Message) -> None:
+        return
+
+    running, listener, began = await apps.current(), Listener(nobody, plan=plan), time.monotonic()
+    stop = await call(running.app, scope, body, listener.send, (running.gone, lease.cut))
+    if stop is lease.cut:
+        raise lease.error()
+    answer = listener.heard(time.monotonic() - began)
+    if stop is not None or answer is None:
+        raise EngineError("the shadow gave no answer")
+    lease.tokens = answer.tokens
+    return answer
+
+
+def read(body: bytes, seconds: float, *, plan: bool = False) -> Rerun | None:
+    """A chat or text completion's whole text, tool calls included; None for anything else."""
+    try:
+        answer: Any = json.loads(body)
+        texts = [_text(choice) for choice in answer["choices"]]
+        tools = tuple(step.tool for step in parse(texts[0]).steps) if plan else None
+        tokens = int(answer["usage"]["completion_tokens"])
+        return Rerun("\n".join(texts), tokens=tokens, seconds=seconds, tools=tools)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):  # ValueError: also no plan
+        return None
+
+
+def _text(choice: dict[str, Any]) -> str:
+    if (message := choice.get("message")) is None:
+        return str(choice["text"])
+    # Ids of calls are random.
+    calls = [call["function"] for call in message.get("tool_calls") or ()]
+    return str(message.get("content") or "") + (json.dumps(calls) if calls else "")

@@ -1,0 +1,124 @@
+"""What an answer of the OpenAI endpoints says of itself: planner, revision, fingerprint and cost."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from s3lora_serve.server.sse import data_of, written
+from s3lora_serve.serving.answer_meta import cost_of, fingerprint, summary_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from planners import Cost
+    from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.engine.port import EngineKind, RequestFacts
+    from s3lora_serve.fleet.leases import Lease
+    from s3lora_serve.server.openai.plan_text import PlanText
+
+# Inside a JSON text every quote is escaped, so neither can be part of what a model wrote.
+_LAST = re.compile(rb'"choices":\s*\[\]')
+_MARKED = b'"system_fingerprint"'
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who answers."""
+
+    model: str  # as clients know it
+    engine_model: str  # as the engine does
+    fingerprint: str
+    about: Mapping[str, Any]  # the ``s3lora`` object of an answer
+    revision: Revision | None  # None: the base model under its own name
+
+    @classmethod
+    def of(cls, lease: Lease | None, base_model: str, engine: EngineKind) -> Origin:
+        """The leased deployment, or without a lease the base model."""
+        if lease is None:
+            about: dict[str, Any] = {"base_model": base_model, "engine": engine, "served_by": "base"}
+            return cls(base_model, base_model, fingerprint(engine, base_model, None), about, None)
+        planner, revision = lease.deployment.planner, lease.deployment.revision
+        about = {
+            "planner": planner,
+            "revision": revision.digest,
+            "role": lease.role,
+            "base_model": base_model,
+            "engine": engine,
+            "served_by": lease.deployment.served_by,
+            "ssi": summary_of(revision).model_dump(exclude_none=True),
+            "kept_modules": revision.lineage.kept,
+            "pruned_modules": list(revision.lineage.pruned),
+        }
+        return cls(planner, lease.model, fingerprint(engine, base_model, revision.digest), about, revision)
+
+
+class Stamp:
+    """Writes it into one answer, and parses as little of that as will do.
+
+    ``facts`` fills up while the engine works. With ``plan`` the answer is read as one.
+    """
+
+    def __init__(self, origin: Origin, facts: Sequence[RequestFacts], plan: PlanText | None = None) -> None:
+        self._origin = origin
+        self._facts = facts
+        self._plan = plan
+        names = {"model": origin.model, "system_fingerprint": origin.fingerprint}
+        self._names = names
+        self._written = json.dumps(names)[1:-1].encode()
+        self._pattern = re.compile(rb'"model":\s*' + re.escape(json.dumps(origin.engine_model).encode()))
+
+    def event(self, event: bytes) -> bytes:
+        """One event of a stream, stamped. Raises EngineError when the plan in it is none."""
+        if self._plan is not None and (data := data_of(event)) is not None:
+            self._plan.hear(data)
+        if _LAST.search(event) and (data := data_of(event)) is not None:
+            return written(self._seal(data))
+        if _MARKED not in event and (match := self._pattern.search(event)):
+            return event[: match.start()] + self._written + event[match.end() :]
+        if (data := data_of(event)) is None:
+            return event
+        return written({**data, **self._names})
+
+    def whole(self, body: bytes) -> bytes:
+        """An answer that is not streamed, stamped. Raises EngineError when the plan in it is none."""
+        try:
+            data = json.loads(body)
+        except ValueError:
+            return body
+        if not isinstance(data, dict):
+            return body
+        if self._plan is not None:
+            self._plan.hear(data)
+        return json.dumps(self._seal(data), ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _seal(self, data: dict[str, Any]) -> dict[str, Any]:
+        """An answer, or the last chunk of one, with all there is to say of it."""
+        found = self._plan.found() if self._plan is not None else {}
+        stamped = {**data, **self._names, "s3lora": {**self._origin.about, **found}}
+        cost = cost_of(self._facts, self._origin.revision) if self._facts else None
+        if cost is not None:
+            stamped["cost"] = cost.model_dump(exclude_none=True)
+        if isinstance(usage := data.get("usage"), dict):
+            more = {"cost": whole_cost(cost)} if cost is not None else {}
+            stamped["usage"] = {**usage, "s3lora": tally(self._origin.about), **more}
+        return stamped
+
+
+def whole_cost(cost: Cost) -> dict[str, int]:
+    """The cost in whole numbers, times in microseconds, for ``usage``: clients add up all that is in there.
+
+    ChatOpenAI warns of every other type when it does (langchain_openai's ``_update_token_usage``).
+    """
+    return {
+        name.replace("_seconds", "_microseconds"): round(value * 1e6) if name.endswith("_seconds") else value
+        for name, value in cost.model_dump(exclude_none=True).items()
+    }
+
+
+def tally(about: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Who answered, counted, for ``usage``: ``{"revision": {"3f2a...": 1}}`` stays right when added up."""
+    kinds = ("planner", "revision", "role", "base_model", "engine", "served_by")
+    return {kind: {about[kind]: 1} for kind in kinds if kind in about}

@@ -1,0 +1,44 @@
+"""Server-sent events: taken one by one from the engine's stream, and written with their JSON on one line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_DATA = b"data:"
+_END = b"\n\n"
+
+
+def written(data: Any, kind: str = "") -> bytes:
+    """One event; ``kind`` names it for clients that tell events apart."""
+    name = f"event: {kind}\n" if kind else ""
+    return f"{name}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+
+
+def data_of(event: bytes) -> dict[str, Any] | None:
+    """The JSON object that an event carries; None for comments, ``[DONE]`` and whatever else is none."""
+    if not event.startswith(_DATA):
+        return None
+    try:
+        data = json.loads(event[len(_DATA) :])
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
+class SseReader:
+    """Cuts a stream's bytes into events, wherever they were cut on their way."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, part: bytes, *, last: bool = False) -> list[bytes]:
+        """The events that this part completes, each with its blank line; with ``last`` what is left, too."""
+        if not self._rest and part.endswith(_END) and part.count(_END) == 1:
+            return [part]  # as engines send them
+        *events, self._rest = (self._rest + part).split(_END)
+        whole = [event + _END for event in events]
+        if last and self._rest:
+            whole.append(self._rest)
+            self._rest = b""
+        return whole

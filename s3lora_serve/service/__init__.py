@@ -1,0 +1,1 @@
+"""The one object that the server and the command line call."""

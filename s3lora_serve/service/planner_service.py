@@ -1,0 +1,338 @@
+"""The one object that the server and the command line call: planners in, plans out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from planners import Plan, PlanStep
+from planners.grammar import MAX_TEXT
+from s3lora_serve.control.audit import AuditFinding, audit
+from s3lora_serve.control.auto_rollback import AutoRollback
+from s3lora_serve.control.journal.journal import NewEntry
+from s3lora_serve.control.operation import Kind, Step
+from s3lora_serve.control.operations import Operations
+from s3lora_serve.control.orders.orders import Orders
+from s3lora_serve.control.recovery import Recovery
+from s3lora_serve.control.rollback_rules import Rules
+from s3lora_serve.control.steps import Admission, SwapSettings, SwapSteps
+from s3lora_serve.errors import (
+    ConfigError,
+    S3LoRAError,
+)
+from s3lora_serve.fleet.deployment import Deployment, DeploymentState
+from s3lora_serve.fleet.fleet import Fleet
+from s3lora_serve.fleet.leases import Lease, LeaseBook
+from s3lora_serve.fleet.notify import Notifier
+from s3lora_serve.fleet.slots import SlotTable
+from s3lora_serve.metrics.prometheus import Metrics
+from s3lora_serve.service.samples import live_sample, sample
+from s3lora_serve.serving.acquire import Acquirer
+from s3lora_serve.serving.loading import Loading, SlotSettings
+from s3lora_serve.serving.planning import Planning, PlanOptions
+from s3lora_serve.serving.shadow import Rerun
+from s3lora_serve.serving.shadow_routing import Shadows
+from s3lora_serve.serving.warmup import Warmer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+
+    from planners import PlanMeta, PlannerInput
+    from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.control.journal.journal import Journal
+    from s3lora_serve.control.operation import Operation
+    from s3lora_serve.engine.port import Engine, EngineKind, RequestFacts
+    from s3lora_serve.fleet.planner import DesiredPlanner, Planner
+    from s3lora_serve.metrics.fleet_metrics import LiveSample
+    from s3lora_serve.serving.engine_supervisor import EngineSupervisor
+
+log = logging.getLogger(__name__)
+
+_S = DeploymentState
+
+
+class PlannerService:
+    """Serves a fleet over one engine, which may die and come back.
+
+    ``base_model`` is the public name of the model that answers when no adapter does. ``watch`` sees each
+    change of a deployment's state. ``metrics`` counts each finished engine request under the name it ran for:
+    a planner's, or ``base_model``. A fully pruned planner runs as the base model and is counted there.
+    """
+
+    def __init__(
+        self,
+        host: EngineSupervisor,
+        journal: Journal,
+        admission: Admission,
+        *,
+        base_model: str,
+        slots: SlotSettings | None = None,
+        swap: SwapSettings | None = None,
+        rules: Rules | None = None,
+        read: Callable[[], Mapping[str, DesiredPlanner]] | None = None,
+        watch: Callable[[Deployment], None] | None = None,
+        first_slot_id: int = 1,
+        max_text: int = MAX_TEXT,
+    ) -> None:
+        """``first_slot_id`` is above every id that the engine was given before; ``max_text`` bounds the texts
+        of plans whose requests do not say otherwise.
+        """
+        self.base_model = base_model
+        self.started_at = time.time()  # Unix seconds, for the base model's card
+        self.host = host
+        self.journal = journal
+        self._changes = Notifier()
+        self._watch = watch
+        self._fleet = Fleet(self._changes, self._seen)
+        self._slots = SlotTable(first_slot_id)
+        self._guard = AutoRollback(self._fleet, rules or Rules())
+        self._leases = LeaseBook(self._changes, self._ended)
+        self.shadows = Shadows(self._fleet, self._leases, base_model)
+        self._residency = Loading(
+            host,
+            self._fleet,
+            self._slots,
+            self._leases,
+            self._changes,
+            slots or SlotSettings(),
+            admission.restore,
+        )
+        self.lease = Acquirer(host, self._fleet, self._residency, self._leases, base_model).lease
+        self._operations = Operations(journal, self._changes, self._counted)
+        self._swap = SwapSteps(
+            self._fleet,
+            self._residency,
+            self._leases,
+            self._changes,
+            self._operations,
+            self._guard,
+            admission,
+            swap or SwapSettings(),
+        )
+        self.control = Orders(
+            self._fleet,
+            self._residency,
+            self._swap,
+            self._operations,
+            journal,
+            read,
+            self._verify,
+            base_model,
+        )
+        self._guard.connect(self.control)
+        self._admission = admission
+        self.metrics = Metrics(
+            lambda: [sample(p, base_model, self.host.alive) for p in self.planners()], self._live
+        )
+        self.metrics.declare(base_model)
+        self._warmer = Warmer(max_text)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Life
+
+    async def start(self, desired: Mapping[str, DesiredPlanner], revisions: Mapping[str, Revision]) -> None:
+        """Load, prove and serve every planner: ``revisions`` says which revision of each.
+
+        One that fails is FAILED with its reason and the others go on; the caller decides whether that will
+        do, and calls ``commit`` if so. Raises EngineDead, since then no planner can serve; ConfigError.
+        """
+        if self.base_model in desired:
+            raise ConfigError(
+                f"planner {self.base_model!r} has the name of the base model",
+                hint="give one of them another name",
+            )
+        self._recovery = Recovery(self._fleet, self._residency, self.journal, self._admission)
+        for name in desired:
+            self.metrics.declare(name)
+        # vLLM compiles grammars in a thread of its own, beside the loads.
+        warm = self._warmer.warm(self.host.current, (planner.tools for planner in desired.values()))
+        await asyncio.gather(self._recovery.restore(desired, revisions), warm)
+        self.host.current.observe(self._observe)  # from here on: the probes above are not requests
+        self.host.subscribe(down=self._engine_down, up=self._engine_up)
+
+    async def commit(self) -> None:
+        """Write down that this is what serves now. Raises StateError."""
+        await self._recovery.commit()
+
+    async def close(self) -> None:
+        """Stop what goes on in the background; running operations are left to the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._guard.close()
+        await self.shadows.close()
+        await self.control.close()
+        await self._residency.close()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that runs now. Raises EngineDead while there is none."""
+        return self.host.current
+
+    @property
+    def engine_kind(self) -> EngineKind:
+        """What answers here, also while the engine is being restarted."""
+        return self.host.kind
+
+    # Questions
+
+    def planners(self) -> tuple[Planner, ...]:
+        """Every planner, serving or not, in the order of the configuration."""
+        counts = self._leases.counts()
+        return tuple(self._fleet.planner(name, counts) for name in self._fleet.names())
+
+    def get(self, name: str) -> Planner:
+        """The planner of that name, whatever its state. Raises UnknownPlanner, which lists the known ones."""
+        return self._fleet.planner(name, self._leases.counts())
+
+    def state_of(self, planner: Planner) -> tuple[DeploymentState, str]:
+        """State and reason of its active deployment as a client meets it: under a dead engine none serves."""
+        if planner.up and not self.host.alive:
+            return _S.EVICTED, "the engine has stopped and is being restarted"
+        return planner.state, planner.active.reason
+
+    async def healthy(self) -> bool:
+        """Whether the engine runs and can be asked."""
+        return self.host.alive and await self.host.current.healthy()
+
+    async def ready(self) -> bool:
+        """Whether all that is configured is served: a healthy engine, and at least one planner, all serving.
+
+        One failed planner makes the whole process not ready, so that a rollout of a bad adapter stops before
+        it replaces processes that serve well. Requests to the other planners are answered all the same.
+        """
+        planners = self.planners()
+        return bool(planners) and all(p.answers for p in planners) and await self.healthy()
+
+    async def _verify(self) -> list[AuditFinding]:
+        return await audit(
+            self.journal,
+            self._admission,
+            self._fleet,
+            self._slots,
+            self.host,
+            self._operations.deciding,
+        )
+
+    # Requests
+
+    async def plan(
+        self,
+        request: PlannerInput,
+        planner: str,
+        options: PlanOptions | None = None,
+        *,
+        revision: str | None = None,
+        session: str | None = None,
+        request_id: str = "",
+    ) -> Plan:
+        """A valid plan for the task, with ``meta`` filled in.
+
+        Raises what ``lease`` does, PlanIncomplete, InvalidPlan, PlanTimeout, LeaseCut, EngineError.
+        """
+        begin = self._planning(request, options)
+        async with self.lease(planner, revision=revision, session=session, request_id=request_id) as lease:
+            plan = await begin(lease).whole()
+        self._shadow(lease, plan, request, options)
+        return plan
+
+    async def stream_plan(
+        self,
+        request: PlannerInput,
+        planner: str,
+        options: PlanOptions | None = None,
+        *,
+        revision: str | None = None,
+        session: str | None = None,
+        request_id: str = "",
+        leased: Callable[[Lease], None] = lambda lease: None,
+    ) -> AsyncGenerator[PlanStep | PlanMeta, None]:
+        """As ``plan``, with each step as soon as it is whole, and then the meta.
+
+        ``leased`` is told the lease before the first step. Closing early ends the engine's request,
+        and gives the lease back once that has ended.
+        """
+        begin = self._planning(request, options)
+        plan = Plan(steps=())
+        async with (
+            self.lease(planner, revision=revision, session=session, request_id=request_id) as lease,
+            aclosing(begin(lease).steps()) as items,
+        ):
+            leased(lease)
+            async for item in items:
+                plan += Plan(steps=(item,)) if isinstance(item, PlanStep) else Plan(steps=(), meta=item)
+                yield item
+        self._shadow(lease, plan, request, options)
+
+    def _planning(self, request: PlannerInput, options: PlanOptions | None) -> Callable[[Lease], Planning]:
+        """How to plan under a lease; the clock of the request runs from now."""
+        arrived = time.monotonic()
+        return lambda lease: Planning(
+            self.engine, lease, request, options or PlanOptions(), self.base_model, arrived
+        )
+
+    def _shadow(self, lease: Lease, plan: Plan, request: PlannerInput, options: PlanOptions | None) -> None:
+        """Offer an answered request to the planner's shadow, if it has one."""
+
+        async def again(held: Lease) -> Rerun:
+            return Rerun.of_plan(await self._planning(request, options)(held).whole())
+
+        self.shadows.offer(lease, Rerun.of_plan(plan), again)
+
+    # What is counted
+
+    def _ended(self, lease: Lease) -> None:
+        self.metrics.live.lease(lease.deployment.planner, lease.role, lease.outcome)
+        self._guard.ended(lease)
+
+    def _counted(self, operation: Operation) -> None:
+        if operation.kind is Kind.APPLY and operation.step is Step.DONE and self.host.alive:
+            sets = [planner.tools for planner in self.planners()]
+            self._begin(self._warmer.warm(self.host.current, sets))
+        if not operation.details.get("dry_run"):
+            what = operation.kind, operation.step, operation.order.actor, operation.seconds
+            self.metrics.live.operation(*what)
+
+    def _seen(self, deployment: Deployment) -> None:
+        if deployment.state is _S.READY:
+            self.metrics.declare(deployment.planner)  # it may be a planner that an apply has added
+        if self._watch is not None:
+            self._watch(deployment)
+
+    def _live(self) -> LiveSample:
+        return live_sample(self.host, self._fleet, self._residency, self._leases)
+
+    # The engine
+
+    def _observe(self, facts: RequestFacts) -> None:
+        name = self.base_model if facts.slot is None else self._slots.planner_of(facts.slot)
+        if name is not None:  # else a slot that was not handed out here
+            self.metrics.observe(name, facts)
+
+    def _engine_down(self, reason: str) -> None:
+        self._residency.all_lost()
+        self._warmer.forget()
+        self._note("engine.died", reason)
+
+    async def _engine_up(self, engine: Engine) -> None:
+        await self._recovery.reload()
+        await self._warmer.warm(engine, (planner.tools for planner in self.planners()))
+        engine.observe(self._observe)
+        self._note("engine.restarted", f"restart {self.host.restarts}")
+
+    def _note(self, action: str, reason: str) -> None:
+        async def write() -> None:
+            try:
+                await self._operations.note(NewEntry(actor="s3lora-serve", action=action, reason=reason))
+            except S3LoRAError as error:
+                log.error("%s could not be written down: %s", action, error)
+
+        self._begin(write())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

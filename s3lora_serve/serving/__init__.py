@@ -1,0 +1,1 @@
+"""The data plane of one engine: acquire, load, plan, stream, shadow."""

@@ -1,0 +1,1 @@
+"""What a loaded revision must pass before it answers."""

@@ -1,0 +1,40 @@
+"""What an engine streams, handed on under a lease: it ends with the lease, its time or its reader."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from s3lora_serve.fleet.leases import Lease
+
+T = TypeVar("T")
+
+
+async def leased_stream(
+    source: AsyncGenerator[T, None], lease: Lease, seconds: float | None
+) -> AsyncGenerator[T, None]:
+    """The items of ``source``, which runs in a task of its own. Raises LeaseCut, TimeoutError, its errors.
+
+    A task, since neither the lease's end nor a timeout could otherwise stop a generator that waits, and a
+    timeout around a ``yield`` would stop the reader instead. The source has ended when this has.
+    """
+    items: asyncio.Queue[T | None] = asyncio.Queue()
+
+    async def produce() -> None:
+        async with asyncio.timeout(seconds), aclosing(source):
+            async for item in source:
+                items.put_nowait(item)
+
+    work = asyncio.ensure_future(lease.run(produce()))
+    work.add_done_callback(lambda _: items.put_nowait(None))
+    try:
+        while (item := await items.get()) is not None:
+            yield item
+        work.result()
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)

@@ -1,0 +1,181 @@
+"""A deployment's way into a slot and out again: load, probe, trial; nothing of a failed one stays"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from s3lora_serve.errors import EngineDead, S3LoRAError, SlotLoadError
+from s3lora_serve.fleet.background import Background
+from s3lora_serve.fleet.deployment import Deployment, DeploymentState
+from s3lora_serve.serving.checks.effect import prove_effect
+from s3lora_serve.serving.checks.trial import try_out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from s3lora_serve.engine.port import Engine, Slot
+    from s3lora_serve.fleet.fleet import Fleet
+    from s3lora_serve.fleet.notify import Notifier
+    from s3lora_serve.fleet.slots import SlotTable
+    from s3lora_serve.serving.engine_supervisor import EngineSupervisor
+    from s3lora_serve.serving.slot_allocator import SlotAllocator, SlotSettings
+
+log = logging.getLogger(__name__)
+
+_S = DeploymentState
+
+
+class Loader:
+    """Talks to the engine about slots; who may have one was decided before."""
+
+    def __init__(
+        self,
+        host: EngineSupervisor,
+        fleet: Fleet,
+        slots: SlotTable,
+        room: SlotAllocator,
+        changes: Notifier,
+        settings: SlotSettings,
+        check: Callable[[str], object],
+    ) -> None:
+        """``check`` reads every byte of a published revision again, in a thread; it raises StoreError."""
+        self._host = host
+        self._fleet = fleet
+        self._slots = slots
+        self._room = room
+        self._changes = changes
+        self._settings = settings
+        self._check = check
+        self._uncut = Background()
+
+    async def bring_in(self, key: str, placed: Callable[[], None], tell: Callable[[str], None]) -> Deployment:
+        """The deployment, loaded and proved, in the state of its role or READY; ``placed`` is called once it
+        has a slot.
+
+        Raises what went wrong. Then it is FAILED and the engine holds nothing of it; or EVICTED, if it
+        served before or the engine died.
+        """
+        engine, deployment = self._host.current, self._fleet[key]
+        proven = deployment.effect is not None
+        slot = self._slots.allocate(deployment.planner, deployment.revision.digest, deployment.revision.path)
+        placed()
+        deployment = self._fleet.set(deployment.to(_S.LOADING, slot=slot))
+        try:
+            async with asyncio.timeout(self._settings.load_seconds):
+                deployment = await self._proved(engine, deployment, slot, tell)
+            self._room.came(key)
+            self._fleet.set(dataclasses.replace(deployment.to(_S.READY), reason=""))
+            return self._fleet.settle(key)
+        except EngineDead:
+            self.lost(key)
+            raise
+        except TimeoutError:
+            reason = f"slot {slot.name} was not loaded and tried within {self._settings.load_seconds:g} s"
+            await self._uncut.run(self._give_up(key, slot, reason, proven))
+            raise SlotLoadError(reason, hint="slots.load_seconds sets the limit") from None
+        except BaseException as error:
+            reason = str(error) if isinstance(error, S3LoRAError) else f"{type(error).__name__}: {error}"
+            await self._uncut.run(self._give_up(key, slot, reason, proven))
+            raise
+
+    async def _proved(
+        self, engine: Engine, deployment: Deployment, slot: Slot, tell: Callable[[str], None]
+    ) -> Deployment:
+        """The deployment, PROBING, with what its load, probe and trial found. Raises what they raise."""
+        if deployment.effect is not None:
+            # It was loaded before, perhaps long ago. The first time, admission has just read it.
+            tell("check")
+            await asyncio.to_thread(self._check, deployment.revision.digest)
+            self._current(deployment)
+        tell("load")
+        with stopwatch() as took:
+            await engine.load(slot)
+        self._current(deployment)
+        deployment = self._fleet.set(deployment.took("load", took()).to(_S.PROBING))
+        tell("probe")
+        with stopwatch() as took:
+            effect = await prove_effect(engine, slot)
+        self._current(deployment)
+        deployment = dataclasses.replace(deployment.took("probe", took()), effect=effect)
+        self._fleet.set(deployment)
+        if self._settings.trial:
+            tell("trial")
+            with stopwatch() as took:
+                await try_out(engine, slot)
+            self._current(deployment)
+            deployment = self._fleet.set(deployment.took("trial", took()))
+        return deployment
+
+    def _current(self, deployment: Deployment) -> None:
+        """Raise EngineDead if the engine was lost under this load."""
+        now = self._fleet.find(deployment.key)
+        if now is None or now.slot is None or now.slot != deployment.slot:
+            raise EngineDead(f"the engine stopped while {deployment.key} was loaded", hint="try again")
+
+    async def _give_up(self, key: str, slot: Slot, reason: str, proven: bool) -> None:
+        """Take a failed load back. One that served before may serve again: the next request tries anew."""
+        await self._free(slot)
+        deployment = self._fleet.find(key)
+        if deployment is None or deployment.slot != slot:
+            return  # the engine died meanwhile
+        wanted = self._fleet.role(key) is not None
+        again = _S.EVICTED if proven and wanted else _S.FAILED
+        self._fleet.set(deployment.to(again, slot=None, reason=reason))
+        if not wanted:
+            self._fleet.forget(key)
+
+    async def take_out(self, slot: Slot) -> None:
+        """Let the engine forget a slot whose deployment nobody finds any more."""
+        await self._uncut.run(self._free(slot))
+
+    async def _free(self, slot: Slot) -> None:
+        """Let the engine forget the slot once nothing runs on it, and free its name and place."""
+        try:
+            # A lease ends when the answer was sent; the engine may be a step behind with an aborted one.
+            while (engine := self._host.current).running(slot):
+                await asyncio.sleep(0.005)  # it rings no bell
+            await engine.unload(slot)
+        except EngineDead:
+            pass  # then it holds nothing any more
+        except S3LoRAError as error:
+            # Its name and place stay taken: loading over what may still be there could kill the engine.
+            log.error("slot %s (%s) could not be unloaded: %s", slot.id, slot.name, error)
+            return
+        self._slots.retire(slot)
+        self._changes.ring()
+
+    def lost(self, key: str) -> None:
+        """Note that the engine no longer holds this deployment; one that no name means is forgotten."""
+        deployment = self._fleet.find(key)
+        if deployment is None or deployment.slot is None:
+            return
+        self._slots.retire(deployment.slot)
+        self._room.left(key)
+        ends = deployment.state in (_S.DRAINING, _S.STANDBY)
+        self._fleet.set(deployment.to(_S.UNLOADED if ends else _S.EVICTED, slot=None))
+        if self._fleet.role(key) is None:
+            self._fleet.forget(key)
+
+    def all_lost(self) -> None:
+        """Note that the engine is gone, and every slot with it."""
+        for deployment in self._fleet.deployments():
+            self.lost(deployment.key)
+        for slot in self._slots.live:  # those that could not be unloaded
+            self._slots.retire(slot)
+        self._changes.ring()
+
+    async def close(self) -> None:
+        """Give up what is on its way out."""
+        await self._uncut.close()
+
+
+@contextmanager
+def stopwatch() -> Iterator[Callable[[], float]]:
+    """A function that tells the seconds since the block was entered."""
+    began = time.monotonic()
+    yield lambda: time.monotonic() - began

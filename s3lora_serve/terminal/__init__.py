@@ -1,0 +1,1 @@
+"""What people see on a terminal: messages, tables, pictures as files."""

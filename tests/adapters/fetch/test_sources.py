@@ -1,0 +1,356 @@
+"""A private copy is made from any source, within limits, and what cannot be fetched says why."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from typing import TYPE_CHECKING
+
+import fsspec
+import pytest
+import tenacity
+from fsspec.implementations.memory import MemoryFileSystem
+from peft_builder import write_folder
+
+from s3lora_serve.adapters.fetch import sources
+from s3lora_serve.adapters.fetch.sources import Fetched, fetch, redacted
+from s3lora_serve.adapters.verify import AdapterLimits
+from s3lora_serve.errors import FormatError, LimitError, SourceError, StoreError, UnsafeFileError
+from s3lora_serve.storage import hashing_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEEDED = ["adapter_config.json", "adapter_model.safetensors"]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch):
+    """Retries without their waits."""
+    monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """A PEFT folder."""
+    return write_folder(tmp_path / "adapter")
+
+
+@pytest.fixture
+def memory():
+    """An empty in-memory file system."""
+    MemoryFileSystem.store.clear()
+    yield fsspec.filesystem("memory")
+    MemoryFileSystem.store.clear()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """File name → bytes."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def archive(adapter: Path, target: Path, inside: str = "") -> Path:
+    """The adapter as a zip file."""
+    with zipfile.ZipFile(target, "w") as file:
+        for path in adapter.iterdir():
+            file.write(path, inside + path.name)
+    return target
+
+
+def test_a_local_folder_is_copied_and_hashed(tmp_path: Path, adapter: Path):
+    """Bytes, digests of both files, and an address that says where it was."""
+    fetched = fetch(str(adapter), tmp_path / "copy", AdapterLimits())
+    assert contents(fetched.folder) == contents(adapter)
+    assert fetched.sha256 == hashlib.sha256((adapter / NEEDED[1]).read_bytes()).hexdigest()
+    assert fetched.config.sha256 == hashlib.sha256((adapter / NEEDED[0]).read_bytes()).hexdigest()
+    assert fetched.bytes == sum(len(raw) for raw in contents(adapter).values())
+    assert fetched.uri == adapter.resolve().as_uri()
+
+
+def test_the_copy_does_not_change_with_its_source(tmp_path: Path, adapter: Path):
+    """No link, hard or soft, between them."""
+    before = contents(adapter)
+    fetched = fetch(str(adapter), tmp_path / "copy", AdapterLimits())
+    for name in NEEDED:
+        with (adapter / name).open("r+b") as file:
+            file.write(b"x" * 10)
+    assert contents(fetched.folder) == before
+
+
+def test_the_source_is_left_as_it_was(tmp_path: Path, adapter: Path):
+    """Read-only sources work, and nothing is written beside them."""
+    before = contents(adapter)
+    for path in adapter.iterdir():
+        path.chmod(0o444)
+    fetch(str(adapter), tmp_path / "copy", AdapterLimits())
+    assert contents(adapter) == before
+
+
+def test_only_the_two_known_files_are_copied(tmp_path: Path, adapter: Path):
+    """Whatever else lies there stays there, and is listed; a pickle earns a warning."""
+    for name in ("README.md", "training_args.bin", "tokenizer.json"):
+        (adapter / name).write_bytes(b"?")
+    (adapter / "checkpoint-10").mkdir()
+    fetched = fetch(str(adapter), tmp_path / "copy", AdapterLimits())
+    assert sorted(contents(fetched.folder)) == NEEDED
+    assert fetched.ignored == ("README.md", "checkpoint-10", "tokenizer.json", "training_args.bin")
+    assert fetched.warnings == ("training_args.bin is a pickle: ignored, never opened",)
+
+
+def test_a_linked_folder_is_the_operators_choice(tmp_path: Path, adapter: Path):
+    """``current -> v3`` is how folders are deployed; the address names the real one."""
+    (tmp_path / "current").symlink_to(adapter)
+    fetched = fetch(str(tmp_path / "current"), tmp_path / "copy", AdapterLimits())
+    assert fetched.uri == adapter.resolve().as_uri()
+
+
+def test_a_file_swapped_for_a_link_after_the_check_is_not_followed(
+    tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The check and the opening are two steps; the second trusts nothing."""
+
+    def swap(folder: Path, limits: AdapterLimits) -> None:
+        (folder / NEEDED[1]).unlink()
+        (folder / NEEDED[1]).symlink_to("/etc/passwd")
+
+    monkeypatch.setattr(sources, "check_files", swap)
+    with pytest.raises(UnsafeFileError, match=r"adapter_model\.safetensors is a symbolic link"):
+        fetch(str(adapter), tmp_path / "copy", AdapterLimits())
+
+
+def test_a_file_swapped_for_a_pipe_after_the_check_does_not_block(
+    tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Opening a pipe waits for a writer, unless told otherwise."""
+
+    def swap(folder: Path, limits: AdapterLimits) -> None:
+        (folder / NEEDED[1]).unlink()
+        os.mkfifo(folder / NEEDED[1])
+
+    monkeypatch.setattr(sources, "check_files", swap)
+    with pytest.raises(UnsafeFileError, match=r"adapter_model\.safetensors is not a regular file"):
+        fetch(str(adapter), tmp_path / "copy", AdapterLimits())
+
+
+def test_progress_ends_at_one(tmp_path: Path, adapter: Path):
+    """Fractions never fall and never pass 1."""
+    seen: list[tuple[str, float]] = []
+    fetch(
+        str(adapter),
+        tmp_path / "copy",
+        AdapterLimits(),
+        lambda stage, fraction: seen.append((stage, fraction)),
+    )
+    assert {stage for stage, _ in seen} == {"fetch"}
+    assert [fraction for _, fraction in seen] == sorted(fraction for _, fraction in seen)
+    assert seen[-1] == ("fetch", 1.0)
+
+
+@pytest.mark.parametrize("form", ["memory", "zip", "zip-folder", "file", "local"])
+def test_fsspec_urls_are_fetched(tmp_path: Path, adapter: Path, memory: MemoryFileSystem, form: str):
+    """Object stores, archives and local URLs give the same copy."""
+    match form:
+        case "memory":
+            memory.put(str(adapter), "/adapters/a", recursive=True)
+            source = "memory://adapters/a"
+        case "zip":
+            source = f"zip://::{archive(adapter, tmp_path / 'a.zip').as_uri()}"
+        case "zip-folder":
+            source = f"zip://in/side::{archive(adapter, tmp_path / 'a.zip', 'in/side/')}"
+        case _:
+            source = f"{form}://{adapter}"
+    fetched = fetch(source, tmp_path / "copy", AdapterLimits())
+    assert contents(fetched.folder) == contents(adapter)
+    assert fetched.ignored == ()
+
+
+@pytest.mark.parametrize("evil", ["../evil.txt", "/etc/evil.txt", "..\\evil.txt"])
+def test_archives_with_names_that_leave_the_folder_are_refused(tmp_path: Path, adapter: Path, evil: str):
+    """Zip slip: nothing is written outside the private copy, nor anything else."""
+    path = archive(adapter, tmp_path / "a.zip")
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(evil, "?")
+    with pytest.raises(UnsafeFileError, match="leaves the adapter's folder"):
+        fetch(f"zip://::{path}", tmp_path / "box/copy", AdapterLimits())
+    assert not (tmp_path / "box/evil.txt").exists()
+    assert not (tmp_path / "evil.txt").exists()
+
+
+def test_a_lying_size_does_not_get_past_the_limit(
+    tmp_path: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    """Bytes are counted while they come: a listing that says 0 changes nothing."""
+    memory.pipe({f"/a/{NEEDED[0]}": b"{}", f"/a/{NEEDED[1]}": b"x" * 5000})
+    listing = memory.ls("/a", detail=True)
+    monkeypatch.setattr(MemoryFileSystem, "ls", lambda *args, **kw: [{**row, "size": 0} for row in listing])
+    with pytest.raises(LimitError, match=r"adapter_model\.safetensors has more > 4999 bytes") as caught:
+        fetch("memory://a", tmp_path / "copy", AdapterLimits(max_bytes=4999))
+    assert "limits.max_adapter_mib" in caught.value.hint
+
+
+def test_a_declared_size_over_the_limit_is_refused_unread(tmp_path: Path, memory: MemoryFileSystem):
+    """Nothing is downloaded that would be thrown away."""
+    memory.pipe({f"/a/{NEEDED[0]}": b"{}", f"/a/{NEEDED[1]}": b"x" * 5000})
+    with pytest.raises(LimitError, match=r"adapter_model\.safetensors has 5000 bytes > 4999 bytes"):
+        fetch("memory://a", tmp_path / "copy", AdapterLimits(max_bytes=4999))
+    assert not (tmp_path / "copy" / NEEDED[1]).exists()
+
+
+def test_a_huge_configuration_is_refused(tmp_path: Path, adapter: Path):
+    """It is read into memory as a whole."""
+    (adapter / NEEDED[0]).write_bytes(b" " * (2 << 20))
+    with pytest.raises(LimitError, match=r"adapter_config\.json has 2097152 bytes > 1048576 bytes"):
+        fetch(str(adapter), tmp_path / "copy", AdapterLimits())
+
+
+def test_remote_pickles_are_refused_unopened(
+    tmp_path: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    """The listing is enough."""
+    memory.pipe({f"/a/{NEEDED[0]}": b"{}", "/a/adapter_model.bin": b"x"})
+    monkeypatch.setattr(MemoryFileSystem, "open", lambda *args, **kw: pytest.fail("it was opened"))
+    with pytest.raises(UnsafeFileError, match=r"adapter_model\.bin is a pickle"):
+        fetch("memory://a", tmp_path / "copy", AdapterLimits())
+
+
+def test_passing_faults_are_tried_again(
+    tmp_path: Path, adapter: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    """A connection that breaks in the middle starts the file anew; the digest is that of one whole file."""
+    memory.put(str(adapter), "/a", recursive=True)
+    real, faults = MemoryFileSystem.open, iter([ConnectionResetError("reset"), TimeoutError("slow")])
+
+    def flaky(self: MemoryFileSystem, path: str, *args: object, **kw: object):
+        if path.endswith(".safetensors") and (fault := next(faults, None)):
+            raise fault
+        return real(self, path, *args, **kw)
+
+    monkeypatch.setattr(MemoryFileSystem, "open", flaky)
+    fetched = fetch("memory://a", tmp_path / "copy", AdapterLimits())
+    assert contents(fetched.folder) == contents(adapter)
+    assert fetched.sha256 == hashlib.sha256((adapter / NEEDED[1]).read_bytes()).hexdigest()
+
+
+def test_lasting_faults_are_given_up(
+    tmp_path: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    """After a few attempts the error says what happened, in our terms."""
+    tries = []
+
+    def broken(*args: object, **kw: object):
+        tries.append(1)
+        raise ConnectionResetError("reset by peer")
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", broken)
+    with pytest.raises(SourceError) as caught:
+        fetch("memory://a", tmp_path / "copy", AdapterLimits())
+    assert caught.value.message == "memory://a could not be read: ConnectionResetError: reset by peer"
+    assert len(tries) == sources.ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("/no/such/folder", "/no/such/folder is not there; an adapter is a folder"),
+        ("memory://nothing", "memory://nothing: there is no such folder"),
+        ("nosuch://x", "nosuch://x could not be read: ValueError: Protocol not known: nosuch"),
+        ("s3://bucket/x", "s3://bucket/x: its driver is not installed"),
+        ("zip://::/no/such.zip", "zip://::/no/such.zip: there is no such folder"),
+    ],
+)
+def test_absent_sources_say_so(tmp_path: Path, memory: MemoryFileSystem, source: str, message: str):
+    """And are asked once only."""
+    if source.startswith("s3:") and __import__("importlib").util.find_spec("s3fs"):
+        pytest.skip("the driver is installed")
+    with pytest.raises(SourceError) as caught:
+        fetch(source, tmp_path / "copy", AdapterLimits())
+    assert caught.value.message.startswith(message)
+
+
+def test_a_file_is_no_folder(tmp_path: Path, adapter: Path, memory: MemoryFileSystem):
+    """A path to the weights themselves is a usual mistake."""
+    with pytest.raises(SourceError, match=r"adapter_model\.safetensors is a file; an adapter is a folder"):
+        fetch(str(adapter / NEEDED[1]), tmp_path / "copy", AdapterLimits())
+    memory.pipe("/a/x", b"1")
+    with pytest.raises(SourceError, match="is a file; an adapter is a folder"):
+        fetch("memory://a/x", tmp_path / "copy", AdapterLimits())
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path):
+    """It says what it looked for."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FormatError, match=r"there is no adapter_model\.safetensors in the folder"):
+        fetch(str(tmp_path / "empty"), tmp_path / "copy", AdapterLimits())
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("s3://key:secret@bucket/a", "s3://bucket/a"),
+        ("https://host/a?token=secret", "https://host/a"),
+        ("zip://in::https://user:pw@host/a.zip?sig=secret#x", "zip://in::https://host/a.zip"),
+        ("file:///a/b", "file:///a/b"),
+        ("hf://org/name@main", "hf://org/name@main"),
+        ("/a/b", "/a/b"),
+    ],
+)
+def test_addresses_are_shown_without_credentials(url: str, shown: str):
+    """They end up in lineage, logs and answers."""
+    assert redacted(url) == shown
+
+
+def test_errors_hold_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither the address nor what a driver quotes of it."""
+    url = "memory://user:secret@host/a?token=hidden"
+
+    def quote(*args: object, **kw: object):
+        raise ValueError(f"cannot list {url}/adapter_config.json")
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", quote)
+    with pytest.raises(SourceError) as caught:
+        fetch(url, tmp_path / "copy", AdapterLimits())
+    assert caught.value.message == (
+        "memory://host/a could not be read: ValueError: cannot list memory://***:***@host/a?***/adapter_config.json"
+    )
+
+
+def test_fetched_is_exported():
+    """For type annotations of callers."""
+    assert sources.Fetched is Fetched
+
+
+@pytest.mark.parametrize("call", ["__init__", "write", "finish"])
+def test_a_full_disk_is_not_blamed_on_the_source(tmp_path: Path, adapter: Path, monkeypatch, call: str):
+    """What fails in writing the copy is the store's, says where to look, and is not tried again."""
+    calls = []
+
+    def full(*_: object, **__: object) -> None:
+        calls.append(call)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hashing_file.HashingWriter, call, full)
+    zipped = archive(adapter, tmp_path / "adapter.zip")
+    for source in (str(adapter), f"zip://::{zipped.as_uri()}"):
+        calls.clear()
+        with pytest.raises(StoreError, match="No space left on device") as caught:
+            fetch(source, tmp_path / "copy", AdapterLimits())
+        assert "store.path" in caught.value.hint
+        assert len(calls) == 1
+
+
+def test_what_a_source_refuses_stays_its_own(tmp_path: Path, adapter: Path, monkeypatch):
+    """A file that cannot be read to its end is no fault of the disk that is written to."""
+
+    class Breaking:
+        def __enter__(self) -> Breaking:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def readinto(self, _: memoryview) -> int:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sources, "_open_regular", lambda _: Breaking())
+    with pytest.raises(SourceError, match="Input/output error"):
+        fetch(str(adapter), tmp_path / "copy", AdapterLimits())

@@ -1,0 +1,34 @@
+"""Who begins an engine request hears what it cost, and nobody else does."""
+
+from __future__ import annotations
+
+import asyncio
+
+from s3lora_serve.engine.request_facts import heard, hearing
+
+
+async def test_blocks_nest():
+    """The outer block hears all, the inner one what is begun in it, and neither what comes after."""
+    with hearing() as outer:
+        heard("one")
+        with hearing() as inner:
+            heard("two")
+        heard("three")
+    heard("four")
+    assert (outer, inner) == (["one", "two", "three"], ["two"])
+
+
+async def test_tasks_are_heard_by_those_who_began_them():
+    """Also after the block, as the request of a client that has left; a task hears nobody but its own."""
+
+    async def work(name):
+        with hearing() as own:
+            await asyncio.sleep(0)
+            heard(name)
+        return own
+
+    with hearing() as mine:
+        begun = [asyncio.create_task(work(name)) for name in "ab"]
+    other = asyncio.create_task(work("c"))
+    assert await asyncio.gather(*begun, other) == [["a"], ["b"], ["c"]]
+    assert mine == ["a", "b"]

@@ -1,0 +1,108 @@
+"""The real server over the fake engine, in a thread with a loop of its own: for clients that block."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fleet_factory import make_fleet
+
+from s3lora_serve.config import ServerConfig
+from s3lora_serve.server.app import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from fleet_factory import Fleet
+
+
+class ThreadedServer:
+    """A server that was started; ``url`` has no /v1."""
+
+    def __init__(self, fleet: Fleet, url: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.fleet = fleet
+        self.url = url
+        self._loop = loop
+
+    def do(self, call: Callable[[], Any]) -> Any:
+        """Call in the server's loop, where its objects may be touched."""
+
+        async def inside() -> Any:
+            return call()
+
+        return asyncio.run_coroutine_threadsafe(inside(), self._loop).result(60)
+
+    def requests(self, outcome: str, planner: str = "p") -> int:
+        """How many requests of the planner ended this way."""
+        wanted = f's3lora_requests_total{{outcome="{outcome}",planner="{planner}"}} '
+        lines = self.do(self.fleet.service.metrics.exposition).decode().splitlines()
+        return next((int(float(x.removeprefix(wanted))) for x in lines if x.startswith(wanted)), 0)
+
+
+@contextmanager
+def threaded_server(
+    root: Path,
+    *names: str,
+    api_key: str | None = None,
+    limits: Any = None,
+    tools: tuple[Any, ...] = (),
+    **engine: Any,
+) -> Iterator[ThreadedServer]:
+    """Serve planners of these names; ``tools`` are the own ones of each."""
+    started: list[ThreadedServer] = []
+    stop = threading.Event()
+
+    async def serve() -> None:
+        fleet = make_fleet(root, *names, **engine)
+        fleet.desired = {name: replace(want, tools=tools) for name, want in fleet.desired.items()}
+        await fleet.start()
+        with _tcp() as listening:
+            listening.bind(("127.0.0.1", 0))
+            app = create_app(fleet.service, ServerConfig(), api_key, limits)
+            server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
+            server.capture_signals = _nothing  # signals are the main thread's
+            running = asyncio.ensure_future(server.serve(sockets=[listening]))
+            while not server.started:
+                await asyncio.sleep(0.005)
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            started.append(ThreadedServer(fleet, url, asyncio.get_running_loop()))
+            while not stop.is_set():
+                await asyncio.sleep(0.01)
+            server.should_exit = True
+            await running
+        await fleet.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: started or not thread.is_alive())
+        yield started[0]
+    finally:
+        stop.set()
+        thread.join(60)
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 60) -> None:
+    """Return once it is true. Raises TimeoutError when it does not become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds} s")
+        time.sleep(0.005)
+
+
+def _tcp() -> socket.socket:
+    # asyncio turns Nagle's delays off only where the protocol is named.
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
