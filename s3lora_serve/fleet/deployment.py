@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Slot
-    from s3lora_serve.serving.checks.effect import Effect
+    from s3lora_serve.fleet.proof import Effect
 
 __all__ = ["Deployment", "DeploymentState"]
 

@@ -79,7 +79,6 @@ ARROWS: dict[str, set[str]] = {
 
 # Imports that point the wrong way and are still to be turned: (importing module, imported module).
 STILL_WRONG = {
-    ("s3lora_serve.fleet.deployment", "s3lora_serve.serving.checks.effect"),
     ("s3lora_serve.spectral.report", "s3lora_serve.spectral.prune_policy"),
     ("s3lora_serve.spectral.report", "s3lora_serve.spectral.table"),
     ("s3lora_serve.spectral.report", "s3lora_serve.spectral.plot"),

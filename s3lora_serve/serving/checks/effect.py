@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineError, NoEffectError
+from s3lora_serve.fleet.proof import Effect
 
 if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine, Slot
@@ -18,14 +18,6 @@ TRIES = 3  # while noise may be what hides the effect
 # nats; differences below are rounding of the log-softmax: log-probabilities of a vocabulary of 128,256 lie
 # around -12, where float32 numbers are 1e-6 apart.
 FLOOR = 3e-6
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Largest change of a probe token's log-probability (nats): by the adapter, and between base runs."""
-
-    max_abs_delta: float
-    noise: float
 
 
 def probe_tokens(vocab_size: int) -> tuple[int, ...]:
