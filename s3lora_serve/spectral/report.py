@@ -9,11 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from matplotlib.figure import Figure
-    from rich.table import Table
-
-    from s3lora_serve.spectral.prune_policy import PrunePlan
-
 
 @dataclass(frozen=True)
 class ModuleRow:
@@ -85,15 +80,3 @@ class SpectralReport:
             for row in data["modules"]
         )
         return cls(data["scorer"], data["version"], {row.module: row for row in rows})
-
-    def table(self, plan: PrunePlan | None = None) -> Table:
-        """Modules by score, the riskiest first, with what ``plan`` would prune."""
-        from s3lora_serve.spectral.table import report_table
-
-        return report_table(self, plan)
-
-    def plot(self, plan: PrunePlan | None = None) -> Figure:
-        """SSI by layer and projection, with what ``plan`` would prune marked; needs no display."""
-        from s3lora_serve.spectral.plot import report_plot  # matplotlib takes a second to import
-
-        return report_plot(self, plan)

@@ -13,10 +13,11 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 
 from s3lora_serve.spectral.lowrank import LowRank
-from s3lora_serve.spectral.plot import MAX_COLUMNS, MAX_LABEL, MAX_LINES, PRUNED
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top, plan
 from s3lora_serve.spectral.report import SpectralReport, SsiSpread
 from s3lora_serve.spectral.scorers import score
+from s3lora_serve.terminal.spectral_picture import MAX_COLUMNS, MAX_LABEL, MAX_LINES, PRUNED, report_plot
+from s3lora_serve.terminal.spectral_table import report_table
 
 PROJECTIONS = {"self_attn.q_proj": (64, 64), "self_attn.v_proj": (32, 64), "mlp.down_proj": (64, 128)}
 
@@ -38,7 +39,7 @@ def report() -> SpectralReport:
 
 def rendered(report: SpectralReport, tau: int | None, width: int = 120) -> str:
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(report.table(None if tau is None else plan(report, PrunePolicy(rule=Top(tau)))))
+    console.print(report_table(report, None if tau is None else plan(report, PrunePolicy(rule=Top(tau)))))
     return console.export_text()
 
 
@@ -102,7 +103,7 @@ def test_a_narrow_terminal_folds_names_not_figures(report: SpectralReport):
 def test_the_plot_frames_what_is_pruned(report: SpectralReport):
     """One frame a pruned module, at its layer and projection; the title gives the reason."""
     chosen = plan(report, PrunePolicy(rule=Top(3)))
-    figure = report.plot(chosen)
+    figure = report_plot(report, chosen)
     axes = figure.axes[0]
     frames = [p for p in axes.patches if isinstance(p, Rectangle) and p.get_edgecolor()[:3] == to_rgb(PRUNED)]
     centres = {(round(p.get_x() + p.get_width() / 2), round(p.get_y() + p.get_height() / 2)) for p in frames}
@@ -116,7 +117,7 @@ def test_the_plot_frames_what_is_pruned(report: SpectralReport):
 
 def test_the_legend_covers_no_data(report: SpectralReport):
     """Once drawn, the legend lies wholly below the heat map and its labels."""
-    figure = report.plot(plan(report, PrunePolicy(rule=Top(3))))
+    figure = report_plot(report, plan(report, PrunePolicy(rule=Top(3))))
     FigureCanvasAgg(figure).draw()
     legend = figure.legends[0].get_window_extent()
 
@@ -132,7 +133,7 @@ def test_odd_adapters_can_be_plotted(modules: dict[str, float]):
     """No module, one without a layer number, and only inert ones draw without a warning."""
     report = score({n: LowRank(torch.ones(1, 4), torch.full((4, 1), v), 1.0) for n, v in modules.items()})
     buffer = io.BytesIO()
-    report.plot(plan(report, PrunePolicy())).savefig(buffer, format="png")
+    report_plot(report, plan(report, PrunePolicy())).savefig(buffer, format="png")
 
     assert buffer.getvalue().startswith(b"\x89PNG")
 
@@ -148,7 +149,7 @@ def test_a_picture_has_a_bounded_size(pattern: str, drawn: str, shape: tuple[int
     """Modules without layer numbers take a line each: the sharpest are drawn, and the title says so."""
     factors = {i: torch.eye(2, 4) * torch.tensor([[1.0], [i / 300]]) for i in range(300)}
     report = score({pattern.format(i): LowRank(a, torch.eye(4, 2), 1.0) for i, a in factors.items()})
-    figure = report.plot(plan(report, PrunePolicy(rule=Top(300))))
+    figure = report_plot(report, plan(report, PrunePolicy(rule=Top(300))))
     axes = figure.axes[0]
     frames = [p for p in axes.patches if isinstance(p, Rectangle) and p.get_edgecolor()[:3] == to_rgb(PRUNED)]
 
@@ -162,7 +163,13 @@ def test_long_names_leave_room_for_the_picture():
     """A label keeps its end, which tells projections apart."""
     name = "x" * 500 + ".last_proj"
     report = score({name: LowRank(torch.ones(1, 4), torch.ones(4, 1), 1.0)})
-    (label,) = report.plot().axes[0].get_yticklabels()
+    (label,) = (
+        report_plot(
+            report,
+        )
+        .axes[0]
+        .get_yticklabels()
+    )
 
     assert label.get_text().endswith("xx.last_proj")
     assert len(label.get_text()) == MAX_LABEL

@@ -143,14 +143,18 @@ def inspect(
         }
         typer.echo(json.dumps(facts, indent=2, allow_nan=False))
     else:
+        from s3lora_serve.terminal.spectral_table import report_table
+
         shown = _highest(report, limit) if limit else report
-        out.print(shown.table(plan))
+        out.print(report_table(shown, plan))
         if len(shown.rows) < len(report.rows):
             say(f"{len(report.rows) - len(shown.rows)} more modules score lower; --limit 0 shows all", "dim")
         if outcome is not None:
             out.print(Text(outcome.sentence, style="yellow" if outcome.exceeded else ""), soft_wrap=True)
     if plot is not None:
-        write_picture(report.plot(plan), plot)
+        from s3lora_serve.terminal.spectral_picture import report_plot  # matplotlib takes a second to import
+
+        write_picture(report_plot(report, plan), plot)
         say(f"wrote {plot}")
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from s3lora_serve.evaluation.measuring.cells import BASE
 from s3lora_serve.evaluation.report.charts import shares_chart
 from s3lora_serve.evaluation.report.page_charts import Chart
-from s3lora_serve.spectral.plot import in_model_order, place_of, report_plot
+from s3lora_serve.spectral.module_order import in_model_order, place_of
 from s3lora_serve.spectral.prune_policy import PrunePlan
+from s3lora_serve.terminal.spectral_picture import report_plot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

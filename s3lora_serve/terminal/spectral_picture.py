@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+
+from s3lora_serve.spectral.module_order import in_model_order, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -137,22 +138,6 @@ def _title(report: SpectralReport, plan: PrunePlan | None, left_out: Sequence[st
     modules = "1 module" if summary.modules == 1 else f"{summary.modules} modules"
     drawn = f"\ndrawn: {', '.join(left_out)}, those with the highest SSI" if left_out else ""
     return f"Spectral sharpness of {modules}{span}{chosen}{drawn}"
-
-
-def place_of(module: str) -> tuple[int, str]:
-    """(layer, projection) of a dotted path: its first number and what follows it; layer -1 if it has none."""
-    parts = module.split(".")
-    at = next((i for i, part in enumerate(parts) if part.isdecimal()), None)
-    return (-1, module) if at is None else (int(parts[at]), ".".join(parts[at + 1 :]) or module)
-
-
-def in_model_order(places: Iterable[tuple[int, str]]) -> list[str]:
-    """Projections as the layer with the most of them has them: the first layer may lack some."""
-    by_layer: dict[int, list[str]] = defaultdict(list)
-    for layer, projection in places:
-        by_layer[layer].append(projection)
-    fullest = max(by_layer.values(), key=len, default=[])
-    return list(dict.fromkeys([*fullest, *(p for layer in by_layer.values() for p in layer)]))
 
 
 def _sharpest(keys: list[_Key], values: Iterable[tuple[_Key, float]], limit: int) -> list[_Key]:
