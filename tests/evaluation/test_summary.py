@@ -12,6 +12,7 @@ from s3lora_serve.evaluation.measuring.cells import Cell
 from s3lora_serve.evaluation.measuring.header import Header, MeasuredAdapter, MeasuredBase
 from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome, PromptOutcome
 from s3lora_serve.evaluation.report.finding import findings
+from s3lora_serve.evaluation.report.summary_table import summary_table
 from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval, difference, interval
 from s3lora_serve.evaluation.statistics.summary import Summary, summarise
 from s3lora_serve.spectral.scorers import SCORER_VERSION
@@ -269,7 +270,7 @@ def test_bold_is_what_the_report_calls_safer(others, bold):
     records = [made("none", 36), made("random 10% #0", 30), made("mas-svd 10%", 25)]
     summary = summary_of([*records, *(made(f"s{n} 10%", 30) for n in range(others))])
     assert summary.row("a", "mas-svd 10%").beats_random.sign < 0
-    table = summary.table()
+    table = summary_table(summary)
     labels = [str(cell) for cell in table.columns[0]._cells]
     marked = [label for label, row in zip(labels, table.rows, strict=True) if row.style == "bold"]
     assert marked == bold == list(findings(summary)["a"].safer)
@@ -279,7 +280,7 @@ def test_bold_is_what_the_report_calls_safer(others, bold):
 def test_the_table_shows_every_row(width):
     """Every group and label is in the table, brackets of names as they are, at usual widths uncut."""
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(several().table())
+    console.print(summary_table(several()))
     text = console.export_text()
     for shown in ("group [a]", "group [b]", "svd 10%", "random 10%", "none", "minus", "refused"):
         assert shown in text

@@ -263,7 +263,9 @@ def _leave(order: RunSpec, summary: Summary, loaded: Sequence[Loaded]) -> None:
     if order.as_json:
         typer.echo(report, nl=False)
     else:
-        out.print(summary.table())
+        from s3lora_serve.evaluation.report.summary_table import summary_table
+
+        out.print(summary_table(summary))
         sentence = verdict(summary).replace("\N{NO-BREAK SPACE}", " ")
         out.print(Text(printable(sentence), style="bold"), soft_wrap=True)
     if order.first_look:

@@ -12,8 +12,6 @@ from s3lora_serve.evaluation.statistics.tally import group_rows
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from rich.table import Table
-
     from s3lora_serve.evaluation.measuring.header import Header
     from s3lora_serve.evaluation.measuring.record import CellRecord
     from s3lora_serve.evaluation.statistics.figures import Row
@@ -59,12 +57,6 @@ class Summary:
     def sweep_json(self) -> dict[str, Any]:
         """What ``policy.validated`` chooses tau from: plain means of every adapter and cell."""
         return sweep_json(self.records, self.header)
-
-    def table(self) -> Table:
-        """The rows for a terminal."""
-        from s3lora_serve.evaluation.report.summary_table import summary_table
-
-        return summary_table(self)
 
 
 def summarise(records: Iterable[CellRecord], header: Header, bootstrap: Bootstrap | None = None) -> Summary:
