@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from s3lora_serve.adapters.lineage import Revision
-    from s3lora_serve.control.auto_rollback import AutoRollback
     from s3lora_serve.control.operation import Wanted
     from s3lora_serve.control.operations import Operations
     from s3lora_serve.fleet.fleet import Fleet
@@ -61,6 +60,18 @@ class Admission(Protocol):
         ...
 
 
+class FlipWatcher(Protocol):
+    """Who is told that a planner's name means another deployment; automatic rollback judges from there."""
+
+    def watch(self, planner: str, new: str, old: str | None) -> None:
+        """The planner is given the deployment ``new``. Without ``old`` an operator went back."""
+        ...
+
+    def begin(self, key: str) -> None:
+        """The deployment begins to answer."""
+        ...
+
+
 class SwapSteps:
     """The steps, each usable alone: swap, canary, promotion, rollback and apply are made of them."""
 
@@ -71,7 +82,7 @@ class SwapSteps:
         leases: LeaseBook,
         changes: Notifier,
         operations: Operations,
-        guard: AutoRollback,
+        guard: FlipWatcher,
         admission: Admission,
         settings: SwapSettings,
     ) -> None:

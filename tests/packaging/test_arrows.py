@@ -79,7 +79,6 @@ ARROWS: dict[str, set[str]] = {
 
 # Imports that point the wrong way and are still to be turned: (importing module, imported module).
 STILL_WRONG = {
-    ("s3lora_serve.control.steps", "s3lora_serve.control.auto_rollback"),
     ("s3lora_serve.engine.fake.fake_openai", "s3lora_serve.engine.fake.fake_engine"),
 }
 
