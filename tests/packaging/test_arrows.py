@@ -77,9 +77,6 @@ ARROWS: dict[str, set[str]] = {
     "__main__": {"launch"},
 }
 
-# Imports that point the wrong way and are still to be turned: (importing module, imported module).
-STILL_WRONG: set[tuple[str, str]] = set()
-
 
 def part(module: str) -> str:
     """The part of the tree that a module belongs to: ``planners``, or the name under ``s3lora_serve``."""
@@ -124,19 +121,14 @@ def test_imports_between_parts_follow_the_arrows():
         for importing, targets in graph().items()
         for imported in sorted(targets)
         if part(imported) not in {part(importing), "errors", "s3lora_serve"} | ARROWS[part(importing)]
-        and (importing, imported) not in STILL_WRONG
     ]
     assert wrong == []
 
 
 def test_no_file_imports_itself_through_others():
     """No circle anywhere, also not inside a part, nor through a lazy import or one for types alone."""
-    edges = {
-        module: {target for target in targets if (module, target) not in STILL_WRONG}
-        for module, targets in graph().items()
-    }
     try:
-        TopologicalSorter(edges).prepare()
+        TopologicalSorter(graph()).prepare()
     except CycleError as circle:
         pytest.fail("imports itself: " + " <- ".join(circle.args[1]))
 
@@ -146,11 +138,9 @@ def test_the_arrows_themselves_have_no_circle():
     TopologicalSorter(ARROWS).prepare()
 
 
-def test_every_arrow_and_every_exception_is_used():
-    """An arrow that nothing needs any more is taken out, and so is an exception that was mended."""
-    edges = {(a, b) for a, targets in graph().items() for b in targets}
-    assert STILL_WRONG - edges == set()
-    used = {(part(a), part(b)) for a, b in edges}
+def test_every_arrow_is_used():
+    """An arrow that nothing needs any more is taken out."""
+    used = {(part(a), part(b)) for a, targets in graph().items() for b in targets}
     assert {(a, b) for a, targets in ARROWS.items() for b in targets} - used == set()
 
 
