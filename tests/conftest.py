@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-pytest_plugins = ["quick_loop", "command_fixtures", "fleet_fixtures"]
+pytest_plugins = ["quick_loop", "command_fixtures", "fleet_fixtures"]  # quick_loop first: it sets the width
 # A shell ignores Ctrl-C for what it starts in the background, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -16,6 +16,10 @@ import pytest
 import torch
 from xdist.scheduler import LoadFileScheduling
 
+# Before anything asks how wide the terminal is: xdist's 80 would fold the tables that tests read.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COLUMNS", None)
+
 SLOW_SECONDS = 0.5
 SLOW_FILE = Path(__file__).with_name("slow.txt")
 LEFT_OUT = ("engine", "process", "slow")
@@ -59,7 +63,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_counts] = Counter()
     config.stash[_names] = set()
     if hasattr(config, "workerinput"):
-        os.environ.pop("COLUMNS", None)  # xdist's 80 would fold the tables that tests read
         torch.set_num_threads(
             1
         )  # several processes share the cores, and threads that wait for each other spin
