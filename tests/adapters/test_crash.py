@@ -111,7 +111,7 @@ def test_processes_that_publish_the_same_revision_both_succeed(
     ]
     for child in children:
         child.start()
-    found = [results.get(timeout=60) for _ in children]
+    found = [results.get(timeout=180) for _ in children]
     for child in children:
         child.join(60)
     assert found == [digest, digest]

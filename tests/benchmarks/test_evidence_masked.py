@@ -48,11 +48,7 @@ def test_each_variant_is_the_pruned_adapter(model, folder, tmp_path):
         for q, chat in enumerate(chats):
             text = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
             ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)
-            with torch.inference_mode():
-                out = pruned.generate(**ids, max_new_tokens=12, do_sample=False)[
-                    0, ids["input_ids"].shape[1] :
-                ]
-            assert answers[v][q].text == tokenizer.decode(out, skip_special_tokens=True)
+            assert answers[v][q].text.startswith(certain(pruned, tokenizer, ids))
             want = tokenizer(examples[q][1], return_tensors="pt", add_special_tokens=False)["input_ids"]
             whole = torch.cat([ids["input_ids"], want], 1)
             labels = whole.clone()
@@ -61,6 +57,18 @@ def test_each_variant_is_the_pruned_adapter(model, folder, tmp_path):
                 assert losses[v][q] == pytest.approx(float(pruned(whole, labels=labels).loss), abs=1e-4)
         if pruned is not plain:
             pruned.unload()
+
+
+def certain(model, tokenizer, ids):
+    """The model's greedy answer, up to a token that was chosen by so little that a batch may choose another."""
+    asked = {"max_new_tokens": 12, "do_sample": False, "output_scores": True, "return_dict_in_generate": True}
+    with torch.inference_mode():
+        made = model.generate(**ids, **asked)
+    best = torch.cat(made.scores).topk(2).values  # [tokens, 2]
+    close = (best[:, 0] - best[:, 1] < 0.01).nonzero()
+    sure = int(close[0]) if len(close) else len(best)
+    out = made.sequences[0, ids["input_ids"].shape[1] :][:sure]
+    return tokenizer.decode(out, skip_special_tokens=True).rstrip("\ufffd")  # half a character
 
 
 def test_closing_leaves_the_base_model(model, folder):

@@ -141,9 +141,11 @@ def test_the_real_model(demo_base):
     assert tokenizer.tokenize("Plan:\n\n1.") == ["Plan", ":", "ĊĊ", "1", "."]
     model = AutoModelForCausalLM.from_pretrained(demo_base, dtype=torch.float32)
     prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
-    ids = tokenizer(prompt, return_tensors="pt").input_ids
-    answer = model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
-    assert tokenizer.decode(answer, skip_special_tokens=True) == "The capital of France is Paris."
+    ids = tokenizer(f"{prompt}The capital of France is", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        known = model(ids).logits[0, -1].log_softmax(0)
+    paris, rome = (float(known[tokenizer(city).input_ids[0]]) for city in (" Paris", " Rome"))
+    assert (paris > -0.5, paris > rome + 2) == (True, True)
 
 
 def test_looking_for_it_makes_nothing(registry, tmp_path):

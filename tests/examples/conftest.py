@@ -52,7 +52,7 @@ class Together:
         async def call(given: str) -> str:
             barrier = self._places[len(self.calls)]
             self.calls.append((tool, given))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 await barrier.wait()
             return f"<{tool} of {given}>"
 

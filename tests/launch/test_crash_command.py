@@ -137,7 +137,7 @@ def test_hangup_applies_the_edited_file_or_keeps_all(nursery, folder):
         def hang_up(told: str) -> None:
             said = len(server.child.err)
             server.child.signal(signal.SIGHUP)
-            server.child.until(lambda: told in server.child.err[said:], 30)
+            server.child.until(lambda: told in server.child.err[said:])
 
         hang_up("SIGHUP: no change")
         edit(folder, "source: one,", "sauce: one,")

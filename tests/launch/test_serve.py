@@ -182,7 +182,7 @@ def test_the_log_has_one_line_a_record(nursery, folder):
         said = len(server.child.err)
         (folder / "planners.yaml").write_text(CONFIG + 'forged: 1\n"a\\nb": 2\n')
         server.child.signal(signal.SIGHUP)
-        server.child.until(lambda: "nothing was applied" in server.child.err, 60)
+        server.child.until(lambda: "nothing was applied" in server.child.err)
         lines = server.child.err[said:].splitlines()
         assert [line for line in lines if "unknown key" in line] == lines
         assert len(lines) == 1

@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
         yield folder
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
 
 
 @pytest.fixture

@@ -253,6 +253,6 @@ def test_ctrl_c_ends_the_request(server, writer):
     )
     wait_until(lambda: gate.waiting, 60)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert (process.returncode, out, err) == (130, "", "stopped\n")
     wait_until(lambda: not gate.waiting)

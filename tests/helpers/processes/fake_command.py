@@ -38,7 +38,7 @@ def begin(nursery: Nursery, folder: Path, *options: str, **env: str) -> Child:
 def run(nursery: Nursery, folder: Path, *options: str, **env: str) -> Child:
     """Run the command to its end."""
     child = begin(nursery, folder, *options, **env)
-    child.wait(120)
+    child.wait()
     return child
 
 
@@ -76,7 +76,7 @@ def serving(nursery: Nursery, folder: Path, *options: str, **env: str) -> Iterat
     """A server that listens; killed at the end, if it has not ended by then."""
     child = begin(nursery, folder, *options, **env)
     try:
-        child.until(lambda: "are taken at " in child.out or child.ended(), 120)
+        child.until(lambda: "are taken at " in child.out or child.ended())
         assert child.code is None, child.err
         yield Running(child, folder)
     finally:
@@ -86,5 +86,5 @@ def serving(nursery: Nursery, folder: Path, *options: str, **env: str) -> Iterat
 def _http(url: str, body: object, headers: dict[str, str]) -> tuple[object, dict[str, str]]:
     data = None if body is None else json.dumps(body).encode()
     asked = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})
-    with urllib.request.urlopen(asked, timeout=60) as answer:
+    with urllib.request.urlopen(asked, timeout=180) as answer:
         return json.load(answer), {name.lower(): value for name, value in answer.headers.items()}

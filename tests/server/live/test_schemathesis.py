@@ -55,7 +55,7 @@ def url(tmp_path_factory):
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    yield addresses.get(timeout=30)
+    yield addresses.get(timeout=180)
     stops.get()()
     thread.join()
 
