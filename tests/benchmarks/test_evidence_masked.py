@@ -60,7 +60,7 @@ def test_each_variant_is_the_pruned_adapter(model, folder, tmp_path):
 
 
 def certain(model, tokenizer, ids):
-    """The model's greedy answer, up to a token that was chosen by so little that a batch may choose another."""
+    """The greedy answer, up to a token that was chosen by so little that a batch may choose another."""
     asked = {"max_new_tokens": 12, "do_sample": False, "output_scores": True, "return_dict_in_generate": True}
     with torch.inference_mode():
         made = model.generate(**ids, **asked)
