@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
 from xdist.scheduler import LoadFileScheduling
 
 # Before anything asks how wide the terminal is: xdist's 80 would fold the tables that tests read.
@@ -62,10 +61,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_counts] = Counter()
     config.stash[_names] = set()
-    if hasattr(config, "workerinput"):
-        torch.set_num_threads(
-            1
-        )  # several processes share the cores, and threads that wait for each other spin
     if config.getoption("fast"):
         sys.addaudithook(_no_processes)
         for marker in _OTHERS:
@@ -119,8 +114,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(config, "workeroutput"):  # with xdist it is the workers that collect
         config.workeroutput["left_out"] = dict(config.stash[_counts])
     elif _measuring is not None:
-        names = sorted(name for name, took in _measuring.items() if took > SLOW_SECONDS)
-        SLOW_FILE.write_text("".join(f"{name}\n" for name in names))
+        slow = sorted(name for name, took in _measuring.items() if took > SLOW_SECONDS)
+        SLOW_FILE.write_text("".join(f"{name}\n" for name in slow))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = Path(__file__).parents[1] / ".ci" / "packages"
+PACKAGES = Path(__file__).parents[2] / ".ci" / "packages"
 
 
 def program(name: str, package: str | None = None) -> str:
