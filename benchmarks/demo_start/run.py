@@ -1,10 +1,11 @@
 """Seconds from ``make serve`` on a prepared machine to the first plan, and of plans after it.
 
-    .venv/bin/python benchmarks/demo_start/run.py --runs 3 [--avx2] [--only now,both-cores] > DATE.md
+    .venv/bin/python benchmarks/demo_start/run.py --runs 3 [--avx2] [--before CHECKOUT] [--only now] > DATE.md
 
 Prepared means: installed, and the demo base model converted. Each run starts the server afresh with the
 committed ``configs/planners.yaml``, its store and state in a folder of the benchmark's own, and asks two
-plans twice. The variants take turns. The first run of all, in which the store is empty, is not counted.
+plans twice. The variants take turns. ``before`` is an earlier version of the product, installed in CHECKOUT.
+The first run of each version, in which the store is empty, is not counted.
 """
 
 from __future__ import annotations
@@ -36,11 +37,10 @@ TASKS = {
 }
 # What differs between the variants: settings of the engine, and its environment.
 VARIANTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
-    "before": ({"dtype": "bfloat16"}, {"TORCH_COMPILE_DISABLE": "0"}),  # as the product was until 2026-11-29
     "now": ({}, {}),
     "bfloat16": ({"dtype": "bfloat16"}, {}),
     "float32": ({"dtype": "float32"}, {}),
-    "float32, all cores": ({"dtype": "float32"}, {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}),
+    "float32 on all cores": ({"dtype": "float32"}, {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}),
 }
 # A processor without bfloat16, as far as a newer one can play it (avx2/sitecustomize.py).
 AVX2 = {
@@ -52,10 +52,14 @@ AVX2 = {
 ORDER = ("base", "admit", "restore", "engine", "load", "of it: load, probe, trial", "first plan", "total")
 
 
-def run_once(folder: Path, variant: str, environment: dict[str, str]) -> dict[str, float]:
-    """Seconds by stage of one start, and of each plan; ``total`` ends with the first plan."""
-    settings, own = VARIANTS[variant]
-    config = yaml.safe_load((ROOT / "configs/planners.yaml").read_text())
+def run_once(root: Path, folder: Path, variant: str, environment: dict[str, str]) -> dict[str, float]:
+    """Seconds by stage of one start, and of each plan; ``total`` ends with the first plan.
+
+    ``root`` is the product's checkout, ``folder`` where it keeps its store and state.
+    """
+    settings, own = VARIANTS.get(variant, ({}, {}))
+    folder.mkdir(exist_ok=True)
+    config = yaml.safe_load((root / "configs/planners.yaml").read_text())
     config["engine"].update(settings)
     config |= {"store": {"path": f"{folder}/store"}, "state": {"path": f"{folder}/state.db"}}
     path = folder / "planners.yaml"
@@ -64,7 +68,7 @@ def run_once(folder: Path, variant: str, environment: dict[str, str]) -> dict[st
     command = ["make", "--no-print-directory", "serve", f"CONFIG={path}", "ARGS=--port 0 --admin-port 0"]
     server = subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=root,
         env={**os.environ, **environment, **own},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -126,15 +130,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="of each variant")
     parser.add_argument("--avx2", action="store_true", help="as a processor without bfloat16 would")
-    parser.add_argument("--only", default="before,now", help=f"of {', '.join(VARIANTS)}; split by commas")
+    parser.add_argument(
+        "--before", type=Path, help="a checkout of an earlier version, installed: one more column"
+    )
+    parser.add_argument("--only", default="now", help=f"of {', '.join(VARIANTS)}; split by commas")
     options = parser.parse_args()
-    variants, environment = options.only.split(","), AVX2 if options.avx2 else {}
+    environment = AVX2 if options.avx2 else {}
+    variants = dict.fromkeys(options.only.split(","), ROOT)
+    if options.before:
+        variants = {"before": options.before.resolve(), **variants}
     runs: dict[str, list[dict[str, float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
-        run_once(Path(name), variants[0], environment)
+        folders = {root: Path(name) / str(i) for i, root in enumerate(dict.fromkeys(variants.values()))}
+        for root, folder in folders.items():
+            run_once(root, folder, "now", environment)
         for _ in range(options.runs):
-            for variant in variants:
-                runs[variant].append(run_once(Path(name), variant, environment))
+            for variant, root in variants.items():
+                runs[variant].append(run_once(root, folders[root], variant, environment))
     print(f"# From `make serve` to the first plan, {datetime.now(UTC):%Y-%m-%d}\n")
     print(f"{machine()}{', held to AVX2' if options.avx2 else ''}; vLLM {vllm()}, torch {version('torch')},")
     print(f"Python {platform.python_version()}. {options.runs} starts of each column, in turns:")

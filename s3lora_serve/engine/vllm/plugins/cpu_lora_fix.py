@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
+from s3lora_serve.engine.vllm.plugins import cpu_lora_linear
+from s3lora_serve.engine.vllm.plugins.token_runs import runs
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
@@ -31,7 +34,9 @@ _MARK = "_s3lora_segmented"
 def register() -> None:
     """Replace the CPU ops if this vLLM needs it; safe to call twice."""
     if needed():
-        install(_punica_cpu())
+        punica_cpu = _punica_cpu()
+        install(punica_cpu)
+        cpu_lora_linear.install(punica_cpu.PunicaWrapperCPU)  # most layers; the ops serve the others
 
 
 def needed() -> bool:
@@ -71,7 +76,7 @@ def sgmv_shrink(
     batches: int, max_length: int, tokens: int, scaling: float,
 ) -> None:  # fmt: skip
     """y[segment] = scaling · x[segment] @ w[index]ᵀ, in y's dtype; segments of index -1 become zero."""
-    _shrink(x, w, y, _runs(indices.tolist(), lengths.tolist()), scaling)
+    _shrink(x, w, y, runs(indices.tolist(), lengths.tolist()), scaling)
 
 
 def bgmv_shrink(x: Tensor, w: Tensor, y: Tensor, indices: Tensor, scaling: float = 1.0) -> None:
@@ -84,7 +89,7 @@ def sgmv_expand(
     batches: int, max_length: int, tokens: int, add_inputs: bool = False,
 ) -> None:  # fmt: skip
     """y[segment, :out] (+)= x[segment] @ w[index]ᵀ, in y's dtype; segments of index -1 are left alone."""
-    _expand(x, w, y, _runs(indices.tolist(), lengths.tolist()), 0, None, add_inputs)
+    _expand(x, w, y, runs(indices.tolist(), lengths.tolist()), 0, None, add_inputs)
 
 
 def bgmv_expand(x: Tensor, w: Tensor, y: Tensor, indices: Tensor, add_inputs: bool = True) -> None:
@@ -97,7 +102,7 @@ def sgmv_expand_slice(
     batches: int, max_length: int, tokens: int, offset: int, size: int, add_inputs: bool = False,
 ) -> None:  # fmt: skip
     """As ``sgmv_expand``, into y[segment, offset:offset+size]."""
-    _expand(x, w, y, _runs(indices.tolist(), lengths.tolist()), offset, size, add_inputs)
+    _expand(x, w, y, runs(indices.tolist(), lengths.tolist()), offset, size, add_inputs)
 
 
 def bgmv_expand_slice(
@@ -122,22 +127,8 @@ def _rows(indices: Tensor, rows: int) -> Iterator[tuple[int, int, int]]:
     """
     values = indices.tolist()
     if len(values) == rows:
-        return _runs(values, [1] * rows)
-    return _runs(values[:1], [rows]) if len(set(values)) == 1 else iter(())
-
-
-def _runs(indices: list[int], lengths: list[int]) -> Iterator[tuple[int, int, int]]:
-    """(start, end, index) of each longest run of tokens with one index."""
-    start = end = 0
-    current: int | None = None
-    for index, length in zip(indices, lengths, strict=True):
-        if index != current:
-            if current is not None and end > start:
-                yield start, end, current
-            start, current = end, index
-        end += length
-    if current is not None and end > start:
-        yield start, end, current
+        return runs(values, [1] * rows)
+    return runs(values[:1], [rows]) if len(set(values)) == 1 else iter(())
 
 
 def _matrix(w: Tensor, index: int, dtype: torch.dtype) -> Tensor:
