@@ -20,7 +20,7 @@ quick_plugins := xdist.plugin pytest_asyncio.plugin _hypothesis_pytestplugin any
 help:
 	@echo "make serve      serve the demo planners on this machine (CPU); CONFIG=file for others"
 	@echo "make check      ruff and mypy: seconds once their caches are warm"
-	@echo "make test-fast  the tests that need no engine, no process and no half second"
+	@echo "make test-fast  the tests that need no engine, no process and at most 0.2 s"
 	@echo "make test       check, and all tests; ARGS='-k config' for some"
 	@echo "make format     let ruff rewrite the code"
 	@echo "make schema     write configs/planners.schema.json anew"

@@ -19,7 +19,7 @@ from xdist.scheduler import LoadFileScheduling
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("COLUMNS", None)
 
-SLOW_SECONDS = 0.5
+SLOW_SECONDS = 0.2
 SLOW_FILE = Path(__file__).with_name("slow.txt")
 LEFT_OUT = ("engine", "process", "slow")
 _OTHERS = ("benchmark", "enable_socket", "vcr")  # in LangChain's suites
