@@ -15,8 +15,8 @@ from s3lora_serve.config.policy import (
 )
 from s3lora_serve.control.operation import Wanted
 from s3lora_serve.fleet.rollout import DEFAULT_SHARE
-from s3lora_serve.server.printable import checked
 from s3lora_serve.spectral.prune_policy import PrunePolicy
+from s3lora_serve.storage.printable import checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
