@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from urllib.parse import quote, urlsplit
 
 from planners.grammar.plan_grammar import MAX_TEXT
+from planners.loopback import is_loopback
 from planners.request import LEAST_TEXT, PlanRequest
 from planners.tools import PlannerInput, ToolSpec
 
@@ -83,11 +83,7 @@ class Endpoint:
     @property
     def local(self) -> bool:
         """Whether only this machine reaches it."""
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return is_loopback(urlsplit(self.url).hostname or "")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.terminal.console import EXIT_CODES, out, printable
+from s3lora_serve.storage.printable import printable
+from s3lora_serve.terminal.console import EXIT_CODES, out
 
 if TYPE_CHECKING:
     from s3lora_serve.config import Config, PolicyConfig

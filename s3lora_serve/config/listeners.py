@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from s3lora_serve.config.section import ENV_NAME, Section, is_loopback
+from planners.loopback import is_loopback
+from s3lora_serve.config.section import ENV_NAME, Section
 from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from pydantic import BaseModel, ConfigDict
 
 # A name of an environment variable: the file says where a secret is, and never what it is.
@@ -15,11 +13,3 @@ class Section(BaseModel):
 
     # strict: YAML already has types, so `top: yes` is a mistake and must not become 1.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

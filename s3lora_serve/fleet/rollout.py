@@ -13,6 +13,7 @@ from s3lora_serve.errors import StateError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DEFAULT_SHARE = 0.1  # of the sessions that a new candidate gets
 _BITS = 53  # of a hash; every number below 2**53 is a float without rounding, so the result stays below 1
 
 
@@ -71,6 +72,31 @@ class Rollout:
                 f"a stored rollout cannot be read: {error}",
                 hint="restore the database from a copy, or let the version that wrote it give the rollout up",
             ) from error
+
+
+@dataclass(frozen=True)
+class RolloutOrder:
+    """What an order says of a trial. None: as the trial under way has it, or the default of a new one."""
+
+    share: float | None = None
+    shadow: bool | None = None
+    promote_after: int | None = None
+
+    def applied(self, now: Rollout | None, since: float) -> Rollout:
+        """The rollout from ``since`` on, in Unix seconds; ``now`` is the one under way.
+
+        Raises ValueError for what means nothing, as a shadow that is to be promoted.
+        """
+        share = self.share if self.share is not None else now.share if now else DEFAULT_SHARE
+        shadow = self.shadow if self.shadow is not None else bool(now and now.shadow)
+        after = self.promote_after
+        if after is None and now is not None and not shadow:
+            after = now.promote_after
+        return Rollout(share=share, since=since, shadow=shadow, promote_after=after)
+
+    def to_json(self) -> dict[str, Any]:
+        """What was said, as JSON types."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
 
 
 def position(key: str, candidate_digest: str) -> float:

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora_serve.engine.port import EngineKind
-from s3lora_serve.terminal.console import out, printable
+from s3lora_serve.storage.printable import printable
+from s3lora_serve.terminal.console import out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -58,7 +58,7 @@ def for_engine(config: Config, kind: EngineKind) -> Config:
 
     Raises ConfigError where others than this machine could reach a fake one: who asks there cannot know.
     """
-    from s3lora_serve.config.section import is_loopback
+    from planners.loopback import is_loopback
 
     if kind is EngineKind.VLLM:
         return config

@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.terminal.console import printable
+from s3lora_serve.storage.printable import printable
 
 if TYPE_CHECKING:
     from logging import LogRecord
@@ -32,7 +32,7 @@ class LogFormat(logging.Formatter):
         """The record as one line, and below it the traceback if there is one."""
         record.message = record.getMessage()
         record.asctime = self.formatTime(record)
-        parts = [printable(self.formatMessage(record)).replace("\n", "\\n")]
+        parts = [printable(self.formatMessage(record), one_line=True)]
         # Not the text that another handler may have left in the record: that is as it came.
         if record.exc_info:
             parts += _below(self.formatException(record.exc_info))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import re
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 
+from planners.loopback import is_loopback
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.server.error_responses import error_response
 
@@ -29,18 +29,6 @@ def check_binding(host: str, api_key: str | None) -> None:
             f"server.host is {host!r}, which others can reach, and there is no API key",
             hint="set the API key in the environment, or listen on 127.0.0.1",
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``: localhost, 127.0.0.0/8 or ::1."""
-    name = host.strip("[]").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class RequireKey:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from s3lora_serve.server.printable import printable
+from s3lora_serve.storage.printable import printable
 
 if TYPE_CHECKING:
     from s3lora_serve.fleet.planner import Planner
@@ -59,7 +59,7 @@ def public_source(source: str) -> str:
     chained URLs only the last is shown, which is where it came from. Any text will do, as what is stored must
     be shown: nothing is raised, and nothing unprintable is returned.
     """
-    source = _CHAINED.split(printable(source))[-1]
+    source = _CHAINED.split(printable(source, one_line=True))[-1]
     address = _ADDRESS.match(source)
     scheme = address[1].lower() if address else "local"
     if address is None or scheme in ("file", "local"):

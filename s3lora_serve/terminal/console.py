@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from s3lora_serve.errors import ConfigError, S3LoRAError
+from s3lora_serve.storage.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,11 +76,6 @@ def print_error(code: str, message: str, hint: str = "") -> None:
 def say(text: str, style: str = "") -> None:
     """A remark beside the result: on stderr, so that stdout stays clean."""
     err.print(Text(printable(text), style=style), soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """The text with control characters (terminal escapes, bidirectional marks) written out as ``\\x1b``."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 class Stages:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from s3lora_serve.terminal.console import out, printable
+from s3lora_serve.storage.printable import printable
+from s3lora_serve.terminal.console import out
 
 
 def plain_table(*columns: str, fold: tuple[str, ...] = ()) -> Table:

@@ -64,6 +64,38 @@ async def test_share_none_and_all(fleet):
     assert {await ask(fleet, "p", request_id=f"r{i}") for i in range(20)} == {"1"}
 
 
+@pytest.mark.parametrize(
+    ("tried", "change", "then"),
+    [
+        ({"share": 0.2, "shadow": True}, {"share": 0.5}, (0.5, True, None)),
+        ({"share": 0.2, "shadow": True}, {"shadow": False}, (0.2, False, None)),
+        ({"share": 0.2, "promote_after": 50}, {"share": 0.5}, (0.5, False, 50)),
+        ({"share": 0.2, "promote_after": 50}, {"shadow": True}, (0.2, True, None)),
+        ({"share": 0.2}, {"promote_after": 9}, (0.2, False, 9)),
+        ({"share": 0.2}, {}, (0.2, False, None)),
+        ({}, {"share": 0.5}, (0.5, False, None)),
+    ],
+)
+async def test_a_change_leaves_the_rest_of_the_trial_as_it_is(fleet, tried, change, then):
+    """A wider shadow stays a shadow, a wider canary is still promoted by itself: all else must be said."""
+    await fleet.done(await fleet.control.canary("p", Wanted(source="new"), order(), **tried))
+    done = await fleet.done(await fleet.control.canary("p", None, order(), **change))
+    rollout = fleet.service.get("p").rollout
+    assert (rollout.share, rollout.shadow, rollout.promote_after) == then
+    assert done.kind == ("shadow" if then[1] else "canary")
+    assert done.to_digest == fleet.service.get("p").candidate.revision.digest
+
+
+async def test_a_shadow_is_not_to_be_promoted(fleet):
+    """Neither at first nor by a change, and the trial goes on as it was."""
+    with pytest.raises(ConfigError, match="a shadow answers nobody"):
+        await fleet.control.canary("p", Wanted(source="new"), order(), shadow=True, promote_after=5)
+    await canary(fleet, "p", "new", share=0.5, shadow=True)
+    with pytest.raises(ConfigError, match="a shadow answers nobody"):
+        await fleet.control.canary("p", None, order(), promote_after=5)
+    assert fleet.service.get("p").rollout.shadow
+
+
 async def test_promoted_it_serves_everybody(fleet):
     """The candidate becomes the active one before the call returns; the old one is kept for a rollback."""
     await canary(fleet, "p", "new")

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "planners": set(),
-    "config": set(),
+    "config": {"planners"},
     "metrics": set(),
     "storage": set(),
     "spectral": set(),
-    "terminal": {"spectral"},
+    "terminal": {"storage", "spectral"},
     "adapters": {"storage", "spectral"},
     "demo": set(),
     "engine": set(),
@@ -37,6 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "control": {"storage", "spectral", "adapters", "engine", "fleet", "serving"},
     "service": {"adapters", "engine", "fleet", "serving", "control", "metrics", "planners"},
     "server": {
+        "storage",
         "spectral",
         "adapters",
         "engine",
@@ -49,6 +50,7 @@ ARROWS: dict[str, set[str]] = {
         "planners",
     },
     "launch": {
+        "storage",
         "spectral",
         "adapters",
         "engine",
@@ -63,6 +65,7 @@ ARROWS: dict[str, set[str]] = {
         "planners",
     },
     "cli": {
+        "storage",
         "spectral",
         "adapters",
         "engine",

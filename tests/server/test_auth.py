@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.server.auth import RequireKey, check_binding, is_loopback
+from s3lora_serve.server.auth import RequireKey, check_binding
 
 KEY = "correct-horse-battery-staple"
 
@@ -157,9 +157,3 @@ async def test_the_key_is_not_logged(caplog):
     assert [
         r.getMessage() for r in caplog.records if KEY in r.getMessage() or "wrong-guess" in r.getMessage()
     ] == []
-
-
-@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("128.0.0.1", False), ("::2", False)])
-def test_is_loopback(host, expected):
-    """Addresses are compared as addresses, not as text."""
-    assert is_loopback(host) is expected

@@ -32,7 +32,8 @@ from s3lora_serve.cli.adapters.policy_options import (
 )
 from s3lora_serve.cli.fleet.fleet_options import weights_digest
 from s3lora_serve.errors import ConfigError, LimitError, SourceError
-from s3lora_serve.terminal.console import Stages, out, printable, say
+from s3lora_serve.storage.printable import printable
+from s3lora_serve.terminal.console import Stages, out, say
 from s3lora_serve.terminal.pictures import cannot_write, check_parent, check_picture, write_picture
 
 if TYPE_CHECKING:

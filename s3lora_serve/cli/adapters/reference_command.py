@@ -20,7 +20,8 @@ from s3lora_serve.cli.adapters.adapter_commands import (
     limits_of,
 )
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.terminal.console import Stages, out, printable, say
+from s3lora_serve.storage.printable import printable
+from s3lora_serve.terminal.console import Stages, out, say
 from s3lora_serve.terminal.pictures import cannot_write, check_parent
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ class Access:
     @property
     def local(self) -> bool:
         """Whether only this machine reaches it."""
-        from s3lora_serve.config.section import is_loopback  # brings pydantic, which --help does not need
+        from planners.loopback import is_loopback  # brings pydantic, which --help does not need
 
         return is_loopback(urlsplit(self.url).hostname or "")
 

@@ -121,13 +121,8 @@ def begin(client: AdminClient, path: str, body: Mapping[str, Any], manner: Manne
     return client.order(path, given, manner.key or str(uuid.uuid4()))
 
 
-def finish(
-    client: AdminClient, operation: Mapping[str, Any], manner: Manner, tried: str | None = None
-) -> None:
-    """Wait for the end of the operation if wanted, show it, and leave with its exit code.
-
-    ``tried`` is the revision that it is about, where the operation itself names none.
-    """
+def finish(client: AdminClient, operation: Mapping[str, Any], manner: Manner) -> None:
+    """Wait for the end of the operation if wanted, show it, and leave with its exit code."""
     from s3lora_serve.cli.fleet.operation_view import outcome, show_operation
     from s3lora_serve.cli.fleet.waiting import follow
 
@@ -136,7 +131,6 @@ def finish(
     if manner.as_json:
         typer.echo(json.dumps(operation, indent=2))
     else:
-        named = {**operation, "to_digest": operation.get("to_digest") or tried}
-        show_operation(named, waited=manner.wait)
+        show_operation(operation, waited=manner.wait)
     if (code := outcome(operation, waited=manner.wait)) != OK:
         raise typer.Exit(code)

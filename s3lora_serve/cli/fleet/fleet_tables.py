@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from s3lora_serve.cli.fleet.operation_view import ordered, short, took
-from s3lora_serve.terminal.console import printable
+from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.tables import cells, fitted, plain_table
 
 if TYPE_CHECKING:

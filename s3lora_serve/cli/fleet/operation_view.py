@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from s3lora_serve.errors import ControlError, EngineDead
-from s3lora_serve.terminal.console import OK, REFUSED, out, printable, say, say_error
+from s3lora_serve.storage.printable import printable
+from s3lora_serve.terminal.console import OK, REFUSED, out, say, say_error
 from s3lora_serve.terminal.tables import cells, plain_table
 
 if TYPE_CHECKING:

@@ -98,7 +98,10 @@ def rollback(
 def canary(
     planner: Planner,
     source: Source = None,
-    share: Annotated[float, typer.Option(help="Share of the sessions, above 0 and up to 1.")] = 0.1,
+    share: Annotated[
+        float | None,
+        typer.Option(help="Share of the sessions, above 0 and up to 1; 0.1 for a new candidate."),
+    ] = None,
     revision: Revision = None,
     sha256: Sha256 = None,
     shadow: Annotated[
@@ -120,33 +123,22 @@ def canary(
 ) -> None:
     """Try another revision on a share of the sessions, then `s3lora promote` or `s3lora rollback` it.
 
-    Without SOURCE and --revision, the share of the candidate that is on trial changes; the rest stays as it
-    is unless it is given.
+    Without SOURCE and --revision, the options change how the present candidate is tried; what is not given
+    stays as it is.
     """
-    if not 0 < share <= 1:
+    if share is not None and not 0 < share <= 1:
         raise ConfigError(
             f"--share {share:g} is not above 0 and up to 1", hint="0.1 is a tenth of the sessions"
         )
-    if shadow and promote_after is not None:
-        raise ConfigError("--promote-after is for canaries; a shadow answers nobody, so it is not promoted")
-    wanted = _wanted(source, revision, sha256)
-    manner = Manner(server, config, engine, wait, timeout, as_json, key)
-    with manner.connect() as client:
-        tried: str | None = None
-        if not wanted:
-            now = client.planner(_name(planner))
-            tried = (now.get("candidate") or {}).get("revision")
-            shadow, promote_after = _as_it_is(now.get("rollout") or {}, shadow, promote_after)
-        body = {
-            **wanted,
-            "share": share,
-            "shadow": bool(shadow),
-            "promote_after": promote_after,
-            "expected_revision": expect,
-            "reason": reason,
-        }
-        operation = begin(client, f"planners/{_name(planner)}/canary", body, manner)
-        finish(client, operation, manner, tried)
+    body = {
+        **_wanted(source, revision, sha256),
+        "share": share,
+        "shadow": shadow,
+        "promote_after": promote_after,
+        "expected_revision": expect,
+        "reason": reason,
+    }
+    _order(planner, "canary", body, Manner(server, config, engine, wait, timeout, as_json, key))
 
 
 def promote(
@@ -184,14 +176,6 @@ def wait(
 def _order(planner: str, what: str, body: Mapping[str, Any], manner: Manner) -> None:
     with manner.connect() as client:
         finish(client, begin(client, f"planners/{_name(planner)}/{what}", body, manner), manner)
-
-
-def _as_it_is(
-    rollout: Mapping[str, Any], shadow: bool | None, promote_after: int | None
-) -> tuple[bool | None, int | None]:
-    # Else a wider share would let a shadow answer, or forget that it was to be promoted by itself.
-    shadow = bool(rollout.get("shadow")) if shadow is None else shadow
-    return shadow, None if shadow else (promote_after or rollout.get("promote_after"))
 
 
 def _wanted(source: str | None, revision: str | None, sha256: str | None) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from s3lora_serve.cli.adapters.adapter_commands import MaxFiles, MaxMib, MaxRank
 from s3lora_serve.cli.fleet.fleet_options import AsJson, ConfigFile, Engine, Server, connect
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError, StoreError
-from s3lora_serve.terminal.console import REFUSED, out, printable
+from s3lora_serve.storage.printable import printable
+from s3lora_serve.terminal.console import REFUSED, out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from s3lora_serve.terminal.console import err, printable, say
+from s3lora_serve.storage.printable import printable
+from s3lora_serve.terminal.console import err, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

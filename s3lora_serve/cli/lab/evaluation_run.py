@@ -21,7 +21,8 @@ from s3lora_serve.cli.lab.evaluation_inputs import load, max_lora_rank, open_fol
 from s3lora_serve.cli.lab.evaluation_progress import Measuring
 from s3lora_serve.errors import ConfigError, S3LoRAError
 from s3lora_serve.launch.resolve import to_base_model
-from s3lora_serve.terminal.console import Stages, out, printable, say
+from s3lora_serve.storage.printable import printable
+from s3lora_serve.terminal.console import Stages, out, say
 from s3lora_serve.terminal.pictures import cannot_write
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from matplotlib.textpath import text_to_path
 
 from planners.step import REFERENCE
 from s3lora_serve.cli.plan.plan_layout import BOX, Band, Node, layout
-from s3lora_serve.terminal.console import printable
+from s3lora_serve.storage.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from planners.step import REFERENCE
-from s3lora_serve.terminal.console import out, printable, say
+from s3lora_serve.storage.printable import printable
+from s3lora_serve.terminal.console import out, say
 
 if TYPE_CHECKING:
     from planners import PlanMeta, PlanStep

@@ -15,7 +15,7 @@ from s3lora_serve.control.orders.procedures import Procedures, shown_wanted
 from s3lora_serve.errors import ConfigError, Conflict, S3LoRAError
 from s3lora_serve.fleet.background import Background
 from s3lora_serve.fleet.deployment import DeploymentState
-from s3lora_serve.fleet.rollout import Rollout
+from s3lora_serve.fleet.rollout import RolloutOrder
 from s3lora_serve.fleet.slots import slot_name
 
 if TYPE_CHECKING:
@@ -143,29 +143,31 @@ class Orders:
         wanted: Wanted | None,
         order: Order,
         *,
-        share: float,
-        shadow: bool = False,
+        share: float | None = None,
+        shadow: bool | None = None,
         promote_after: int | None = None,
     ) -> Operation:
-        """Try another revision on a share of the requests; with ``wanted`` None change the share of the one
-        that is on trial."""
-        kind = Kind.SHADOW if shadow else Kind.CANARY
-        try:
-            rollout = Rollout(share=share, since=time.time(), shadow=shadow, promote_after=promote_after)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        asked = fingerprint(kind, name, order, wanted, share=share, after=promote_after)
+        """Try another revision on a share of the requests; with ``wanted`` None change how the one that is on
+        trial is tried: what is None stays as it is. Raises ConfigError for terms that mean nothing.
+        """
+        terms = RolloutOrder(share, shadow, promote_after)
+        asked = fingerprint(Kind.CANARY, name, order, wanted, **terms.to_json())
         if (known := await self._operations.known(order, asked)) is not None:
             return known
         alias = alias_as_expected(self._fleet, name, order)
-        details: dict[str, Any] = {"share": share, "shadow": shadow, "promote_after": promote_after}
+        try:
+            rollout = terms.applied(alias.rollout if wanted is None else None, time.time())
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        kind = Kind.SHADOW if rollout.shadow else Kind.CANARY
+        details = {name: value for name, value in rollout.to_json().items() if name != "since"}
         if wanted is None:
             if alias.candidate is None:
                 raise Conflict(
                     f"planner {name!r} has no candidate", hint="name an adapter or a revision to try"
                 )
-            op = await self._begin(kind, alias, order, asked, details=details)
             candidate = self._fleet[alias.candidate].revision
+            op = await self._begin(kind, alias, order, asked, to_digest=candidate.digest, details=details)
             await self._decide(op, self._course.try_(op, alias, candidate, rollout, f"{kind}.changed"))
             return await self._operations.end(op.id, Step.DONE, f"{kind}.done")
         if alias.candidate is not None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from s3lora_serve.storage.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from s3lora_serve.evaluation.statistics.intervals import Interval
 
 NONE = "–"
-_KEEPS = "\N{NO-BREAK SPACE}"
 
 
 def text(value: object) -> str:
     """The value's text, escaped for elements and attributes; invisible characters are written out."""
-    shown = (c if c.isprintable() or c == _KEEPS else c.encode("unicode_escape").decode() for c in str(value))
-    return escape("".join(shown))
+    return escape(printable(str(value), one_line=True))
 
 
 def share(value: Interval | None, *, signed: bool = False) -> str:

@@ -14,8 +14,9 @@ from s3lora_serve.config.policy import (
     ValidatedRule,
 )
 from s3lora_serve.control.operation import Wanted
-from s3lora_serve.server.printable import checked
+from s3lora_serve.fleet.rollout import DEFAULT_SHARE
 from s3lora_serve.spectral.prune_policy import PrunePolicy
+from s3lora_serve.storage.printable import checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,12 +106,20 @@ class RollbackBody(OrderBody):
 
 
 class CanaryBody(WantedBody):
-    """Try another revision on a share of the requests. Without ``source`` and ``revision``: a new share."""
+    """Try another revision on a share of the requests.
 
-    share: Annotated[float, Field(gt=0, le=1, description="share of the sessions, up to 1")]
-    shadow: Annotated[bool, Field(description="run the share again without answering from it")] = False
+    Without ``source`` and ``revision``: how the present candidate is tried; null leaves a term as it is.
+    """
+
+    share: Annotated[
+        float | None,
+        Field(gt=0, le=1, description=f"share of the sessions; a new candidate: {DEFAULT_SHARE}"),
+    ] = None
+    shadow: Annotated[
+        bool | None, Field(description="run the share again without answering from it; false for a new one")
+    ] = None
     promote_after: Annotated[
-        int | None, Field(ge=1, description="promote after this many good requests; else by command")
+        int | None, Field(ge=1, description="promote after this many good requests; else by order")
     ] = None
 
 

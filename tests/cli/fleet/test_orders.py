@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from stub_admin import NEW, OLD, TOKEN, deployment, error, operation, planner
+from stub_admin import NEW, OLD, TOKEN, error, operation
 
 from s3lora_serve.cli.fleet import admin_client, waiting
 from s3lora_serve.terminal import console
@@ -84,10 +84,6 @@ def test_a_relative_folder_is_one_of_here(s3lora, stub, tmp_path):
         (["swap", "math", "demo://x", "--key", "ö"], "printable ASCII"),
         (["canary", "math", "demo://x", "--share", "0"], "--share 0 is not above 0"),
         (["canary", "math", "demo://x", "--share", "nan"], "--share nan"),
-        (
-            ["canary", "math", "demo://x", "--shadow", "--promote-after", "5"],
-            "--promote-after is for canaries",
-        ),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_sent(s3lora, stub, arguments, said):
@@ -106,12 +102,12 @@ def test_wrong_usage_is_refused_before_anything_is_sent(s3lora, stub, arguments,
         (
             ["canary", "math", "demo://x", "--share", "0.25", "--promote-after", "50"],
             "canary",
-            {"source": "demo://x", "share": 0.25, "shadow": False, "promote_after": 50, "reason": ""},
+            {"source": "demo://x", "share": 0.25, "promote_after": 50, "reason": ""},
         ),
         (
             ["canary", "math", "demo://x", "--shadow"],
             "canary",
-            {"source": "demo://x", "share": 0.1, "shadow": True, "reason": ""},
+            {"source": "demo://x", "shadow": True, "reason": ""},
         ),
     ],
 )
@@ -123,37 +119,26 @@ def test_the_other_orders_send_what_was_asked(s3lora, stub, arguments, path, bod
 
 
 @pytest.mark.parametrize(
-    ("options", "shadow", "after"),
-    [([], True, None), (["--no-shadow"], False, None), (["--no-shadow", "--promote-after", "9"], False, 9)],
+    ("options", "said"),
+    [
+        (["--share", "0.5"], {"share": 0.5}),
+        (["--no-shadow"], {"shadow": False}),
+        (["--shadow", "--share", "1"], {"shadow": True, "share": 1.0}),
+        (["--promote-after", "9"], {"promote_after": 9}),
+    ],
 )
-def test_another_share_leaves_the_rest_of_a_trial_as_it_is(s3lora, stub, options, shadow, after):
-    """A wider shadow stays a shadow: to let it answer must be said."""
-    rollout = {"share": 0.1, "since": 0.0, "shadow": True, "promote_after": None}
-    stub.routes["/admin/planners/math"] = (200, planner(rollout=rollout))
-    assert s3lora("canary", "math", "--share", "0.5", *options).code == 0
-    body = stub.orders()[0].body
-    assert (body["share"], body["shadow"], body.get("promote_after")) == (0.5, shadow, after)
-    assert "source" not in body
+def test_a_change_of_a_trial_says_only_what_changes(s3lora, stub, options, said):
+    """What is left out is the server's to keep: nothing is asked before, and no default is sent."""
+    assert s3lora("canary", "math", *options).code == 0
+    (asked,) = stub.orders()
+    assert asked.body == {**said, "reason": ""}
 
 
 def test_another_share_names_the_candidate(s3lora, stub):
-    """The operation of a new share may name no revision: the one on trial is meant."""
-    candidate = deployment(NEW, "canary")
-    rollout = {"share": 0.1, "since": 0.0, "shadow": False, "promote_after": None}
-    stub.routes["/admin/planners/math"] = (200, planner(candidate=candidate, rollout=rollout))
-    stub.steps = [operation(kind="canary", to_digest=None, details={"share": 1.0})]
+    """The operation says which revision is on trial."""
+    stub.steps = [operation(kind="canary", to_digest=NEW, details={"share": 1.0})]
     done = s3lora("canary", "math", "--share", "1")
     assert done.out == ("✓ canary math: bbbbbbbbbbbb answers a share of 1; aaaaaaaaaaaa answers the rest\n")
-    later = s3lora("wait", "op-1")
-    assert "canary math: the candidate answers a share of 1" in later.out
-
-
-def test_a_canary_that_is_widened_is_still_promoted_by_itself(s3lora, stub):
-    """The number of requests after which it takes over is kept, too."""
-    rollout = {"share": 0.1, "since": 0.0, "shadow": False, "promote_after": 200}
-    stub.routes["/admin/planners/math"] = (200, planner(rollout=rollout))
-    s3lora("canary", "math", "--share", "0.5")
-    assert stub.orders()[0].body["promote_after"] == 200
 
 
 @pytest.mark.parametrize(

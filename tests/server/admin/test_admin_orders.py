@@ -54,7 +54,7 @@ async def test_a_canary_and_its_share(admin, control):
             ("p", Wanted(revision=NEW[:8]), unnamed),
             {"share": 0.25, "shadow": True, "promote_after": 200},
         ),
-        ("canary", ("p", None, unnamed), {"share": 1.0, "shadow": False, "promote_after": None}),
+        ("canary", ("p", None, unnamed), {"share": 1.0, "shadow": None, "promote_after": None}),
     ]
 
 
