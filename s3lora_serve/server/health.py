@@ -1,4 +1,4 @@
-"""Routes for whoever runs the server: is it alive, is it ready, what does it count."""
+"""Routes for monitoring: whether the server is alive, whether it is ready, and its metrics."""
 
 from __future__ import annotations
 
