@@ -1,4 +1,4 @@
-"""What the engine requests of one task cost, heard by whoever began them, through any layers in between."""
+"""What the engine requests of one task cost, reported to the code that began them, through any layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for something to become true, woken by whoever changes something."""
+"""Waiting until a condition holds, checked again after each change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Notifier:
         self._waiting: dict[asyncio.Future[None], None] = {}  # who came first is woken first
 
     def ring(self) -> None:
-        """Wake everybody who waits. Call it from the event loop, after the change."""
+        """Wake all waiting tasks. Call it from the event loop, after the change."""
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)

@@ -233,7 +233,7 @@ class Planning:
             f"planner {self.lease.deployment.planner!r} wrote no valid plan{asked}: {problems[0]}",
             problems=problems,
             hint="constraint: grammar makes an invalid plan impossible"
-            + ("" if self.options.repair else "; repair: true mends what can be mended"),
+            + ("" if self.options.repair else "; repair: true repairs what can be repaired"),
         )
 
     def _too_late(self) -> PlanTimeout:
@@ -246,7 +246,7 @@ def outcome_of_cut(prompt_tokens: int, max_model_len: int, *, bounded: bool = Fa
     """What a plan that was cut off says of its revision: that it rambles, or nothing.
 
     Nothing when the client left it no room: with a prompt of more than half the model's length, or with a
-    bound on the tokens of its own (``bounded``). Else any client could have a new revision rolled back.
+    bound of the client on the tokens (``bounded``). Else any client could have a new revision rolled back.
     """
     return "aborted" if bounded or 2 * prompt_tokens > max_model_len else "invalid"
 
