@@ -73,7 +73,7 @@ class Reference:
             raise ValueError(f"not a reference of known-good adapters: {error!r}") from None
         for key in mean:
             if not (math.isfinite(mean[key]) and math.isfinite(std[key]) and std[key] >= 0):
-                raise ValueError(f"{key}: mean {mean[key]}, std {std[key]} is no mean and spread")
+                raise ValueError(f"{key}: mean {mean[key]}, std {std[key]} are not a mean and a spread")
         if count < LEAST or not any(std.values()):
             raise ValueError(f"a reference of {count} adapters without a spread says nothing")
         return cls(count, mean, std)
