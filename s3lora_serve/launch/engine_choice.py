@@ -1,4 +1,4 @@
-"""Which engine serves: vLLM, or the fake one, which is kept apart from whatever is real."""
+"""Which engine serves: vLLM, or the fake one, whose store and state are separate from real ones."""
 
 from __future__ import annotations
 

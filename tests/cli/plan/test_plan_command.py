@@ -161,7 +161,7 @@ def test_another_revision_than_the_one_wanted_is_refused(plan):
         ((TASK, "--planner", "p", "-t", "A,A"), "'A' is offered 2 times", "s3lora plan --help"),
         ((TASK, "--planner", "p", "--tools-file", "no.json"), "cannot read --tools-file no.json", ""),
         ((TASK, "--planner", "p", "--tools-file", "bad.json"), "bad.json cannot be read", ""),
-        ((TASK, "--planner", "p", "--tools-file", "map.yaml"), "is no list of tools", '[{"name"'),
+        ((TASK, "--planner", "p", "--tools-file", "map.yaml"), "is not a list of tools", '[{"name"'),
         ((TASK, "--planner", "p", "--graph", "out.jpg"), "no picture's ending", ".png"),
         ((TASK, "--planner", "p", "--graph", "no/out.png"), "there is no folder no", "mkdir -p no"),
         ((TASK, "--planner", "p", "--url", "example.com"), "is no address", "--url"),
