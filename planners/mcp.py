@@ -193,7 +193,7 @@ async def _serve(client: AsyncPlannerClient, server: "MCPServer[Any]") -> None:
 
 
 def _told(error: PlannerAPIError) -> str:
-    """The server's message, and each problem of the plan on a line of its own."""
+    """The server's message, and each problem of the plan on a separate line."""
     again = f"; try again in {error.retry_after:.0f} s" if error.retry_after else ""
     return "\n".join([f"{error.message} ({error.code}){again}", *(p.message for p in error.problems)])
 
