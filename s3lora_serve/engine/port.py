@@ -16,7 +16,7 @@ Outcome = Literal["ok", "aborted", "error"]
 
 
 class EngineKind(StrEnum):
-    """What an engine is: every answer says it, and no store and no state is shared by two kinds."""
+    """The kind of an engine: every answer names it, and two kinds never share a store or a state."""
 
     VLLM = "vllm"
     FAKE = "fake"  # made-up answers, for looking at routes, pages and clients, and for tests

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 class Notifier:
-    """One bell for leases, deployments and operations: who waits looks again at each ring.
+    """One bell for leases, deployments and operations: each ring makes waiting tasks check again.
 
-    There are few who wait (a drain, a load that needs a slot), so a bell for each would buy nothing.
+    Few tasks wait (a drain, a load that needs a slot), so a bell for each would gain nothing.
     """
 
     def __init__(self) -> None:

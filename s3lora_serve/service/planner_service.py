@@ -55,7 +55,7 @@ _S = DeploymentState
 
 
 class PlannerService:
-    """Serves a fleet over one engine, which may die and come back.
+    """Serves a fleet over one engine, which may die and be restarted.
 
     ``base_model`` is the public name of the model that answers when no adapter does. ``watch`` sees each
     change of a deployment's state. ``metrics`` counts each finished engine request under the name it ran for:

@@ -31,7 +31,7 @@ _S = DeploymentState
 
 
 class Loader:
-    """Talks to the engine about slots; who may have one was decided before."""
+    """Loads and unloads slots in the engine; which deployment gets one is decided elsewhere."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class SlotSettings:
 
 
 class SlotAllocator:
-    """The engine's slots as places to be had.
+    """Decides which deployments hold the engine's slots.
 
     Pinned planners and candidates keep theirs. Others lose theirs when a planner needs one: first what is
     only kept for a rollback, then the planner that was idle longest. When all are busy, the one that has had

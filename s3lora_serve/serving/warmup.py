@@ -35,7 +35,7 @@ SAMPLES = (
 
 
 class Warmer:
-    """Knows which grammars the engine that runs now has compiled, and lets it compile others."""
+    """Knows which grammars the running engine has compiled, and has it compile others."""
 
     def __init__(self, max_text: int) -> None:
         """``max_text`` is what requests get that do not ask for another bound: it is part of the grammar."""
