@@ -24,7 +24,7 @@ _MAX_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Access:
-    """An address that takes orders, and the secret that it wants."""
+    """The address of an admin listener, and its token."""
 
     url: str
     token: str = field(repr=False)
@@ -116,7 +116,7 @@ def _checked_url(text: str) -> str:
     except ValueError:
         valid = False
     if not valid or parts.username is not None:
-        raise ConfigError(f"--server {text[:200]!r} is no address", hint="such as http://127.0.0.1:8001")
+        raise ConfigError(f"--server {text[:200]!r} is not an address", hint="such as http://127.0.0.1:8001")
     return url
 
 

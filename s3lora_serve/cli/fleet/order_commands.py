@@ -53,7 +53,7 @@ def swap(
     expect: Expect = None,
     reason: Reason = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Admit and compare; change nothing that serves.")
+        bool, typer.Option("--dry-run", help="Admit and compare only; what serves does not change.")
     ] = False,
     wait: Wait = True,
     timeout: Timeout = None,
@@ -63,9 +63,9 @@ def swap(
     config: ConfigFile = None,
     engine: Engine = EngineKind.VLLM,
 ) -> None:
-    """Serve another revision under a planner's name. Nothing is dropped, and whatever fails changes nothing.
+    """Serve another revision under a planner's name. No request is dropped, and a failure changes nothing.
 
-    The new one is admitted, loaded and proved before it answers; requests that run end on the old one.
+    The new one is admitted, loaded and proved before it answers; running requests end on the old one.
     """
     wanted = _wanted(source, revision, sha256)
     if not wanted:
@@ -103,10 +103,11 @@ def canary(
     sha256: Sha256 = None,
     shadow: Annotated[
         bool | None,
-        typer.Option("--shadow/--no-shadow", help="Run the share again beside the answers, and answer none."),
+        typer.Option("--shadow/--no-shadow", help="Run the share a second time on it; answers are not sent."),
     ] = None,
     promote_after: Annotated[
-        int | None, typer.Option(min=1, help="Promote by itself after so many requests that break no rule.")
+        int | None,
+        typer.Option(min=1, help="Promote automatically after this many requests without a broken rule."),
     ] = None,
     expect: Expect = None,
     reason: Reason = "",
@@ -120,15 +121,15 @@ def canary(
 ) -> None:
     """Try another revision on a share of the sessions, then `s3lora promote` or `s3lora rollback` it.
 
-    Without SOURCE and --revision, the share of the candidate that is on trial changes; the rest stays as it
-    is unless it is given.
+    Without SOURCE and --revision, the share of the candidate that is on trial changes; what is not
+    given stays as it is.
     """
     if not 0 < share <= 1:
         raise ConfigError(
             f"--share {share:g} is not above 0 and up to 1", hint="0.1 is a tenth of the sessions"
         )
     if shadow and promote_after is not None:
-        raise ConfigError("--promote-after is for canaries; a shadow answers nobody, so it is not promoted")
+        raise ConfigError("--promote-after is for canaries; a shadow answers no requests and is not promoted")
     wanted = _wanted(source, revision, sha256)
     manner = Manner(server, config, engine, wait, timeout, as_json, key)
     with manner.connect() as client:
@@ -161,7 +162,7 @@ def promote(
     config: ConfigFile = None,
     engine: Engine = EngineKind.VLLM,
 ) -> None:
-    """Serve the candidate's revision to everybody."""
+    """Serve the candidate's revision to all requests."""
     body = {"expected_revision": expect, "reason": reason}
     _order(planner, "promote", body, Manner(server, config, engine, wait, timeout, as_json, key))
 
@@ -175,7 +176,7 @@ def wait(
     config: ConfigFile = None,
     engine: Engine = EngineKind.VLLM,
 ) -> None:
-    """Follow an operation to its end, and leave with its exit code; with --no-wait show how it is."""
+    """Wait for an operation to end and exit with its code; with --no-wait show its state."""
     manner = Manner(server, config, engine, wait, timeout, as_json)
     with manner.connect() as client:
         finish(client, client.operation(operation), manner)
@@ -230,6 +231,6 @@ def _name(planner: str) -> str:
 
     if not PLANNER_NAME.fullmatch(planner):
         raise ConfigError(
-            f"{planner[:80]!r} is no planner's name", hint="s3lora status lists the planners that there are"
+            f"{planner[:80]!r} is not a planner's name", hint="s3lora status lists the planners"
         )
     return planner
