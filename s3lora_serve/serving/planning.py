@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # "Plan: ", "\n#E32 = ", a tool's name, brackets, a line break and the input's references, in characters.
 _STEP_FRAME = 24 + 64 + 28
 _CHAR_BYTES = 4  # of UTF-8, at most
-# How often a planner is asked again with the faults of its plan; small models rarely mend a third one.
+# How often a planner is asked again with the faults of its plan; small models rarely correct a third one.
 ASKS = 2
 _SAID = 5  # problems that a planner is told; more would only lengthen the prompt
 _CUT = "the last step was cut off, and left out"
@@ -89,7 +89,7 @@ class Planning:
     async def steps(self) -> AsyncGenerator[PlanStep | PlanMeta, None]:
         """Each step as soon as it is whole, then the meta. Raises what ``whole`` does.
 
-        A step that was handed out cannot be mended any more: without a grammar they come at the end.
+        A step that was handed out can no longer be repaired: without a grammar they come at the end.
         """
         if self.options.constraint == "none":
             plan = await self.whole()
