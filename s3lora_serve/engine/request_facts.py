@@ -30,7 +30,7 @@ def hearing() -> Iterator[list[RequestFacts]]:
 
 
 def heard(facts: RequestFacts) -> None:
-    """Tell those who hear in this context. Engines call it in the context in which the request began.
+    """Tell the listeners of this context. Engines call it in the context in which the request began.
 
     It ends in another one when its stream was abandoned: the event loop then closes it from wherever it is.
     """

@@ -16,7 +16,7 @@ class Notifier:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[asyncio.Future[None], None] = {}  # who came first is woken first
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they began to wait
 
     def ring(self) -> None:
         """Wake all waiting tasks. Call it from the event loop, after the change."""

@@ -47,8 +47,8 @@ class Rollout:
     def chooses(self, key: str, candidate_digest: str) -> bool:
         """Whether this session (or request, where there is no session) is in the candidate's share.
 
-        The same in every process and after every restart. A larger share keeps everyone whom a smaller one
-        chose; another candidate draws anew, so that it is not always the same people who try what is new.
+        The same in every process and after every restart. A larger share keeps all sessions of a smaller
+        one; another candidate draws anew, so that new revisions are not always tried on the same sessions.
         """
         return position(key, candidate_digest) < self.share
 

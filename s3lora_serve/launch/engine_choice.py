@@ -56,7 +56,7 @@ def to_own(path: Path, kind: EngineKind) -> Path:
 def for_engine(config: Config, kind: EngineKind) -> Config:
     """The settings with which this kind of engine serves.
 
-    Raises ConfigError where others than this machine could reach a fake one: who asks there cannot know.
+    Raises ConfigError where others than this machine could reach a fake one: clients there cannot know.
     """
     from s3lora_serve.config.section import is_loopback
 

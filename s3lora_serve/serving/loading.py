@@ -51,7 +51,7 @@ class _Load:
 
 
 class Loading:
-    """Brings deployments into the engine and takes them out; ``SlotAllocator`` decides who has to go."""
+    """Brings deployments into the engine and takes them out; ``SlotAllocator`` decides which has to go."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class Loading:
             load.waiting -= 1
             if not load.waiting and not load.placed and load.task is not None and not load.done:
                 load.task.cancel()
-                self._loads.pop(key, None)  # the next one who wants it must not wait for this one
+                self._loads.pop(key, None)  # the next caller must not wait for this one
 
     def _ended(self, load: _Load, task: asyncio.Task[Deployment]) -> None:
         if self._loads.get(load.key) is load:

@@ -1,7 +1,7 @@
 """How far an adapter's shape is from that of known-good ones, as one number (after arXiv 2602.15195).
 
 The paper standardises its statistics against a bank of benign adapters and weighs them by a logistic
-regression that was trained on poisoned ones too. Who serves adapters has none of those, so the z-scores are
+regression that was trained on poisoned ones too. A server of adapters has none of those, so the z-scores are
 averaged here. Whatever is unlike the reference stands out: another rank, learning rate or task does too.
 """
 

@@ -151,7 +151,7 @@ def _from_file(path: Path) -> Access:
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:
-    # Whoever can write the file chooses where the token and the orders go.
+    # A user who can write the file chooses where the token and the orders go.
     me = os.geteuid()
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path} is not a regular file")

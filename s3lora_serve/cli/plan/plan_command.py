@@ -107,7 +107,7 @@ def _client(url: str | None, planner: str) -> PlannerClient:
     from planners.client import PlannerClient
 
     try:
-        # One more attempt: who waits at a terminal wants to know soon that nothing runs there.
+        # One more attempt: a user at a terminal wants to know soon that nothing runs there.
         return PlannerClient(url, planner=planner, retries=1)
     except ValueError as error:
         raise ConfigError(str(error), hint=f"see --url and {KEY_ENV}") from error

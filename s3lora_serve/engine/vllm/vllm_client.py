@@ -51,7 +51,7 @@ async def stop_client(client: Any) -> None:
 async def while_alive(client: Any, call: Awaitable[T]) -> T:
     """What the call returns or raises; EngineDeadError if the engine ends first.
 
-    vLLM forgets calls that are under way when its engine dies: who waits for ``add_lora`` would wait for ever
+    vLLM forgets calls that are under way when its engine dies: a caller of ``add_lora`` would wait for ever
     (v1/engine/core_client.py, ``utility_results``).
     """
     task = asyncio.ensure_future(call)
