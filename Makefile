@@ -4,7 +4,7 @@ PYTHON      ?= python3
 VENV        ?= .venv
 CONFIG      ?= configs/planners.yaml
 ARGS        ?=
-# Another place for torch's CPU build than PyTorch's public index: an index, or a folder of wheels (README, "Install").
+# Another place for torch's CPU build than PyTorch's public index: an index, or a folder of wheels (docs/deploy.md).
 TORCH_INDEX ?=
 
 bin       := $(VENV)/bin
@@ -15,7 +15,7 @@ parallel      := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 quick_plugins := xdist.plugin pytest_asyncio.plugin _hypothesis_pytestplugin anyio.pytest_plugin
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve check test-fast test format schema tree clean
+.PHONY: help install serve check test-fast test format schema tree tables clean
 
 help:
 	@echo "make serve      serve the demo planners on this machine (CPU); CONFIG=file for others"
@@ -25,6 +25,7 @@ help:
 	@echo "make format     let ruff rewrite the code"
 	@echo "make schema     write configs/planners.schema.json anew"
 	@echo "make tree       write the tree in docs/architecture.md anew"
+	@echo "make tables     write the tables in docs/ anew: settings, commands, exit codes, routes, errors"
 	@echo "make clean      remove $(VENV), caches and build output; the model cache and .s3lora stay"
 
 serve: $(installed)
@@ -51,6 +52,9 @@ schema: $(installed)
 
 tree: $(installed)
 	$(bin)/python tests/packaging/source_tree.py
+
+tables: $(installed)
+	$(bin)/python tests/packaging/doc_tables.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -156,8 +156,8 @@ def _strict(function: "Callable[..., Any]", **more: Any) -> "Tool":
     return tool
 
 
-def main(arguments: "Sequence[str] | None" = None) -> None:
-    """The entry point ``s3lora-mcp``: serve over stdin and stdout until stdin ends."""
+def command_line() -> argparse.ArgumentParser:
+    """The options of ``s3lora-mcp``."""
     parser = argparse.ArgumentParser(
         prog="s3lora-mcp", description="Planners of an s3lora-serve as an MCP server over stdio."
     )
@@ -166,6 +166,12 @@ def main(arguments: "Sequence[str] | None" = None) -> None:
     parser.add_argument(
         "--timeout", type=float, default=120.0, help="seconds to wait for a plan (default: %(default)g)"
     )
+    return parser
+
+
+def main(arguments: "Sequence[str] | None" = None) -> None:
+    """The entry point ``s3lora-mcp``: serve over stdin and stdout until stdin ends."""
+    parser = command_line()
     given = parser.parse_args(arguments)
     try:
         client = AsyncPlannerClient(given.url, timeout=given.timeout)
@@ -187,7 +193,7 @@ async def _serve(client: AsyncPlannerClient, server: "MCPServer[Any]") -> None:
 
 
 def _told(error: PlannerAPIError) -> str:
-    """The server's message, and each problem of the plan on a line of its own."""
+    """The server's message, and each problem of the plan on a separate line."""
     again = f"; try again in {error.retry_after:.0f} s" if error.retry_after else ""
     return "\n".join([f"{error.message} ({error.code}){again}", *(p.message for p in error.problems)])
 

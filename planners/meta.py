@@ -62,7 +62,7 @@ class Cost(_Value):
 class PlanMeta(_Value):
     """Who made a plan and at what cost.
 
-    ``repairs`` counts what was mended after decoding and ``repair_notes`` says what: never silently.
+    ``repairs`` counts the repairs after decoding and ``repair_notes`` describes each.
     ``system_fingerprint`` changes with the server's version, its engine, the base model and the revision.
     """
 

@@ -16,7 +16,7 @@ class PlanRequest(PlannerInput):
     """A planning request and the planner that it is for."""
 
     planner: Annotated[str, Field(min_length=1, description="name of a planner; GET /v1/planners lists them")]
-    # Redeclared without its lower bound: a planner may have tools of its own.
+    # Redeclared without its lower bound: a planner may have tools in planners.yaml.
     tools: Annotated[
         tuple[ToolSpec, ...],
         Field(max_length=MAX_TOOLS, description="left out, the tools that the server has for this planner"),
@@ -33,7 +33,7 @@ class PlanRequest(PlannerInput):
         bool,
         Field(
             strict=True,
-            description="mend a plan that is not valid or was cut, or ask again; meta.repairs counts it",
+            description="repair a plan that is not valid or was cut, or ask again; meta.repairs counts it",
         ),
     ] = False
     max_text: Annotated[

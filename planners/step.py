@@ -22,7 +22,7 @@ MAX_STEP_CHARS = 40_000  # of a thought or an input: bounds what a reader of pla
 
 # [0-9], not \d: \d also matches other scripts' digits, which int() would accept.
 REFERENCE = re.compile(r"#E([0-9]+)")
-# What str.splitlines, terminals or editors take for the end of a line, and what nobody can see.
+# What str.splitlines, terminals or editors take for the end of a line, and invisible characters.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _STEP_ID = re.compile(r"#E[1-9][0-9]{0,3}")
 
@@ -124,7 +124,7 @@ def one_line_json(value: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("the arguments hold half of a surrogate pair, which is no character") from None
+        raise ValueError("the arguments hold half of a surrogate pair, which is not a character") from None
     # json escapes what ASCII has of these. They can only stand inside strings, where an escape is the same.
     return CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 

@@ -31,7 +31,7 @@ MAX_FEEDBACK = 20
 MAX_GRAMMAR_PARTS = 8_192  # of JSON arguments; they compile in about two seconds
 
 TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
-# C0 and C1 controls but tab, newline and carriage return: they cannot be seen, so nobody means to send them.
+# C0 and C1 controls but tab, newline and carriage return: they are invisible, so not sent on purpose.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 

@@ -10,26 +10,26 @@
         * ``UnsupportedError``: a PEFT feature that the engine would ignore or reject
         * ``LimitError``: a rank or size over the configured limit
         * ``BaseModelMismatch``: shapes or module names that do not fit the base model
-        * ``PolicyRejection``: the policy says no by an action ``reject``, or cannot decide about this adapter
+        * ``PolicyRejection``: the policy refuses it by an action ``reject``, or needs missing measurements
     * ``StoreError``: a published revision is missing or does not match its digest
     * ``EngineError``: the inference engine refused or failed
         * ``SlotLoadError``: an adapter could not be loaded into a slot
         * ``NoEffectError``: it loaded, but changes nothing
         * ``TrialFailed``: it loaded, but did not get through its trial generation
-        * ``EngineRefused``: a request is one that the engine cannot take, such as too long a prompt
+        * ``EngineRefused``: the engine cannot process this request, such as one with too long a prompt
         * ``EngineDead``: the engine does not run at present; the server restarts it
     * ``PlannerError``: a request named a planner that cannot answer
         * ``UnknownPlanner``: no planner of that name
         * ``PlannerNotReady``: it exists, but does not serve at present
-        * ``PlanIncomplete``: it answered, but not with a whole plan
+        * ``PlanIncomplete``: it answered, but not with a complete plan
         * ``InvalidPlan``: it answered without a constraint, and not with a valid plan
         * ``PlanTimeout``: it did not finish within the configured time
         * ``RevisionMismatch``: the request asked for a revision, and another one would answer
-        * ``Overloaded``: as many requests as are allowed are being answered; try again after ``retry_after``
+        * ``Overloaded``: the limit of concurrent requests is reached; try again after ``retry_after``
         * ``SlotsBusy``: it is not loaded and no slot came free in time; try again after ``retry_after``
         * ``LeaseCut``: the request outlasted the drain deadline of the revision that it ran on
     * ``ControlError``: an operator's order was refused; nothing changed
-        * ``Conflict``: what the order assumes is not so: another revision serves, or another order runs
+        * ``Conflict``: an order's assumption does not hold: another revision serves, or another order runs
         * ``UnknownOperation``: no operation of that id
     * ``StateError``: the database of desired state and journal cannot be read or written
     * ``TransitionError``: a deployment was asked for a step that its state does not allow; a defect of ours
@@ -114,7 +114,7 @@ class BaseModelMismatch(AdapterError):
 
 
 class PolicyRejection(AdapterError):
-    """The policy says no by an action ``reject``, or what it decides by was not measured of this adapter."""
+    """The policy refuses it by an action ``reject``, or needs measurements that it does not have."""
 
     code = "policy_rejected"
 
@@ -150,7 +150,7 @@ class TrialFailed(EngineError):
 
 
 class EngineRefused(EngineError):
-    """A request is one that the engine cannot take, such as too long a prompt; another one may do."""
+    """The engine cannot process this request, such as one with too long a prompt."""
 
     code = "engine_refused"
 
@@ -180,7 +180,7 @@ class PlannerNotReady(PlannerError):
 
 
 class PlanIncomplete(PlannerError):
-    """The planner answered, but not with a whole plan."""
+    """The planner answered, but not with a complete plan."""
 
     code = "plan_incomplete"
 
@@ -213,7 +213,7 @@ class RevisionMismatch(PlannerError):
 
 
 class Overloaded(PlannerError):
-    """As many requests as are allowed are being answered; ``retry_after`` is in seconds."""
+    """The limit of concurrent requests is reached; ``retry_after`` is in seconds."""
 
     code = "overloaded"
 
@@ -245,7 +245,7 @@ class ControlError(S3LoRAError):
 
 
 class Conflict(ControlError):
-    """What the order assumes is not so: another revision serves, or another order runs."""
+    """An order's assumption does not hold: another revision serves, or another order is in progress."""
 
     code = "conflict"
 

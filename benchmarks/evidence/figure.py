@@ -24,7 +24,7 @@ def main() -> None:
     _against_loss(Tables(results))
     chosen = [a for a in results.adapters if a.rank == 8 and " on " not in a.group]
     curves = {name: of for name, of in scored(chosen, COMPARISON).items() if name in STATISTICS}
-    roc_chart(curves, f"r=8: {COMPARISON}").savefig(DOCS / "evidence-roc.png", dpi=110)
+    roc_chart(curves, f"r=8: {COMPARISON}").savefig(DOCS / "pictures" / "evidence-roc.png", dpi=110)
 
 
 def _against_loss(tables: Tables) -> None:
@@ -47,7 +47,7 @@ def _against_loss(tables: Tables) -> None:
     figure.suptitle(
         "Attack success against held-out loss, 0 to 50 % of modules pruned: left and low is better"
     )
-    figure.savefig(DOCS / "evidence.png")
+    figure.savefig(DOCS / "pictures" / "evidence.png")
 
 
 if __name__ == "__main__":

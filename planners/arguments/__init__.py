@@ -1,4 +1,4 @@
-"""JSON arguments of tools: the part of JSON Schema that can be decoded under."""
+"""JSON arguments of tools: the part of JSON Schema that decoding can enforce."""
 
 from planners.arguments.arguments import Arguments, grammar_parts
 

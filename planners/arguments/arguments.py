@@ -31,7 +31,7 @@ class Arguments:
         try:
             text = json.dumps(schema)
         except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"$: this is no JSON ({error})") from None
+            raise ValueError(f"$: this is not JSON ({error})") from None
         return _read(text)
 
     def problems(self, value: Any, known: Collection[str] = ()) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ class Arguments:
 def grammar_parts(tools: Iterable[Arguments], steps: int) -> int:
     """What a grammar for these arguments costs, in parts of about half a millisecond of xgrammar's time.
 
-    Each value needs rules of its own at each step. Literals, the bounds of numbers, and characters that a
+    Each value needs separate rules at each step. Literals, the bounds of numbers, and characters that a
     string must have, are shared by all steps; for the latter xgrammar goes through the whole vocabulary.
     """
     values, texts, numbers, literals = 0, set[Text](), set[Number](), set[str]()

@@ -63,7 +63,7 @@ def read_schema(schema: Mapping[str, Any]) -> Fields:
     try:
         size = len(json.dumps(schema, allow_nan=False, separators=(",", ":")).encode())
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"$: this is no JSON ({error})") from None
+        raise ValueError(f"$: this is not JSON ({error})") from None
     if size > MAX_SCHEMA_BYTES:
         raise ValueError(f"$: {size} bytes of JSON, at most {MAX_SCHEMA_BYTES}; shorten descriptions")
     found = _Reader(schema).read(schema, "$", 1, ())
@@ -82,7 +82,7 @@ class _Reader:
     def read(self, node: Any, at: str, depth: int, inside: tuple[str, ...]) -> Value:
         """The value that ``node`` describes; ``inside`` are the definitions that it was reached through."""
         if not isinstance(node, dict):
-            raise ValueError(f"{at}: {json.dumps(node)} is no schema; write an object with a type")
+            raise ValueError(f"{at}: {json.dumps(node)} is not a schema; write an object with a type")
         self._values += 1
         if self._values > MAX_VALUES:
             raise ValueError(f"{at}: more than {MAX_VALUES} values in all; offer fewer properties")
@@ -160,7 +160,7 @@ class _Reader:
                     " '$', beginning with a letter"
                 )
         if not isinstance(required, list):
-            raise ValueError(f"{at}.required: {required!r} is no list; list names of properties")
+            raise ValueError(f"{at}.required: {required!r} is not a list; list names of properties")
         if odd := [name for name in required if not isinstance(name, str) or name not in properties]:
             raise ValueError(f"{at}.required: list names of properties; {odd[0]!r} is none")
         fields = (
@@ -193,12 +193,12 @@ def _choice(node: dict[str, Any], kinds: list[str], at: str) -> Choice:
         raise ValueError(f"{at}.{key}: give a list of 1 to {MAX_CHOICES} values")
     for value in values:
         if not (value is None or isinstance(value, str | int | float)):
-            raise ValueError(f"{at}.{key}: {write(value)[:60]} is no string, number, boolean or null")
+            raise ValueError(f"{at}.{key}: {write(value)[:60]} is not a string, number, boolean or null")
         if isinstance(value, str) and ("#" in value or unusable(value)):
             why = "'#' begins a reference" if "#" in value else unusable(value)
             raise ValueError(f"{at}.{key}: {value!r}: {why}")
         if kinds and not any(_fits(value, kind) for kind in kinds):
-            raise ValueError(f"{at}.{key}: {write(value)} is no {' or '.join(kinds)}")
+            raise ValueError(f"{at}.{key}: {write(value)} is not of type {' or '.join(kinds)}")
     return Choice(tuple(dict.fromkeys(write(value) for value in values)))
 
 

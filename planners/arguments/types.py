@@ -31,7 +31,7 @@ class Text:
     def problems(self, value: Any, at: str, known: Collection[str]) -> Iterator[str]:
         """What is wrong with ``value``; ``at`` is its JSON path, ``known`` the results that exist before."""
         if not isinstance(value, str):
-            yield f"{at}: {_short(value)} is no string"
+            yield f"{at}: {_short(value)} is not a string"
             return
         yield from _characters(value, at, known)
         if not _REFERENCE.search(value):
@@ -60,7 +60,7 @@ class Number:
         if is_reference(value):
             yield from _characters(value, at, known)
         elif isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
-            yield f"{at}: {_short(value)} is no {self.signature()}"
+            yield f"{at}: {_short(value)} is not {'an integer' if self.whole else 'a number'}"
         elif not math.isfinite(value):
             yield f"{at}: {value} cannot be written in JSON"
         elif self.least is not None and (value <= self.least if self.above else value < self.least):
@@ -108,7 +108,7 @@ class Items:
         if is_reference(value):
             yield from _characters(value, at, known)
         elif not isinstance(value, list | tuple):
-            yield f"{at}: {_short(value)} is no list"
+            yield f"{at}: {_short(value)} is not a list"
         else:
             if len(value) < self.least:
                 yield f"{at}: {len(value)} items are fewer than {self.least}"
@@ -144,7 +144,7 @@ class Fields:
             yield from _characters(value, at, known)
             return
         if not isinstance(value, dict):
-            yield f"{at}: {_short(value)} is no object"
+            yield f"{at}: {_short(value)} is not an object"
             return
         names = [field.name for field in self.fields]
         for key in value:
@@ -210,7 +210,7 @@ def _characters(text: str, at: str, known: Collection[str]) -> Iterator[str]:
         yield f"{at}: {why}"
     for name in dict.fromkeys(_REFERENCE.findall(text)):
         if name not in known:
-            yield f"{at}: {name} is no earlier result"
+            yield f"{at}: {name} is not an earlier result"
 
 
 def _short(value: Any) -> str:

@@ -50,7 +50,7 @@ def plan_in(response: httpx.Response) -> Plan:
     try:
         return Plan.model_validate_json(response.content)
     except ValidationError as error:
-        raise _unreadable(response, f"with what is no plan ({_first(error)})") from error
+        raise _unreadable(response, f"with something that is not a plan ({_first(error)})") from error
 
 
 def planners_in(response: httpx.Response) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ class Asking(TypedDict, total=False):
     """How to plan; what is left out, or None, is the server's default. See ``PlanRequest``.
 
     ``session`` names an agent's episode, whose requests stay on one revision while it is offered.
-    ``repair``: the server may mend a plan, this client ask for a shorter one; ``meta.repairs`` counts both.
+    ``repair``: the server may repair a plan, this client ask for a shorter one; ``meta.repairs`` counts both.
     """
 
     planner: str | None
@@ -62,7 +62,7 @@ class Endpoint:
         except ValueError:
             valid = False
         if not valid:
-            raise ValueError(f"base_url {url[:200]!r} is no address; write one such as {DEFAULT_URL}/v1")
+            raise ValueError(f"base_url {url[:200]!r} is not an address; write one such as {DEFAULT_URL}/v1")
         if parts.username is not None:
             raise ValueError("base_url holds a user name or a password; give the key as api_key")
         key = (api_key if api_key is not None else os.environ.get(KEY_ENV, "")).strip()

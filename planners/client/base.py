@@ -39,7 +39,7 @@ class ClientBase:
         try:
             httpx.URL(self._endpoint.url)
         except httpx.InvalidURL as error:
-            raise ValueError(f"base_url {self._endpoint.url[:200]!r} is no address: {error}") from error
+            raise ValueError(f"base_url {self._endpoint.url[:200]!r} is not an address: {error}") from error
         self._planner = planner
         self._retries = retries
         # Waiting for a free connection is not the server's slowness, so it has no limit.

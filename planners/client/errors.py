@@ -55,7 +55,7 @@ class PlannerAPIError(Exception):
 
 
 class ConnectionFailed(PlannerAPIError):
-    """No answer arrived, or one broke off."""
+    """No answer arrived, or the connection ended in the middle of one."""
 
 
 class UnknownPlanner(PlannerAPIError):
@@ -78,7 +78,7 @@ class InvalidPlan(PlannerAPIError):
 
 
 class Overloaded(PlannerAPIError):
-    """The server answers as many requests as it may."""
+    """The server's limit of concurrent requests is reached."""
 
 
 class ServerUnavailable(PlannerAPIError):

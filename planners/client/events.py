@@ -1,10 +1,10 @@
-"""Server-sent events of our own wire, from bytes in whatever pieces the network makes of them."""
+"""Server-sent events of our wire format, from bytes in pieces of any size."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_LINE_BYTES = 1 << 22  # a step is a few kilobytes; what goes on for longer is not our wire
+MAX_LINE_BYTES = 1 << 22  # a step is a few kilobytes; a longer line is not our wire format
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class EventReader:
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
-        """Events that end in this chunk. Raises ValueError for what is no UTF-8, and for an endless line."""
+        """Events that end in this chunk. Raises ValueError for invalid UTF-8, and for an endless line."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             raise ValueError(f"a line of more than {MAX_LINE_BYTES} bytes")

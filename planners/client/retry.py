@@ -1,4 +1,4 @@
-"""Asking again when that may help: the server is busy, restarting, or was not reached."""
+"""Retries where they may help: the server is busy, restarting, or was not reached."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tenacity
 from planners.client.errors import ConnectionFailed, PlannerAPIError
 
 FIRST_PAUSE = 0.5  # seconds; doubled each time
-LONGEST_PAUSE = 60.0  # a server that asks for more is better asked by whoever called
+LONGEST_PAUSE = 60.0  # for longer pauses the caller should retry
 
 _TOO_LONG = ("timeout", "plan_timeout")
 

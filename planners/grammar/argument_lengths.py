@@ -1,4 +1,4 @@
-"""How long the JSON of a call may get under the grammar: what no reader of plans takes is never begun."""
+"""Length limits of a call's JSON under the grammar: calls too long for readers of plans are never begun."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def argument_chars(node: Value, max_text: int) -> int:
     """Characters of the longest JSON for ``node`` that can be decoded, or a few more; never fewer.
 
     At any step: a reference may stand for each value. In a string each character may be an escape of two,
-    and references come on top. With one in it maxLength does not count: nobody knows how long its result is.
+    and references come on top. With one in it maxLength does not count: the length of its result is unknown.
     """
     ways = node.ways if isinstance(node, Either) else (node,)
     return max(_REFERENCE + 2, *(_chars(way, max_text) for way in ways))

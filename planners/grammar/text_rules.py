@@ -26,7 +26,7 @@ def escape(code: int) -> str:
 
 
 def _by_bytes(low: int, high: int) -> list[tuple[int, int]]:
-    """The range in pieces in whose UTF-8 each byte is the same, or has a range of its own.
+    """The range in pieces in whose UTF-8 each byte is the same, or has its own range.
 
     xgrammar 0.2.3 (vLLM 0.26) gets others wrong: most of Korean was no text in a class that reached it.
     """

@@ -1,4 +1,4 @@
-"""JSON schemas whose strings all end: a small model may write one until its tokens are used up"""
+"""JSON schemas in which every string has a maximum length: a small model may otherwise never end one"""
 
 from __future__ import annotations
 

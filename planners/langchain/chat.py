@@ -47,7 +47,7 @@ class ChatS3LoRA(BaseChatOpenAI):
     OpenAI is not for this server. ``response_metadata`` has "s3lora" (planner, revision, SSI, ...) and
     "cost", of a stream on its last chunk.
 
-    Each event loop has connections of its own, unless you bring ``http_async_client``,
+    Each event loop has separate connections, unless you bring ``http_async_client``,
     ``http_socket_options`` or ``openai_proxy``. Errors are langchain-openai's.
     """
 
@@ -75,7 +75,7 @@ class ChatS3LoRA(BaseChatOpenAI):
     A small model may otherwise write one string until its tokens are used up, and the JSON never ends.
     """
 
-    # Validators have names of their own: one called like langchain-openai's would replace it.
+    # Validators have distinct names: one called like langchain-openai's would replace it.
 
     @field_validator("openai_api_key", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LoopClients:
-    """Copies of one client, one for each event loop that asks, with a connection pool of its own.
+    """Copies of one client, one for each event loop that asks, with a separate connection pool.
 
     langchain-openai has one pool for all instances and loops. Two ``asyncio.run`` in a row then share
     connections, and the second one fails with "Event loop is closed".
@@ -25,7 +25,7 @@ class LoopClients:
         self._lock = threading.Lock()
 
     def current(self) -> openai.AsyncOpenAI:
-        """The running loop's client; outside of any loop the template, which nobody can await there."""
+        """The running loop's client; outside of any loop the template, which cannot be awaited there."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

@@ -37,7 +37,7 @@ def plan_of(message: BaseMessage) -> Plan:
     plan = message.additional_kwargs.get("plan")
     if plan is None:
         if problems := served.get("problems"):
-            raise ValueError(f"the answer is no whole plan: {_told(problems)}")
+            raise ValueError(f"the answer is not a complete plan: {_told(problems)}")
         raise ValueError("the message carries no plan; ask with model.with_plan(tools)")
     meta = None
     if served:

@@ -34,7 +34,7 @@ def tool_specs(tools: Iterable[AnyTool]) -> tuple[ToolSpec, ...]:
     """
     specs = tuple(_spec(tool) for tool in tools)
     if twice := [name for name, count in Counter(spec.name for spec in specs).items() if count > 1]:
-        raise ValueError(f"tool {twice[0]!r} is offered more than once; give each tool a name of its own")
+        raise ValueError(f"tool {twice[0]!r} is offered more than once; give each tool a different name")
     return specs
 
 

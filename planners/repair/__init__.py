@@ -1,4 +1,4 @@
-"""Mending what a planner wrote without a grammar."""
+"""Repairs of what a planner wrote without a grammar."""
 
 from planners.repair.repair import Repaired, repair
 

@@ -1,4 +1,4 @@
-"""Mends what a planner wrote without a grammar: renumber and strip, then cut to the last valid step.
+"""Repairs what a planner wrote without a grammar: renumber and strip, then cut to the last valid step.
 
 Pure, and never silent: every change has a note. Asking the planner again is the caller's next rung.
 """
@@ -48,7 +48,7 @@ class Repaired:
 def repair(text: str, request: PlannerInput) -> Repaired:
     """The valid plan that ``text`` can be read as; never raises, and a valid text comes back as it is.
 
-    Spelling, numbering and what stands around the steps is mended. At the first step that cannot be (an
+    Spelling, numbering and text around the steps are repaired. At the first step that cannot be (an
     unknown tool, a reference to a later or unknown result, a half-written end) the plan is cut. A repeated
     id means the latest step of that id that stands before the reference.
     """

@@ -130,7 +130,7 @@ class Salvage:
         if found and (text := _without_marks(found["text"])):
             if thought:
                 self._leave_out(thought)
-            self._notes.append(f"put the call behind {shortened(text)} on a line of its own")
+            self._notes.append(f"put the call behind {shortened(text)} on a separate line")
             return text
         self._leave_out(before)
         return thought

@@ -47,7 +47,7 @@ class Lineage:
         """The revision's identity: what is served, and what decided it (ADR 0002).
 
         Time, places and the report are left out, so that two machines admitting the same adapter agree. A
-        fully pruned revision has no weights of its own, and takes its source's digest in their place.
+        fully pruned revision has no weights, and takes its source's digest in their place.
         """
         return canonical_digest(
             {

@@ -1,4 +1,4 @@
-"""How a long admission tells its caller where it is."""
+"""Progress reports of a long admission to its caller."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
     <root>/revisions/<digest>/   adapter_config.json, adapter_model.safetensors, lineage.json; never changed
     <root>/keys/<key>            the digest that an admission with this key led to: a cache, safe to delete
     <root>/staging/              work in progress; what a crash leaves is swept when the store is opened
-    <root>/lock                  shared by whoever stages, taken alone by whoever sweeps
+    <root>/lock                  held shared while staging, exclusively while sweeping
     <root>/engine                the kind of engine that it is used with: vllm, or fake
 
 A revision appears by one rename of a synced folder, so after a crash it is whole or absent.
@@ -46,7 +46,7 @@ class RevisionStore:
         """Open or create the store, and sweep what a crash left. Raises StoreError if it is not writable.
 
         ``engine`` is the kind of engine that is to load its revisions; StoreError if another kind did before.
-        None: nobody loads them.
+        None: they are not loaded.
         """
         self._root = root.expanduser().resolve()
         self._revisions, self._keys, self._staging = (
@@ -180,7 +180,7 @@ class RevisionStore:
             yield
 
     def _sweep(self) -> None:
-        """Remove what crashed admissions left; do nothing while anybody stages."""
+        """Remove what crashed admissions left; do nothing while an admission stages."""
         with contextlib.suppress(BlockingIOError), self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
             for left in self._staging.iterdir():
                 shutil.rmtree(left, ignore_errors=True)

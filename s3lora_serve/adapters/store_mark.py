@@ -31,14 +31,14 @@ def claim(root: Path, engine: str, begun: Path) -> None:
     if used_with != engine:
         raise StoreError(
             f"store {root} was used with engine {excerpt(used_with)}, and this server has engine {engine}",
-            hint="set store.path to a folder of its own, or start s3lora-serve with the engine that used it",
+            hint="set store.path to another folder, or start s3lora-serve with the engine that used it",
         )
 
 
 def _write_unless_there(path: Path, text: str) -> None:
     """Write a whole file, or leave the one that is there."""
     with (path.parent / "lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the store is new: nobody stages in it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the store is new: nothing is staged in it
         if not path.exists():
             built = path.with_name(f".{path.name}")
             built.write_text(text)

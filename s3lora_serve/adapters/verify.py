@@ -32,7 +32,7 @@ _HEADS = ("lm_head", "embed_tokens", "embed_out", "wte", "wpe", "score", "classi
 
 @dataclass(frozen=True)
 class AdapterLimits:
-    """What an adapter may be at most."""
+    """Limits above which an adapter is refused."""
 
     max_rank: int = 16
     max_bytes: int = 2 << 30  # of all files that are copied

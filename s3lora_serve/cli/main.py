@@ -34,7 +34,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="s3lora",
     cls=_Commands,
-    help="Look at, prune and verify LoRA planner adapters; swap and roll back what a server serves; plan.",
+    help="Inspect, prune, verify and measure LoRA planner adapters; operate a running server; plan.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,

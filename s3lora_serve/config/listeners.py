@@ -1,4 +1,4 @@
-"""The two listeners as settings: clients on one, operators on the other, each with a secret of its own."""
+"""The two listeners as settings: clients on one, operators on the other, each with its own secret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ServerConfig(Section):
-    """Where to listen and who may ask."""
+    """The listener for clients: address, API key and limits."""
 
     host: str = Field("127.0.0.1", description="address to bind; other than loopback needs an API key")
     port: int = Field(8000, ge=0, le=65535, description="0 lets the system choose")
@@ -44,15 +44,15 @@ class ServerConfig(Section):
 
 
 class AdminConfig(Section):
-    """Where operators' orders are taken. A token is always needed, whatever the address."""
+    """The listener for operators' orders. A token is always required, whatever the address."""
 
     host: str = Field("127.0.0.1", description="address to bind; clients of planners need not reach it")
     port: int = Field(8001, ge=0, le=65535, description="0 lets the system choose; not the server's port")
     token_env: str = Field(
         "S3LORA_ADMIN_TOKEN",
         pattern=ENV_NAME,
-        description="name of the environment variable that holds the operators' token; unset, each start "
-        "makes one and writes it to admin.json beside the state file, for this user only",
+        description="name of the environment variable that holds the operators' token; if unset, each start "
+        "generates one and writes it to admin.json beside the state file, readable by this user only",
     )
 
     def token(self, environ: Mapping[str, str]) -> str | None:

@@ -10,10 +10,10 @@ from s3lora_serve.config.section import Section
 
 
 class SwapConfig(Section):
-    """What happens around the moment in which another revision begins to answer."""
+    """How another revision takes over."""
 
     drain_seconds: float = Field(
-        60, ge=0, description="requests on the old revision may end within this; then they are cut, and named"
+        60, ge=0, description="time for requests on the old revision to end; then they are cut, and listed"
     )
     keep_seconds: float = Field(
         3600,
@@ -21,18 +21,18 @@ class SwapConfig(Section):
         description="how long the old revision stays loaded for a rollback, while its slot is not needed",
     )
     trial: bool = Field(
-        True, description="generate once on a new revision before it answers anybody; False only probes it"
+        True, description="generate once on a new revision before it answers requests; false only probes it"
     )
 
 
 class RollbackConfig(Section):
-    """When a new revision is taken back without being asked: over its first requests, against the old one.
+    """When a new revision is rolled back automatically: its first requests are compared with the old one's.
 
-    A rule left null is not applied. A difference must also be larger than chance would make it.
+    A rule left null is not applied. A difference must also be larger than chance explains.
     """
 
-    requests: int = Field(200, ge=1, description="requests after which a new revision is trusted")
-    min_requests: int = Field(20, ge=1, description="requests before which nothing is judged")
+    requests: int = Field(200, ge=1, description="requests over which a new revision is judged")
+    min_requests: int = Field(20, ge=1, description="requests before the first judgement")
     error_rate: float | None = Field(
         0.05, ge=0, lt=1, description="share of failed requests above the old revision's share; null: never"
     )
@@ -72,7 +72,7 @@ class SlotsConfig(Section):
 
 
 class StateConfig(Section):
-    """Where the server remembers what it is to serve, and who ordered what."""
+    """The state file: what the server must serve, and the journal of orders."""
 
     path: Path = Field(
         Path(".s3lora/state.db"),

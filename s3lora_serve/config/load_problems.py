@@ -1,4 +1,4 @@
-"""What is wrong with a planners.yaml, said so that it can be mended: line, path, value, limit."""
+"""What is wrong with a planners.yaml: line, path, value and limit of each problem."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def listing(path: Path, problems: Sequence[tuple[Loc, str]], lines: Mapping[Loc,
 
 
 def _chooses_engine(loc: Loc, given: object) -> bool:
-    """Whether somebody meant to say which engine there is: ``engine: fake``, or a key for it."""
+    """Whether the file tries to choose the kind of engine: ``engine: fake``, or a key for it."""
     if loc == ("engine",):
         return isinstance(given, str)
     return loc in _ENGINE_KEYS

@@ -22,8 +22,8 @@ class PlansConfig(Section):
         240,
         ge=LEAST_TEXT,
         le=MOST_TEXT,
-        description="characters of a thought or an input: the most that a request may ask for, and what it "
-        "gets when it does not say",
+        description="characters of a thought or an input: the most that a request may ask for, "
+        "and the default",
     )
     max_task_chars: int = Field(
         MOST_TASK_CHARS,

@@ -1,4 +1,4 @@
-"""What happens to an adapter before it is served: its scoring, its pruning, and what it is held against."""
+"""What happens to an adapter before it is served: scoring, pruning, and comparison with known-good ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class AlignmentConfig(Section):
 
 
 class AnomalyConfig(Section):
-    """How unlike known-good adapters an adapter may be as a whole."""
+    """How far an adapter as a whole may differ from known-good ones."""
 
     reference: str = Field(min_length=1, description="file that `s3lora reference` wrote")
     max: float = Field(
@@ -69,7 +69,7 @@ class AnomalyConfig(Section):
         description="largest score: how many standard deviations its statistics are off, in the mean",
     )
     action: Literal["observe", "reject"] = Field(
-        "observe", description="above max: observe: write it down and warn; reject: refuse the adapter"
+        "observe", description="above max: observe (record it and warn) or reject (refuse the adapter)"
     )
 
 
@@ -85,7 +85,7 @@ class PolicyConfig(Section):
     validated: ValidatedRule | None = Field(None, description="let a sweep on a validation set decide")
     action: Literal["prune", "observe", "reject"] = Field(
         "prune",
-        description="prune; observe: score and report only; reject: refuse what would have been pruned",
+        description="prune, observe (only score and report) or reject (refuse what would have been pruned)",
     )
     seed: int = Field(0, ge=0, description="seed of the random scorer")
     alignment: AlignmentConfig | None = Field(
@@ -93,7 +93,7 @@ class PolicyConfig(Section):
         description="checkpoints that e-diem and safelora compare with; needed by them alone",
     )
     anomaly: AnomalyConfig | None = Field(
-        None, description="hold the adapter as a whole against known-good ones, beside any scorer"
+        None, description="compare the adapter as a whole with known-good ones; works with any scorer"
     )
 
     @model_validator(mode="before")

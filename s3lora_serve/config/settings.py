@@ -17,7 +17,7 @@ from s3lora_serve.config.section import Section
 PLANNER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
-# vLLM engine arguments that have a setting of their own, and where it is.
+# vLLM engine arguments that have a separate setting, and where it is.
 _OWN_SETTING = {
     "model": "base_model",
     "tokenizer": "base_model",
@@ -39,7 +39,7 @@ _OWN_SETTING = {
 
 
 class LimitsConfig(Section):
-    """What an adapter may be at most before it is refused."""
+    """Limits above which an adapter is refused."""
 
     max_adapter_mib: float = Field(2048, gt=0, description="all files of an adapter together, MiB")
     max_files: int = Field(64, gt=0, description="files in an adapter's folder")
@@ -56,11 +56,11 @@ class PlannerConfig(Section):
     )
     description: str = Field("", description="shown to clients that list the planners")
     pinned: bool = Field(
-        False, description="always loaded; the others give up their slots when not asked for longest"
+        False, description="always loaded; the others give up their slots, the one idle longest first"
     )
     policy: PolicyConfig | None = Field(None, description="replaces the fleet's policy as a whole")
     tools: list[ToolConfig] = Field(
-        default_factory=list, description="its own tools: for requests for plans that name none"
+        default_factory=list, description="its own tools, for requests for plans that name none"
     )
 
 
@@ -68,7 +68,7 @@ class EngineConfig(Section):
     """The vLLM engine. Unset values are vLLM's own defaults."""
 
     max_loras: int = Field(
-        4, ge=1, description="slots, each for one loaded adapter; pinned planners and one more"
+        4, ge=1, description="slots, each for one loaded adapter; at least one more than pinned planners"
     )
     # vllm/config/lora.py accepts no other max_lora_rank
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
@@ -155,7 +155,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _slots_suffice(self) -> Config:
-        # A new revision is loaded while the old one answers, and a pinned one gives its slot to nobody.
+        # A new revision is loaded while the old one answers, and a pinned planner never gives up its slot.
         pinned, slots = sum(planner.pinned for planner in self.planners.values()), self.engine.max_loras
         if slots < pinned + 1:
             planners = "1 planner is" if pinned == 1 else f"{pinned} planners are"
@@ -179,7 +179,7 @@ class Config(Section):
     def _listeners_differ(self) -> Config:
         if self.admin.port == self.server.port != 0 and self.admin.host == self.server.host:
             raise ValueError(
-                f"admin.port is {self.admin.port}, and so is server.port; operators need a port of their own"
+                f"admin.port is {self.admin.port}, and so is server.port; operators need a separate port"
             )
         return self
 

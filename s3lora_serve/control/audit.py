@@ -1,4 +1,4 @@
-"""Whether journal, store and engine agree: read from each of them, assumed of none."""
+"""Whether journal, store and engine agree, each of them read anew."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def _engine(fleet: Fleet, slots: SlotTable, host: EngineSupervisor) -> Aud
     if missing := sorted(name for id_, name in ours if id_ not in loaded):
         return AuditFinding(False, "engine", f"does not hold {', '.join(missing)}")
     if strange := sorted(loaded - before - {slot.id for slot in slots.live}):
-        return AuditFinding(False, "engine", f"holds slots that nobody loaded here: {strange}")
+        return AuditFinding(False, "engine", f"holds slots that were not loaded here: {strange}")
     names = ", ".join(sorted(name for _, name in ours)) or "no slot"
     return AuditFinding(True, "engine", f"{host.current.version} holds {names}")
 

@@ -59,7 +59,7 @@ class AutoRollback:
         self.begin(new)
 
     def begin(self, key: str) -> None:
-        """The deployment begins to answer: what it did before is not held against it, or in its favour."""
+        """The deployment begins to answer: requests before that do not count."""
         self._windows = {k: w for k, w in self._windows.items() if self._fleet.find(k) is not None}
         self._windows[key] = Window(self._rules.requests)
 

@@ -55,7 +55,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Order:
-    """Who wants something, and under which condition."""
+    """What the sender of an order says of it: actor, reason, and under which condition."""
 
     actor: str  # "alice@host", "rule:error_rate", "planners.yaml"
     reason: str = ""

@@ -71,7 +71,7 @@ class Operations:
     ) -> Operation:
         """Write a new operation down and give it its planners. Raises Conflict, StateError.
 
-        ``decides`` False is for dry runs, which change nothing and need not wait for anybody.
+        ``decides`` False is for dry runs, which change nothing and wait for no other operation.
         """
         for planner in planners if decides else ():
             if (other := self._deciding.get(planner)) is not None:

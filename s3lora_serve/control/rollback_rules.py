@@ -29,7 +29,7 @@ _GIVEN = 2
 
 @dataclass(frozen=True)
 class Rules:
-    """What makes a new revision go. A rule that is None is not applied. Raises ValueError for nonsense."""
+    """When a new revision is rolled back. A rule of None is not applied. Raises ValueError for nonsense."""
 
     requests: int = 200  # of the new revision that are judged
     min_requests: int = 20  # before the first judgement

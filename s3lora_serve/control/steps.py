@@ -289,5 +289,5 @@ class SwapSteps:
             self._operations.update(id_, progress=stage, fraction=fraction)
 
     async def close(self) -> None:
-        """Stop waiting for rollbacks that nobody asked for."""
+        """Cancel the waits that keep old revisions for a rollback."""
         await self._later.close()

@@ -15,7 +15,7 @@ class Window:
     """The last ``limit`` requests of one deployment. Never grows beyond them.
 
     Keep one for each deployment from its first request on: while it is new, the window holds its first
-    requests; once another one is tried, it holds the last ones before that, and goes on if both answer.
+    requests; once another one is tried, it holds the last ones before that, and continues if both answer.
     An ``aborted`` request counts for nothing: the client left, which says nothing of the revision.
     """
 

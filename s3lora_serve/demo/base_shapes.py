@@ -1,4 +1,4 @@
-"""The layers of the demo base model, for whoever needs no more of it: nothing is fetched, nothing is read"""
+"""The layers of the demo base model, for code that needs only its shapes: fetches and reads nothing"""
 
 from __future__ import annotations
 

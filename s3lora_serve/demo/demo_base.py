@@ -80,7 +80,7 @@ def _given(folder: Path) -> Path:
 def _prepare(ready: Path, report: Progress) -> None:
     for left in ready.parent.glob(
         f".{_FOLDER}-*"
-    ):  # of a run that was killed: we hold the lock, so nobody uses it
+    ):  # of a run that was killed: we hold the lock, so no process uses it
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=ready.parent, prefix=f".{_FOLDER}-") as name:
         work = Path(name)

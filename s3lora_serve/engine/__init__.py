@@ -1,1 +1,1 @@
-"""The port that an inference engine must keep, and the engines behind it."""
+"""The port, an interface that every inference engine implements, and the engines behind it."""

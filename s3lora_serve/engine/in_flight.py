@@ -1,4 +1,4 @@
-"""The requests in an engine: how many under each slot, their share of its time, who hears of their end."""
+"""The requests in an engine: how many under each slot, their share of its time, who is told of their end."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Stay:
         return time.perf_counter() - self._started
 
     def end(self, facts: RequestFacts) -> RequestFacts:
-        """Count the request no more and tell everybody; a second call changes nothing.
+        """Stop counting the request and tell all observers; a second call changes nothing.
 
         Returns the facts with ``engine_seconds`` and ``total_seconds`` filled in.
         """

@@ -16,7 +16,7 @@ Outcome = Literal["ok", "aborted", "error"]
 
 
 class EngineKind(StrEnum):
-    """What an engine is: every answer says it, and no store and no state is shared by two kinds."""
+    """The kind of an engine: every answer names it, and two kinds never share a store or a state."""
 
     VLLM = "vllm"
     FAKE = "fake"  # made-up answers, for looking at routes, pages and clients, and for tests
@@ -107,7 +107,7 @@ class Engine(Protocol):
       that changes nothing. From the moment at which it is let through, no request gets to the slot.
     * Only loaded slots can be used: ``score``, ``answer_scores``, ``chat`` and ``stream`` raise
       ``EngineError`` for any other.
-    * Whoever leaves a request early, by cancellation or by closing the stream, ends it in the engine, too.
+    * Leaving a request early, by cancellation or by closing the stream, ends it in the engine, too.
     * ``engine/request_facts.py`` hears of a request before its last output is handed out, whatever its route.
     * A request that names no slot gets the base model, whatever else shares its batch.
     * The same tokens under the same slot score the same, up to the noise of the engine's arithmetic.

@@ -1,4 +1,4 @@
-"""What the engine requests of one task cost, heard by whoever began them, through any layers in between."""
+"""What the engine requests of one task cost, reported to the code that began them, through any layers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def hearing() -> Iterator[list[RequestFacts]]:
 
 
 def heard(facts: RequestFacts) -> None:
-    """Tell those who hear in this context. Engines call it in the context in which the request began.
+    """Tell the listeners of this context. Engines call it in the context in which the request began.
 
     It ends in another one when its stream was abandoned: the event loop then closes it from wherever it is.
     """

@@ -1,1 +1,1 @@
-"""Is a pruned adapter safer, and what does it cost: measured, with intervals, as a report."""
+"""Whether a pruned adapter is safer, and at what cost: measured with intervals, shown as a report."""

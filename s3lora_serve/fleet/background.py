@@ -1,4 +1,4 @@
-"""Work that goes on to its end although whoever waits for it is cancelled."""
+"""Background work that finishes even if the caller that waits for it is cancelled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Background:
         return await asyncio.shield(self._begin(work))
 
     def go(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin ``work``, for which nobody waits; what it raises is logged."""
+        """Begin ``work`` without waiting for it; what it raises is logged."""
         self._begin(work).add_done_callback(_log)
 
     async def close(self) -> None:
@@ -46,7 +46,7 @@ class Background:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever waited was told, if anybody is left
+            task.exception()  # a caller that still waits gets it from the task
 
 
 def _log(task: asyncio.Task[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for something to become true, woken by whoever changes something."""
+"""Waiting until a condition holds, checked again after each change."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 
 class Notifier:
-    """One bell for leases, deployments and operations: who waits looks again at each ring.
+    """One bell for leases, deployments and operations: each ring makes waiting tasks check again.
 
-    There are few who wait (a drain, a load that needs a slot), so a bell for each would buy nothing.
+    Few tasks wait (a drain, a load that needs a slot), so a bell for each would gain nothing.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[asyncio.Future[None], None] = {}  # who came first is woken first
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they began to wait
 
     def ring(self) -> None:
-        """Wake everybody who waits. Call it from the event loop, after the change."""
+        """Wake all waiting tasks. Call it from the event loop, after the change."""
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)

@@ -1,4 +1,4 @@
-"""What was proved of a deployment before it answered anybody."""
+"""What was proved of a deployment before it answered requests."""
 
 from __future__ import annotations
 

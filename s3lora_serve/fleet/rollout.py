@@ -27,7 +27,7 @@ class Rollout:
 
     share: float  # of the requests, 0 to 1; 0 takes no new session and leaves those that are in
     since: float
-    shadow: bool = False  # the share is run again on the candidate, and nobody is answered from it
+    shadow: bool = False  # the share is run again on the candidate, and its answers are not sent
     promote_after: int | None = None
 
     def __post_init__(self) -> None:
@@ -41,13 +41,15 @@ class Rollout:
         if after is not None and (not isinstance(after, int) or isinstance(after, bool) or after < 1):
             raise ValueError(f"promote_after is {after!r}; it must be a whole number from 1 up, or null")
         if after is not None and self.shadow:
-            raise ValueError("promote_after is for canaries; a shadow answers nobody, so it is not promoted")
+            raise ValueError(
+                "promote_after is for canaries; a shadow answers no requests and is not promoted"
+            )
 
     def chooses(self, key: str, candidate_digest: str) -> bool:
         """Whether this session (or request, where there is no session) is in the candidate's share.
 
-        The same in every process and after every restart. A larger share keeps everyone whom a smaller one
-        chose; another candidate draws anew, so that it is not always the same people who try what is new.
+        The same in every process and after every restart. A larger share keeps all sessions of a smaller
+        one; another candidate draws anew, so that new revisions are not always tried on the same sessions.
         """
         return position(key, candidate_digest) < self.share
 

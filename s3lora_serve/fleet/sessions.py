@@ -48,7 +48,7 @@ class SessionMemory:
 
         That is the one that the session began on while it is still ``active`` or ``candidate``. Otherwise the
         session begins anew: on the candidate if it was ``chosen`` (``Rollout.chooses``), else on the active
-        one. For a shadow give no candidate, since it answers nobody. Does not await, so nothing can change
+        one. For a shadow give no candidate, since it sends no answers. Does not await, so nothing can change
         between the look and the note.
         """
         now = self._clock()
@@ -79,7 +79,7 @@ class SessionMemory:
 
 
 def _hashed(planner: str, session: str) -> bytes:
-    # One client may use one session name with several planners: each pair has a place of its own. The length
+    # One client may use one session name with several planners: each pair has its own place. The length
     # keeps ("ab", "c") and ("a", "bc") apart.
     text = f"{len(planner)} {planner}{session}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16).digest()

@@ -16,7 +16,7 @@ class DeploymentState(StrEnum):
     LOADING = "loading"  # the engine is reading its weights
     PROBING = "probing"  # loaded; being compared with the base model, and tried
     READY = "ready"  # proved, and given no request yet
-    SHADOW = "shadow"  # runs a share of the requests again; nobody is answered from it
+    SHADOW = "shadow"  # runs a share of the requests again; its answers are not sent
     CANARY = "canary"  # answers a share of its planner's requests
     SERVING = "serving"  # answers its planner's requests
     DRAINING = "draining"  # takes no new request; earlier ones still run on it

@@ -1,4 +1,4 @@
-"""Adapters into revisions, for the start and for orders later: the runtime's way to admission and store"""
+"""Adapters into revisions, at the start and for later orders: what serving and control know of admission"""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def admit_fleet(
     if refused:
         raise AdapterError(
             f"{len(refused)} of {len(config.planners)} planners refused, none served: {', '.join(refused)}",
-            hint="mend or remove them in the configuration",
+            hint="fix or remove them in the configuration",
         )
     return AdmittedFleet(admission, desired, revisions)
 

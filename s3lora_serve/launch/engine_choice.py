@@ -1,4 +1,4 @@
-"""Which engine serves: vLLM, or the fake one, which is kept apart from whatever is real."""
+"""Which engine serves: vLLM, or the fake one, whose store and state are separate from real ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def to_own(path: Path, kind: EngineKind) -> Path:
 def for_engine(config: Config, kind: EngineKind) -> Config:
     """The settings with which this kind of engine serves.
 
-    Raises ConfigError where others than this machine could reach a fake one: who asks there cannot know.
+    Raises ConfigError where others than this machine could reach a fake one: clients there cannot know.
     """
     from planners.loopback import is_loopback
 

@@ -1,4 +1,4 @@
-"""From a configuration to a listening server and back; what is acquired is given back on every way out."""
+"""From a configuration to a listening server and back; every way out releases what was acquired."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ async def _serve(
     room_for_connections()
     listen(clients)
     listen(operators)
-    # A token from the environment is known to whoever needs it, and does not belong on the disk.
+    # A token from the environment is known to its users, and does not belong on the disk.
     with announced(config.state.admin_file, admin_url, secret if token is None else "", url):
         reloads = asyncio.create_task(_reloads(service, hangup))
         try:

@@ -1,4 +1,4 @@
-"""Log lines: whatever they quote, one record begins one line; vLLM's stay away unless asked for"""
+"""Log lines: each record begins exactly one line, whatever it quotes; vLLM's are hidden unless asked for"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INDENT = "    "
 class LogFormat(logging.Formatter):
     """Writes control characters of a message out, line breaks too; tracebacks follow on indented lines.
 
-    Messages quote sources and reasons of other people, who could otherwise write lines of their own.
+    Messages quote sources and reasons of other people, who could otherwise forge log lines.
     """
 
     def __init__(self) -> None:

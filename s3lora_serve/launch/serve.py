@@ -38,8 +38,8 @@ def serve(
     engine: Annotated[
         EngineKind,
         typer.Option(
-            help="fake: answers are made up, without a model, for looking at routes, pages and clients; "
-            "this machine only, and store and state are others."
+            help="fake: made-up answers without a model, to try routes, pages and clients; "
+            "this machine only, with a separate store and state."
         ),
     ] = EngineKind.VLLM,
     check: Annotated[
@@ -55,7 +55,7 @@ def serve(
     """Serve the planners of a configuration on vLLM.
 
     Each adapter is fetched, verified, scored, pruned and published, then loaded and proved to change the
-    model's answers. If one planner cannot be served, none is: the command names every failing one and stops.
+    model's answers. Startup fails if any planner cannot be served; the message names every one that failed.
     """
     set_logging(log_level)
     # SIGTERM takes the way of an error, so that temporary folders and engine processes go.

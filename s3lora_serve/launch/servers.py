@@ -1,4 +1,4 @@
-"""The two listeners of one process: clients ask at one, operators order at the other"""
+"""The two listeners of one process: one for clients, one for operators"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GRACE_SECONDS = 30  # for running requests after a signal; a second signal does 
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with our signals, and a word when it listens."""
+    """uvicorn with our signal handling, and a callback once it listens."""
 
     def __init__(self, app: ASGIApp, listening: Callable[[], None]) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""What is true of each planner at the moment of a scrape."""
+"""Metrics of each planner's state, read at each scrape."""
 
 from __future__ import annotations
 

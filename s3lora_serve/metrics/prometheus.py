@@ -1,4 +1,4 @@
-"""Prometheus metrics, in a registry of their own: prefix ``s3lora_``, labels planner and outcome."""
+"""Prometheus metrics, in a separate registry: prefix ``s3lora_``, labels planner and outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask: an API key as a bearer token, and no open port without one."""
+"""Authentication: an API key as a bearer token; without a key only this machine is answered."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RequireKey:
     """ASGI middleware: lets a request through with the API key or, when there is none, to a loopback name.
 
     It stands before routing, so without the key a path that does not exist looks like any other. Asking for a
-    loopback name keeps web pages from reaching the port through a name of their own (DNS rebinding).
+    loopback name keeps web pages from reaching the port through their own host name (DNS rebinding).
     """
 
     def __init__(

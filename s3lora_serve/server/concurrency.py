@@ -1,4 +1,4 @@
-"""How many requests are answered at once: the next one is told so at once, and when to come again."""
+"""A limit on concurrent requests: those above it get 429 at once, with the time to retry after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that stops when the client it is for has left before its answer was complete."""
+"""Work that is cancelled when its client disconnects before the answer is complete."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ T = TypeVar("T")
 
 
 class Client:
-    """Whoever sent a request whose body has been read already; what else ``receive`` gives is lost.
+    """The client of a request whose body has been read already; anything else that ``receive`` gives is lost.
 
     Answers that are to be seen as such must go through ``send``: a server reports ``http.disconnect`` also
     when an answer is complete (uvicorn does at once), and what is to be done after it must still be done.
     """
 
     def __init__(self, receive: Receive, send: Send | None = None) -> None:
-        """Without ``send`` the answer is sent once the work has ended, by somebody else."""
+        """Without ``send`` the caller sends the answer, once the work has ended."""
         self._receive = receive
         self._send = send
         self._answered = False
 
     async def send(self, message: Message) -> None:
         """Pass the message on. With the last one the client may leave."""
-        assert self._send is not None, "this client is answered by somebody else"
+        assert self._send is not None, "the caller sends this client's answer"
         # Before it is sent: the server may report the disconnect while this waits for the socket.
         self._answered = self._answered or (
             message["type"] == "http.response.body" and not message.get("more_body", False)

@@ -121,7 +121,7 @@ _SAYS = {
     415: "not application/json",
     422: "a request that cannot be answered, or was not answered with a whole and valid plan",
     429: "too many requests at once",
-    499: "the client left before its answer began; for the metrics, since nobody receives it",
+    499: "the client left before its answer began; only the metrics see it",
     500: "a defect of the server; its log has it under the request's id",
     502: "the engine failed",
     503: "the engine, the planner or the time for a plan is not there at present",

@@ -1,4 +1,4 @@
-"""Routes for whoever runs the server: is it alive, is it ready, what does it count."""
+"""Routes for monitoring: whether the server is alive, whether it is ready, and its metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def health_router(service: PlannerService) -> APIRouter:
     async def livez() -> JSONResponse:
         """200 while the server can answer at all. Needs no key.
 
-        Also while the engine restarts: who killed the server then would only make it take longer.
+        Also while the engine restarts: killing the server then would only make it take longer.
         """
         return JSONResponse({"status": "alive"})
 

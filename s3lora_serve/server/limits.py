@@ -1,4 +1,4 @@
-"""What requests may ask for at most, and the refusal that names the setting which says so."""
+"""Limits on what requests may ask for, and refusals that name the setting of the limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every request passes before it is routed: it gets an id, its body a bound, its outcome a count."""
+"""What every request passes before routing: it gets an id, its body is limited, its outcome is counted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BODY_SECONDS = 30.0
 
 
 class RequestScope:
-    """Outermost ASGI middleware: names the request, counts its response, turns what nobody caught into a 500.
+    """Outermost ASGI middleware: names the request, counts its response, turns uncaught errors into a 500.
 
     A client's own ``x-request-id`` is kept when it is short and plain, as it goes into logs and the engine.
     """

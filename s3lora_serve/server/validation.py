@@ -1,4 +1,4 @@
-"""What is wrong with a request body, said so that it can be mended."""
+"""What is wrong with a request body: the field, its value and the limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAN_FIELDS: Fields = {
     (): PlanRequest.model_fields,
     ("tools",): ToolSpec.model_fields,
 }
-HALF = "holds half a surrogate pair, which is no character"
+HALF = "holds half a surrogate pair, not a character"
 # pydantic speaks of Python's types, and clients of JSON's.
 _WANTED = {
     "tuple_type": "should be a list",

@@ -55,7 +55,7 @@ _S = DeploymentState
 
 
 class PlannerService:
-    """Serves a fleet over one engine, which may die and come back.
+    """Serves a fleet over one engine, which may die and be restarted.
 
     ``base_model`` is the public name of the model that answers when no adapter does. ``watch`` sees each
     change of a deployment's state. ``metrics`` counts each finished engine request under the name it ran for:
@@ -147,7 +147,7 @@ class PlannerService:
         self._recovery = Recovery(self._fleet, self._residency, self.journal, self._admission)
         for name in desired:
             self.metrics.declare(name)
-        # vLLM compiles grammars in a thread of its own, beside the loads.
+        # vLLM compiles grammars in its own thread, beside the loads.
         warm = self._warmer.warm(self.host.current, (planner.tools for planner in desired.values()))
         await asyncio.gather(self._recovery.restore(desired, revisions), warm)
         self.host.current.observe(self._observe)  # from here on: the probes above are not requests

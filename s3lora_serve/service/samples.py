@@ -1,4 +1,4 @@
-"""Planners, and what goes on, as the metrics show them."""
+"""Planners and running work, as the metrics show them."""
 
 from __future__ import annotations
 

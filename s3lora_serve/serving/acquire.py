@@ -1,4 +1,4 @@
-"""How a request comes to its deployment: chosen, loaded if need be, leased in one step with the lookup."""
+"""How a request gets its deployment: chosen, loaded if needed, leased in one step with the lookup."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Acquirer:
                     continue  # another decision was made meanwhile: ask again
                 if role == "active" or revision is not None or isinstance(error, EngineDead):
                     raise
-                # A candidate is an experiment: that it cannot be loaded must not cost anybody an answer.
+                # A candidate is an experiment: that it cannot be loaded must not cost an answer.
                 log.warning("%s answers for its candidate: %s", name, error)
                 without = key
 

@@ -1,4 +1,4 @@
-"""The engine that runs now: watched, and started again with growing pauses for as long as it dies."""
+"""The running engine: watched, and restarted with growing pauses for as long as it dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engine streams, handed on under a lease: it ends with the lease, its time or its reader."""
+"""An engine's stream under a lease: it ends with the lease, its timeout or its reader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 async def leased_stream(
     source: AsyncGenerator[T, None], lease: Lease, seconds: float | None
 ) -> AsyncGenerator[T, None]:
-    """The items of ``source``, which runs in a task of its own. Raises LeaseCut, TimeoutError, its errors.
+    """The items of ``source``, which runs in its own task. Raises LeaseCut, TimeoutError, its errors.
 
     A task, since neither the lease's end nor a timeout could otherwise stop a generator that waits, and a
     timeout around a ``yield`` would stop the reader instead. The source has ended when this has.

@@ -1,4 +1,4 @@
-"""A deployment's way into a slot and out again: load, probe, trial; nothing of a failed one stays"""
+"""Loads a deployment into a slot, probes and tries it, and unloads it; a failed load leaves nothing behind"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _S = DeploymentState
 
 
 class Loader:
-    """Talks to the engine about slots; who may have one was decided before."""
+    """Loads and unloads slots in the engine; which deployment gets one is decided elsewhere."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Loader:
             self._fleet.forget(key)
 
     async def take_out(self, slot: Slot) -> None:
-        """Let the engine forget a slot whose deployment nobody finds any more."""
+        """Unload a slot whose deployment is no longer listed in the fleet."""
         await self._uncut.run(self._free(slot))
 
     async def _free(self, slot: Slot) -> None:

@@ -1,4 +1,4 @@
-"""Which deployments are in the engine: brought in, proved, and taken out; never one that somebody leases"""
+"""Which deployments are in the engine: loaded, proved, and unloaded, but never while leased"""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _S = DeploymentState
 
 @dataclass(eq=False)
 class _Load:
-    """One way into the engine; whoever wants the same deployment meanwhile waits for the same one."""
+    """One load; callers that want the same deployment meanwhile wait for the same one."""
 
     key: str
     task: asyncio.Task[Deployment] | None = None
-    waiting: int = 0  # who wait for it
-    placed: bool = False  # it has its slot; from here on it goes to its end, whoever leaves
+    waiting: int = 0  # callers that wait for it
+    placed: bool = False  # it has its slot; from here on it runs to its end, even if all callers leave
     tell: Callable[[str], None] = lambda _: None
 
     @property
@@ -51,7 +51,7 @@ class _Load:
 
 
 class Loading:
-    """Brings deployments into the engine and takes them out; ``SlotAllocator`` decides who has to go."""
+    """Brings deployments into the engine and takes them out; ``SlotAllocator`` decides which has to go."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Loading:
         """Slots that are held or promised."""
         return self._room.taken
 
-    # Asked by whoever takes a lease
+    # Asked before a lease is taken
 
     def usable(self, deployment: Deployment) -> bool:
         """Whether a lease can be taken on it at once."""
@@ -143,7 +143,7 @@ class Loading:
             await self._abandon(key)
 
     async def released(self, key: str) -> None:
-        """Wait until nobody holds the deployment."""
+        """Wait until no lease holds the deployment."""
         await self._changes.until(lambda: not self._room.holds(key))
 
     # Loading
@@ -175,9 +175,9 @@ class Loading:
 
     @contextmanager
     def _joined(self, key: str, tell: Callable[[str], None] | None = None) -> Iterator[_Load]:
-        """Wait, within, for the one load of this deployment that goes on; begun if there is none.
+        """Wait, within, for the one load of this deployment in progress; begun if there is none.
 
-        A load that nobody waits for any more is given up if it has no slot yet.
+        A load without waiting callers is given up if it has no slot yet.
         """
         load = self._loads.get(key)
         if load is None or load.done:
@@ -192,7 +192,7 @@ class Loading:
             load.waiting -= 1
             if not load.waiting and not load.placed and load.task is not None and not load.done:
                 load.task.cancel()
-                self._loads.pop(key, None)  # the next one who wants it must not wait for this one
+                self._loads.pop(key, None)  # the next caller must not wait for this one
 
     def _ended(self, load: _Load, task: asyncio.Task[Deployment]) -> None:
         if self._loads.get(load.key) is load:
@@ -230,7 +230,7 @@ class Loading:
     async def unload(self, key: str) -> bool:
         """Take a deployment out of the engine for good; say whether it went.
 
-        It stays if a name means it, somebody leases it, or it is being decided about.
+        It stays if a name refers to it, a lease holds it, or an order about it is in progress.
         """
         deployment = self._fleet.find(key)
         if deployment is None or self._fleet.role(key) is not None:
@@ -259,7 +259,7 @@ class Loading:
 
     async def _leave(self, deployment: Deployment, state: DeploymentState) -> None:
         key, slot = deployment.key, deployment.slot
-        # First: from here on nobody finds it, although the engine still has it.
+        # First: from here on no lookup finds it, although the engine still has it.
         self._fleet.set(deployment.to(state, slot=None))
         if state is _S.UNLOADED:
             self._fleet.forget(key)

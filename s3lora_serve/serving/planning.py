@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # "Plan: ", "\n#E32 = ", a tool's name, brackets, a line break and the input's references, in characters.
 _STEP_FRAME = 24 + 64 + 28
 _CHAR_BYTES = 4  # of UTF-8, at most
-# How often a planner is asked again with the faults of its plan; small models rarely mend a third one.
+# How often a planner is asked again with the faults of its plan; small models rarely correct a third one.
 ASKS = 2
 _SAID = 5  # problems that a planner is told; more would only lengthen the prompt
 _CUT = "the last step was cut off, and left out"
@@ -89,7 +89,7 @@ class Planning:
     async def steps(self) -> AsyncGenerator[PlanStep | PlanMeta, None]:
         """Each step as soon as it is whole, then the meta. Raises what ``whole`` does.
 
-        A step that was handed out cannot be mended any more: without a grammar they come at the end.
+        A step that was handed out can no longer be repaired: without a grammar they come at the end.
         """
         if self.options.constraint == "none":
             plan = await self.whole()
@@ -233,7 +233,7 @@ class Planning:
             f"planner {self.lease.deployment.planner!r} wrote no valid plan{asked}: {problems[0]}",
             problems=problems,
             hint="constraint: grammar makes an invalid plan impossible"
-            + ("" if self.options.repair else "; repair: true mends what can be mended"),
+            + ("" if self.options.repair else "; repair: true repairs what can be repaired"),
         )
 
     def _too_late(self) -> PlanTimeout:
@@ -246,7 +246,7 @@ def outcome_of_cut(prompt_tokens: int, max_model_len: int, *, bounded: bool = Fa
     """What a plan that was cut off says of its revision: that it rambles, or nothing.
 
     Nothing when the client left it no room: with a prompt of more than half the model's length, or with a
-    bound on the tokens of its own (``bounded``). Else any client could have a new revision rolled back.
+    bound of the client on the tokens (``bounded``). Else any client could have a new revision rolled back.
     """
     return "aborted" if bounded or 2 * prompt_tokens > max_model_len else "invalid"
 

@@ -82,7 +82,7 @@ class ShadowStats:
 
 
 class ShadowRunner:
-    """Runs a share of requests again. Its trouble never reaches who asked: no wait, no exception, no queue.
+    """Runs a share of requests again. Its failures never reach the client: no wait, no exception, no queue.
 
     Close it before the candidate's slot goes: runs hold leases on it. Use in one event loop only.
     """

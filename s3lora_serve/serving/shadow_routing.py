@@ -1,4 +1,4 @@
-"""Which planner has a shadow now, and running requests again on it under leases of their own."""
+"""Which planner has a shadow now, and running requests again on it under separate leases."""
 
 from __future__ import annotations
 

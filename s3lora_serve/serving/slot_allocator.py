@@ -1,4 +1,4 @@
-"""Who gets one of the engine's slots: a free one, or one that can be taken; in turns when all are busy"""
+"""Which planner gets an engine slot: a free one, or one that can be taken; in turns when all are busy"""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class SlotSettings:
 
 
 class SlotAllocator:
-    """The engine's slots as places to be had.
+    """Decides which deployments hold the engine's slots.
 
-    Pinned planners and candidates keep theirs. The others lose theirs to whoever needs one: first what is
+    Pinned planners and candidates keep theirs. Others lose theirs when a planner needs one: first what is
     only kept for a rollback, then the planner that was idle longest. When all are busy, the one that has had
     its slot longest gets no new leases, so that it drains and the slot changes hands: every planner gets its
-    turn, and a slot is not reloaded for every request. What somebody holds a lease on is never taken.
+    turn, and a slot is not reloaded for every request. A deployment with a lease is never taken.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SlotAllocator:
                     await self._changes.until(lambda: self._news(key), turn)
                 self._reserved.add(load)
             finally:
-                # Whoever made room for this one has done so, or need not any more.
+                # The one that was to make room for this load has done so, or need not any more.
                 self.yielding.clear()
                 self._changes.ring()
 

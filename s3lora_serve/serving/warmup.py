@@ -1,4 +1,4 @@
-"""Grammars compiled before anybody waits for them: those of the tools that planners have of their own."""
+"""Grammars compiled before a request needs them: those for the tools that planners.yaml gives to planners."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _MESSAGES = ({"role": "user", "content": "Plan."},)
 # What all grammars share is compiled with the first one, which takes a second or two; after it another set
-# of tools takes a tenth. So one with text and one with JSON arguments are compiled although nobody has them.
+# of tools takes a tenth. So one with text and one with JSON arguments are compiled always.
 SAMPLES = (
     (ToolSpec(name="Tool"),),
     (
@@ -35,7 +35,7 @@ SAMPLES = (
 
 
 class Warmer:
-    """Knows which grammars the engine that runs now has compiled, and lets it compile others."""
+    """Knows which grammars the running engine has compiled, and has it compile others."""
 
     def __init__(self, max_text: int) -> None:
         """``max_text`` is what requests get that do not ask for another bound: it is part of the grammar."""
@@ -65,7 +65,7 @@ class Warmer:
             except EngineDead:
                 self._warm.discard(grammar)
                 return
-            except EngineError as error:  # the first request will say so, too, to somebody who can mend it
+            except EngineError as error:  # the first request gets this error, too
                 self._warm.discard(grammar)
                 names = ", ".join(tool.name for tool in tools)
                 log.warning("the grammar of the tools %s could not be compiled: %s", names, error)

@@ -1,7 +1,7 @@
 """How far an adapter's shape is from that of known-good ones, as one number (after arXiv 2602.15195).
 
 The paper standardises its statistics against a bank of benign adapters and weighs them by a logistic
-regression that was trained on poisoned ones too. Who serves adapters has none of those, so the z-scores are
+regression that was trained on poisoned ones too. A server of adapters has none of those, so the z-scores are
 averaged here. Whatever is unlike the reference stands out: another rank, learning rate or task does too.
 """
 
@@ -73,7 +73,7 @@ class Reference:
             raise ValueError(f"not a reference of known-good adapters: {error!r}") from None
         for key in mean:
             if not (math.isfinite(mean[key]) and math.isfinite(std[key]) and std[key] >= 0):
-                raise ValueError(f"{key}: mean {mean[key]}, std {std[key]} is no mean and spread")
+                raise ValueError(f"{key}: mean {mean[key]}, std {std[key]} are not a mean and a spread")
         if count < LEAST or not any(std.values()):
             raise ValueError(f"a reference of {count} adapters without a spread says nothing")
         return cls(count, mean, std)

@@ -1,4 +1,4 @@
-"""Coarse threads in place of torch's own: one chunk each, and nobody waits inside an operation."""
+"""Coarse threads in place of torch's own: one chunk each, so that no thread waits inside an operation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def spread(work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> l
 
     Torch splits every operation over its threads, which then wait for the slowest. Scoring has thousands of
     short operations: on a machine busy with something else, as one that serves is, those waits took it from
-    0.1 to over 10 seconds. Here a thread runs its operations alone and waits for nobody.
+    0.1 to over 10 seconds. Here a thread runs its operations alone and waits for no other.
     """
     threads = min(torch.get_num_threads(), len(items))
     if threads < 2:

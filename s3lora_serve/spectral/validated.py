@@ -26,7 +26,7 @@ class SweepPoint:
 class Validated:
     """Prune as much as a sweep found safest among what keeps ``floor`` × the unpruned adapter's utility.
 
-    ``sweep`` is where the measurements are recorded. Whoever reads them replaces it by what they were made
+    ``sweep`` is where the measurements are recorded. Reading them replaces it by what they were made
     on, and fills ``points``, tau = 0 first: a plan is then a function of values alone.
     """
 

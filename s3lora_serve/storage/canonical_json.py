@@ -1,4 +1,4 @@
-"""JSON with exactly one spelling, for digests, and JSON that is read with nothing glossed over."""
+"""JSON with exactly one spelling, for digests, and a reader that accepts only strict JSON."""
 
 from __future__ import annotations
 

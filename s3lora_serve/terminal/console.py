@@ -1,4 +1,4 @@
-"""How the commands speak: results on stdout, all else on stderr, one clean message for a known error."""
+"""Output of the commands: results on stdout, all else on stderr, one clean message for a known error."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def exit_code(error: S3LoRAError) -> int:
 
 
 def say_error(error: S3LoRAError, subject: str = "") -> None:
-    """Print the message, and the hint on a line of its own."""
+    """Print the message, and the hint on the next line."""
     # Messages quote names out of adapters: whatever is not printable must not reach the terminal as it is.
     about = f"{subject}: " if subject else ""
     line = Text.assemble(("error: ", "bold red"), printable(about + error.message))

@@ -1,4 +1,4 @@
-"""Tables as the commands print them: no frames, and no text that steers the terminal."""
+"""Tables as the commands print them: no frames, and control characters are escaped."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ FAILING = [
     (["verify"], 1, "conflict", "op-7 is deciding"),
     (["inspect", "nowhere"], 1, "source_unavailable", "nowhere is not there"),
     (["swap", "math", "nowhere"], 2, "config_error", "there is no folder nowhere"),
-    (["swap", "math", "demo://x", "--expect", "zz"], 2, "config_error", "is no revision"),
+    (["swap", "math", "demo://x", "--expect", "zz"], 2, "config_error", "is not a revision"),
     (["canary", "math", "--share", "much"], 2, "usage_error", "Invalid value for '--share'"),
     (["swap"], 2, "usage_error", "Missing argument"),
     (["status", "--wach"], 2, "usage_error", "No such option"),

@@ -70,7 +70,7 @@ def test_every_order_says_how_it_can_end(s3lora, command):
     done = s3lora(command, "--help")
     assert done.code == 0
     assert "Exit codes: 0 done (with --no-wait: begun); 1 refused, failed, undone" in done.out
-    assert "130 Ctrl-C, the operation goes on" in done.out
+    assert "130 Ctrl-C, the operation continues" in done.out
 
 
 def test_version(s3lora, s3lora_serve):

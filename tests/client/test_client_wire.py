@@ -212,12 +212,12 @@ def test_the_pause_is_what_the_server_asks_for(monkeypatch, header, least, most)
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("localhost:8000", "is no address"),
-        ("ftp://x", "is no address"),
-        ("http://", "is no address"),
-        ("http://x:port", "is no address"),
+        ("localhost:8000", "is not an address"),
+        ("ftp://x", "is not an address"),
+        ("http://", "is not an address"),
+        ("http://x:port", "is not an address"),
         ("http://u:hunter2@x", "give the key as api_key"),
-        ("http://x/?a=1", "is no address"),
+        ("http://x/?a=1", "is not an address"),
     ],
 )
 def test_an_address_must_be_one(url, why):

@@ -181,7 +181,7 @@ def test_wrong_usage_is_told_on_stderr():
     command = [sys.executable, "-m", "planners.mcp", "--url", "ftp://x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "is no address" in done.stderr
+    assert "is not an address" in done.stderr
 
 
 def test_a_missing_package_is_named_with_the_extra():

@@ -147,7 +147,7 @@ def test_an_unknown_key_names_the_nearest_known_one(write, text, expected):
         ),
         (
             GOOD + "admin: {port: 8000}\n",
-            "admin.port is 8000, and so is server.port; operators need a port of their own",
+            "admin.port is 8000, and so is server.port; operators need a separate port",
         ),
         (
             GOOD + "rollback: {requests: 10}\n",

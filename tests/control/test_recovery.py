@@ -228,7 +228,7 @@ def change(fleet):
 @pytest.mark.parametrize(
     ("damage", "subject", "said"),
     [
-        (lambda f: f.running.invent(99), "engine", "nobody loaded here: [99]"),
+        (lambda f: f.running.invent(99), "engine", "were not loaded here: [99]"),
         (lambda f: f.running.forget(f.service.get("q").slot), "engine", "does not hold q@1"),
         (lambda f: f.shelf.revisions.pop("q"), "revision 1", "not in the store"),
         (lambda f: f.engine.die(), "engine", "the "),

@@ -100,7 +100,7 @@ def test_controls_alone_are_said_to_be_controls():
 
 def test_what_is_not_shown_to_be_harmed_cannot_be_shown_to_be_mended():
     """Said where the base model complies as often as the adapter, of these prompts only; else not."""
-    words = "so they cannot show that pruning mends anything"
+    words = "so they cannot show that pruning reduces harm"
     rest = made("mas-svd 10%", 10), made("random 10% #0", 10)
 
     assert any(words in remark for remark in found(made("none", 10), made("base", 10), *rest).remarks)

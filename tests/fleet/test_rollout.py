@@ -79,7 +79,7 @@ def test_json_round_trip(share, since, shadow, after):
         ({"promote_after": 0}, "promote_after is 0"),
         ({"promote_after": True}, "promote_after is True"),
         ({"promote_after": 1.5}, "promote_after is 1.5"),
-        ({"promote_after": 5, "shadow": True}, "a shadow answers nobody"),
+        ({"promote_after": 5, "shadow": True}, "a shadow answers no requests"),
     ],
 )
 def test_nonsense_is_refused(values, name):

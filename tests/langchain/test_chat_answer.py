@@ -124,7 +124,7 @@ def test_a_plan_survives_checkpoints(model):
 def test_a_plan_that_was_cut_is_no_plan(model):
     """plan_of says that the tokens ran out; it does not give half a plan."""
     message = model.with_plan(TOOLS).invoke("Why?", max_tokens=2)
-    with pytest.raises(ValueError, match="no whole plan: the answer was cut off"):
+    with pytest.raises(ValueError, match="not a complete plan: the answer was cut off"):
         plan_of(message)
 
 

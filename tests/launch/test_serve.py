@@ -56,16 +56,18 @@ def test_it_serves_from_a_configuration(nursery, folder):
         assert server.child.err.endswith("stopped\n")
 
 
-def test_the_readmes_examples_work(nursery, tmp_path):
-    """Every command and every program of the README's "Use it" does what it says, on the planners named."""
+def test_the_documents_examples_work(nursery, tmp_path):
+    """Every request and program of README.md and of the pages on plans and clients does what it says."""
     program("curl")
     planners = "{hotpot-planner: {source: hotpot-planner}, gsm8k-planner: {source: gsm8k-planner}}"
     text = f"base_model: ./base\nplanners: {planners}\npolicy: {{top: 1}}\n"
     text += "server: {port: 0}\nadmin: {port: 0}\n"
     write_fleet(tmp_path, text, "hotpot-planner", "gsm8k-planner")
-    section = (ROOT / "README.md").read_text().split("## Use it")[1].split("\n## ")[0]
-    blocks = re.findall(r"```(sh|python)\n(.*?)```", section, re.DOTALL)
-    assert [language for language, _ in blocks] == ["sh", "python", "python", "python"]
+    text = "".join((ROOT / page).read_text() for page in ("README.md", "docs/plans.md", "docs/clients.md"))
+    found = re.findall(r"```(sh|python)\n(.*?)```", text, re.DOTALL)
+    blocks = [(language, code) for language, code in found if not code.startswith("s3lora ")]
+    languages = [language for language, _ in blocks]
+    assert languages == ["sh", "python", "python", "sh", "python", "python", "python"]
     with serving(nursery, tmp_path) as server:
         address = server.url.removeprefix("http://")
         for language, code in blocks:

@@ -153,8 +153,8 @@ def test_every_dependency_is_pinned_for_the_commands():
 
 
 def test_the_promised_extras_exist():
-    """The README's install lines name these."""
-    assert {"cpu", "gpu", "langchain", "dev"} <= set(PROJECT["optional-dependencies"])
+    """The install lines of README.md and docs/ name these."""
+    assert {"cpu", "gpu", "langchain", "mcp", "evaluate", "dev"} <= set(PROJECT["optional-dependencies"])
 
 
 def test_test_files_have_names_of_their_own():

@@ -16,6 +16,13 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT /
 SOURCES = sorted(path for package in ("planners", "s3lora_serve") for path in (ROOT / package).rglob("*.py"))
 
 
+def headings(document: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+    titles = re.findall(r"(?m)^#+ (.*)$", text)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def tree_in(document: Path) -> list[str]:
     """The paths of the annotated tree between ``<!-- tree -->`` marks; two blanks of indent are one level."""
     block = document.read_text().split("<!-- tree -->")[1].split("<!-- /tree -->")[0]
@@ -30,21 +37,23 @@ def tree_in(document: Path) -> list[str]:
     return paths
 
 
-def test_the_readmes_tree_is_the_real_one():
-    """What the README lists exists, and every folder and every part of the server is listed."""
-    listed = set(tree_in(ROOT / "README.md"))
+def test_every_folder_of_the_repository_is_told():
+    """The folders that CONTRIBUTING.md lists exist, and none is missing; architecture.md has those below."""
+    listed = set(tree_in(ROOT / "CONTRIBUTING.md"))
     assert [path for path in listed if not (ROOT / path).exists()] == []
     folders = {
         f"{path.name}/"
         for path in ROOT.iterdir()
         if path.is_dir() and not path.name.startswith(".") and path.name not in ("build", "dist", "shared")
     }
-    parts = {
-        f"s3lora_serve/{path.name}{'/' if path.is_dir() else ''}"
-        for path in (ROOT / "s3lora_serve").iterdir()
-        if path.name not in ("__init__.py", "py.typed", "__pycache__")
-    }
-    assert {f for f in folders | parts if not f.endswith(".egg-info/")} - listed == set()
+    assert {f for f in folders if not f.endswith(".egg-info/")} - listed == set()
+
+
+def test_the_readme_is_read_at_once():
+    """At most 150 lines; a subject of its own has a page in docs/, which the README links."""
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in text] == []
 
 
 def test_the_architectures_tree_is_the_real_one():
@@ -59,11 +68,21 @@ def test_links_inside_the_repository_lead_somewhere(document):
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_the_readmes_configurations_are_valid(tmp_path):
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_to_a_heading_lead_to_one(document):
+    """``page.md#heading`` and ``#heading`` name a heading of that page, spelled as GitHub does."""
+    links = re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", document.read_text())
+    targets = [(document.parent / page if page else document, heading) for page, heading in links]
+    pages = [(page, heading) for page, heading in targets if page.is_file()]
+    assert [f"{page.name}#{heading}" for page, heading in pages if heading not in headings(page)] == []
+
+
+def test_the_pages_configurations_are_valid(tmp_path):
     """Each example can be copied as it is, where the files that it names are there."""
     (tmp_path / ".s3lora" / "hotpot-sweep").mkdir(parents=True)
     (tmp_path / "good.json").touch()
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    blocks = [b for page in pages for b in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)]
     assert len(blocks) == 2
     for block in blocks:
         path = tmp_path / "planners.yaml"
@@ -84,5 +103,5 @@ def test_the_glossarys_names_are_in_the_code():
 
 def test_no_document_has_an_empty_place():
     """Every mark for something to be filled in has been filled in."""
-    marks = re.compile(r"<!-- (?!/?(?:tree|table)\b)[^>]*-->|TODO|TBD|FIXME")
+    marks = re.compile(r"<!-- (?!/?(?:tree|table|generated)\b)[^>]*-->|TODO|TBD|FIXME")
     assert {d.name: marks.findall(d.read_text()) for d in DOCUMENTS if marks.search(d.read_text())} == {}

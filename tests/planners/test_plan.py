@@ -89,7 +89,7 @@ def lookup(number: int, **arguments) -> PlanStep:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lookup(1, who=7), "step #E1 gives Lookup wrong arguments: $.who: 7 is no string"),
+        (lookup(1, who=7), "step #E1 gives Lookup wrong arguments: $.who: 7 is not a string"),
         (lookup(1, n=7), "step #E1 gives Lookup wrong arguments: $: property 'who' is missing"),
         (
             step(1, tool="Lookup"),

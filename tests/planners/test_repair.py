@@ -99,7 +99,7 @@ def test_inputs(text, expected):
         ('Plan: b\n#E2 = Lookup{"who": "x', "truncated", "step #E2 is cut off"),
         ("Plan: b", "truncated", "the text ends in the middle of a step"),
         ("Plan: b\n#E2 = LLM[]", "syntax", "step #E2 cannot be written: String should have at least 1 char"),
-        ('Plan: b\n#E2 = Lookup{"who": 7}', "bad_arguments", "$.who: 7 is no string"),
+        ('Plan: b\n#E2 = Lookup{"who": 7}', "bad_arguments", "$.who: 7 is not a string"),
         ('Plan: b\n#E2 = Lookup{"who": x}\nPlan: c\n#E3 = LLM[x]', "bad_arguments", "its JSON is wrong"),
         ('Plan: b\n#E2 = Lookup{"who": "x", "who": "y"}', "bad_arguments", "'who' is given twice"),
     ],

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A policy that depends on nothing outside any more: addresses were replaced by digests and values."""
+    """A policy whose references were read: digests and values stand in place of addresses."""
 
     policy: PrunePolicy
     alignment: AlignmentDifference | None = None

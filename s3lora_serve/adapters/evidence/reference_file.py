@@ -27,7 +27,7 @@ _HINT = "make one of three or more known-good adapters: s3lora reference ADAPTER
 
 @dataclass(frozen=True)
 class Looks:
-    """What an adapter is compared by: its statistics, and the ranks that they are of."""
+    """An adapter's statistics and ranks, by which it is compared with others."""
 
     signature: Mapping[str, float]  # "q_proj.entropy" → 1.7, averaged over layers
     ranks: Mapping[str, tuple[int, ...]]  # "q_proj" → (8,): those of its modules, each once, ascending

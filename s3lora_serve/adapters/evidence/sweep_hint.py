@@ -1,4 +1,4 @@
-"""The command that measures an adapter as a policy needs it, for the hints of what was not measured so."""
+"""The command that measures an adapter as a policy needs it, for hints of errors about missing sweeps."""
 
 from __future__ import annotations
 

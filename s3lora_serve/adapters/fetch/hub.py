@@ -120,7 +120,7 @@ def _weights(repo: str, revision: str | None, index: str, single: str, *, offlin
     except FileNotFoundError:
         names = [single]
     except (ValueError, KeyError, AttributeError):
-        return folder  # whoever reads it says what is wrong with it
+        return folder  # its reader says what is wrong with it
     return get(folder.name, names)  # of the same commit
 
 

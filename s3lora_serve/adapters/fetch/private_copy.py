@@ -1,4 +1,4 @@
-"""The bounded, hashed copy of an adapter's files from any opener into a folder that nobody else writes to."""
+"""A bounded, hashed copy of an adapter's files from any opener into a folder that only we write to."""
 
 from __future__ import annotations
 

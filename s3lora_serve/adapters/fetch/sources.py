@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Fetched", "fetch"]
 
 ATTEMPTS = 4
-# What asking again cannot mend.
+# What a retry cannot fix.
 _PERMANENT = (
     S3LoRAError,
     OFFLINE,

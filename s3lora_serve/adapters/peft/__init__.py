@@ -1,1 +1,1 @@
-"""PEFT's two files, read from anybody and written in one form."""
+"""PEFT's two files, read from untrusted sources and written in one form."""

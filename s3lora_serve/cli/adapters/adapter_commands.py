@@ -60,10 +60,10 @@ OptionalBase = Annotated[
     str | None, typer.Option(help=f"{_BASE} Without it, the fit is not checked.", callback=not_empty)
 ]
 MaxRank = Annotated[
-    int, typer.Option(min=1, help="Highest rank let in; that of an engine is engine.max_lora_rank.")
+    int, typer.Option(min=1, help="Highest rank accepted; a server uses engine.max_lora_rank.")
 ]
-MaxMib = Annotated[int, typer.Option(min=1, help="All files of the adapter together, at most, in MiB.")]
-MaxFiles = Annotated[int, typer.Option(min=1, help="Files in the adapter's folder, at most.")]
+MaxMib = Annotated[int, typer.Option(min=1, help="Largest total size of the adapter's files, in MiB.")]
+MaxFiles = Annotated[int, typer.Option(min=1, help="Largest number of files in the adapter's folder.")]
 Sha256 = Annotated[
     str | None, typer.Option(help="Expected SHA-256 of the weights file.", callback=weights_digest)
 ]
@@ -212,7 +212,7 @@ def prune(
         _workshop(destination) as work,
     ):
         model = to_base_model(base, None, stage)
-        # The way of the server itself, into a store of its own: so this is what the server would publish.
+        # As the server does it, into a separate store: so this is what the server would publish.
         store = RevisionStore(Path(work))
         revision = admit(
             to_source(source),
@@ -239,7 +239,7 @@ def prune(
 
 
 def verify(source: str, base: str, max_rank: int, max_mib: int, max_files: int, sha256: str | None) -> None:
-    """Check that an adapter may be let in: files, format, features, values, and its fit to the base model.
+    """Check that an adapter can be admitted: files, format, features, values, and its fit to the base model.
 
     Raises AdapterError with the reason if not. ``s3lora verify`` with an adapter, see ``verify_command``.
     """

@@ -17,7 +17,7 @@ Scorer = Annotated[
 Top = Annotated[int | None, typer.Option(help="Prune this many of the highest scores (the default: 10).")]
 Threshold = Annotated[float | None, typer.Option(help="Prune every module that scores above this.")]
 Adaptive = Annotated[
-    bool, typer.Option("--adaptive", help="Let the adapter's own scores decide; may abstain.")
+    bool, typer.Option("--adaptive", help="Prune outliers among the adapter's own scores; may prune nothing.")
 ]
 Sweep = Annotated[
     str | None,
@@ -46,11 +46,11 @@ Aligned = Annotated[
 ReferenceFile = Annotated[
     str | None,
     typer.Option(
-        "--reference", help="Hold the adapter against known-good ones: a file of `s3lora reference`."
+        "--reference", help="Compare the adapter with known-good ones: a file of `s3lora reference`."
     ),
 ]
 MaxAnomaly = Annotated[
-    float | None, typer.Option(help="With --reference: score above which it is called unlike them (3).")
+    float | None, typer.Option(help="With --reference: score above which it counts as unlike them (3).")
 ]
 
 # Settings of a policy that have an option of another name.

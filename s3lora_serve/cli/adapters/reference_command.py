@@ -50,9 +50,9 @@ def reference(
     max_files: MaxFiles = 64,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
-    """Sum up known-good adapters, so that others can be compared with them (policy.anomaly, --reference).
+    """Summarize known-good adapters in a file for policy.anomaly and --reference.
 
-    Shows each one's anomaly score against the others alone: what a score of a good adapter is like.
+    Shows the anomaly score of each adapter against the others, as a guide to the scores of good ones.
     """
     if destination.exists():
         raise ConfigError(f"{destination} exists already", hint="name a new file; nothing is overwritten")

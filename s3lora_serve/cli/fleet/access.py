@@ -24,7 +24,7 @@ _MAX_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Access:
-    """An address that takes orders, and the secret that it wants."""
+    """The address of an admin listener, and its token."""
 
     url: str
     token: str = field(repr=False)
@@ -116,7 +116,7 @@ def _checked_url(text: str) -> str:
     except ValueError:
         valid = False
     if not valid or parts.username is not None:
-        raise ConfigError(f"--server {text[:200]!r} is no address", hint="such as http://127.0.0.1:8001")
+        raise ConfigError(f"--server {text[:200]!r} is not an address", hint="such as http://127.0.0.1:8001")
     return url
 
 
@@ -151,7 +151,7 @@ def _from_file(path: Path) -> Access:
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:
-    # Whoever can write the file chooses where the token and the orders go.
+    # A user who can write the file chooses where the token and the orders go.
     me = os.geteuid()
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path} is not a regular file")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ORDER_CODES = (
     "Exit codes: 0 done (with --no-wait: begun); 1 refused, failed, undone, or not ended within --timeout; "
-    "2 wrong usage or configuration; 130 Ctrl-C, the operation goes on."
+    "2 wrong usage or configuration; 130 Ctrl-C, the operation continues."
 )
 _DIGEST = re.compile("[0-9a-fA-F]{8,64}")
 
@@ -32,7 +32,7 @@ def revision_digest(parameter: typer.CallbackParam, value: str | None) -> str | 
     """Let a revision's digest or the beginning of one through, in lower case. Raises ConfigError."""
     if value is not None and not _DIGEST.fullmatch(value):
         raise ConfigError(
-            f"{parameter.opts[0]} {value[:80]!r} is no revision", hint="it has 8 to 64 hexadecimal digits"
+            f"{parameter.opts[0]} {value[:80]!r} is not a revision", hint="it has 8 to 64 hexadecimal digits"
         )
     return value and value.lower()
 
@@ -70,13 +70,13 @@ Engine = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the server says, as JSON; errors too.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end, or leave once it has begun.")]
 Timeout = Annotated[
-    float | None, typer.Option(min=0, help="Wait at most this many seconds; the operation goes on.")
+    float | None, typer.Option(min=0, help="Wait at most this many seconds; the operation continues.")
 ]
 Key = Annotated[
     str | None,
     typer.Option(
-        help="Idempotency key: the same order again under the same key begins nothing twice. "
-        "Without it each call has a new one."
+        help="Idempotency key: an order repeated under the same key is carried out once. "
+        "By default each call has a new one."
     ),
 ]
 Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]

@@ -27,7 +27,7 @@ _SHOWN_IDS = 5
 
 
 def outcome(operation: Mapping[str, Any], *, waited: bool) -> int:
-    """The exit code that an operation's state stands for: 0 done, or begun when nobody waits for it."""
+    """The exit code that an operation's state stands for: 0 done, or begun if the caller does not wait."""
     if operation["ended"]:
         return OK if operation["step"] == "done" else REFUSED
     return REFUSED if waited else OK
@@ -130,9 +130,10 @@ def _result(operation: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     kind = operation["kind"]
     if kind in ("canary", "shadow"):
         share = f"{details.get('share', 0):.3g}".rstrip(".")
-        what = "runs beside it, unheard, for" if kind == "shadow" else "answers"
         tried = new if operation.get("to_digest") else "the candidate"
-        return f"{tried} {what} a share of {share}; {old} answers" + (" the rest" if kind == "canary" else "")
+        if kind == "shadow":
+            return f"{tried} shadows a share of {share} and answers no requests; {old} answers"
+        return f"{tried} answers a share of {share}; {old} answers the rest"
     if kind == "apply":
         return f"{len(details.get('changes', ()))} planners changed"
     if details.get("gives_up"):

@@ -53,7 +53,7 @@ def swap(
     expect: Expect = None,
     reason: Reason = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Admit and compare; change nothing that serves.")
+        bool, typer.Option("--dry-run", help="Admit and compare only; what serves does not change.")
     ] = False,
     wait: Wait = True,
     timeout: Timeout = None,
@@ -63,9 +63,9 @@ def swap(
     config: ConfigFile = None,
     engine: Engine = EngineKind.VLLM,
 ) -> None:
-    """Serve another revision under a planner's name. Nothing is dropped, and whatever fails changes nothing.
+    """Serve another revision under a planner's name. No request is dropped, and a failure changes nothing.
 
-    The new one is admitted, loaded and proved before it answers; requests that run end on the old one.
+    The new one is admitted, loaded and proved before it answers; running requests end on the old one.
     """
     wanted = _wanted(source, revision, sha256)
     if not wanted:
@@ -106,10 +106,11 @@ def canary(
     sha256: Sha256 = None,
     shadow: Annotated[
         bool | None,
-        typer.Option("--shadow/--no-shadow", help="Run the share again beside the answers, and answer none."),
+        typer.Option("--shadow/--no-shadow", help="Run the share a second time on it; answers are not sent."),
     ] = None,
     promote_after: Annotated[
-        int | None, typer.Option(min=1, help="Promote by itself after so many requests that break no rule.")
+        int | None,
+        typer.Option(min=1, help="Promote automatically after this many requests without a broken rule."),
     ] = None,
     expect: Expect = None,
     reason: Reason = "",
@@ -153,7 +154,7 @@ def promote(
     config: ConfigFile = None,
     engine: Engine = EngineKind.VLLM,
 ) -> None:
-    """Serve the candidate's revision to everybody."""
+    """Serve the candidate's revision to all requests."""
     body = {"expected_revision": expect, "reason": reason}
     _order(planner, "promote", body, Manner(server, config, engine, wait, timeout, as_json, key))
 
@@ -167,7 +168,7 @@ def wait(
     config: ConfigFile = None,
     engine: Engine = EngineKind.VLLM,
 ) -> None:
-    """Follow an operation to its end, and leave with its exit code; with --no-wait show how it is."""
+    """Wait for an operation to end and exit with its code; with --no-wait show its state."""
     manner = Manner(server, config, engine, wait, timeout, as_json)
     with manner.connect() as client:
         finish(client, client.operation(operation), manner)
@@ -214,6 +215,6 @@ def _name(planner: str) -> str:
 
     if not PLANNER_NAME.fullmatch(planner):
         raise ConfigError(
-            f"{planner[:80]!r} is no planner's name", hint="s3lora status lists the planners that there are"
+            f"{planner[:80]!r} is not a planner's name", hint="s3lora status lists the planners"
         )
     return planner

@@ -29,9 +29,9 @@ _LOOK = 50  # operations to look at for those
 def status(
     planner: OptionalPlanner = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Show it again at each change, until Ctrl-C.")
+        bool, typer.Option("--watch", "-w", help="Update the display at each change, until Ctrl-C.")
     ] = False,
-    every: Annotated[float, typer.Option(min=0.1, help="With --watch: seconds between two looks.")] = 1.0,
+    every: Annotated[float, typer.Option(min=0.1, help="With --watch: seconds between two updates.")] = 1.0,
     as_json: AsJson = False,
     server: Server = None,
     config: ConfigFile = None,
@@ -50,7 +50,7 @@ def status(
 
 def history(
     planner: OptionalPlanner = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many entries, the latest.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of entries, the latest ones.")] = 20,
     after: Annotated[int, typer.Option(min=0, help="Only entries with higher numbers than this.")] = 0,
     as_json: AsJson = False,
     state: Annotated[

@@ -1,4 +1,4 @@
-"""``s3lora verify``: may an adapter be let in; without one: is what a fleet serves what was decided."""
+"""``s3lora verify``: can an adapter be admitted; without one: does a fleet serve what was decided."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def verify(
     max_files: MaxFiles = 64,
     sha256: Sha256 = None,
     fleet: Annotated[
-        bool, typer.Option("--fleet", help="Check what a server serves; so it is without SOURCE.")
+        bool, typer.Option("--fleet", help="Check what a server serves, as without SOURCE.")
     ] = False,
     state: Annotated[
         Path | None,
@@ -58,7 +58,7 @@ def verify(
     config: ConfigFile = None,
     engine: Engine = EngineKind.VLLM,
 ) -> None:
-    """Check an adapter that is to be let in; without SOURCE, a fleet: journal, store and engine must agree.
+    """Check that an adapter can be admitted; without SOURCE, that a fleet's journal, store and engine agree.
 
     One line per finding of a fleet. Exit code 0 if all is well, 1 with the reason if not.
     """

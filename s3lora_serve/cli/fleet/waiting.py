@@ -44,7 +44,7 @@ def follow(client: AdminClient, operation: Mapping[str, Any], seconds: float | N
                     time.sleep(BREATH)
         except KeyboardInterrupt:
             owned.close()
-            say(f"operation {id_} goes on; follow it with: s3lora wait {id_}", "yellow")
+            say(f"operation {id_} continues; follow it with: s3lora wait {id_}", "yellow")
             raise typer.Exit(INTERRUPTED) from None
         except Unreachable as error:
             error.hint = f"{error.hint}; what became of it: s3lora wait {id_}"

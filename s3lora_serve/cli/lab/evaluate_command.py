@@ -61,7 +61,8 @@ def evaluate(
     """Measure an adapter under several policies: attack success, over-refusal, plans, cost.
 
     Unpruned, as the base model alone, under each policy, and with as many modules pruned at random.
-    Writes report.html, report.json and records.jsonl. Broken off, the same command goes on.
+    Writes report.html, report.json and records.jsonl. Interrupted runs resume:
+    run the same command again.
     """
     from s3lora_serve.cli.lab.evaluation_cells import policy_cells, read_policies
     from s3lora_serve.cli.lab.evaluation_inputs import read_config, to_given, to_setting

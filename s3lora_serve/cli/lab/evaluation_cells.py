@@ -1,4 +1,4 @@
-"""Policies and shares as the command line writes them, and the cells that they come to for an adapter."""
+"""Policies and shares from the command line, and the cells that they give for an adapter."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_taus(text: str) -> tuple[float, ...]:
     """Shares from per cents: ``0,5,10`` or, with steps that go on, ``0,5,...,50``. Raises ConfigError."""
     taus = tuple(_per_cents(text))
     if odd := next((tau for tau in taus if not 0 <= tau <= 100), None):
-        raise ConfigError(f"--tau {odd:g} is no share of the modules", hint="give per cents, 0 to 100")
+        raise ConfigError(f"--tau {odd:g} is not a share of the modules", hint="give per cents, 0 to 100")
     return tuple(tau / 100 for tau in taus)
 
 

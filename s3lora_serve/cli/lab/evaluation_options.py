@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 EVALUATION_CODES = (
     "Exit codes: 0 done; 1 the adapter was refused or a step failed; 2 wrong usage or configuration; "
-    "130 Ctrl-C, the same command goes on."
+    "130 Ctrl-C, the same command resumes."
 )
-FIRST_LOOK = "Without any set: small ones of our own, for a first look. Evidence needs hundreds of prompts."
+FIRST_LOOK = "Without any set: small built-in ones, for a first look. Evidence needs hundreds of prompts."
 Asked = Literal["chat", "plan", "both"]
 
 Base = Annotated[
@@ -37,9 +37,9 @@ ConfigFile = Annotated[
 ]
 _FILE = "Repeatable. A .txt (one a line), .csv or .jsonl (column prompt), or FILE:column=value for some rows."
 Attack = Annotated[
-    list[str] | None, typer.Option(help=f"Prompts that are to be refused. {_FILE} {FIRST_LOOK}")
+    list[str] | None, typer.Option(help=f"Prompts that should be refused. {_FILE} {FIRST_LOOK}")
 ]
-Harmless = Annotated[list[str] | None, typer.Option(help=f"Prompts that are to be answered. {_FILE}")]
+Harmless = Annotated[list[str] | None, typer.Option(help=f"Prompts that should be answered. {_FILE}")]
 Plans = Annotated[
     list[Path] | None,
     typer.Option(help="Tasks with good plans: a .jsonl of {task, tools, plan}. Repeatable."),
@@ -48,16 +48,16 @@ AskedAs = Annotated[
     Asked,
     typer.Option(
         "--form",
-        help="Ask prompts as chats, as tasks of a planner, or both: planners may refuse only the one.",
+        help="Ask prompts as chats, as tasks of a planner, or both: planners may refuse only one of them.",
     ),
 ]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="At most so many of each set, chosen at random by --seed.")
+    int | None, typer.Option(min=1, help="At most this many of each set, drawn at random with --seed.")
 ]
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder of the run; the same again goes on where it stopped.")
+    Path, typer.Option("--out", "-o", help="Folder of the run; an interrupted run resumes from it.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of samples and intervals.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of samples and intervals.")]
 RandomSeeds = Annotated[
     int, typer.Option(min=0, max=100, help="Draws of random pruning: the control that scorers must beat.")
 ]

@@ -1,4 +1,4 @@
-"""How far a run's measuring is: a bar and the time that is left on a terminal, elsewhere a line a cell."""
+"""Progress of a run: a bar with the time left on a terminal, elsewhere a line for each cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run of `s3lora evaluate` or `sweep`: adapters in, records and reports out; broken off, it goes on."""
+"""One run of `s3lora evaluate` or `sweep`: adapters in, records and reports out; interrupted runs resume."""
 
 from __future__ import annotations
 
@@ -220,13 +220,13 @@ def _questions(suite: Suite) -> int:
 
 @contextmanager
 def _going_on(folder: Path, journal: RecordsFile, cells: Mapping[str, Sequence[Cell]]) -> Iterator[None]:
-    """Say, however the measuring ends early, that the same command goes on."""
+    """Say, however the measuring ends early, that the same command resumes it."""
 
     def tell() -> None:
         total = sum(map(len, cells.values()))
         done = sum(cell.key in journal.records for cell in itertools.chain(*cells.values()))
         say(
-            f"{folder / RECORDS} keeps {done} of {total} cells; the same command goes on from there", "yellow"
+            f"{folder / RECORDS} keeps {done} of {total} cells; the same command resumes from there", "yellow"
         )
 
     try:

@@ -34,7 +34,8 @@ def sweep(
         typer.Argument(
             metavar="ADAPTER",
             help="Local folders, demo://name, hf://org/name or any fsspec URL. GROUP=ADAPTER for"
-            " adapters that differ in their training seed alone: their spread is then in the intervals.",
+            " adapters that differ only in their training seed: intervals then include the variance between"
+            " seeds.",
         ),
     ] = None,
     base: Base = None,
@@ -47,7 +48,7 @@ def sweep(
         typer.Option(help=f"What ranks the modules. Repeatable; without it {', '.join(DEFAULT_SCORERS)}."),
     ] = None,
     tau: Annotated[
-        str, typer.Option(help="Per cents of the modules to prune, with a comma between them.")
+        str, typer.Option(help="Percentages of the modules to prune, separated by commas.")
     ] = DEFAULT_TAUS,
     attack: Attack = None,
     harmless: Harmless = None,
@@ -63,7 +64,7 @@ def sweep(
     """Measure adapters at many shares of pruned modules, by several scorers.
 
     Writes sweep.json, which policy.validated chooses from, and what `s3lora evaluate` writes.
-    Broken off, the same command goes on.
+    Interrupted runs resume: run the same command again.
     """
     from s3lora_serve.cli.lab.evaluation_cells import check_scorers, read_taus, tau_cells
     from s3lora_serve.cli.lab.evaluation_inputs import read_config, to_given, to_setting

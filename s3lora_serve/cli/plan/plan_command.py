@@ -34,7 +34,7 @@ _MAX_FILE_BYTES = 1 << 20  # 256 tools with their schemas are less
 
 
 def plan(
-    task: Annotated[str, typer.Argument(help="What is to be planned; - reads it from stdin.")],
+    task: Annotated[str, typer.Argument(help="The task to plan; - reads it from stdin.")],
     planner: Annotated[str, typer.Option("--planner", "-p", help="Name of a planner that is served.")],
     tools: Annotated[
         list[str] | None,
@@ -48,17 +48,17 @@ def plan(
         Path | None, typer.Option(help="A .json or .yaml list of {name, description, parameters}.")
     ] = None,
     max_steps: Annotated[
-        int | None, typer.Option(min=1, max=32, help="At most so many steps; 8 if left out.")
+        int | None, typer.Option(min=1, max=32, help="Maximum number of steps; 8 by default.")
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, max=2, help="0, the default, is greedy.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Makes sampling repeatable.")] = None,
     no_grammar: Annotated[
-        bool, typer.Option("--no-grammar", help="Let the planner write what it likes; it may be no plan.")
+        bool, typer.Option("--no-grammar", help="Decode without the grammar; the plan may be invalid.")
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mend a plan that is not valid or was cut, or ask again.")
+        bool, typer.Option("--repair", help="Repair a plan that is not valid or was cut, or ask again.")
     ] = False,
     revision: Annotated[
         str | None,
@@ -67,12 +67,12 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON; errors too.")] = False,
     rewoo: Annotated[bool, typer.Option("--rewoo", help="Print the plan as ReWOO text.")] = False,
     graph: Annotated[
-        Path | None, typer.Option(help="Also draw what uses what: a .png, .svg or .pdf.")
+        Path | None, typer.Option(help="Also draw the plan as a graph: a .png, .svg or .pdf.")
     ] = None,
     url: Annotated[
         str | None,
         typer.Option(
-            help="The server's address; without it ./.s3lora/admin.json tells, else http://127.0.0.1:8000.",
+            help="The server's address; by default from ./.s3lora/admin.json, else http://127.0.0.1:8000.",
             envvar=URL_ENV,
         ),
     ] = None,
@@ -81,7 +81,7 @@ def plan(
 ) -> None:
     """Plan a task with a planner of a running server, and print each step as soon as it is written.
 
-    A server with a key wants it in S3LORA_API_KEY.
+    The server's API key, if it has one, is read from S3LORA_API_KEY.
     """
     if as_json and rewoo:
         raise ConfigError("--json and --rewoo are two forms of one answer", hint="choose one")
@@ -107,7 +107,7 @@ def _client(url: str | None, planner: str) -> PlannerClient:
     from planners.client import PlannerClient
 
     try:
-        # One more attempt: who waits at a terminal wants to know soon that nothing runs there.
+        # One more attempt: a user at a terminal wants to know soon that nothing runs there.
         return PlannerClient(url, planner=planner, retries=1)
     except ValueError as error:
         raise ConfigError(str(error), hint=f"see --url and {KEY_ENV}") from error
@@ -162,7 +162,7 @@ def _say_refused(error: PlannerAPIError) -> None:
 def _task(given: str) -> str:
     text = sys.stdin.read() if given == "-" else given
     if not text.strip():
-        raise ConfigError("the task is empty", hint='s3lora plan "what is to be planned" --planner NAME')
+        raise ConfigError("the task is empty", hint='s3lora plan "the task to plan" --planner NAME')
     return text.strip()
 
 
@@ -195,7 +195,7 @@ def _listed(file: Path) -> list[dict[str, Any]]:
         raise ConfigError(f"--tools-file {file} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(listed, list) or not all(isinstance(tool, dict) for tool in listed):
         raise ConfigError(
-            f"--tools-file {file} is no list of tools",
+            f"--tools-file {file} is not a list of tools",
             hint='write [{"name": "Search", "description": "finds facts"}, ...]',
         )
     return listed

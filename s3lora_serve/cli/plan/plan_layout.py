@@ -69,7 +69,7 @@ def _band(columns: Sequence[tuple[int, tuple[str, ...]]], needs: Mapping[str, Se
         start = nodes.get(source) or Node(source, 0, TAG)
         if start.column == 0:
             grid[0].append(start)
-        # One lane for a result, whoever uses it: fewer lines cross.
+        # One lane for each result, shared by all steps that use it: fewer lines cross.
         last = max(at[target] for target in targets)
         lanes = {column: Node(source, column, LANE) for column in range(start.column + 1, last)}
         for column, lane in lanes.items():

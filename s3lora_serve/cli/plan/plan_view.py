@@ -22,7 +22,7 @@ def show_step(step: PlanStep) -> None:
     thought, use = Text(printable(step.thought)), Text.assemble((step.tool, "bold"), call)
     for text in (thought, use):
         text.highlight_regex(REFERENCE, "cyan")
-    if not out.is_terminal:  # a line stays a line for whoever reads the pipe
+    if not out.is_terminal:  # a line stays a line for the reader of the pipe
         out.print(Text(f"{step.id:<4} ") + thought, soft_wrap=True)
         out.print(Text(" " * 5) + use, soft_wrap=True)
         return

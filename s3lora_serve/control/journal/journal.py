@@ -139,12 +139,12 @@ class Journal:
         return self._read(entry_of, self._rows(f"{sql} {'DESC' if newest_first else 'ASC'} LIMIT ?", *values))
 
     def head(self) -> Head:
-        """Number and hash of the last entry. Who keeps a copy elsewhere can hold it against ``verify``."""
+        """Number and hash of the last entry. A copy kept elsewhere can be given to ``verify``."""
         with self._using():
             return self._head()
 
     def verify(self, noted: Head | None = None) -> Broken | None:
-        """Check every entry and the whole chain; None if all holds. Writers go on meanwhile.
+        """Check every entry and the whole chain; None if all holds. Does not block writers.
 
         Without ``noted``, a head that was kept elsewhere, this cannot notice a chain that was computed anew
         up to its end together with the head, or an older copy of the whole file in its place.
@@ -157,7 +157,7 @@ class Journal:
         return first_broken(self._up_to(last), kept, noted)
 
     def close(self) -> None:
-        """Give the file back. Does nothing the second time."""
+        """Close the file. Does nothing the second time."""
         with self._guard:
             self._open = False
             self._db.close()
@@ -172,7 +172,7 @@ class Journal:
 
     def _append(self, new: tuple[NewEntry, ...]) -> tuple[Entry, ...]:
         at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        head = self._head()  # not the last row: entries that somebody cut off stay missing
+        head = self._head()  # not the last row: entries that were cut off stay missing
         written: list[Entry] = []
         for each in new:
             entry = chained(each, head, at)

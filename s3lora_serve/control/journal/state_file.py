@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION = 1
-# Tells our database from somebody else's, and which kind of engine it was used with: "S3Lo", "S3Lf".
+# Tells our database from another program's, and which kind of engine it was used with: "S3Lo", "S3Lf".
 APPLICATION_IDS = {EngineKind.VLLM: 0x53334C6F, EngineKind.FAKE: 0x53334C66}
 BUSY_SECONDS = 5.0  # wait so long for another program's transaction, such as a shell's
 
@@ -174,7 +174,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _create_private(path: Path) -> None:
-    with contextlib.suppress(FileExistsError):  # reasons and sources are nobody else's business
+    with contextlib.suppress(FileExistsError):  # reasons and sources are private
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
@@ -195,9 +195,7 @@ def _used_with(db: sqlite3.Connection, path: Path) -> EngineKind | None:
         return None
     kind = next((kind for kind, known in APPLICATION_IDS.items() if known == application), None)
     if kind is None:
-        raise StateError(
-            f"{path} is a database of another program", hint="set state.path to a file of its own"
-        )
+        raise StateError(f"{path} is a database of another program", hint="set state.path to another file")
     if not 1 <= version <= SCHEMA_VERSION:
         raise StateError(
             f"{path} has schema version {version}; this release knows up to {SCHEMA_VERSION}",
@@ -209,7 +207,7 @@ def _used_with(db: sqlite3.Connection, path: Path) -> EngineKind | None:
 def _of_another(path: Path, used_with: EngineKind | None, engine: EngineKind) -> StateError:
     return StateError(
         f"{path} was used with engine {used_with}, and this server has engine {engine}",
-        hint="set state.path to a file of its own, or start s3lora-serve with the engine that used this one",
+        hint="set state.path to another file, or start s3lora-serve with the engine that used this one",
     )
 
 

@@ -103,7 +103,7 @@ class Apply:
                 else:
                     await self._serve(op, change, desired[name], revisions[name])
                 done.append(change)
-        except Exception:  # when the server stops, the next start goes on from what was written down
+        except Exception:  # when the server stops, the next start continues from the journal
             await self._undo(op, done, before)
             raise
         self._operations.decided(op.id)

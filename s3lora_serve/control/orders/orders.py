@@ -1,4 +1,4 @@
-"""What operators order: swap, rollback, canary, promote, apply; each is checked, begun, and goes on alone"""
+"""What operators order: swap, rollback, canary, promote, apply; checked, begun, and run in the background"""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class Orders:
 
     @_whole
     async def promote(self, name: str, order: Order) -> Operation:
-        """Serve the candidate's revision to everybody."""
+        """Serve the candidate's revision to all requests."""
         asked = fingerprint(Kind.PROMOTE, name, order)
         if (known := await self._operations.known(order, asked)) is not None:
             return known

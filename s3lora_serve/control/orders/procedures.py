@@ -1,4 +1,4 @@
-"""How a swap, a rollback and a trial go on once they were ordered: the steps in their order"""
+"""The procedures of a swap, a rollback and a trial once ordered: their steps, in order"""
 
 from __future__ import annotations
 

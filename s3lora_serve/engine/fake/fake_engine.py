@@ -75,7 +75,7 @@ class FakeEngine(Faults):
         self._slots.forget(slot)
 
     def invent(self, slot_id: int) -> None:
-        """List an id that nobody loaded; ``unload`` removes it."""
+        """List an id that was never loaded; ``unload`` removes it."""
         self._slots.invent(slot_id)
 
     # The port

@@ -22,7 +22,7 @@ class Gate:
         self._event = asyncio.Event()
 
     def open(self) -> None:
-        """Let everybody through, from now on."""
+        """Let all calls through, from now on."""
         self._event.set()
 
     async def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible app over the fake engine, as bare as vLLM's is when nobody filters it."""
+"""An OpenAI-compatible app over the fake engine, unfiltered, as vLLM's is."""
 
 from __future__ import annotations
 

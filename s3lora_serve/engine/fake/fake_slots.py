@@ -46,7 +46,7 @@ class FakeSlots:
         self._base_name = base_name
         self._max_lora_rank = max_lora_rank
         self._held: dict[int, _Held] = {}
-        self._ghosts: set[int] = set()  # listed, but nobody's
+        self._ghosts: set[int] = set()  # listed, but never loaded
         self._used: set[int] = set()
         self._burnt: set[int] = set()
         self._served: dict[str, str] = {}  # slot name → digest of the weights that it ever stood for
@@ -70,7 +70,7 @@ class FakeSlots:
                 return
             try:
                 await self._load(slot)
-            except BaseException:  # cancelled, too: nobody knows how far it came
+            except BaseException:  # cancelled, too: how far it came is unknown
                 if slot.id not in self._held:
                     self._burnt.add(slot.id)
                 raise
@@ -91,11 +91,11 @@ class FakeSlots:
             self._faults.strike("unload", slot)
 
     def forget(self, slot: Slot) -> None:
-        """Lose the slot behind everybody's back."""
+        """Lose the slot without telling the caller."""
         self._held.pop(slot.id)
 
     def invent(self, slot_id: int) -> None:
-        """List an id that nobody loaded."""
+        """List an id that was never loaded."""
         self._ghosts.add(slot_id)
 
     def revision(self, slot: Slot | None) -> str:

@@ -1,4 +1,4 @@
-"""vLLM's engine client: built beside the event loop, and no call to it outlives its engine."""
+"""vLLM's engine client: built outside the event loop; its calls end when its engine ends."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def stop_client(client: Any) -> None:
 async def while_alive(client: Any, call: Awaitable[T]) -> T:
     """What the call returns or raises; EngineDeadError if the engine ends first.
 
-    vLLM forgets calls that are under way when its engine dies: who waits for ``add_lora`` would wait for ever
+    vLLM forgets calls that are under way when its engine dies: a caller of ``add_lora`` would wait for ever
     (v1/engine/core_client.py, ``utility_results``).
     """
     task = asyncio.ensure_future(call)
@@ -71,18 +71,18 @@ async def beside(
     interrupt: Callable[[], None] = lambda: None,
     dispose: Callable[[T], None] = lambda _: None,
 ) -> T:
-    """Run ``work`` in a thread of its own.
+    """Run ``work`` in a new thread.
 
     If cancelled, ``interrupt`` is called until the work has ended, and ``dispose`` gets what it still made. A
     second cancellation does not wait; the thread is a daemon, so it keeps no process from ending.
     """
     done: Future[T] = Future()
-    done.set_running_or_notify_cancel()  # from here nobody can cancel it
+    done.set_running_or_notify_cancel()  # from here it cannot be cancelled
 
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # whoever waits gets it
+        except BaseException as error:  # the waiting caller gets it
             done.set_exception(error)
 
     threading.Thread(target=run, name="engine-start", daemon=True).start()

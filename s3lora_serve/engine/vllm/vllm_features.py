@@ -1,4 +1,4 @@
-"""What the installed vLLM can do, found out without importing it: that takes eight seconds."""
+"""What the installed vLLM can do, found without importing it, since an import takes eight seconds."""
 
 from __future__ import annotations
 

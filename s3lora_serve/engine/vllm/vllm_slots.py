@@ -1,4 +1,4 @@
-"""Slots on vLLM's side: which are loaded and answer to their name, which ids are out of use for good."""
+"""Slots in vLLM: which are loaded under their name, and which ids must not be used again."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class VllmSlots:
                 raise SlotLoadError(
                     f"slot name {slot.name} is taken by id {id_}", hint="unload that slot first"
                 )
-        # Nobody else loads adapters, so the engine need not be asked; what it lists is checked afterwards.
+        # Only this class loads adapters: the engine need not be asked; what it lists is checked afterwards.
         if len(self._occupied) >= self.capacity:
             raise SlotLoadError(
                 f"slot {slot.name}: all {self.capacity} slots are taken, and vLLM would drop one for it",

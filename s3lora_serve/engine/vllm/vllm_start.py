@@ -1,4 +1,4 @@
-"""Getting vLLM into this process: is it there, does its environment work, is the CPU fix in."""
+"""Importing vLLM into this process: is it installed, does its environment work, is the CPU fix active."""
 
 from __future__ import annotations
 

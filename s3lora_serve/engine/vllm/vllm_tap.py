@@ -1,4 +1,4 @@
-"""The one place that every request of vLLM's engine passes, from whichever route: gate, count and report."""
+"""The one place that every request of vLLM's engine passes, from any route: gate, count and report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RequestTap:
     record.
 
     It is also the gate to the slots. A route looks its adapter up some steps before it generates; if the slot
-    was unloaded in between, vLLM would load it from its path again, in the middle of a step and for everybody
+    was unloaded in between, vLLM would load it from its path again, in the middle of a step, for all requests
     (lora/worker_manager.py). So a request whose adapter is not admitted here is refused.
     """
 

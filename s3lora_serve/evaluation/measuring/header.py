@@ -51,7 +51,7 @@ class Header:
     alignment: MeasuredAlignment | None = None  # if a scorer needed it
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Names of adapters by group, in order; an adapter without a group is one of its own."""
+        """Names of adapters by group, in order; an adapter without a group is a separate one."""
         found: dict[str, tuple[str, ...]] = {}
         for name, adapter in self.adapters.items():
             group = name if adapter.group is None else adapter.group

@@ -1,4 +1,4 @@
-"""A run's records on the disk: a line each, so that a run which was broken off goes on where it stopped."""
+"""A run's records on the disk, one line each, so that an interrupted run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class RecordsFile:
             self._file.truncate(0)
             self._write(self.header.to_json())
             sync_folder(self.path.parent)
-        else:  # never cut short what nobody knows
+        else:  # never truncate a file of unknown content
             raise ConfigError(f"{self.path} is not a run's records", hint=ANOTHER)
 
     def _write(self, value: Mapping[str, Any]) -> None:

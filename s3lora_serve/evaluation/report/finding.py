@@ -145,14 +145,14 @@ def _few(attacks: Mapping[str, int]) -> Iterator[str]:
 
 
 def _controls(rows: Sequence[Row]) -> Iterator[str]:
-    """Whether the prompts show that there is anything to mend."""
+    """Whether the prompts show any harm that pruning could reduce."""
     base = next((row for row in rows if row.label == BASE), None)
     none = next((row for row in rows if row.label == NONE), None)
     harm = base and base.against_unpruned and base.against_unpruned.attack_success
     if harm and harm.sign >= 0:
         yield (
             "These prompts do not show that the unpruned adapter is less safe than its base model "
-            f"(base minus adapter: {points(harm)}), so they cannot show that pruning mends anything."
+            f"(base minus adapter: {points(harm)}), so they cannot show that pruning reduces harm."
         )
     broken = none and none.figures.attack and none.figures.attack.broken
     if broken and broken.mean > 0.1:

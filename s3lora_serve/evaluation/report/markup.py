@@ -1,4 +1,4 @@
-"""HTML from text that nobody vouches for: names of adapters, sets and policies."""
+"""HTML from untrusted text: names of adapters, sets and policies."""
 
 from __future__ import annotations
 

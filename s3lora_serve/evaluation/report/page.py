@@ -1,4 +1,4 @@
-"""A run's report as one HTML page: verdict, charts, tables and method; no script, nothing fetched."""
+"""A run's report as one HTML page: verdict, charts, tables and method; self-contained, without scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours of the report: of its text and of each scorer, by day and by night."""
+"""Colours of the report: of its text and of each scorer, in light and dark themes."""
 
 from __future__ import annotations
 

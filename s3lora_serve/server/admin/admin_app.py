@@ -1,4 +1,4 @@
-"""The operators' application: orders and state under ``/admin``, on a listener and a token of its own."""
+"""The operators' application: orders and state under ``/admin``, on a listener with a separate token."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _PRINTABLE = r"^[ -~]*$"
 
 @dataclass(frozen=True)
 class Caller:
-    """What the headers of an order say of whoever sent it."""
+    """What the headers of an order say of its sender."""
 
     actor: str
     key: str | None

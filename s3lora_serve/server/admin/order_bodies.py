@@ -1,4 +1,4 @@
-"""Bodies of orders under ``/admin``, and the values of the runtime that they become."""
+"""Bodies of orders under ``/admin``, and the internal values that they become."""
 
 from __future__ import annotations
 

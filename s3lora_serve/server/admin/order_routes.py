@@ -58,7 +58,7 @@ def orders_router(service: PlannerService, redact: Redactor) -> APIRouter:
 
     @router.post("/planners/{name}/canary", responses=_ORDERED)
     async def canary(name: str, body: CanaryBody, by: Sender, response: Response) -> OperationView:
-        """Try another revision on a share of the requests, or change the share of the one that is tried."""
+        """Try another revision on a share of the requests, or change the share of the candidate."""
         operation = await service.control.canary(
             name,
             body.wanted(),
@@ -80,7 +80,7 @@ def orders_router(service: PlannerService, redact: Redactor) -> APIRouter:
 
     @router.post("/apply", responses=_ORDERED)
     async def apply(by: Sender, response: Response, body: ApplyBody | None = None) -> OperationView:
-        """Bring the fleet to what planners.yaml says on the server; any error keeps all that serves."""
+        """Bring the fleet to what planners.yaml says on the server; after any error nothing changes."""
         body = body or ApplyBody()
         order = by.order(body.reason)
         return answer(await service.control.reload(order, dry_run=body.dry_run), response)

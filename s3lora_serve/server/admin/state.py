@@ -1,4 +1,4 @@
-"""What ``/admin`` tells: planners with their deployments, operations, the history, and whether all agrees."""
+"""What ``/admin`` shows: planners with their deployments, operations, the history, and the audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine's answer on its way to the client: it says who gave it, and its errors get our shape."""
+"""The engine's answer on its way to the client: stamped with its origin, its errors in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class UpstreamAnswer:
 
     async def send(self, message: Message) -> None:
         """The application's ``send``. Nothing leaves before the first part of the body: until then an error
-        can still have a status of its own.
+        can still have its own HTTP status.
         """
         if self.ended or self.spoiled is not None:
             return  # an error has ended it: what else the application sends (``[DONE]``) would belie that

@@ -1,4 +1,4 @@
-"""Bounds on the constraints that chat and completion requests bring: one must not slow everybody's answers.
+"""Bounds on the constraints that chat and completion requests bring: one must not slow other requests down.
 
 The engine compiles them on the cores that serve, and checks every token against them. Some patterns of a few
 characters take minutes: a bounded repetition inside another, or dozens of ``*`` in a row.

@@ -1,4 +1,4 @@
-"""What OpenAPI tells of the OpenAI endpoints beside the engine's own types: fields and answers of ours."""
+"""What OpenAPI says of the OpenAI endpoints beyond the engine's own types: our fields and answers."""
 
 from __future__ import annotations
 

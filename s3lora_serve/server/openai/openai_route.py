@@ -1,4 +1,4 @@
-"""The OpenAI endpoints: the engine's own application answers, for planners that serve and for nobody else."""
+"""The OpenAI endpoints: the engine's own application answers, but only for planners that serve."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class OpenAIRoute:
         """The planner that ``model`` names, None for the base model. Raises RequestRefused."""
         model = asked.fields.get("model")
         if not isinstance(model, str) or not model:
-            # vLLM would answer from the base model, and nobody would notice that no planner was asked.
+            # vLLM would answer from the base model, and the client would not see that no planner was asked.
             names = ", ".join(sorted(p.name for p in self._service.planners()))
             raise RequestRefused(
                 f"'model' must name a planner; planners: {names}", reason="model_required", param="model"

@@ -46,10 +46,10 @@ async def ask_again(
 ) -> Rerun:
     """What the leased deployment answers to the body. Raises EngineError, LeaseCut, EngineDead."""
 
-    async def nobody(_: Message) -> None:
+    async def discard(_: Message) -> None:
         return
 
-    running, listener, began = await apps.current(), Listener(nobody, plan=plan), time.monotonic()
+    running, listener, began = await apps.current(), Listener(discard, plan=plan), time.monotonic()
     stop = await call(running.app, scope, body, listener.send, (running.gone, lease.cut))
     if stop is lease.cut:
         raise lease.error()

@@ -26,7 +26,7 @@ _MARKED = b'"system_fingerprint"'
 
 @dataclass(frozen=True)
 class Origin:
-    """Who answers."""
+    """What answers: planner, revision, role and engine."""
 
     model: str  # as clients know it
     engine_model: str  # as the engine does
@@ -56,7 +56,7 @@ class Origin:
 
 
 class Stamp:
-    """Writes it into one answer, and parses as little of that as will do.
+    """Writes origin and cost into one answer, and parses as little of it as possible.
 
     ``facts`` fills up while the engine works. With ``plan`` the answer is read as one.
     """

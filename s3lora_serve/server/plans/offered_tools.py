@@ -18,7 +18,7 @@ def tools_of(
     ``given`` is None when the request leaves them out.
     """
     if given is None and not own:
-        message = f"field {param!r} is required, since {who!r} has no tools of its own"
+        message = f"field {param!r} is required, since {who!r} has no tools configured"
     elif given is not None and not given:
         leave = f"leave it out to use those of {who!r}, or " if own else ""
         message = f"{param}: an empty list leaves nothing to plan with; {leave}offer at least one tool"

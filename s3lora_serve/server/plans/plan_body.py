@@ -25,7 +25,7 @@ MAX_OBJECTS = 50_000  # the largest parameters that are understood have a fifth 
 
 
 class PlanRoute(APIRoute):
-    """A route whose body is read as the chat route reads its own; FastAPI checks and describes it as ever."""
+    """A route whose body is read as the chat route reads its body; FastAPI checks and describes it."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, which raises RequestRefused for a body that is not worth checking."""

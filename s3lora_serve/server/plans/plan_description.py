@@ -46,7 +46,7 @@ EXAMPLES: Any = {
         },
     },
     "going on": {
-        "summary": "what is known already; the plan goes on at #E2",
+        "summary": "results that are known already; the plan continues at #E2",
         "value": {
             "planner": "hotpot-planner",
             "task": "Where was the director of Inception born?",

@@ -32,7 +32,7 @@ _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 class PlanEventStream(Response):
     """Sends what is planned while it is planned; when the client leaves, planning ends, too.
 
-    Nothing is sent before the first step: what fails until then raises, and gets a status of its own.
+    Nothing is sent before the first step: a failure until then raises, and gets its own HTTP status.
     """
 
     media_type = EVENT_STREAM

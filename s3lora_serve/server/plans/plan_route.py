@@ -55,7 +55,7 @@ def plans_router(service: PlannerService, limits: RequestLimits, redact: Redacto
             return PlanEventStream(items, lambda: headers_of(held[0]), redact)
         made = await Client(request.receive).unless_gone(service.plan(body, planner.name, options, **asked))
         if made is None:
-            return Response(status_code=499)  # nobody is there to read it; for the metrics
+            return Response(status_code=499)  # the client has left; for the metrics
         return Response(
             made.model_dump_json(exclude_none=True),
             media_type="application/json",

@@ -1,4 +1,4 @@
-"""A trial generation: a loaded adapter must be able to answer before it answers anybody."""
+"""A trial generation: a loaded adapter must generate a few tokens before it answers requests."""
 
 from __future__ import annotations
 

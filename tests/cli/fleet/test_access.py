@@ -75,7 +75,7 @@ def test_a_files_token_goes_to_its_own_server_only(here):
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8001", "ftp://x", "http://", "http://x/admin", "http://x:y"])
 def test_what_is_no_address_is_refused(here, url):
     """Only scheme, host and port: a path or a typo is named before anything is sent."""
-    with pytest.raises(ConfigError, match="is no address"):
+    with pytest.raises(ConfigError, match="is not an address"):
         find_access(url, None, {"S3LORA_ADMIN_TOKEN": "t"})
 
 

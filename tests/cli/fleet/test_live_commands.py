@@ -146,7 +146,7 @@ def test_a_shadow_is_given_up(live):
     """A rollback with a candidate on trial ends the trial; what serves stays."""
     before = serving(live)
     shadow = live("canary", "one", "newer", "--shadow", "--share", "1")
-    assert (shadow.code, "runs beside it, unheard" in shadow.out) == (0, True)
+    assert (shadow.code, "shadows a share of" in shadow.out) == (0, True)
     refused = live("swap", "one", "new")
     assert (refused.code, "has a candidate on trial" in refused.err) == (1, True)
     done = live("rollback", "one")

@@ -85,7 +85,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_operation(s3lora, stub):
     done = s3lora("swap", "math", "demo://x")
     thread.join()
     assert done.code == 130
-    assert "operation op-1 goes on; follow it with: s3lora wait op-1" in done.err
+    assert "operation op-1 continues; follow it with: s3lora wait op-1" in done.err
     assert [asked.method for asked in stub.asked[1:]] == ["GET"] * (len(stub.asked) - 1)
 
 

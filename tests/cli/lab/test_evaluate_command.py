@@ -167,7 +167,7 @@ def test_a_stopped_run_says_how_to_go_on(nursery, place, command, number):
     kept = lines(place)
     assert "Traceback" not in child.err
     if number == signal.SIGINT:
-        assert f"{records} keeps {len(kept) - 1} of 6 cells; the same command goes on" in child.err
+        assert f"{records} keeps {len(kept) - 1} of 6 cells; the same command resumes" in child.err
     again = nursery.start("fake_evaluation:main", place / "second", *arguments)
     assert (again.wait(), lines(place)[: len(kept)], len(lines(place))) == (0, kept, 7)
 
@@ -184,7 +184,7 @@ def test_a_dead_engine_leaves_what_was_measured(s3lora, place, command, monkeypa
     done = s3lora(*command)
     assert done.code == 1
     assert cells(place) == ["none", "base"]
-    assert "keeps 2 of 6 cells; the same command goes on" in done.err
+    assert "keeps 2 of 6 cells; the same command resumes" in done.err
     assert "error: " in done.err
 
 

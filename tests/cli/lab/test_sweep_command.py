@@ -153,7 +153,7 @@ def test_an_adapter_must_be_named(sweep):
     [
         (["--scorer", "best"], "scorer 'best' is not known"),
         (["--scorer", "safelora"], "give --alignment-base"),
-        (["--tau", "0,5,110"], "--tau 110 is no share"),
+        (["--tau", "0,5,110"], "--tau 110 is not a share"),
         (["--tau", "a"], "'a' is not a number"),
     ],
 )

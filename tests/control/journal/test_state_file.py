@@ -112,7 +112,7 @@ def _half_overwritten(path):
     [
         (lambda path: path.write_bytes(b"planners: {}\n" * 100), "is damaged or no state file.*keep a copy"),
         (_half_overwritten, "is damaged or no state file.*keep a copy"),
-        (_foreign_database, "database of another program.*file of its own"),
+        (_foreign_database, "database of another program.*another file"),
         (_set("user_version = 2"), "schema version 2; this release knows up to 1.*the release that wrote it"),
         (_set("user_version = -1"), "schema version -1"),
         (lambda path: path.mkdir(), "unable to open.*check the file"),

@@ -126,7 +126,7 @@ async def test_without_tools_a_planner_plans_with_its_own(equipped):
             "tools: an empty list leaves nothing to plan with; leave it out to use those of 'p', or ",
         ),
         ("q", [], "tools: an empty list leaves nothing to plan with; offer at least one tool"),
-        ("q", None, "field 'tools' is required, since 'q' has no tools of its own"),
+        ("q", None, "field 'tools' is required, since 'q' has no tools configured"),
     ],
 )
 async def test_nothing_to_plan_with_is_refused(equipped, planner, tools, message):

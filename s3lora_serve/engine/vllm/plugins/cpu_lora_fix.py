@@ -1,7 +1,7 @@
 """Correct and fast LoRA on vLLM's CPU backend; active only for the releases that need it.
 
 vLLM 0.19.1 to 0.32 look the stacked adapter weights up with each token's slot index, and -1 ("no adapter")
-wraps around to the last slot: a base-model request that shares a batch with LoRA requests gets somebody's
+wraps around to the last slot: a base-model request that shares a batch with LoRA requests gets another's
 adapter. The same lookup copies a whole weight matrix per token (``lora/ops/torch_ops/lora_ops.py``; 0.33
 fixed both). Here each op does one GEMM per run of equal indices and leaves the rows of -1 alone, as vLLM's
 Triton kernels do.
@@ -121,7 +121,7 @@ def _rows(indices: Tensor, rows: int) -> Iterator[tuple[int, int, int]]:
     """The runs of a list of one index per row.
 
     For prompt log-probabilities vLLM asks for the logits of a whole prompt with the sampler's indices, one
-    per request of the batch. One index for all means all rows; otherwise nobody can tell whose prompt it
+    per request of the batch. One index for all means all rows; otherwise it is unknown whose prompt it
     is, and its rows are left alone. (The original op raises there, which ends the engine.) Only an adapter
     of the output head could tell the difference, and admission refuses those.
     """

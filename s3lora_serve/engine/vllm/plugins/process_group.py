@@ -1,4 +1,4 @@
-"""The engine's processes out of the server's process group, so that only the server hears a Ctrl-C.
+"""The engine's processes out of the server's process group, so that only the server gets a Ctrl-C.
 
 A terminal sends SIGINT to the whole foreground group, and ``timeout`` its SIGTERM. vLLM's processes would end
 at once, under the requests that the server still has to finish. ``register`` is a ``vllm.general_plugins``
@@ -24,7 +24,7 @@ def announce() -> None:
 def register() -> None:
     """In a process of the engine: lead a group of our own, and end with the parent. Safe to call twice.
 
-    Does nothing in the server itself and under anybody else's vLLM.
+    Does nothing in the server itself and under a vLLM that is not ours.
     """
     parent = multiprocessing.parent_process()
     if parent is None or os.environ.get(SERVER, str(os.getpid())) == str(os.getpid()):

@@ -1,4 +1,4 @@
-"""The README's commands that measure an adapter, run as they stand there, on the fake engine."""
+"""The commands of docs/measure.md that measure an adapter, run as they stand there, on the fake engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tiny_model import write_adapter, write_base
 
 from s3lora_serve.cli.lab import evaluation_run
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "measure.md"
 PLAN = {
     "task": "Who directed Tenet?",
     "tools": [{"name": "Search", "description": "finds facts"}],
@@ -22,9 +22,8 @@ PLAN = {
 
 
 def commands() -> list[list[str]]:
-    """The arguments of each ``s3lora`` in the section's shell blocks."""
-    section = README.read_text().split("## Measure an adapter")[1].split("\n## ")[0]
-    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    """The arguments of each ``s3lora`` in the page's shell blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
@@ -43,14 +42,14 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_section_has_two_of_each():
+def test_the_page_has_two_of_each():
     """One pair of commands for the demo, one for files of one's own."""
     assert [arguments[0] for arguments in commands()] == ["evaluate", "sweep"] * 2
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_the_readmes_command_measures(s3lora, place, demo_base, number):
-    """It ends well and leaves the files that the README lists; a sweep leaves sweep.json too."""
+def test_the_pages_command_measures(s3lora, place, demo_base, number):
+    """It ends well and leaves the files that the page lists; a sweep leaves sweep.json too."""
     arguments = commands()[number]
     done = s3lora(*arguments)
     assert done.code == 0, done.err
@@ -62,7 +61,7 @@ def test_the_readmes_command_measures(s3lora, place, demo_base, number):
 
 
 def test_a_group_is_one_row_of_the_report(s3lora, place):
-    """The three adapters of the README's sweep differ by their seed: the report has them as one."""
+    """The three adapters of the page's sweep differ by their seed: the report has them as one."""
     arguments = commands()[3]
     assert s3lora(*arguments, "--tau", "0,50").code == 0
     report = json.loads((place / "run-sweep" / "report.json").read_text())
