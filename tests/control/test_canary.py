@@ -88,10 +88,10 @@ async def test_a_change_leaves_the_rest_of_the_trial_as_it_is(fleet, tried, chan
 
 async def test_a_shadow_is_not_to_be_promoted(fleet):
     """Neither at first nor by a change, and the trial goes on as it was."""
-    with pytest.raises(ConfigError, match="a shadow answers nobody"):
+    with pytest.raises(ConfigError, match="a shadow answers no requests"):
         await fleet.control.canary("p", Wanted(source="new"), order(), shadow=True, promote_after=5)
     await canary(fleet, "p", "new", share=0.5, shadow=True)
-    with pytest.raises(ConfigError, match="a shadow answers nobody"):
+    with pytest.raises(ConfigError, match="a shadow answers no requests"):
         await fleet.control.canary("p", None, order(), promote_after=5)
     assert fleet.service.get("p").rollout.shadow
 
