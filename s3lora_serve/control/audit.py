@@ -12,8 +12,8 @@ from s3lora_serve.fleet.states import LOADED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from s3lora_serve.control.admission_port import Admission
     from s3lora_serve.control.journal.journal import Journal
-    from s3lora_serve.control.steps import Admission
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.slots import SlotTable
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor

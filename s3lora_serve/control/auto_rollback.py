@@ -15,6 +15,7 @@ from s3lora_serve.fleet.background import Background
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from s3lora_serve.control.flipped import Flipped
     from s3lora_serve.control.orders.orders import Orders
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.leases import Lease
@@ -28,38 +29,37 @@ class AutoRollback:
     old one's last; a candidate's with those that the active one answers meanwhile.
     """
 
-    def __init__(self, fleet: Fleet, rules: Rules) -> None:
+    def __init__(self, fleet: Fleet, rules: Rules, orders: Orders) -> None:
         self._fleet = fleet
         self._rules = rules
-        self._control: Orders | None = None
+        self._orders = orders
         self._windows: dict[str, Window] = {}
         self._watched: dict[
             str, tuple[str, Window]
         ] = {}  # planner → active key on watch, the old one's window
         self._acting: set[str] = set()
-        self._orders = Background()
-
-    def connect(self, control: Orders) -> None:
-        """Where orders go."""
-        self._control = control
+        self._given = Background()
 
     def window(self, key: str) -> Window:
         """What became of this deployment's last requests."""
         return self._windows.setdefault(key, Window(self._rules.requests))
 
-    def watch(self, planner: str, new: str, old: str | None) -> None:
-        """The planner is given the deployment ``new``; judge its first requests against those of ``old``.
+    def flipped(self, event: Flipped) -> None:
+        """Judge a new active revision's first requests against the old one's last, and a new candidate's.
 
-        Without ``old`` an operator went back, and what serves now is not judged.
+        A flip that is not judged is an operator's way back; what serves after it is not judged.
         """
-        if old is None:
-            self._watched.pop(planner, None)
-            return
-        self._watched[planner] = (new, copy.deepcopy(self.window(old)))
-        self.begin(new)
+        if event.active != event.active_before:
+            self._watched.pop(event.planner, None)
+            if event.judged:
+                before = copy.deepcopy(self.window(event.active_before))
+                self._watched[event.planner] = (event.active, before)
+                self._begin(event.active)
+        if event.candidate is not None and event.candidate != event.candidate_before:
+            self._begin(event.candidate)
 
-    def begin(self, key: str) -> None:
-        """The deployment begins to answer: requests before that do not count."""
+    def _begin(self, key: str) -> None:
+        """The deployment begins to answer: its earlier requests do not count."""
         self._windows = {k: w for k, w in self._windows.items() if self._fleet.find(k) is not None}
         self._windows[key] = Window(self._rules.requests)
 
@@ -82,9 +82,9 @@ class AutoRollback:
         found = verdict(window, self.window(alias.active), self._rules)
         if found.decision == "bad":
             self._roll_back(alias, found.rule, found.reason)
-        elif alias.rollout is not None and alias.rollout.due(window.seen) and self._control is not None:
+        elif alias.rollout is not None and alias.rollout.due(window.seen):
             order = self._order("promote_after", f"{window.seen} requests and no rule broken", alias)
-            self._act(alias.name, self._control.promote(alias.name, order))
+            self._act(alias.name, self._orders.promote(alias.name, order))
 
     def _judge_active(self, alias: Alias) -> None:
         watched = key, before = self._watched[alias.name]
@@ -104,9 +104,8 @@ class AutoRollback:
         self, alias: Alias, rule: str, reason: str, watched: tuple[str, Window] | None = None
     ) -> None:
         log.warning("planner %s is rolled back by rule %s: %s", alias.name, rule, reason)
-        if self._control is not None:
-            order = self._order(rule, reason, alias)
-            self._act(alias.name, self._control.rollback(alias.name, order), watched)
+        order = self._order(rule, reason, alias)
+        self._act(alias.name, self._orders.rollback(alias.name, order), watched)
 
     def _order(self, rule: str, reason: str, alias: Alias) -> Order:
         serving = self._fleet[alias.active].revision.digest
@@ -126,8 +125,8 @@ class AutoRollback:
                 self._acting.discard(planner)
 
         self._acting.add(planner)
-        self._orders.go(acted())
+        self._given.go(acted())
 
     async def close(self) -> None:
         """Order nothing more."""
-        await self._orders.close()
+        await self._given.close()

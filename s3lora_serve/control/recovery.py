@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.control.admission_port import Admission
     from s3lora_serve.control.journal.journal import Journal, PlannerRecord
-    from s3lora_serve.control.steps import Admission
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.planner import DesiredPlanner
     from s3lora_serve.serving.loading import Loading

@@ -7,8 +7,9 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.control.flipped import Flipped, Flips
 from s3lora_serve.control.journal.journal import NewEntry
 from s3lora_serve.control.operation import Operation, Step
 from s3lora_serve.errors import S3LoRAError
@@ -19,9 +20,10 @@ from s3lora_serve.fleet.states import LOADED
 from s3lora_serve.serving.loading import stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.control.admission_port import Admission
     from s3lora_serve.control.operation import Wanted
     from s3lora_serve.control.operations import Operations
     from s3lora_serve.fleet.fleet import Fleet
@@ -45,33 +47,6 @@ class SwapSettings:
     slot_seconds: float = 30.0  # how long a swap waits for a slot
 
 
-class Admission(Protocol):
-    """What the runtime needs of the adapters' side. The methods block; they are run in threads."""
-
-    def admit(self, planner: str, wanted: Wanted, progress: Callable[[str, float], None]) -> Revision:
-        """Fetch, verify, score, prune and publish. Raises AdapterError, StoreError, ConfigError."""
-        ...
-
-    def restore(self, digest: str) -> Revision:
-        """A published revision, every byte read again, that fits the base model; 8 digits or more will do.
-
-        Raises StoreError, BaseModelMismatch.
-        """
-        ...
-
-
-class FlipWatcher(Protocol):
-    """Who is told that a planner's name means another deployment; automatic rollback judges from there."""
-
-    def watch(self, planner: str, new: str, old: str | None) -> None:
-        """The planner is given the deployment ``new``. Without ``old`` an operator went back."""
-        ...
-
-    def begin(self, key: str) -> None:
-        """The deployment begins to answer."""
-        ...
-
-
 class SwapSteps:
     """The steps, each usable alone: swap, canary, promotion, rollback and apply are made of them."""
 
@@ -82,7 +57,7 @@ class SwapSteps:
         leases: LeaseBook,
         changes: Notifier,
         operations: Operations,
-        guard: FlipWatcher,
+        flips: Flips,
         admission: Admission,
         settings: SwapSettings,
     ) -> None:
@@ -91,7 +66,7 @@ class SwapSteps:
         self._leases = leases
         self._changes = changes
         self._operations = operations
-        self._guard = guard
+        self._flips = flips
         self._admission = admission
         self._settings = settings
         self._later = Background()
@@ -183,12 +158,8 @@ class SwapSteps:
         for revision in (active, candidate):
             if revision is not None:
                 self._fleet.add(alias.name, revision)  # the engine's death may have taken it meanwhile
-        if keys[0] != alias.active:
-            self._guard.watch(planner, keys[0], alias.active if judge else None)
-        if candidate and keys[1] != alias.candidate:
-            self._guard.begin(keys[1])
         began = time.perf_counter()
-        alias = self._fleet.flip(
+        now = self._fleet.flip(
             alias,
             active=keys[0],
             previous=previous,
@@ -197,7 +168,10 @@ class SwapSteps:
         )
         flip = time.perf_counter() - began
         self._operations.update(op.id, seconds={"commit": commit, "flip": flip})
-        return alias
+        self._flips.announce(
+            Flipped(planner, now.active, alias.active, now.candidate, alias.candidate, judge)
+        )
+        return now
 
     async def retire(self, op: Operation, key: str, *, keep: bool) -> None:
         """Let the requests on a deployment without a role end, then keep it for a rollback or unload it."""

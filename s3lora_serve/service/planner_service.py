@@ -12,13 +12,14 @@ from planners import Plan, PlanStep
 from planners.grammar import MAX_TEXT
 from s3lora_serve.control.audit import AuditFinding, audit
 from s3lora_serve.control.auto_rollback import AutoRollback
+from s3lora_serve.control.flipped import Flips
 from s3lora_serve.control.journal.journal import NewEntry
 from s3lora_serve.control.operation import Kind, Step
 from s3lora_serve.control.operations import Operations
 from s3lora_serve.control.orders.orders import Orders
 from s3lora_serve.control.recovery import Recovery
 from s3lora_serve.control.rollback_rules import Rules
-from s3lora_serve.control.steps import Admission, SwapSettings, SwapSteps
+from s3lora_serve.control.steps import SwapSettings, SwapSteps
 from s3lora_serve.errors import (
     ConfigError,
     S3LoRAError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from planners import PlanMeta, PlannerInput
     from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.control.admission_port import Admission
     from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.control.operation import Operation
     from s3lora_serve.engine.port import Engine, EngineKind, RequestFacts
@@ -88,7 +90,6 @@ class PlannerService:
         self._watch = watch
         self._fleet = Fleet(self._changes, self._seen)
         self._slots = SlotTable(first_slot_id)
-        self._guard = AutoRollback(self._fleet, rules or Rules())
         self._leases = LeaseBook(self._changes, self._ended)
         self.shadows = Shadows(self._fleet, self._leases, base_model)
         self._residency = Loading(
@@ -102,13 +103,14 @@ class PlannerService:
         )
         self.lease = Acquirer(host, self._fleet, self._residency, self._leases, base_model).lease
         self._operations = Operations(journal, self._changes, self._counted)
+        flips = Flips()
         self._swap = SwapSteps(
             self._fleet,
             self._residency,
             self._leases,
             self._changes,
             self._operations,
-            self._guard,
+            flips,
             admission,
             swap or SwapSettings(),
         )
@@ -122,7 +124,8 @@ class PlannerService:
             self._verify,
             base_model,
         )
-        self._guard.connect(self.control)
+        self._auto_rollback = AutoRollback(self._fleet, rules or Rules(), self.control)
+        flips.subscribe(self._auto_rollback.flipped)
         self._admission = admission
         self.metrics = Metrics(
             lambda: [sample(p, base_model, self.host.alive) for p in self.planners()], self._live
@@ -162,7 +165,7 @@ class PlannerService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._guard.close()
+        await self._auto_rollback.close()
         await self.shadows.close()
         await self.control.close()
         await self._residency.close()
@@ -286,7 +289,7 @@ class PlannerService:
 
     def _ended(self, lease: Lease) -> None:
         self.metrics.live.lease(lease.deployment.planner, lease.role, lease.outcome)
-        self._guard.ended(lease)
+        self._auto_rollback.ended(lease)
 
     def _counted(self, operation: Operation) -> None:
         if operation.kind is Kind.APPLY and operation.step is Step.DONE and self.host.alive:

@@ -34,7 +34,7 @@ async def requests(fleet, count, outcome="ok", **terms):
 async def settled(fleet):
     """All that the rules have ordered has ended."""
     service = fleet.service
-    await until(lambda: not service._guard._acting and not service._operations._running)
+    await until(lambda: not service._auto_rollback._acting and not service._operations._running)
 
 
 @pytest.mark.parametrize(("outcome", "rule"), [("error", "error_rate"), ("invalid", "invalid_rate")])
@@ -131,7 +131,7 @@ async def test_a_rule_waits_for_the_operator_who_is_faster(fleet):
     swapping = asyncio.create_task(swap(fleet, "p", "newer"))
     await until(lambda: fleet.service._operations.deciding("p"))
     await requests(fleet, 12, "error")
-    await until(lambda: not fleet.service._guard._acting)
+    await until(lambda: not fleet.service._auto_rollback._acting)
     assert serving(fleet, "p") == "1"
     gate.open()
     await swapping
@@ -161,4 +161,4 @@ async def test_windows_do_not_pile_up(fleet):
         await swap(fleet, "p", "newer")
         await swap(fleet, "p", "p")
     await requests(fleet, 1)
-    assert len(fleet.service._guard._windows) <= 3
+    assert len(fleet.service._auto_rollback._windows) <= 3
