@@ -16,6 +16,7 @@ from s3lora_serve.control.flipped import Flips
 from s3lora_serve.control.journal.journal import NewEntry
 from s3lora_serve.control.operation import Kind, Step
 from s3lora_serve.control.operations import Operations
+from s3lora_serve.control.orders.execution import Execution
 from s3lora_serve.control.orders.orders import Orders
 from s3lora_serve.control.recovery import Recovery
 from s3lora_serve.control.rollback_rules import Rules
@@ -114,16 +115,8 @@ class PlannerService:
             admission,
             swap or SwapSettings(),
         )
-        self.control = Orders(
-            self._fleet,
-            self._residency,
-            self._swap,
-            self._operations,
-            journal,
-            read,
-            self._verify,
-            base_model,
-        )
+        run = Execution(self._fleet, self._residency, self._swap, self._operations)
+        self.control = Orders(run, journal, read, self._verify, base_model)
         self._auto_rollback = AutoRollback(self._fleet, rules or Rules(), self.control)
         flips.subscribe(self._auto_rollback.flipped)
         self._admission = admission

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from s3lora_serve.control.operation import Operation, Step, Wanted
+from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted, fingerprint
 from s3lora_serve.fleet.planner import Alias
 from s3lora_serve.fleet.slots import slot_name
 
@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from s3lora_serve.adapters.lineage import Revision
-    from s3lora_serve.control.operations import Operations
-    from s3lora_serve.control.steps import SwapSteps
+    from s3lora_serve.control.orders.execution import Execution
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.planner import DesiredPlanner
-    from s3lora_serve.serving.loading import Loading
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +59,28 @@ def diff(fleet: Fleet, desired: Mapping[str, DesiredPlanner]) -> tuple[Change, .
     return tuple(changes)
 
 
+async def apply(
+    run: Execution, desired: Mapping[str, DesiredPlanner], order: Order, *, dry_run: bool
+) -> Operation:
+    """Begin to bring the fleet to what is declared. Raises Conflict, StateError."""
+    asked = fingerprint(Kind.APPLY, None, order, desired=shown(desired), dry_run=dry_run)
+    if (known := await run.operations.known(order, asked)) is not None:
+        return known
+    changes = diff(run.fleet, desired)
+    op = await run.operations.begin(
+        Kind.APPLY,
+        tuple(change.planner for change in changes),
+        order,
+        step=Step.ADMITTING,
+        fingerprint=asked,
+        details={"changes": [change.to_json() for change in changes], "dry_run": dry_run},
+        decides=not dry_run,
+    )
+    if dry_run or not changes:
+        return await run.operations.end(op.id, Step.DONE, "apply.checked" if dry_run else "apply.done")
+    return run.go(op, Apply(run).run(op, changes, desired))
+
+
 @dataclass(frozen=True)
 class _Before:
     """What a planner's name meant, and the revisions themselves, should the engine lose what it holds."""
@@ -76,18 +96,18 @@ class Apply:
     When one fails, those that were changed are changed back.
     """
 
-    def __init__(self, fleet: Fleet, residency: Loading, swap: SwapSteps, operations: Operations) -> None:
-        self._fleet = fleet
-        self._residency = residency
-        self._swap = swap
-        self._operations = operations
+    def __init__(self, run: Execution) -> None:
+        self._fleet = run.fleet
+        self._loading = run.loading
+        self._steps = run.steps
+        self._operations = run.operations
 
     async def run(
         self, op: Operation, changes: Sequence[Change], desired: Mapping[str, DesiredPlanner]
     ) -> None:
         """Raises what failed first; then the fleet is as it was."""
         revisions = {
-            change.planner: await self._swap.admit(op, change.planner, _wanted(desired[change.planner]))
+            change.planner: await self._steps.admit(op, change.planner, _wanted(desired[change.planner]))
             for change in changes
             if change.what in ("added", "changed")
         }
@@ -120,24 +140,24 @@ class Apply:
     async def _retire(self, op: Operation, old: Alias, *, keep: bool) -> None:
         for key in (old.active, old.candidate):
             if key is not None and self._fleet.role(key) is None:
-                await self._swap.retire(op, key, keep=keep and key == old.active)
+                await self._steps.retire(op, key, keep=keep and key == old.active)
 
     async def _serve(
         self, op: Operation, change: Change, desired: DesiredPlanner, revision: Revision
     ) -> None:
         name = change.planner
         key = slot_name(name, revision.digest)
-        async with self._residency.held(key):
+        async with self._loading.held(key):
             if change.what == "changed" and self._fleet.alias(name).active == key:
                 # Another source or policy that comes to the same revision: only the declaration changes.
                 await self._declare(op, self._before(name), desired)
                 return
-            await self._swap.deploy(op, name, revision)
+            await self._steps.deploy(op, name, revision)
             if change.what == "added":
                 await self._declare(op, _Before(Alias(name, desired, key), revision, None), desired)
                 return
             serving = self._fleet[self._fleet.alias(name).active].revision.digest
-            alias = await self._swap.flip(
+            alias = await self._steps.flip(
                 op,
                 name,
                 "apply.flipped",
@@ -183,7 +203,7 @@ class Apply:
             await self._declare(op, self._before(name), old.alias.desired)
         else:
             now = self._fleet.alias(name)
-            alias = await self._swap.flip(
+            alias = await self._steps.flip(
                 op,
                 name,
                 "apply.taken_back",

@@ -1,0 +1,58 @@
+"""Canary and shadow: another revision is tried on a share of the requests, or the trial's terms change."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted, fingerprint
+from s3lora_serve.control.orders.execution import shown_wanted
+from s3lora_serve.errors import ConfigError, Conflict
+from s3lora_serve.fleet.slots import slot_name
+
+if TYPE_CHECKING:
+    from s3lora_serve.control.orders.execution import Execution
+    from s3lora_serve.fleet.rollout import Rollout, RolloutOrder
+
+
+async def canary(
+    run: Execution, name: str, wanted: Wanted | None, order: Order, terms: RolloutOrder
+) -> Operation:
+    """Begin a trial of what is wanted, or change that of the present candidate.
+
+    Raises UnknownPlanner, Conflict, StateError, and ConfigError for terms that mean nothing.
+    """
+    asked = fingerprint(Kind.CANARY, name, order, wanted, **terms.to_json())
+    if (known := await run.operations.known(order, asked)) is not None:
+        return known
+    alias = run.expected(name, order)
+    try:
+        rollout = terms.applied(alias.rollout if wanted is None else None, time.time())
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    kind = Kind.SHADOW if rollout.shadow else Kind.CANARY
+    details = {key: value for key, value in rollout.to_json().items() if key != "since"}
+    if wanted is None:
+        if alias.candidate is None:
+            raise Conflict(f"planner {name!r} has no candidate", hint="name an adapter or a revision to try")
+        candidate = run.fleet[alias.candidate].revision
+        op = await run.begin(kind, alias, order, asked, to_digest=candidate.digest, details=details)
+        await run.decide(op, run.try_(op, alias, candidate, rollout, f"{kind}.changed"))
+        return await run.operations.end(op.id, Step.DONE, f"{kind}.done")
+    if alias.candidate is not None:
+        raise Conflict(f"planner {name!r} has a candidate on trial", hint="promote it or roll it back first")
+    op = await run.begin(kind, alias, order, asked, details={**details, "wanted": shown_wanted(wanted)})
+    return run.go(op, _begin(run, op, name, wanted, rollout))
+
+
+async def _begin(run: Execution, op: Operation, name: str, wanted: Wanted, rollout: Rollout) -> None:
+    desired = run.fleet.alias(name).desired
+    revision = await run.steps.admit(op, name, replace(wanted, policy=wanted.policy or desired.policy))
+    alias = run.fleet.alias(name)
+    if revision.digest == run.fleet[alias.active].revision.digest:
+        raise Conflict(f"planner {name!r} serves revision {revision.short} already", hint="nothing to try")
+    async with run.loading.held(slot_name(name, revision.digest)):
+        await run.steps.deploy(op, name, revision)
+        await run.try_(op, alias, revision, rollout, f"{op.kind}.flipped")
+    await run.operations.end(op.id, Step.DONE, f"{op.kind}.done")

@@ -1,0 +1,155 @@
+"""What all orders share: begun once, checked against the fleet, decided, and run in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted
+from s3lora_serve.errors import Conflict, S3LoRAError
+from s3lora_serve.fleet.background import Background
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine, Mapping
+
+    from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.control.operations import Operations
+    from s3lora_serve.control.steps import SwapSteps
+    from s3lora_serve.fleet.fleet import Fleet
+    from s3lora_serve.fleet.planner import Alias
+    from s3lora_serve.fleet.rollout import Rollout
+    from s3lora_serve.serving.loading import Loading
+
+log = logging.getLogger(__name__)
+
+SHORTEST_PREFIX = 8  # hex digits; fewer could name several revisions
+
+
+class Execution:
+    """One for all orders. An operation holds the decision about its planner until ``Operations.decided``."""
+
+    def __init__(self, fleet: Fleet, loading: Loading, steps: SwapSteps, operations: Operations) -> None:
+        self.fleet = fleet
+        self.loading = loading
+        self.steps = steps
+        self.operations = operations
+        self._keyed = asyncio.Lock()
+        self._begun = Background()
+
+    async def whole(self, order: Order, work: Coroutine[Any, Any, Operation]) -> Operation:
+        """Begin an order to the end although the caller may leave; orders with one key one after the other.
+
+        Else a client that hangs up in mid-order would leave an operation that begins and never ends, and a
+        retry that overtakes its first try would run twice.
+        """
+
+        async def one() -> Operation:
+            if order.key is None:
+                return await work
+            async with self._keyed:
+                return await work
+
+        return await self._begun.run(one())
+
+    def expected(self, name: str, order: Order) -> Alias:
+        """What the name means now. Raises UnknownPlanner; Conflict if the order expects another revision."""
+        alias = self.fleet.alias(name)
+        serving = self.fleet[alias.active].revision.digest
+        expected = order.expected
+        if expected is not None and (len(expected) < SHORTEST_PREFIX or not serving.startswith(expected)):
+            short = len(expected) < SHORTEST_PREFIX
+            raise Conflict(
+                f"planner {name!r} serves revision {serving}, not the expected {expected[:64]!r}",
+                hint="give at least 8 digits" if short else "look at what it serves, and order again",
+            )
+        return alias
+
+    async def begin(
+        self,
+        kind: Kind,
+        alias: Alias,
+        order: Order,
+        asked: str,
+        *,
+        to_digest: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        decides: bool = True,
+    ) -> Operation:
+        """Write down that an operation about the planner begins. Raises Conflict, StateError."""
+        return await self.operations.begin(
+            kind,
+            (alias.name,),
+            order,
+            step=Step.ADMITTING,
+            fingerprint=asked,
+            from_digest=self.fleet[alias.active].revision.digest,
+            to_digest=to_digest,
+            details=details,
+            decides=decides,
+        )
+
+    async def decide(self, op: Operation, work: Awaitable[object]) -> None:
+        """Do what is decided while the caller waits. An operation that fails here has failed as a whole."""
+        try:
+            await work
+        except Exception as error:
+            await self.operations.fail(op.id, error)
+            raise
+
+    def go(self, op: Operation, work: Coroutine[Any, Any, None]) -> Operation:
+        """Let the rest happen in the background; its failure ends the operation."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except asyncio.CancelledError:
+                raise  # the server stops; the next start finishes or undoes it
+            except S3LoRAError as error:
+                log.warning("%s of %s failed: %s", op.kind, op.planner or "the fleet", error)
+                await self.operations.fail(op.id, error)
+            except Exception as error:
+                log.exception("%s of %s failed", op.kind, op.planner or "the fleet")
+                await self.operations.fail(op.id, error)
+
+        self._begun.go(guarded())
+        return self.operations.get(op.id)
+
+    async def serve(
+        self, op: Operation, alias: Alias, revision: Revision, action: str, *, judge: bool = True
+    ) -> None:
+        """Flip to ``revision``; from then on others may decide about the planner."""
+        before = self.fleet[alias.active].revision.digest
+        await self.steps.flip(op, alias.name, action, active=revision, previous=before, judge=judge)
+        self.operations.decided(op.id)
+
+    async def try_(
+        self, op: Operation, alias: Alias, candidate: Revision | None, rollout: Rollout | None, action: str
+    ) -> None:
+        """Flip to the active revision with ``candidate`` beside it, or alone."""
+        active = self.fleet[alias.active].revision
+        await self.steps.flip(
+            op,
+            alias.name,
+            action,
+            active=active,
+            previous=alias.previous,
+            candidate=candidate,
+            rollout=rollout,
+        )
+
+    async def finish(self, op: Operation, old: str, *, keep: bool = True) -> None:
+        """Let the deployment that lost its role drain, and end the operation."""
+        self.operations.decided(op.id)
+        await self.steps.retire(op, old, keep=keep)
+        await self.operations.end(op.id, Step.DONE, f"{op.kind}.done")
+
+    async def close(self) -> None:
+        """Leave running operations to the next start."""
+        await self._begun.close()
+
+
+def shown_wanted(wanted: Wanted) -> dict[str, Any]:
+    """What was wanted, for the journal."""
+    policy = wanted.policy.to_json() if wanted.policy else None
+    return {"source": wanted.source, "sha256": wanted.sha256, "revision": wanted.revision, "policy": policy}
