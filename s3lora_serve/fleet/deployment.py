@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from s3lora_serve.errors import TransitionError
@@ -32,7 +33,7 @@ class Deployment:
     seconds: Mapping[str, float] = field(default_factory=dict)  # by stage: load, probe, trial
     reason: str = ""  # why it failed
 
-    @property
+    @cached_property
     def key(self) -> str:
         """``planner@sha12``: what a live deployment is known by, and the name of its slot."""
         return slot_name(self.planner, self.revision.digest)
