@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Slot
-    from s3lora_serve.fleet.proof import Effect
+    from s3lora_serve.fleet.proof import Effect, Proof
 
 __all__ = ["Deployment", "DeploymentState"]
 
@@ -29,14 +29,19 @@ class Deployment:
     revision: Revision
     state: DeploymentState = DeploymentState.ADMITTED
     slot: Slot | None = None  # None while not loaded, and for good when the base model answers
-    effect: Effect | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)  # by stage: load, probe, trial
+    proofs: Mapping[str, Proof] = field(default_factory=dict)  # by check, of what it passed last
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by stage: load, and each check
     reason: str = ""  # why it failed
 
     @cached_property
     def key(self) -> str:
         """``planner@sha12``: what a live deployment is known by, and the name of its slot."""
         return slot_name(self.planner, self.revision.digest)
+
+    @property
+    def effect(self) -> Effect | None:
+        """How far the adapter moves the base model, as a check measured it."""
+        return next((proof.effect for proof in self.proofs.values() if proof.effect is not None), None)
 
     @property
     def served_by(self) -> Literal["adapter", "base"]:
@@ -53,6 +58,10 @@ class Deployment:
             allowed = ", ".join(sorted(TRANSITIONS[self.state])) or "none, it is final"
             raise TransitionError(f"{self.key} cannot go from {self.state} to {state}; allowed: {allowed}")
         return dataclasses.replace(self, state=state, **changes)
+
+    def passed(self, check: str, proof: Proof) -> Deployment:
+        """This deployment with what a check found of it."""
+        return dataclasses.replace(self, proofs={**self.proofs, check: proof})
 
     def took(self, stage: str, seconds: float) -> Deployment:
         """This deployment with the duration of one stage noted."""

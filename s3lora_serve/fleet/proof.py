@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -11,3 +15,11 @@ class Effect:
 
     max_abs_delta: float
     noise: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What one check found: the effect where it measured that, and further facts as JSON values."""
+
+    effect: Effect | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)

@@ -105,7 +105,7 @@ async def _bring_up(
     read: Callable[[], Mapping[str, DesiredPlanner]],
 ) -> PlannerService:
     from s3lora_serve.control.steps import SwapSettings
-    from s3lora_serve.service.planner_service import PlannerService
+    from s3lora_serve.service.planner_service import CHECKS, PlannerService
     from s3lora_serve.serving.loading import SlotSettings
 
     loading = True
@@ -127,8 +127,8 @@ async def _bring_up(
                 max_waiting=config.slots.max_waiting,
                 turn_seconds=config.slots.turn_seconds,
                 load_seconds=config.slots.load_seconds,
-                trial=config.swap.trial,
             ),
+            checks=CHECKS if config.swap.trial else CHECKS[:1],
             swap=SwapSettings(
                 drain_seconds=config.swap.drain_seconds,
                 keep_seconds=config.swap.keep_seconds,

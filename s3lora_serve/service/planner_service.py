@@ -33,6 +33,8 @@ from s3lora_serve.fleet.slots import SlotTable
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.service.samples import live_sample, sample
 from s3lora_serve.serving.acquire import Acquirer
+from s3lora_serve.serving.checks.effect import EffectCheck
+from s3lora_serve.serving.checks.trial import TrialCheck
 from s3lora_serve.serving.loading import Loading, SlotSettings
 from s3lora_serve.serving.planning import Planning, PlanOptions
 from s3lora_serve.serving.shadow import Rerun
@@ -40,7 +42,7 @@ from s3lora_serve.serving.shadow_routing import Shadows
 from s3lora_serve.serving.warmup import Warmer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 
     from planners import PlanMeta, PlannerInput
     from s3lora_serve.adapters.lineage import Revision
@@ -50,11 +52,13 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine, EngineKind, RequestFacts
     from s3lora_serve.fleet.planner import DesiredPlanner, Planner
     from s3lora_serve.metrics.fleet_metrics import LiveSample
+    from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
 log = logging.getLogger(__name__)
 
 _S = DeploymentState
+CHECKS: tuple[Check, ...] = (EffectCheck(), TrialCheck())  # that every revision passes by default
 
 
 class PlannerService:
@@ -73,6 +77,7 @@ class PlannerService:
         *,
         base_model: str,
         slots: SlotSettings | None = None,
+        checks: Sequence[Check] = CHECKS,
         swap: SwapSettings | None = None,
         rules: Rules | None = None,
         read: Callable[[], Mapping[str, DesiredPlanner]] | None = None,
@@ -80,8 +85,8 @@ class PlannerService:
         first_slot_id: int = 1,
         max_text: int = MAX_TEXT,
     ) -> None:
-        """``first_slot_id`` is above every id that the engine was given before; ``max_text`` bounds the texts
-        of plans whose requests do not say otherwise.
+        """``checks``: what a revision passes before it answers. ``first_slot_id`` is above every id that the
+        engine was given before; ``max_text`` bounds the texts of plans whose requests do not say otherwise.
         """
         self.base_model = base_model
         self.started_at = time.time()  # Unix seconds, for the base model's card
@@ -100,6 +105,7 @@ class PlannerService:
             self._leases,
             self._changes,
             slots or SlotSettings(),
+            checks,
             admission.restore,
         )
         self.lease = Acquirer(host, self._fleet, self._residency, self._leases, base_model).lease

@@ -1,4 +1,4 @@
-"""Loads a deployment into a slot, probes and tries it, and unloads it; a failed load leaves nothing behind"""
+"""Loads a deployment into a slot, checks it there, and unloads it; a failed load leaves nothing behind"""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 from s3lora_serve.errors import EngineDead, S3LoRAError, SlotLoadError
 from s3lora_serve.fleet.background import Background
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
-from s3lora_serve.serving.checks.effect import prove_effect
-from s3lora_serve.serving.checks.trial import try_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from s3lora_serve.engine.port import Engine, Slot
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.notify import Notifier
     from s3lora_serve.fleet.slots import SlotTable
+    from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
     from s3lora_serve.serving.slot_allocator import SlotAllocator, SlotSettings
 
@@ -41,16 +40,18 @@ class Loader:
         room: SlotAllocator,
         changes: Notifier,
         settings: SlotSettings,
-        check: Callable[[str], object],
+        checks: Sequence[Check],
+        reread: Callable[[str], object],
     ) -> None:
-        """``check`` reads every byte of a published revision again, in a thread; it raises StoreError."""
+        """``reread`` reads every byte of a published revision again, in a thread; it raises StoreError."""
         self._host = host
         self._fleet = fleet
         self._slots = slots
         self._room = room
         self._changes = changes
         self._settings = settings
-        self._check = check
+        self._checks = checks
+        self._reread = reread
         self._uncut = Background()
 
     async def bring_in(self, key: str, placed: Callable[[], None], tell: Callable[[str], None]) -> Deployment:
@@ -61,7 +62,7 @@ class Loader:
         served before or the engine died.
         """
         engine, deployment = self._host.current, self._fleet[key]
-        proven = deployment.effect is not None
+        proven = bool(deployment.proofs)
         slot = self._slots.allocate(deployment.planner, deployment.revision.digest, deployment.revision.path)
         placed()
         deployment = self._fleet.set(deployment.to(_S.LOADING, slot=slot))
@@ -86,29 +87,23 @@ class Loader:
     async def _proved(
         self, engine: Engine, deployment: Deployment, slot: Slot, tell: Callable[[str], None]
     ) -> Deployment:
-        """The deployment, PROBING, with what its load, probe and trial found. Raises what they raise."""
-        if deployment.effect is not None:
+        """The deployment, PROBING, with what its load and the checks found. Raises what they raise."""
+        if deployment.proofs:
             # It was loaded before, perhaps long ago. The first time, admission has just read it.
             tell("check")
-            await asyncio.to_thread(self._check, deployment.revision.digest)
+            await asyncio.to_thread(self._reread, deployment.revision.digest)
             self._current(deployment)
         tell("load")
         with stopwatch() as took:
             await engine.load(slot)
         self._current(deployment)
         deployment = self._fleet.set(deployment.took("load", took()).to(_S.PROBING))
-        tell("probe")
-        with stopwatch() as took:
-            effect = await prove_effect(engine, slot)
-        self._current(deployment)
-        deployment = dataclasses.replace(deployment.took("probe", took()), effect=effect)
-        self._fleet.set(deployment)
-        if self._settings.trial:
-            tell("trial")
+        for check in self._checks:
+            tell(check.name)
             with stopwatch() as took:
-                await try_out(engine, slot)
+                proof = await check(engine, slot, deployment.revision)
             self._current(deployment)
-            deployment = self._fleet.set(deployment.took("trial", took()))
+            deployment = self._fleet.set(deployment.took(check.name, took()).passed(check.name, proof))
         return deployment
 
     def _current(self, deployment: Deployment) -> None:

@@ -15,12 +15,13 @@ from s3lora_serve.serving.loader import Loader, stopwatch
 from s3lora_serve.serving.slot_allocator import SlotAllocator, SlotSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.leases import LeaseBook
     from s3lora_serve.fleet.notify import Notifier
     from s3lora_serve.fleet.slots import SlotTable
+    from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
 __all__ = ["Loading", "SlotSettings", "stopwatch"]
@@ -61,9 +62,12 @@ class Loading:
         leases: LeaseBook,
         changes: Notifier,
         settings: SlotSettings,
-        check: Callable[[str], object] = lambda _: None,
+        checks: Sequence[Check],
+        reread: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """``check`` reads a published revision again before it is loaded again; it raises StoreError."""
+        """``checks`` are what a deployment passes, in order, before it answers; ``reread`` reads a published
+        revision again before it is loaded again, and raises StoreError.
+        """
         self._host = host
         self._fleet = fleet
         self._slots = slots
@@ -71,7 +75,7 @@ class Loading:
         self._changes = changes
         self._settings = settings
         self._room = SlotAllocator(host, fleet, slots, leases, changes, settings)
-        self._loader = Loader(host, fleet, slots, self._room, changes, settings, check)
+        self._loader = Loader(host, fleet, slots, self._room, changes, settings, checks, reread)
         self._loads: dict[str, _Load] = {}
         self.waiting = 0  # requests that wait for a slot now
         self.evictions = 0

@@ -30,8 +30,7 @@ class SlotSettings:
     wait_seconds: float = 30.0  # longest that a request, or a swap, waits for a slot
     max_waiting: int = 64  # requests that may wait at once; more are refused with 429
     turn_seconds: float = 5.0  # a busy planner keeps its slot this long while others wait for one
-    load_seconds: float = 600.0  # for load, probe and trial together; then the load is given up
-    trial: bool = True  # generate a few tokens before a deployment counts as ready
+    load_seconds: float = 600.0  # for the load and all checks together; then the load is given up
 
 
 class SlotAllocator:

@@ -105,7 +105,7 @@ def defect(fleet, monkeypatch):
     async def broken(engine, slot):
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr("s3lora_serve.serving.loader.prove_effect", broken)
+    monkeypatch.setattr("s3lora_serve.serving.checks.effect.prove_effect", broken)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from s3lora_serve.engine.fake.fake_engine import FakeEngine
 from s3lora_serve.engine.fake.fake_starts import FakeStarts
 from s3lora_serve.errors import SourceError, StoreError
 from s3lora_serve.fleet.planner import DesiredPlanner
-from s3lora_serve.service.planner_service import PlannerService
+from s3lora_serve.service.planner_service import CHECKS, PlannerService
 from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 from s3lora_serve.spectral.prune_policy import PrunePolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from planners import ToolSpec
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Operation, Wanted
     from s3lora_serve.control.orders.orders import Orders
     from s3lora_serve.fleet.deployment import Deployment
+    from s3lora_serve.serving.checks.check import Check
 
 BASE = "fake-base"
 KEY = "correct-horse-battery-staple"
@@ -141,6 +142,7 @@ def make_fleet(
     shelf: Shelf | None = None,
     read: object = None,
     slots: object = None,
+    checks: Sequence[Check] = CHECKS,
     swap: object = None,
     rules: object = None,
     tools: Mapping[str, tuple[ToolSpec, ...]] | None = None,
@@ -173,6 +175,7 @@ def make_fleet(
         shelf,
         base_model=BASE,
         slots=slots,
+        checks=checks,
         swap=swap,
         rules=rules,
         read=read,

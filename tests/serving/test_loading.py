@@ -9,6 +9,7 @@ from orders import ask, canary, held, order, serving, states, swap, until
 
 from s3lora_serve.control.operation import Step, Wanted
 from s3lora_serve.errors import SlotLoadError, SlotsBusy, UnknownPlanner
+from s3lora_serve.service.planner_service import CHECKS
 from s3lora_serve.serving.loading import SlotSettings
 
 
@@ -113,8 +114,9 @@ async def test_a_crowd_is_turned_away_at_once(fleet_of):
 
 async def test_busy_planners_take_turns(fleet_of):
     """Two planners under steady load share one slot: both get through, and it is not reloaded each time."""
-    settings = SlotSettings(turn_seconds=0.1, trial=False)
-    fleet = await fleet_of("p", "q", max_loras=1, slots=settings, seconds_per_token=0.001).start()
+    settings = SlotSettings(turn_seconds=0.1)
+    fleet = fleet_of("p", "q", max_loras=1, slots=settings, checks=CHECKS[:1], seconds_per_token=0.001)
+    await fleet.start()
     served, stop = {"p": 0, "q": 0}, asyncio.get_running_loop().time() + 1.5
 
     async def client(name):

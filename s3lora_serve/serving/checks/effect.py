@@ -7,9 +7,10 @@ import math
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineError, NoEffectError
-from s3lora_serve.fleet.proof import Effect
+from s3lora_serve.fleet.proof import Effect, Proof
 
 if TYPE_CHECKING:
+    from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Engine, Slot
 
 PROBE_TOKENS = 24
@@ -27,6 +28,16 @@ def probe_tokens(vocab_size: int) -> tuple[int, ...]:
     """
     step = max(1, round(vocab_size * 0.6180339887))
     return tuple((step * (i + 1)) % vocab_size for i in range(PROBE_TOKENS))
+
+
+class EffectCheck:
+    """The check that an adapter changes what the model says."""
+
+    name = "probe"
+
+    async def __call__(self, engine: Engine, slot: Slot, revision: Revision) -> Proof:
+        """Raises NoEffectError, EngineError."""
+        return Proof(effect=await prove_effect(engine, slot))
 
 
 async def prove_effect(engine: Engine, slot: Slot) -> Effect:
