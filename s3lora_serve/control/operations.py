@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import time
 import uuid
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.journal.journal import NewEntry
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+RECENT = 50  # operations that have ended and are still told of to those who follow
 
 
 class Operations:
@@ -37,6 +40,7 @@ class Operations:
         self._changes = changes
         self._ended = ended
         self._running: dict[str, Operation] = {}
+        self._over: deque[Operation] = deque(maxlen=RECENT)
         self._unwritten: dict[str, Operation] = {}  # they ended, and the journal could not take it
         self._deciding: dict[str, str] = {}  # planner → the operation that decides about it
 
@@ -164,6 +168,7 @@ class Operations:
         finally:
             self.decided(id_)
             self._running.pop(id_, None)
+            self._over.append(operation)
             self._ended(operation)
             self._changes.ring()
         return operation
@@ -177,6 +182,11 @@ class Operations:
             hint = "this is a defect; see the server's log"
         shown = {"code": code, "message": message, "hint": hint}
         return await self.end(id_, Step.FAILED, f"{self._running[id_].kind}.{how}", error=shown)
+
+    @property
+    def recent(self) -> tuple[Operation, ...]:
+        """Those that run, and the last ones that ended while this process ran; asks no disk."""
+        return (*self._over, *self._running.values())
 
     def get(self, id_: str) -> Operation:
         """The operation, running or ended. Raises UnknownOperation."""

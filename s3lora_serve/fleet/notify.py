@@ -17,9 +17,11 @@ class Notifier:
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they began to wait
+        self.rings = 0  # so far: to tell whether anything changed since a look
 
     def ring(self) -> None:
         """Wake all waiting tasks. Call it from the event loop, after the change."""
+        self.rings += 1
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)

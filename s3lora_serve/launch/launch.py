@@ -185,7 +185,7 @@ async def _serve(
     with announced(config.state.admin_file, admin_url, secret if token is None else "", url):
         reloads = asyncio.create_task(_reloads(service, hangup))
         try:
-            await serve_both((public, clients), (admin, operators))
+            await serve_both((public, clients), (admin, operators), service.end_streams)
         finally:
             reloads.cancel()
     say("stopped")

@@ -59,13 +59,18 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def serve_both(clients: tuple[Server, socket.socket], operators: tuple[Server, socket.socket]) -> None:
-    """Serve until SIGINT or SIGTERM comes, or one of them fails."""
+async def serve_both(
+    clients: tuple[Server, socket.socket],
+    operators: tuple[Server, socket.socket],
+    stopping: Callable[[], None],
+) -> None:
+    """Serve until SIGINT or SIGTERM comes, or one of them fails; then ``stopping`` is called first."""
     servers = (clients[0], operators[0])
 
     def stop() -> None:
         if not clients[0].should_exit:
             say(f"stopping: running requests have {GRACE_SECONDS} s; a second signal does not wait")
+        stopping()
         for server in servers:
             server.stop()
 
@@ -73,6 +78,7 @@ async def serve_both(clients: tuple[Server, socket.socket], operators: tuple[Ser
         try:
             await server.serve(sockets=[listening])
         finally:
+            stopping()
             for other in servers:  # half a server is none
                 if other is not server and not other.should_exit:
                     other.stop()

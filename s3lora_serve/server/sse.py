@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+EVENT_STREAM = "text/event-stream"
+# A proxy that collects an answer before it passes it on would hold back every event.
+STREAM_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _DATA = b"data:"
 _END = b"\n\n"
 

@@ -93,6 +93,7 @@ class PlannerService:
         self.host = host
         self.journal = journal
         self._changes = Notifier()
+        self.ending = False  # whether streams that follow changes must end
         self._watch = watch
         self._fleet = Fleet(self._changes, self._seen)
         self._slots = SlotTable(first_slot_id)
@@ -195,6 +196,16 @@ class PlannerService:
         if planner.up and not self.host.alive:
             return _S.EVICTED, "the engine has stopped and is being restarted"
         return planner.state, planner.active.reason
+
+    async def changed(self, seen: int, seconds: float) -> int:
+        """The count of changes of state so far, once it is not ``seen`` any more or after ``seconds``."""
+        await self._changes.until(lambda: self._changes.rings != seen, seconds)
+        return self._changes.rings
+
+    def end_streams(self) -> None:
+        """Tell streams that follow changes to end: the listeners are about to close."""
+        self.ending = True
+        self._changes.ring()
 
     async def healthy(self) -> bool:
         """Whether the engine runs and can be asked."""

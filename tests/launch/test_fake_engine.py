@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -21,6 +22,7 @@ from s3lora_serve.config import Config
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.launch.engine_choice import SECONDS_PER_TOKEN, for_engine, to_own
+from s3lora_serve.launch.servers import GRACE_SECONDS
 
 pytestmark = pytest.mark.process
 
@@ -106,6 +108,42 @@ def test_it_takes_orders(served, folder):
     plan = s3lora(folder, "plan", "Who?", "-p", "two", "--tools", "Search")
     assert "engine: fake" in plan.stderr
     assert s3lora(folder, "verify").returncode == 0
+
+
+def test_changes_are_followed_until_it_stops(served, folder):
+    """``/admin/events`` tells what is, then a swap as it happens; a stop of the server ends it at once."""
+    token = {"Authorization": f"Bearer {served.access['token']}"}
+    asked = urllib.request.Request(f"{served.access['url']}/admin/events", headers=token)
+    with urllib.request.urlopen(asked, timeout=30) as stream:
+        first = [next_event(stream) for _ in range(3)]
+        assert [(kind, data.get("id")) for kind, data in first] == [
+            ("engine", None),
+            ("planner", "one"),
+            ("planner", "two"),
+        ]
+        before = first[1][1]["revision"]
+        served.done(served.order("planners/one/swap", {"source": str(folder / "new")}))
+        seen = []
+        while not seen or not (seen[-1][0] == "operation" and seen[-1][1]["ended"]):
+            seen.append(next_event(stream))
+        assert {data["revision"] for kind, data in seen if kind == "planner"} - {before}
+        assert re.fullmatch(f"{before[:12]} → [0-9a-f]{{12}}", seen[-1][1]["summary"])
+        began = time.monotonic()
+        served.child.signal(signal.SIGTERM)
+        stream.read()
+    served.child.wait()
+    assert time.monotonic() - began < GRACE_SECONDS / 2
+
+
+def next_event(stream):
+    """Name and data of the next event; comments are passed over."""
+    lines = []
+    while not lines or lines[-1]:
+        lines.append(stream.readline().decode().rstrip("\n"))
+        if lines == [":", ""] or lines == [""]:
+            lines = []
+    fields = dict(line.split(": ", 1) for line in lines if line)
+    return fields["event"], json.loads(fields["data"])
 
 
 def test_what_options_changed_does_not_stand_in_the_way_of_an_apply(served, folder):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from s3lora_serve.errors import ControlError, EngineDead
+from s3lora_serve.errors import ControlError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import OK, REFUSED, out, say, say_error
 from s3lora_serve.terminal.tables import cells, plain_table
@@ -88,57 +88,21 @@ def _subject(operation: Mapping[str, Any]) -> str:
 
 def _show_failure(operation: Mapping[str, Any], subject: str) -> None:
     error: Mapping[str, Any] = operation.get("error") or {}
-    undone = "the server ended before it was decided, so it was undone"
-    default = undone if operation["step"] == "undone" else "it failed"
-    message = f"{error.get('message') or default}{_what_serves(operation, error)}"
-    say_error(ControlError(message, hint=str(error.get("hint") or "")), subject)
-
-
-def _what_serves(operation: Mapping[str, Any], error: Mapping[str, Any]) -> str:
-    if error.get("code") == EngineDead.code:
-        return "; nothing serves until the engine is back"
-    return f"; {short(operation['from_digest'])} still serves" if operation.get("from_digest") else ""
+    say_error(ControlError(str(operation["summary"]), hint=str(error.get("hint") or "")), subject)
 
 
 def _show_done(operation: Mapping[str, Any], subject: str) -> None:
     details: Mapping[str, Any] = operation.get("details") or {}
-    if "changes" in details:
-        if not details["changes"]:
-            kept = "planners that were swapped by order keep their revision"
-            _line(
-                Text(
-                    f"nothing to change: planners and policies are declared as they were applied last; {kept}"
-                )
-            )
-            return
-        if details.get("dry_run"):
-            _line(Text("dry run: nothing was changed"))
-            return
-    elif details.get("dry_run") and isinstance(details.get("would"), dict):
+    if isinstance(details.get("would"), dict) and details.get("dry_run"):
         _show_comparison(details["would"])
-        same = "; it serves already" if details.get("same") else ""
-        _line(Text(f"dry run: {short(operation.get('to_digest'))} was admitted, nothing else changed{same}"))
-        return
+    if details.get("changes") == []:
+        _line(Text(str(operation["summary"])))
+    elif details.get("dry_run"):
+        _line(Text(f"dry run: {operation['summary']}"))
     elif details.get("same"):
-        _line(Text(f"{operation['planner']} serves {short(operation.get('to_digest'))} already"))
-        return
-    _line(Text.assemble(("✓ ", "green"), f"{subject}: {_result(operation, details)}", _timings(operation)))
-
-
-def _result(operation: Mapping[str, Any], details: Mapping[str, Any]) -> str:
-    old, new = short(operation.get("from_digest")), short(operation.get("to_digest"))
-    kind = operation["kind"]
-    if kind in ("canary", "shadow"):
-        share = f"{details.get('share', 0):.3g}".rstrip(".")
-        tried = new if operation.get("to_digest") else "the candidate"
-        if kind == "shadow":
-            return f"{tried} shadows a share of {share} and answers no requests; {old} answers"
-        return f"{tried} answers a share of {share}; {old} answers the rest"
-    if kind == "apply":
-        return f"{len(details.get('changes', ()))} planners changed"
-    if details.get("gives_up"):
-        return f"the candidate {str(details['gives_up']).rpartition('@')[2]} is given up; {old} serves"
-    return f"{old} → {new}"
+        _line(Text(str(operation["summary"])))
+    else:
+        _line(Text.assemble(("✓ ", "green"), f"{subject}: {operation['summary']}", _timings(operation)))
 
 
 def _timings(operation: Mapping[str, Any]) -> Text:

@@ -114,6 +114,11 @@ class Orders:
         """Raises UnknownOperation."""
         return self._run.operations.get(id_)
 
+    @property
+    def recent(self) -> tuple[Operation, ...]:
+        """Operations that run, and the last ones that ended while this process ran; asks no disk."""
+        return self._run.operations.recent
+
     def operations(self, limit: int = 50) -> list[Operation]:
         """The newest first."""
         return self._run.operations.list(limit)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from s3lora_serve.control.operation_summary import summary
 from s3lora_serve.server.redact import public_source
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class OperationView(BaseModel):
     cut: list[str]
     error: dict[str, str] | None
     details: dict[str, Any]
+    summary: str
 
 
 class EntryView(BaseModel):
@@ -210,6 +212,7 @@ def operation_view(operation: Operation, redact: Redactor) -> OperationView:
         cut=list(operation.cut),
         error=cleaned(operation.error, redact) if operation.error else None,
         details=cleaned(operation.details, redact),
+        summary=redact(summary(operation)),
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from s3lora_serve.control.operation import Step
 from s3lora_serve.server.admin.admin_views import (
@@ -20,7 +20,9 @@ from s3lora_serve.server.admin.admin_views import (
     planner_view,
     verification,
 )
+from s3lora_serve.server.admin.state_events import StateEvents, StateEventStream
 from s3lora_serve.server.error_responses import documented
+from s3lora_serve.server.sse import EVENT_STREAM
 
 if TYPE_CHECKING:
     from s3lora_serve.server.redact import Redactor
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 
 # A stop of the server waits for running requests, so none may wait for long.
 MAX_WAIT = 20.0
+
+_EVENTS: dict[str, Any] = {
+    "description": "events, until the client leaves or the server stops",
+    "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+}
 
 Wait = Annotated[
     float, Query(ge=0, le=MAX_WAIT, description="seconds to wait for a change; the answer comes at the first")
@@ -69,6 +76,14 @@ def state_router(service: PlannerService, redact: Redactor) -> APIRouter:
         else:
             found = await asyncio.to_thread(control.operation, id)
         return operation_view(found, redact)
+
+    @router.get("/events", response_class=Response, responses={200: _EVENTS, **documented()})
+    async def events() -> StateEventStream:
+        """Every change of state as a server-sent event: `engine`, `planner`, `operation`, `removed`.
+
+        First all that is, then what changes. A stream ends when the server stops; connect again then.
+        """
+        return StateEventStream(StateEvents(service, redact))
 
     @router.get("/history", responses=documented(404, 422, 503))
     async def history(planner: str | None = None, after: After = 0, limit: Limit = 100) -> History:

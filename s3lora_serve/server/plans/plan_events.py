@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from planners import PlanStep
 from s3lora_serve.errors import S3LoRAError
 from s3lora_serve.server.disconnect import Client
 from s3lora_serve.server.error_responses import error_body, told
+from s3lora_serve.server.sse import EVENT_STREAM, STREAM_HEADERS, written
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from s3lora_serve.server.redact import Redactor
 
 log = logging.getLogger(__name__)
-
-EVENT_STREAM = "text/event-stream"
-# A proxy that collects an answer before it passes it on would hold back every step.
-_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 class PlanEventStream(Response):
@@ -47,7 +43,7 @@ class PlanEventStream(Response):
         self._items = items
         self._late_headers = headers
         self._redact = redact
-        super().__init__(headers=_HEADERS)
+        super().__init__(headers=STREAM_HEADERS)
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,19 +71,15 @@ class PlanEventStream(Response):
 
     def _error(self, error: Exception, request_id: str) -> bytes:
         if isinstance(error, S3LoRAError):
-            return sse("error", json.dumps(told(error, self._redact)[1]))
+            return written(told(error, self._redact)[1], "error")
         log.error("request %s failed in mid-stream", request_id, exc_info=error)
         message = f"an unexpected error; the server's log has it under request id {request_id}"
-        return sse("error", json.dumps(error_body(500, message, code="internal_error")))
-
-
-def sse(event: str, data: str) -> bytes:
-    """One server-sent event; ``data`` has no line break."""
-    return f"event: {event}\ndata: {data}\n\n".encode()
+        return written(error_body(500, message, code="internal_error"), "error")
 
 
 def _event(item: PlanStep | PlanMeta) -> bytes:
-    return sse("step" if isinstance(item, PlanStep) else "meta", item.model_dump_json(exclude_none=True))
+    kind = "step" if isinstance(item, PlanStep) else "meta"
+    return written(item.model_dump(mode="json", exclude_none=True), kind)
 
 
 def _part(body: bytes) -> dict[str, Any]:

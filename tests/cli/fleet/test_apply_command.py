@@ -29,10 +29,11 @@ CHANGES = [
 ]
 
 
-def applied(step: str = "done", **details: object) -> dict:
+def applied(step: str = "done", error: dict | None = None, **details: object) -> dict:
     """An apply as the server shows it."""
     about = {"changes": CHANGES, "dry_run": False, **details}
-    return operation(step, kind="apply", planner=None, from_digest=None, to_digest=None, details=about)
+    terms = {"kind": "apply", "planner": None, "from_digest": None, "to_digest": None}
+    return operation(step, **terms, error=error, details=about)
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_nothing_to_change_is_done(s3lora, stub, file):
 def test_a_failed_apply_is_exit_code_1(s3lora, stub, file):
     """Why, on stderr; the fleet is as it was."""
     bad = {"code": "bad_format", "message": "code: no weights", "hint": "fetch it again"}
-    stub.steps = [applied("admitting"), {**applied("failed"), "error": bad}]
+    stub.steps = [applied("admitting"), applied("failed", error=bad)]
     done = s3lora("apply")
     assert done.code == 1
     assert "error: apply: code: no weights" in done.err

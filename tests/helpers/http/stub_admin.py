@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+from s3lora_serve.control.operation import Operation
+from s3lora_serve.control.operation_summary import summary
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -69,14 +72,12 @@ def error(code: str, message: str) -> dict:
 def operation(step: str = "done", **changes) -> dict:
     """An operation as the admin routes show it: a swap of ``math`` from OLD to NEW."""
     ended = step in ("done", "failed", "undone")
-    return {
+    made = {
         "id": "op-1",
-        "object": "operation",
         "kind": "swap",
         "planner": "math",
         "order": {"actor": "me@here (127.0.0.1)", "reason": "", "expected": None, "key": None},
         "step": step,
-        "ended": ended,
         "started_at": time.time(),
         "ended_at": time.time() if ended else None,
         "from_digest": OLD,
@@ -89,6 +90,8 @@ def operation(step: str = "done", **changes) -> dict:
         "details": {},
         **changes,
     }
+    shown = summary(Operation.from_json(made))
+    return {**made, "object": "operation", "ended": ended, "summary": shown}
 
 
 def deployment(revision: str, state: str = "serving", **changes) -> dict:

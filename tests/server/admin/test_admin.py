@@ -278,9 +278,12 @@ async def test_every_answer_is_described(admin):
         "/admin/planners/{name}": ["get"],
         "/admin/operations": ["get"],
         "/admin/operations/{id}": ["get"],
+        "/admin/events": ["get"],
         "/admin/history": ["get"],
         "/admin/verify": ["get"],
     }
+    events = described["paths"].pop("/admin/events")["get"]["responses"]["200"]
+    assert list(events["content"]) == ["text/event-stream"]
     kinds = {
         (status, answer["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1])
         for operations in described["paths"].values()
