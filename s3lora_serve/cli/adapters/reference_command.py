@@ -12,13 +12,11 @@ from rich.markup import escape
 from rich.text import Text
 
 from s3lora_serve.cli.adapters.adapter_commands import (
-    MaxFiles,
-    MaxMib,
-    MaxRank,
+    LimitOptions,
     OptionalBase,
     limits_by_option,
-    limits_of,
 )
+from s3lora_serve.cli.option_groups import grouped
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import Stages, out, say
@@ -32,7 +30,9 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.verify import AdapterLimits
 
 
+@grouped
 def reference(
+    *,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -45,9 +45,7 @@ def reference(
     ],
     destination: Annotated[Path, typer.Option("--out", "-o", help="New file for the reference.")],
     base: OptionalBase = None,
-    max_rank: MaxRank = 512,
-    max_mib: MaxMib = 2048,
-    max_files: MaxFiles = 64,
+    bounds: LimitOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Summarize known-good adapters in a file for policy.anomaly and --reference.
@@ -59,7 +57,7 @@ def reference(
     check_parent(destination)
     if empty := next((number for number, source in enumerate(sources, 1) if not source.strip()), None):
         raise ConfigError(f"adapter {empty} of {len(sources)} is empty")
-    limits = limits_of(max_rank, max_mib, max_files)
+    limits = bounds.limits()
     from s3lora_serve.adapters.evidence.reference_file import KnownGood, write_reference
     from s3lora_serve.launch.resolve import to_base_model
 

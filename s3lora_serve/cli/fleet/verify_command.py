@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path  # noqa: TC003  (typer reads the annotation)
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from s3lora_serve.cli.adapters import adapter_commands
-from s3lora_serve.cli.adapters.adapter_commands import MaxFiles, MaxMib, MaxRank, Sha256, not_empty
-from s3lora_serve.cli.fleet.fleet_options import AsJson, ConfigFile, Engine, Server, connect
-from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.cli.adapters.adapter_commands import LimitOptions, Sha256, not_empty
+from s3lora_serve.cli.fleet.fleet_options import AsJson, ServerOptions
+from s3lora_serve.cli.option_groups import grouped
 from s3lora_serve.errors import ConfigError, StoreError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import REFUSED, out
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from s3lora_serve.control.journal.journal import Head, Journal
+    from s3lora_serve.engine.port import EngineKind
 
 _HEAD = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
 
 
+@grouped
 def verify(
     source: Annotated[
         str | None,
@@ -38,9 +40,8 @@ def verify(
             callback=not_empty,
         ),
     ] = None,
-    max_rank: MaxRank = 512,
-    max_mib: MaxMib = 2048,
-    max_files: MaxFiles = 64,
+    *,
+    bounds: LimitOptions,
     sha256: Sha256 = None,
     fleet: Annotated[
         bool, typer.Option("--fleet", help="Check what a server serves, as without SOURCE.")
@@ -54,9 +55,7 @@ def verify(
         typer.Option(help="With --state: SEQ:HASH noted earlier; that entry must still be there, unchanged."),
     ] = None,
     as_json: AsJson = False,
-    server: Server = None,
-    config: ConfigFile = None,
-    engine: Engine = EngineKind.VLLM,
+    at: ServerOptions,
 ) -> None:
     """Check that an adapter can be admitted; without SOURCE, that a fleet's journal, store and engine agree.
 
@@ -67,16 +66,16 @@ def verify(
             raise ConfigError("SOURCE is checked by itself, without --fleet, --state, --head and --json")
         if base is None:
             raise ConfigError("--base is missing", hint="name the base model that SOURCE must fit")
-        adapter_commands.verify(source, base, max_rank, max_mib, max_files, sha256)
+        adapter_commands.verify(source, base, bounds, sha256)
         return
     if base is not None or sha256 is not None:
         raise ConfigError("--base and --sha256 are about a SOURCE", hint="name the adapter to check")
     if head is not None and state is None:
         raise ConfigError("--head is about a --state file")
     if state is not None:
-        findings = _offline(state, _noted(head), config, engine)
+        findings = _offline(state, _noted(head), at.config, at.engine)
     else:
-        with connect(server, config, engine) as client:
+        with at.connect() as client:
             findings = client.verify()["findings"]
     _report(findings, as_json)
 
