@@ -105,7 +105,7 @@ def test_it_takes_orders(served, folder):
     }
     plan = s3lora(folder, "plan", "Who?", "-p", "two", "--tools", "Search")
     assert "engine: fake" in plan.stderr
-    assert s3lora(folder, "verify").returncode == 0
+    assert s3lora(folder, "audit").returncode == 0
 
 
 def test_what_options_changed_does_not_stand_in_the_way_of_an_apply(served, folder):

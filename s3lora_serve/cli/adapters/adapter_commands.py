@@ -188,10 +188,11 @@ def prune(
         say(f"note: {warning}", "yellow")
 
 
-def verify(source: str, base: str, bounds: LimitOptions, sha256: str | None) -> None:
+@grouped
+def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 = None) -> None:
     """Check that an adapter can be admitted: files, format, features, values, and its fit to the base model.
 
-    Raises AdapterError with the reason if not. ``s3lora verify`` with an adapter, see ``verify_command``.
+    Exit code 1 with the reason if not. `s3lora audit` checks a fleet.
     """
     limits = bounds.limits()
     from s3lora_serve.adapters.fetch.sources import fetch
