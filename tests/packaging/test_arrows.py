@@ -155,6 +155,19 @@ def test_folders_of_a_part_import_one_way():
         pytest.fail("imports itself: " + " <- ".join(circle.args[1]))
 
 
+def test_fetching_knows_only_the_two_files():
+    """A source is fetched without knowing what its weights are checked for, or where they are published."""
+    known = {"s3lora_serve.adapters.fetch", "s3lora_serve.adapters.peft"}
+    found = {
+        imported
+        for importing, targets in graph().items()
+        if importing.startswith("s3lora_serve.adapters.fetch")
+        for imported in targets
+        if part(imported) == "adapters" and imported.rpartition(".")[0] not in known
+    }
+    assert found == set()
+
+
 def test_the_arrows_themselves_have_no_circle():
     """The table above is an order of parts."""
     TopologicalSorter(ARROWS).prepare()

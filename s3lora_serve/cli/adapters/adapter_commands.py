@@ -25,7 +25,7 @@ from s3lora_serve.terminal.pictures import cannot_write, check_parent, check_pic
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from s3lora_serve.adapters.verify import AdapterLimits
+    from s3lora_serve.adapters.admission import AdapterLimits
     from s3lora_serve.spectral.prune_policy import PrunePlan
     from s3lora_serve.spectral.report import SpectralReport
 
@@ -206,12 +206,12 @@ def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 =
         tempfile.TemporaryDirectory(prefix="s3lora-verify-") as work,
     ):
         model = to_base_model(base, None, stage)
-        fetched = fetch(to_source(source), Path(work) / "source", limits, stage)
+        fetched = fetch(to_source(source), Path(work) / "source", limits.fetch, stage)
         if sha256 is not None and fetched.sha256 != sha256:
             raise SourceError(f"{source}: its weights have sha256 {fetched.sha256}, but {sha256} is expected")
         stage("verify")
         adapter = read_peft(fetched.folder)
-        check_adapter(adapter, model.spec, limits)
+        check_adapter(adapter, model.spec, limits.verify)
     rank = max(m.rank for m in adapter.modules.values())
     for line in (
         f"ok: {len(adapter.modules)} modules up to rank {rank} fit {model.name}",

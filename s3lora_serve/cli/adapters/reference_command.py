@@ -25,9 +25,9 @@ from s3lora_serve.terminal.pictures import cannot_write, check_parent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from s3lora_serve.adapters.admission import AdapterLimits
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.adapters.evidence.reference_file import Looks
-    from s3lora_serve.adapters.verify import AdapterLimits
 
 
 @grouped
@@ -106,9 +106,9 @@ def _looks(source: str, spec: BaseModelSpec | None, limits: AdapterLimits) -> tu
     from s3lora_serve.launch.resolve import to_source
 
     with tempfile.TemporaryDirectory(prefix="s3lora-reference-") as work:
-        fetched = fetch(to_source(source), Path(work) / "source", limits)
+        fetched = fetch(to_source(source), Path(work) / "source", limits.fetch)
         adapter = read_peft(fetched.folder)
-        check_adapter(adapter, spec, limits)
+        check_adapter(adapter, spec, limits.verify)
         return fetched.sha256, looks_of(adapter.modules)
 
 

@@ -9,8 +9,8 @@ import pytest
 from evidence_files import POINTS, weights_of, weights_sha256, write_checkpoint, write_sweep
 from tiny_model import HIDDEN, MODULES, write_adapter, write_base
 
+from s3lora_serve.adapters.admission import AdapterLimits
 from s3lora_serve.adapters.base_model import BaseModelSpec
-from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.cli.adapters.policy_options import PolicyOptions
 from s3lora_serve.config import load_config
 from s3lora_serve.control.operation import Wanted
