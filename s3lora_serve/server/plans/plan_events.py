@@ -13,6 +13,7 @@ from planners import PlanStep
 from s3lora_serve.errors import S3LoRAError
 from s3lora_serve.server.disconnect import Client
 from s3lora_serve.server.error_responses import error_body, told
+from s3lora_serve.server.sse import named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -75,19 +76,14 @@ class PlanEventStream(Response):
 
     def _error(self, error: Exception, request_id: str) -> bytes:
         if isinstance(error, S3LoRAError):
-            return sse("error", json.dumps(told(error, self._redact)[1]))
+            return named("error", json.dumps(told(error, self._redact)[1]))
         log.error("request %s failed in mid-stream", request_id, exc_info=error)
         message = f"an unexpected error; the server's log has it under request id {request_id}"
-        return sse("error", json.dumps(error_body(500, message, code="internal_error")))
-
-
-def sse(event: str, data: str) -> bytes:
-    """One server-sent event; ``data`` has no line break."""
-    return f"event: {event}\ndata: {data}\n\n".encode()
+        return named("error", json.dumps(error_body(500, message, code="internal_error")))
 
 
 def _event(item: PlanStep | PlanMeta) -> bytes:
-    return sse("step" if isinstance(item, PlanStep) else "meta", item.model_dump_json(exclude_none=True))
+    return named("step" if isinstance(item, PlanStep) else "meta", item.model_dump_json(exclude_none=True))
 
 
 def _part(body: bytes) -> dict[str, Any]:
