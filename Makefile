@@ -15,7 +15,7 @@ parallel      := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 quick_plugins := xdist.plugin pytest_asyncio.plugin _hypothesis_pytestplugin anyio.pytest_plugin
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve check test-fast test format schema tree tables clean
+.PHONY: help install serve check test-fast test format schema tree tables clients clean
 
 help:
 	@echo "make serve      serve the demo planners on this machine (CPU); CONFIG=file for others"
@@ -26,6 +26,7 @@ help:
 	@echo "make schema     write configs/planners.schema.json anew"
 	@echo "make tree       write the tree in docs/architecture.md anew"
 	@echo "make tables     write the tables in docs/ anew: settings, commands, exit codes, routes, errors"
+	@echo "make clients    write planners/client/client.py anew, from async_client.py"
 	@echo "make clean      remove $(VENV), caches and build output; the model cache and .s3lora stay"
 
 serve: $(installed)
@@ -55,6 +56,9 @@ tree: $(installed)
 
 tables: $(installed)
 	$(bin)/python tests/packaging/doc_tables.py
+
+clients: $(installed)
+	$(bin)/python tests/packaging/sync_client.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from planners.client import AsyncPlannerClient
 from planners.client.asking import DEFAULT_URL, KEY_ENV, URL_ENV
-from planners.client.client import AsyncPlannerClient
 from planners.client.errors import PlannerAPIError
 from planners.plan import Plan
 from planners.tools import MAX_FEEDBACK, MAX_STEPS, MAX_TOOLS, ToolSpec

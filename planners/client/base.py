@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TIMEOUT = 180.0  # seconds without a byte; a server gives up after 120 unless set otherwise, and says why
 RETRIES = 2
 EVENTS = "text/event-stream"
+JSON = "application/json"
 _CONNECT_SECONDS = 5.0
 
 
@@ -64,7 +65,7 @@ class ClientBase:
         return {"method": "GET", "url": url, "headers": self._endpoint.headers, "timeout": self._timeout}
 
     def _planning(self, question: Question, *, stream: bool = False) -> dict[str, Any]:
-        accept = {"accept": f"{EVENTS}, application/json"} if stream else {}
+        accept = {"accept": f"{EVENTS}, {JSON}"} if stream else {}
         return {
             "method": "POST",
             "url": f"{self._endpoint.url}/v1/plans",

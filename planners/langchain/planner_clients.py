@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from planners.client.client import AsyncPlannerClient, PlannerClient
+from planners.client import AsyncPlannerClient, PlannerClient
 
 if TYPE_CHECKING:
     import httpx

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3lora_serve.adapters.evidence.gather import Evidence, gather
+from s3lora_serve.adapters.fetch.listing import FetchLimits
+from s3lora_serve.adapters.fetch.progress import Progress, silent
 from s3lora_serve.adapters.fetch.sources import Fetched, fetch
 from s3lora_serve.adapters.lineage import LINEAGE_FORMAT, Lineage, Revision
 from s3lora_serve.adapters.peft.peft_format import PeftAdapter, read_peft, write_peft
-from s3lora_serve.adapters.progress import Progress, silent
-from s3lora_serve.adapters.verify import AdapterLimits, check_adapter
+from s3lora_serve.adapters.verify import VerifyLimits, check_adapter
 from s3lora_serve.errors import ConfigError, PolicyRejection, SourceError
 from s3lora_serve.spectral.prune_policy import PrunePlan, PrunePolicy, plan
 from s3lora_serve.spectral.scorers import SCORER_VERSION, score
@@ -28,7 +30,15 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.spectral.report import SpectralReport
 
-__all__ = ["Progress", "admit", "inspect"]
+__all__ = ["AdapterLimits", "Progress", "admit", "inspect"]
+
+
+@dataclass(frozen=True)
+class AdapterLimits:
+    """Limits above which an adapter is not admitted: of its files, and of what is in them."""
+
+    fetch: FetchLimits = field(default_factory=FetchLimits)
+    verify: VerifyLimits = field(default_factory=VerifyLimits)
 
 
 def admit(
@@ -52,7 +62,7 @@ def admit(
     """
     tell = progress or silent
     with store.staging() as work:
-        fetched = fetch(source, work / "source", limits, tell)
+        fetched = fetch(source, work / "source", limits.fetch, tell)
         _check_pin(fetched, expected_sha256)
         evidence = gather(policy, sha256=fetched.sha256, base=base, progress=tell, called=called)
         policy = evidence.policy
@@ -65,7 +75,7 @@ def admit(
 
         tell("verify", 0.0)
         adapter = read_peft(fetched.folder)
-        check_adapter(adapter, base, limits)
+        check_adapter(adapter, base, limits.verify)
 
         tell("score", 0.0)
         outcome = evidence.compare(adapter.modules)
@@ -128,9 +138,9 @@ def inspect(
     actions of the policy would reject.
     """
     with tempfile.TemporaryDirectory(prefix="s3lora-inspect-") as work:
-        fetched = fetch(source, Path(work) / "source", limits)
+        fetched = fetch(source, Path(work) / "source", limits.fetch)
         adapter = read_peft(fetched.folder)
-        check_adapter(adapter, base, limits)
+        check_adapter(adapter, base, limits.verify)
         evidence = gather(policy, sha256=fetched.sha256, base=base, called=called)
         report = _score(adapter, evidence)
         return report, _plan(report, evidence.policy), adapter
@@ -146,6 +156,7 @@ def _check_pin(fetched: Fetched, expected: str | None) -> None:
 
 def _admission_key(fetched: Fetched, base: BaseModelSpec, policy: PrunePolicy, limits: AdapterLimits) -> str:
     """What an admission's outcome depends on; the limits too, since a stricter one may refuse."""
+    size, check = limits.fetch, limits.verify
     return canonical_digest(
         {
             "format": LINEAGE_FORMAT,
@@ -154,7 +165,7 @@ def _admission_key(fetched: Fetched, base: BaseModelSpec, policy: PrunePolicy, l
             "policy": policy.to_json(),
             "scorer_version": SCORER_VERSION,
             "base": [base.name, base.digest],
-            "limits": [limits.max_rank, limits.max_bytes, limits.max_files, limits.per_module_scaling],
+            "limits": [check.max_rank, size.max_bytes, size.max_files, check.per_module_scaling],
         }
     )
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from s3lora_serve import __version__
 from s3lora_serve.cli import config_commands
 from s3lora_serve.cli.adapters import adapter_commands, reference_command
-from s3lora_serve.cli.fleet import apply_command, order_commands, status_commands, verify_command
+from s3lora_serve.cli.fleet import apply_command, audit_command, order_commands, status_commands
 from s3lora_serve.cli.fleet.fleet_options import ORDER_CODES
 from s3lora_serve.cli.lab import evaluate_command, sweep_command
 from s3lora_serve.cli.lab.evaluation_options import EVALUATION_CODES
 from s3lora_serve.cli.plan import plan_command
-from s3lora_serve.terminal.console import EXIT_CODES, print_error, run
+from s3lora_serve.terminal.console import EXIT_CODES, print_error, run, say
 
 
 class _Commands(TyperGroup):
@@ -26,9 +26,33 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if (message := getattr(error, "format_message", None)) is not None:  # an error of usage
+            if (message := _wrong_usage(error)) is not None:
                 print_error("usage_error", message(), hint=f"{ctx.info_name} --help")
             raise
+
+
+class _Verify(TyperCommand):
+    """``s3lora verify``. What only ``s3lora audit`` takes still runs that, with a warning; gone in 0.2."""
+
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The command as the line asks for it."""
+        try:
+            return super().make_context(info_name, [*args], parent, **extra)
+        except Exception as error:
+            if parent is None or _wrong_usage(error) is None:
+                raise
+            try:
+                rest = [word for word in args if word != "--fleet"]
+                context = parent.command.commands["audit"].make_context("audit", rest, parent, **extra)
+            except Exception:
+                raise error from None
+        say("warning: without SOURCE this is `s3lora audit`; `s3lora verify` will need a SOURCE", "yellow")
+        return context
+
+
+def _wrong_usage(error: Exception) -> Any:
+    """What tells the message of an error of usage, None for other errors: typer keeps its class to itself."""
+    return getattr(error, "format_message", None)
 
 
 app = typer.Typer(
@@ -42,7 +66,7 @@ app = typer.Typer(
 )
 app.command("inspect", epilog=EXIT_CODES)(adapter_commands.inspect)
 app.command("prune", epilog=EXIT_CODES)(adapter_commands.prune)
-app.command("verify", epilog=EXIT_CODES)(verify_command.verify)
+app.command("verify", cls=_Verify, epilog=EXIT_CODES)(adapter_commands.verify)
 app.command("evaluate", epilog=EVALUATION_CODES)(evaluate_command.evaluate)
 app.command("sweep", epilog=EVALUATION_CODES)(sweep_command.sweep)
 app.command("reference", epilog=EXIT_CODES)(reference_command.reference)
@@ -58,6 +82,7 @@ for _order in (
     app.command(epilog=ORDER_CODES)(_order)
 app.command(epilog=status_commands.STATUS_CODES)(status_commands.status)
 app.command(epilog=EXIT_CODES)(status_commands.history)
+app.command(epilog=EXIT_CODES)(audit_command.audit)
 app.add_typer(config_commands.app, name="config")
 
 

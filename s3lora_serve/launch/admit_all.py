@@ -15,10 +15,10 @@ from s3lora_serve.terminal.console import Stages, say_error
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from s3lora_serve.adapters.admission import AdapterLimits
+    from s3lora_serve.adapters.fetch.progress import Progress
     from s3lora_serve.adapters.lineage import Revision
-    from s3lora_serve.adapters.progress import Progress
     from s3lora_serve.adapters.store import RevisionStore
-    from s3lora_serve.adapters.verify import AdapterLimits
     from s3lora_serve.config import Config
     from s3lora_serve.control.journal.journal import PlannerRecord
     from s3lora_serve.fleet.planner import DesiredPlanner

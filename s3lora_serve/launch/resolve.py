@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from planners import ToolSpec
+    from s3lora_serve.adapters.admission import AdapterLimits
     from s3lora_serve.adapters.base_model import BaseModelSpec
-    from s3lora_serve.adapters.verify import AdapterLimits
     from s3lora_serve.config import Config, LimitsConfig, PlannerConfig, PlansConfig, PolicyConfig
     from s3lora_serve.config.live import RollbackConfig
     from s3lora_serve.control.rollback_rules import Rules
@@ -137,14 +137,14 @@ def _demo_or(location: str) -> str:
 
 def to_limits(config: LimitsConfig, max_rank: int) -> AdapterLimits:
     """The configured limits in bytes, with what the installed engine can do."""
-    from s3lora_serve.adapters.verify import AdapterLimits
+    from s3lora_serve.adapters.admission import AdapterLimits
+    from s3lora_serve.adapters.fetch.listing import FetchLimits
+    from s3lora_serve.adapters.verify import VerifyLimits
     from s3lora_serve.engine.vllm.vllm_features import reads_module_patterns
 
     return AdapterLimits(
-        max_rank=max_rank,
-        max_bytes=int(config.max_adapter_mib * 2**20),
-        max_files=config.max_files,
-        per_module_scaling=reads_module_patterns(),
+        FetchLimits(max_bytes=int(config.max_adapter_mib * 2**20), max_files=config.max_files),
+        VerifyLimits(max_rank=max_rank, per_module_scaling=reads_module_patterns()),
     )
 
 

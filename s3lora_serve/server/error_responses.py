@@ -33,7 +33,7 @@ from s3lora_serve.errors import (
     UnknownOperation,
     UnknownPlanner,
 )
-from s3lora_serve.server.validation import PLAN_FIELDS, Fields, describe, is_no_object
+from s3lora_serve.server.validation import PLAN_FIELDS, Fields, RequestRefused, describe, is_no_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -95,18 +95,6 @@ class ConflictBody(ErrorBody):
 
     revision: str | None
     generation: int | None
-
-
-class RequestRefused(S3LoRAError):
-    """The request itself is wrong; it reached no planner. ``reason`` is the stable code of the answer."""
-
-    def __init__(
-        self, message: str, *, reason: str, status: int = 400, param: str | None = None, hint: str = ""
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.reason = reason
-        self.status = status
-        self.param = param
 
 
 _RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from planners.grammar import check_argument_chars
 from planners.tools import check_grammar_parts
-from s3lora_serve.server.error_responses import RequestRefused
+from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
     from planners import PlannerInput

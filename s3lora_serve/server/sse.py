@@ -12,10 +12,14 @@ _DATA = b"data:"
 _END = b"\n\n"
 
 
-def written(data: Any, kind: str = "") -> bytes:
-    """One event; ``kind`` names it for clients that tell events apart."""
-    name = f"event: {kind}\n" if kind else ""
-    return f"{name}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+def written(data: Any) -> bytes:
+    """One event without a name, as OpenAI's streams have them."""
+    return f"data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+
+
+def named(event: str, data: str) -> bytes:
+    """One event with its name, for clients that tell events apart; ``data`` has no line break."""
+    return f"event: {event}\ndata: {data}\n\n".encode()
 
 
 def data_of(event: bytes) -> dict[str, Any] | None:

@@ -1,15 +1,19 @@
-"""What is wrong with a request body: the field, its value and the limit."""
+"""A request body read as JSON, and what is wrong with it: the field, its value and the limit."""
 
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from planners import PlanRequest, ToolSpec
+from s3lora_serve.errors import S3LoRAError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from starlette.requests import Request
 
 # Fields of each object in a body, by the path that leads to it (without list positions; "*" is any key).
 Fields = Mapping[tuple[str, ...], Iterable[str]]
@@ -29,6 +33,43 @@ _WANTED = {
 }
 _MOST_PROBLEMS = 5
 _MOST_CHARS = 300
+
+
+class RequestRefused(S3LoRAError):
+    """The request itself is wrong; it reached no planner. ``reason`` is the stable code of the answer."""
+
+    def __init__(
+        self, message: str, *, reason: str, status: int = 400, param: str | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.status = status
+        self.param = param
+
+
+def parse_object(
+    body: bytes, request: Request, of_pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> dict[str, Any]:
+    """The body as a JSON object. Raises RequestRefused, also for what only some parsers would take.
+
+    ``of_pairs`` makes an object of its fields; without it, a field given twice counts as given last.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise RequestRefused(
+            f"content-type {media_type[:80]!r}; send application/json",
+            reason="unsupported_media_type",
+            status=415,
+        )
+    try:
+        data = json.loads(body, object_pairs_hook=of_pairs)
+    except RecursionError:
+        raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
+    except ValueError as error:  # also bytes that are not UTF-8, and integers of thousands of digits
+        raise RequestRefused(f"the body is not JSON: {str(error)[:200]}", reason="invalid_json") from None
+    if not isinstance(data, dict):
+        raise RequestRefused("the body must be a JSON object", reason="invalid_json")
+    return data
 
 
 def describe(errors: Sequence[Mapping[str, Any]], fields: Fields = PLAN_FIELDS) -> tuple[str, str | None]:

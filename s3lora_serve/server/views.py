@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.server.redact import public_source
 
 if TYPE_CHECKING:
+    from planners import PlanMeta
+    from s3lora_serve.fleet.leases import Lease
     from s3lora_serve.fleet.planner import Planner
     from s3lora_serve.server.redact import Redactor
     from s3lora_serve.service.planner_service import PlannerService
@@ -114,6 +116,20 @@ def planner_report(planner: Planner, service: PlannerService, redact: Redactor) 
             for name, row in lineage.report.rows.items()
         ],
     }
+
+
+def headers_of(lease: Lease) -> dict[str, str]:
+    """Which planner answers, for clients that see headers: its name, revision and that revision's role."""
+    return _headers(lease.deployment.planner, lease.deployment.revision.digest, lease.role)
+
+
+def headers_of_plan(meta: PlanMeta) -> dict[str, str]:
+    """The same of a whole plan."""
+    return _headers(meta.planner, meta.revision, meta.role)
+
+
+def _headers(planner: str, revision: str, role: str) -> dict[str, str]:
+    return {"x-s3lora-planner": planner, "x-s3lora-revision": revision, "x-s3lora-role": role}
 
 
 def _rollout(planner: Planner) -> dict[str, Any] | None:

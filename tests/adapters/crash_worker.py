@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from peft_builder import BASE
 
-from s3lora_serve.adapters.admission import admit
+from s3lora_serve.adapters.admission import AdapterLimits, admit
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 
 if TYPE_CHECKING:

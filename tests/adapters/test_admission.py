@@ -12,11 +12,11 @@ from peft_builder import BASE, K0, Q0, factors, write_folder
 from safetensors.torch import load_file
 
 from s3lora_serve.adapters import admission
-from s3lora_serve.adapters.admission import admit, inspect
+from s3lora_serve.adapters.admission import AdapterLimits, admit, inspect
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.peft.peft_format import read_peft
 from s3lora_serve.adapters.store import Revision, RevisionStore
-from s3lora_serve.adapters.verify import AdapterLimits
+from s3lora_serve.adapters.verify import VerifyLimits
 from s3lora_serve.errors import AdapterError, FormatError, LimitError, PolicyRejection, SourceError
 from s3lora_serve.spectral.prune_policy import Adaptive, PrunePolicy, Threshold, Top
 
@@ -125,7 +125,7 @@ def test_a_stricter_limit_is_not_overruled_by_an_earlier_admission(store: Revisi
     """The engine was restarted with a smaller max_lora_rank."""
     put(store, source)
     with pytest.raises(LimitError, match="has rank 4 > max_lora_rank 2"):
-        put(store, source, limits=AdapterLimits(max_rank=2))
+        put(store, source, limits=AdapterLimits(verify=VerifyLimits(max_rank=2)))
 
 
 def test_observing_publishes_everything(store: RevisionStore, source: str):

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from peft_builder import BASE, write_folder
 
-from s3lora_serve.adapters.admission import admit
+from s3lora_serve.adapters.admission import AdapterLimits, admit
 from s3lora_serve.adapters.lineage import Lineage, Revision
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.errors import StoreError
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 

@@ -47,7 +47,7 @@ def test_an_empty_folder_is_a_new_store(tmp_path: Path):
 
 
 def test_who_only_reads_is_not_asked(tmp_path: Path):
-    """Checking what is published, as ``s3lora verify`` does, needs no engine."""
+    """Checking what is published, as ``s3lora audit`` does, needs no engine."""
     RevisionStore(tmp_path, "fake")
     RevisionStore(tmp_path)
 

@@ -17,7 +17,7 @@ FAILING = [
     (["status"], 1, "conflict", "op-7 is deciding"),
     (["history"], 1, "conflict", "op-7 is deciding"),
     (["history", "--state", "none.db"], 1, "state_error", "there is no state file"),
-    (["verify"], 1, "conflict", "op-7 is deciding"),
+    (["audit"], 1, "conflict", "op-7 is deciding"),
     (["inspect", "nowhere"], 1, "source_unavailable", "nowhere is not there"),
     (["swap", "math", "nowhere"], 2, "config_error", "there is no folder nowhere"),
     (["swap", "math", "demo://x", "--expect", "zz"], 2, "config_error", "is not a revision"),

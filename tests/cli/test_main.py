@@ -25,13 +25,13 @@ def test_help_names_the_operators_commands(s3lora):
     done = s3lora("--help")
     assert done.code == 0
     adapters = ("inspect", "prune", "verify", "config")
-    fleet = ("swap", "rollback", "canary", "promote", "wait", "apply", "status", "history")
+    fleet = ("swap", "rollback", "canary", "promote", "wait", "apply", "status", "history", "audit")
     assert [c for c in (*adapters, *fleet) if f" {c} " not in done.out] == []
     assert "Exit codes: 0 done; 1 the adapter was refused" in done.out
 
 
 @pytest.mark.parametrize(
-    "command", [["inspect"], ["prune"], ["verify"], ["config", "check"], ["status"], ["history"]]
+    "command", [["inspect"], ["prune"], ["verify"], ["config", "check"], ["status"], ["history"], ["audit"]]
 )
 def test_every_command_explains_itself(s3lora, command):
     """Each command has a help text with its exit codes."""

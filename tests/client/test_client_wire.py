@@ -17,7 +17,7 @@ from planners.client import retry as client_retry
 from planners.client.answers import PlanEvents
 from planners.client.errors import ConnectionFailed, Overloaded, PlannerAPIError, ServerUnavailable
 from s3lora_serve.server.error_responses import STATUS, error_body
-from s3lora_serve.server.sse import written
+from s3lora_serve.server.sse import named
 
 STEPS = (
     PlanStep(id="#E1", thought="Æ 💥 of it", tool="A", tool_input="über"),
@@ -26,9 +26,9 @@ STEPS = (
 META = PlanMeta(planner="p", revision="0" * 64, base_model="b")
 WIRE = b"".join(
     [
-        *(written(step.model_dump(mode="json", exclude_none=True), "step") for step in STEPS),
+        *(named("step", step.model_dump_json(exclude_none=True)) for step in STEPS),
         b": a comment\n\nretry: 5\nid: 3\n\n",
-        written(META.model_dump(mode="json", exclude_none=True), "meta"),
+        named("meta", META.model_dump_json(exclude_none=True)),
     ]
 )
 EVENTS = {"content-type": "text/event-stream; charset=utf-8"}

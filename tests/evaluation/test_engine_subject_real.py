@@ -7,11 +7,10 @@ import itertools
 import pytest
 
 from planners import PlannerInput, ToolSpec, render_messages
-from s3lora_serve.adapters.admission import admit
+from s3lora_serve.adapters.admission import AdapterLimits, admit
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.peft.peft_format import read_peft
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.demo import adapter_path
 from s3lora_serve.evaluation.measuring.engine_subject import EngineSubject
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top

@@ -17,9 +17,9 @@ import uvicorn
 from engine_factory import BASE_NAME, Shared
 
 from planners import ToolSpec
+from s3lora_serve.adapters.admission import AdapterLimits
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.control.operation import Wanted

@@ -107,7 +107,7 @@ def test_it_takes_orders(served, folder):
     }
     plan = s3lora(folder, "plan", "Who?", "-p", "two", "--tools", "Search")
     assert "engine: fake" in plan.stderr
-    assert s3lora(folder, "verify").returncode == 0
+    assert s3lora(folder, "audit").returncode == 0
 
 
 def test_changes_are_followed_until_it_stops(served, folder):

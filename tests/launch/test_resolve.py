@@ -55,7 +55,7 @@ def test_a_policy_keeps_its_meaning(config, policy):
 def test_limits_are_bytes():
     """MiB in the file are bytes inside."""
     limits = to_limits(LimitsConfig(max_adapter_mib=1.5, max_files=3), max_rank=8)
-    assert (limits.max_bytes, limits.max_files, limits.max_rank) == (1572864, 3, 8)
+    assert (limits.fetch.max_bytes, limits.fetch.max_files, limits.verify.max_rank) == (1572864, 3, 8)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_an_engine_that_ignores_patterns_is_noticed(tmp_path, monkeypatch, text,
     monkeypatch.delitem(sys.modules, "vllm", raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert reads_module_patterns() is reads
-    assert to_limits(LimitsConfig(), max_rank=8).per_module_scaling is reads
+    assert to_limits(LimitsConfig(), max_rank=8).verify.per_module_scaling is reads
 
 
 def test_demo_sources_are_folders_of_the_package():

@@ -136,6 +136,38 @@ def test_no_file_imports_itself_through_others():
         pytest.fail("imports itself: " + " <- ".join(circle.args[1]))
 
 
+def test_folders_of_a_part_import_one_way():
+    """Nor does a folder inside a part, as a whole: what is below can be read without what is above."""
+
+    def folder(module: str) -> str:
+        """The folder below the part, or nothing for a file directly in the part."""
+        names = module.split(".")
+        depth = 2 if names[0] == "planners" else 3
+        return ".".join(names[:depth]) if len(names) > depth else ""
+
+    edges: dict[str, set[str]] = {}
+    for importing, targets in graph().items():
+        edges.setdefault(folder(importing), set()).update(folder(imported) for imported in targets)
+    edges = {one: targets - {one, ""} for one, targets in edges.items() if one}
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as circle:
+        pytest.fail("imports itself: " + " <- ".join(circle.args[1]))
+
+
+def test_fetching_knows_only_the_two_files():
+    """A source is fetched without knowing what its weights are checked for, or where they are published."""
+    known = {"s3lora_serve.adapters.fetch", "s3lora_serve.adapters.peft"}
+    found = {
+        imported
+        for importing, targets in graph().items()
+        if importing.startswith("s3lora_serve.adapters.fetch")
+        for imported in targets
+        if part(imported) == "adapters" and imported.rpartition(".")[0] not in known
+    }
+    assert found == set()
+
+
 def test_the_arrows_themselves_have_no_circle():
     """The table above is an order of parts."""
     TopologicalSorter(ARROWS).prepare()

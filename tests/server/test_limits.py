@@ -14,8 +14,8 @@ from planners import PlannerInput
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.server.app import create_app
 from s3lora_serve.server.concurrency import ConcurrencyLimit
-from s3lora_serve.server.error_responses import RequestRefused
 from s3lora_serve.server.limits import RequestLimits
+from s3lora_serve.server.validation import RequestRefused
 
 SMALL = RequestLimits(max_tools=3, max_steps=4, max_text=50, max_task_chars=100, max_concurrent=2, max_n=2)
 TOOLS = [{"name": f"T{i}"} for i in range(4)]

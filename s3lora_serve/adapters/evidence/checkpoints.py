@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from s3lora_serve.adapters.fetch.hub import checkpoint as hub_checkpoint
-from s3lora_serve.adapters.verify import is_pickle
+from s3lora_serve.adapters.fetch.listing import is_pickle
 from s3lora_serve.errors import ConfigError, SourceError
 from s3lora_serve.storage.canonical_json import canonical_digest, excerpt, strict_loads
 

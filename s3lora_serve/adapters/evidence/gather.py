@@ -11,7 +11,7 @@ from s3lora_serve.adapters.evidence.base_weights import weights_of
 from s3lora_serve.adapters.evidence.checkpoints import AlignmentDifference, Checkpoint
 from s3lora_serve.adapters.evidence.recorded_sweep import Recorded, read_points
 from s3lora_serve.adapters.evidence.reference_file import AnomalyOutcome, KnownGood, compare, read_reference
-from s3lora_serve.adapters.progress import Progress, silent
+from s3lora_serve.adapters.fetch.progress import Progress, silent
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.spectral.prune_policy import Alignment, PrunePolicy
 from s3lora_serve.spectral.scorers import NEEDS_ALIGNMENT

@@ -8,17 +8,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from s3lora_serve.adapters.fetch.listing import FetchLimits, is_pickle
 from s3lora_serve.adapters.peft.adapter_config import CONFIG_NAME
 from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME
-from s3lora_serve.adapters.verify import MAX_CONFIG_BYTES, AdapterLimits, is_pickle
 from s3lora_serve.errors import LimitError, StoreError
 from s3lora_serve.storage.hashing_file import LAG, HashedFile, HashingWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from s3lora_serve.adapters.progress import Progress
+    from s3lora_serve.adapters.fetch.progress import Progress
 
+MAX_CONFIG_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20  # buffers of this size, used in turn, stay in the cache: half the time of fresh ones
 COPIED = (CONFIG_NAME, WEIGHTS_NAME)
 
@@ -66,7 +67,7 @@ def copy_adapter(
     open_file: Opener,
     sizes: Mapping[str, int | None],
     dest: Path,
-    limits: AdapterLimits,
+    limits: FetchLimits,
     progress: Progress,
 ) -> Fetched:
     """Copy the known files into ``dest``, made anew, hashing and counting on the way.
@@ -116,7 +117,7 @@ def _writing(what: str) -> Iterator[None]:
         ) from error
 
 
-def check_sizes(sizes: Mapping[str, int | None], limits: AdapterLimits) -> None:
+def check_sizes(sizes: Mapping[str, int | None], limits: FetchLimits) -> None:
     """Refuse by declared size what copying would refuse. Raises LimitError."""
     for name in COPIED:
         size, cap = sizes.get(name), _cap(name, limits)
@@ -124,7 +125,7 @@ def check_sizes(sizes: Mapping[str, int | None], limits: AdapterLimits) -> None:
             raise _too_big(name, f"{size} bytes", cap)
 
 
-def _cap(name: str, limits: AdapterLimits) -> int:
+def _cap(name: str, limits: FetchLimits) -> int:
     return min(MAX_CONFIG_BYTES, limits.max_bytes) if name == CONFIG_NAME else limits.max_bytes
 
 

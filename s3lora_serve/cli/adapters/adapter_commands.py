@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,23 +14,9 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from s3lora_serve.cli.adapters.policy_options import (
-    Adaptive,
-    Aligned,
-    AlignmentBase,
-    Floor,
-    MaxAnomaly,
-    ReferenceFile,
-    Scorer,
-    Seed,
-    Sweep,
-    Task,
-    Threshold,
-    Top,
-    UtilityName,
-    policy_of,
-)
+from s3lora_serve.cli.adapters.policy_options import PolicyOptions
 from s3lora_serve.cli.fleet.fleet_options import weights_digest
+from s3lora_serve.cli.option_groups import grouped
 from s3lora_serve.errors import ConfigError, LimitError, SourceError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import Stages, out, say
@@ -39,7 +25,7 @@ from s3lora_serve.terminal.pictures import cannot_write, check_parent, check_pic
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from s3lora_serve.adapters.verify import AdapterLimits
+    from s3lora_serve.adapters.admission import AdapterLimits
     from s3lora_serve.spectral.prune_policy import PrunePlan
     from s3lora_serve.spectral.report import SpectralReport
 
@@ -59,11 +45,6 @@ Base = Annotated[str, typer.Option(help=_BASE, callback=not_empty)]
 OptionalBase = Annotated[
     str | None, typer.Option(help=f"{_BASE} Without it, the fit is not checked.", callback=not_empty)
 ]
-MaxRank = Annotated[
-    int, typer.Option(min=1, help="Highest rank accepted; a server uses engine.max_lora_rank.")
-]
-MaxMib = Annotated[int, typer.Option(min=1, help="Largest total size of the adapter's files, in MiB.")]
-MaxFiles = Annotated[int, typer.Option(min=1, help="Largest number of files in the adapter's folder.")]
 Sha256 = Annotated[
     str | None, typer.Option(help="Expected SHA-256 of the weights file.", callback=weights_digest)
 ]
@@ -76,25 +57,36 @@ OPTIONS = {
 }
 
 
+@dataclass(frozen=True)
+class LimitOptions:
+    """Limits above which an adapter is refused."""
+
+    max_rank: Annotated[
+        int, typer.Option(min=1, help="Highest rank accepted; a server uses engine.max_lora_rank.")
+    ] = 512
+    max_mib: Annotated[
+        int, typer.Option(min=1, help="Largest total size of the adapter's files, in MiB.")
+    ] = 2048
+    max_files: Annotated[
+        int, typer.Option(min=1, help="Largest number of files in the adapter's folder.")
+    ] = 64
+
+    def limits(self) -> AdapterLimits:
+        """As the layers below take them."""
+        from s3lora_serve.config import LimitsConfig
+        from s3lora_serve.launch.resolve import to_limits
+
+        sizes = LimitsConfig(max_adapter_mib=self.max_mib, max_files=self.max_files)
+        return to_limits(sizes, self.max_rank)
+
+
+@grouped
 def inspect(
     source: Source,
-    scorer: Scorer = "mas-svd",
-    top: Top = None,
-    threshold: Threshold = None,
-    adaptive: Adaptive = False,
-    sweep: Sweep = None,
-    task: Task = None,
-    utility: UtilityName = None,
-    floor: Floor = None,
-    seed: Seed = 0,
-    alignment_base: AlignmentBase = None,
-    aligned: Aligned = None,
-    reference: ReferenceFile = None,
-    max_anomaly: MaxAnomaly = None,
+    *,
+    pruning: PolicyOptions,
     base: OptionalBase = None,
-    max_rank: MaxRank = 512,
-    max_mib: MaxMib = 2048,
-    max_files: MaxFiles = 64,
+    bounds: LimitOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, not a table.")] = False,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw SSI by layer and projection: a .png, .svg or .pdf.")
@@ -102,22 +94,7 @@ def inspect(
     limit: Annotated[int, typer.Option(min=0, help="Rows of the table; 0 for all.")] = 30,
 ) -> None:
     """Show an adapter's modules by spectral sharpness (SSI) and what a policy would prune. Read only."""
-    policy = policy_of(
-        scorer,
-        top=top,
-        threshold=threshold,
-        adaptive=adaptive,
-        sweep=sweep,
-        task=task,
-        utility=utility,
-        floor=floor,
-        seed=seed,
-        alignment_base=alignment_base,
-        aligned=aligned,
-        reference=reference,
-        max_anomaly=max_anomaly,
-    )
-    limits = limits_of(max_rank, max_mib, max_files)
+    policy, limits = pruning.policy(), bounds.limits()
     if plot is not None:
         check_picture("--plot", plot)
     from s3lora_serve.adapters import admission
@@ -159,47 +136,20 @@ def inspect(
         say(f"wrote {plot}")
 
 
+@grouped
 def prune(
     source: Source,
+    *,
     base: Base,
     destination: Annotated[Path, typer.Option("--out", help="New folder for the pruned adapter.")],
-    scorer: Scorer = "mas-svd",
-    top: Top = None,
-    threshold: Threshold = None,
-    adaptive: Adaptive = False,
-    sweep: Sweep = None,
-    task: Task = None,
-    utility: UtilityName = None,
-    floor: Floor = None,
-    seed: Seed = 0,
-    alignment_base: AlignmentBase = None,
-    aligned: Aligned = None,
-    reference: ReferenceFile = None,
-    max_anomaly: MaxAnomaly = None,
-    max_rank: MaxRank = 512,
-    max_mib: MaxMib = 2048,
-    max_files: MaxFiles = 64,
+    pruning: PolicyOptions,
+    bounds: LimitOptions,
 ) -> None:
     """Write a pruned copy of an adapter, which PEFT and vLLM load unchanged, with its lineage beside it.
 
     The copy is what the server would publish: checked against the base model, deterministic to the byte.
     """
-    policy = policy_of(
-        scorer,
-        top=top,
-        threshold=threshold,
-        adaptive=adaptive,
-        sweep=sweep,
-        task=task,
-        utility=utility,
-        floor=floor,
-        seed=seed,
-        alignment_base=alignment_base,
-        aligned=aligned,
-        reference=reference,
-        max_anomaly=max_anomaly,
-    )
-    limits = limits_of(max_rank, max_mib, max_files)
+    policy, limits = pruning.policy(), bounds.limits()
     _check_new(destination)
     from s3lora_serve.adapters.admission import admit
     from s3lora_serve.adapters.evidence.sweep_hint import Called
@@ -238,12 +188,13 @@ def prune(
         say(f"note: {warning}", "yellow")
 
 
-def verify(source: str, base: str, max_rank: int, max_mib: int, max_files: int, sha256: str | None) -> None:
+@grouped
+def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 = None) -> None:
     """Check that an adapter can be admitted: files, format, features, values, and its fit to the base model.
 
-    Raises AdapterError with the reason if not. ``s3lora verify`` with an adapter, see ``verify_command``.
+    Exit code 1 with the reason if not. `s3lora audit` checks a fleet.
     """
-    limits = limits_of(max_rank, max_mib, max_files)
+    limits = bounds.limits()
     from s3lora_serve.adapters.fetch.sources import fetch
     from s3lora_serve.adapters.peft.peft_format import read_peft
     from s3lora_serve.adapters.verify import check_adapter
@@ -255,12 +206,12 @@ def verify(source: str, base: str, max_rank: int, max_mib: int, max_files: int, 
         tempfile.TemporaryDirectory(prefix="s3lora-verify-") as work,
     ):
         model = to_base_model(base, None, stage)
-        fetched = fetch(to_source(source), Path(work) / "source", limits, stage)
+        fetched = fetch(to_source(source), Path(work) / "source", limits.fetch, stage)
         if sha256 is not None and fetched.sha256 != sha256:
             raise SourceError(f"{source}: its weights have sha256 {fetched.sha256}, but {sha256} is expected")
         stage("verify")
         adapter = read_peft(fetched.folder)
-        check_adapter(adapter, model.spec, limits)
+        check_adapter(adapter, model.spec, limits.verify)
     rank = max(m.rank for m in adapter.modules.values())
     for line in (
         f"ok: {len(adapter.modules)} modules up to rank {rank} fit {model.name}",
@@ -269,13 +220,6 @@ def verify(source: str, base: str, max_rank: int, max_mib: int, max_files: int, 
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     for warning in (*fetched.warnings, *adapter.warnings):
         say(f"note: {warning}", "yellow")
-
-
-def limits_of(max_rank: int, max_mib: int, max_files: int) -> AdapterLimits:
-    from s3lora_serve.config import LimitsConfig
-    from s3lora_serve.launch.resolve import to_limits
-
-    return to_limits(LimitsConfig(max_adapter_mib=max_mib, max_files=max_files), max_rank)
 
 
 @contextmanager

@@ -12,13 +12,11 @@ from rich.markup import escape
 from rich.text import Text
 
 from s3lora_serve.cli.adapters.adapter_commands import (
-    MaxFiles,
-    MaxMib,
-    MaxRank,
+    LimitOptions,
     OptionalBase,
     limits_by_option,
-    limits_of,
 )
+from s3lora_serve.cli.option_groups import grouped
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import Stages, out, say
@@ -27,12 +25,14 @@ from s3lora_serve.terminal.pictures import cannot_write, check_parent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from s3lora_serve.adapters.admission import AdapterLimits
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.adapters.evidence.reference_file import Looks
-    from s3lora_serve.adapters.verify import AdapterLimits
 
 
+@grouped
 def reference(
+    *,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -45,9 +45,7 @@ def reference(
     ],
     destination: Annotated[Path, typer.Option("--out", "-o", help="New file for the reference.")],
     base: OptionalBase = None,
-    max_rank: MaxRank = 512,
-    max_mib: MaxMib = 2048,
-    max_files: MaxFiles = 64,
+    bounds: LimitOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Summarize known-good adapters in a file for policy.anomaly and --reference.
@@ -59,7 +57,7 @@ def reference(
     check_parent(destination)
     if empty := next((number for number, source in enumerate(sources, 1) if not source.strip()), None):
         raise ConfigError(f"adapter {empty} of {len(sources)} is empty")
-    limits = limits_of(max_rank, max_mib, max_files)
+    limits = bounds.limits()
     from s3lora_serve.adapters.evidence.reference_file import KnownGood, write_reference
     from s3lora_serve.launch.resolve import to_base_model
 
@@ -108,9 +106,9 @@ def _looks(source: str, spec: BaseModelSpec | None, limits: AdapterLimits) -> tu
     from s3lora_serve.launch.resolve import to_source
 
     with tempfile.TemporaryDirectory(prefix="s3lora-reference-") as work:
-        fetched = fetch(to_source(source), Path(work) / "source", limits)
+        fetched = fetch(to_source(source), Path(work) / "source", limits.fetch)
         adapter = read_peft(fetched.folder)
-        check_adapter(adapter, spec, limits)
+        check_adapter(adapter, spec, limits.verify)
         return fetched.sha256, looks_of(adapter.modules)
 
 

@@ -1,1 +1,1 @@
-"""Commands to a running fleet: swap, rollback, canary, promote, apply, status, history."""
+"""Commands to a running fleet: swap, rollback, canary, promote, apply, status, history, audit."""

@@ -70,7 +70,7 @@ class AdminClient:
         given = {"planner": planner, "after": after, "limit": limit}
         return self._data(self._get("/admin/history", {k: v for k, v in given.items() if v is not None}))
 
-    def verify(self) -> dict[str, Any]:
+    def audit(self) -> dict[str, Any]:
         """What the server finds when it compares journal, store and engine."""
         return self._get("/admin/verify", read_seconds=600)
 

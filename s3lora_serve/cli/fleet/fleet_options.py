@@ -46,13 +46,6 @@ def weights_digest(value: str | None) -> str | None:
 
 Planner = Annotated[str, typer.Argument(help="A planner's name, as in planners.yaml.")]
 OptionalPlanner = Annotated[str | None, typer.Argument(help="Only this planner.")]
-Server = Annotated[
-    str | None,
-    typer.Option(
-        help="The admin listener's address. The token then comes from S3LORA_ADMIN_TOKEN.",
-        envvar="S3LORA_ADMIN_URL",
-    ),
-]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -68,17 +61,6 @@ Engine = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the server says, as JSON; errors too.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end, or leave once it has begun.")]
-Timeout = Annotated[
-    float | None, typer.Option(min=0, help="Wait at most this many seconds; the operation continues.")
-]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        help="Idempotency key: an order repeated under the same key is carried out once. "
-        "By default each call has a new one."
-    ),
-]
 Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
 Expect = Annotated[
     str | None,
@@ -86,51 +68,74 @@ Expect = Annotated[
 ]
 
 
-def connect(server: str | None, config: Path | None, engine: EngineKind = EngineKind.VLLM) -> AdminClient:
-    """A client of the server that is meant; who that is, is asked before each request."""
-    from s3lora_serve.cli.fleet.access import find_access
-    from s3lora_serve.cli.fleet.admin_client import AdminClient
+@dataclass(frozen=True)
+class ServerOptions:
+    """Which server a command asks."""
 
-    environ = dict(os.environ)
-    return AdminClient(lambda: find_access(server, config, environ, engine))
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="The admin listener's address. The token then comes from S3LORA_ADMIN_TOKEN.",
+            envvar="S3LORA_ADMIN_URL",
+        ),
+    ] = None
+    config: ConfigFile = None
+    engine: Engine = EngineKind.VLLM
+
+    def connect(self) -> AdminClient:
+        """A client of that server, which is looked for anew before each request."""
+        from s3lora_serve.cli.fleet.access import find_access
+        from s3lora_serve.cli.fleet.admin_client import AdminClient
+
+        environ = dict(os.environ)
+        return AdminClient(lambda: find_access(self.server, self.config, environ, self.engine))
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How an order is given: to which server, under which key, and what is awaited and shown."""
+class EndOptions:
+    """Whether an operation's end is awaited, and how it is shown."""
 
-    server: str | None
-    config: Path | None
-    engine: EngineKind
-    wait: bool = True
-    timeout: float | None = None
-    as_json: bool = False
-    key: str | None = None
-
-    def connect(self) -> AdminClient:
-        """A client of the server that is meant."""
-        return connect(self.server, self.config, self.engine)
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the end, or leave once it has begun.")
+    ] = True
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Wait at most this many seconds; the operation continues.")
+    ] = None
+    as_json: AsJson = False
 
 
-def begin(client: AdminClient, path: str, body: Mapping[str, Any], manner: Manner) -> dict[str, Any]:
+@dataclass(frozen=True)
+class OrderOptions(EndOptions):
+    """The same of an order, and its idempotency key."""
+
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Idempotency key: an order repeated under the same key is carried out once. "
+            "By default each call has a new one."
+        ),
+    ] = None
+
+
+def begin(client: AdminClient, path: str, body: Mapping[str, Any], key: str | None) -> dict[str, Any]:
     """Give the order; the operation that it began, or had begun under the same key."""
-    if manner.key is not None and not re.fullmatch("[ -~]{1,128}", manner.key):
+    if key is not None and not re.fullmatch("[ -~]{1,128}", key):
         raise ConfigError("--key must have 1 to 128 printable ASCII characters")
     given = {name: value for name, value in body.items() if value is not None}
     # One key for all attempts of this call, so that an order whose answer was lost is not carried out twice.
-    return client.order(path, given, manner.key or str(uuid.uuid4()))
+    return client.order(path, given, key or str(uuid.uuid4()))
 
 
-def finish(client: AdminClient, operation: Mapping[str, Any], manner: Manner) -> None:
+def finish(client: AdminClient, operation: Mapping[str, Any], end: EndOptions) -> None:
     """Wait for the end of the operation if wanted, show it, and leave with its exit code."""
     from s3lora_serve.cli.fleet.operation_view import outcome, show_operation
     from s3lora_serve.cli.fleet.waiting import follow
 
-    if manner.wait and not operation["ended"]:
-        operation = follow(client, operation, manner.timeout)
-    if manner.as_json:
+    if end.wait and not operation["ended"]:
+        operation = follow(client, operation, end.timeout)
+    if end.as_json:
         typer.echo(json.dumps(operation, indent=2))
     else:
-        show_operation(operation, waited=manner.wait)
-    if (code := outcome(operation, waited=manner.wait)) != OK:
+        show_operation(operation, waited=end.wait)
+    if (code := outcome(operation, waited=end.wait)) != OK:
         raise typer.Exit(code)

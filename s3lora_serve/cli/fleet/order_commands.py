@@ -8,23 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s3lora_serve.cli.fleet.fleet_options import (
-    AsJson,
-    ConfigFile,
-    Engine,
+    EndOptions,
     Expect,
-    Key,
-    Manner,
+    OrderOptions,
     Planner,
     Reason,
-    Server,
-    Timeout,
-    Wait,
+    ServerOptions,
     begin,
     finish,
     revision_digest,
     weights_digest,
 )
-from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.cli.option_groups import grouped
 from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,8 +40,10 @@ Sha256 = Annotated[
 ]
 
 
+@grouped
 def swap(
     planner: Planner,
+    *,
     source: Source = None,
     revision: Revision = None,
     sha256: Sha256 = None,
@@ -55,13 +52,8 @@ def swap(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Admit and compare only; what serves does not change.")
     ] = False,
-    wait: Wait = True,
-    timeout: Timeout = None,
-    as_json: AsJson = False,
-    key: Key = None,
-    server: Server = None,
-    config: ConfigFile = None,
-    engine: Engine = EngineKind.VLLM,
+    order: OrderOptions,
+    at: ServerOptions,
 ) -> None:
     """Serve another revision under a planner's name. No request is dropped, and a failure changes nothing.
 
@@ -71,32 +63,31 @@ def swap(
     if not wanted:
         raise ConfigError("name what to serve: SOURCE or --revision")
     body = {**wanted, "expected_revision": expect, "reason": reason, "dry_run": dry_run}
-    _order(planner, "swap", body, Manner(server, config, engine, wait, timeout, as_json, key))
+    _order(planner, "swap", body, order, at)
 
 
+@grouped
 def rollback(
     planner: Planner,
+    *,
     to: Annotated[
         str | None,
         typer.Option(help="Revision to go back to; without it the one before.", callback=revision_digest),
     ] = None,
     expect: Expect = None,
     reason: Reason = "",
-    wait: Wait = True,
-    timeout: Timeout = None,
-    as_json: AsJson = False,
-    key: Key = None,
-    server: Server = None,
-    config: ConfigFile = None,
-    engine: Engine = EngineKind.VLLM,
+    order: OrderOptions,
+    at: ServerOptions,
 ) -> None:
     """Serve the revision before, at once if it is still loaded; with a candidate, give the candidate up."""
     body = {"to": to, "expected_revision": expect, "reason": reason}
-    _order(planner, "rollback", body, Manner(server, config, engine, wait, timeout, as_json, key))
+    _order(planner, "rollback", body, order, at)
 
 
+@grouped
 def canary(
     planner: Planner,
+    *,
     source: Source = None,
     share: Annotated[
         float | None,
@@ -114,13 +105,8 @@ def canary(
     ] = None,
     expect: Expect = None,
     reason: Reason = "",
-    wait: Wait = True,
-    timeout: Timeout = None,
-    as_json: AsJson = False,
-    key: Key = None,
-    server: Server = None,
-    config: ConfigFile = None,
-    engine: Engine = EngineKind.VLLM,
+    order: OrderOptions,
+    at: ServerOptions,
 ) -> None:
     """Try another revision on a share of the sessions, then `s3lora promote` or `s3lora rollback` it.
 
@@ -139,44 +125,37 @@ def canary(
         "expected_revision": expect,
         "reason": reason,
     }
-    _order(planner, "canary", body, Manner(server, config, engine, wait, timeout, as_json, key))
+    _order(planner, "canary", body, order, at)
 
 
+@grouped
 def promote(
     planner: Planner,
+    *,
     expect: Expect = None,
     reason: Reason = "",
-    wait: Wait = True,
-    timeout: Timeout = None,
-    as_json: AsJson = False,
-    key: Key = None,
-    server: Server = None,
-    config: ConfigFile = None,
-    engine: Engine = EngineKind.VLLM,
+    order: OrderOptions,
+    at: ServerOptions,
 ) -> None:
     """Serve the candidate's revision to all requests."""
     body = {"expected_revision": expect, "reason": reason}
-    _order(planner, "promote", body, Manner(server, config, engine, wait, timeout, as_json, key))
+    _order(planner, "promote", body, order, at)
 
 
+@grouped
 def wait(
     operation: Annotated[str, typer.Argument(help="An operation's id, as `s3lora status` shows it.")],
-    wait: Wait = True,
-    timeout: Timeout = None,
-    as_json: AsJson = False,
-    server: Server = None,
-    config: ConfigFile = None,
-    engine: Engine = EngineKind.VLLM,
+    end: EndOptions,
+    at: ServerOptions,
 ) -> None:
     """Wait for an operation to end and exit with its code; with --no-wait show its state."""
-    manner = Manner(server, config, engine, wait, timeout, as_json)
-    with manner.connect() as client:
-        finish(client, client.operation(operation), manner)
+    with at.connect() as client:
+        finish(client, client.operation(operation), end)
 
 
-def _order(planner: str, what: str, body: Mapping[str, Any], manner: Manner) -> None:
-    with manner.connect() as client:
-        finish(client, begin(client, f"planners/{_name(planner)}/{what}", body, manner), manner)
+def _order(planner: str, what: str, body: Mapping[str, Any], order: OrderOptions, at: ServerOptions) -> None:
+    with at.connect() as client:
+        finish(client, begin(client, f"planners/{_name(planner)}/{what}", body, order.key), order)
 
 
 def _wanted(source: str | None, revision: str | None, sha256: str | None) -> dict[str, Any]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from pathlib import Path  # noqa: TC003  (typer reads the annotation)
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.live import Live
 
-from s3lora_serve.cli.fleet.fleet_options import AsJson, ConfigFile, Engine, OptionalPlanner, Server, connect
-from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.cli.fleet.fleet_options import AsJson, OptionalPlanner, ServerOptions
+from s3lora_serve.cli.option_groups import grouped
 from s3lora_serve.terminal.console import OK, REFUSED, out, say
 
 if TYPE_CHECKING:
@@ -26,19 +26,19 @@ _OPERATIONS = 5  # ended ones that are shown; those that run always are
 _LOOK = 50  # operations to look at for those
 
 
+@grouped
 def status(
+    *,
     planner: OptionalPlanner = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Update the display at each change, until Ctrl-C.")
     ] = False,
     every: Annotated[float, typer.Option(min=0.1, help="With --watch: seconds between two updates.")] = 1.0,
     as_json: AsJson = False,
-    server: Server = None,
-    config: ConfigFile = None,
-    engine: Engine = EngineKind.VLLM,
+    at: ServerOptions,
 ) -> None:
     """Show every planner with its revisions, what runs on each, and the latest operations."""
-    with connect(server, config, engine) as client:
+    with at.connect() as client:
         if watch:
             _watch(client, planner, every, as_json)
             return
@@ -48,7 +48,9 @@ def status(
         raise typer.Exit(REFUSED)
 
 
+@grouped
 def history(
+    *,
     planner: OptionalPlanner = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of entries, the latest ones.")] = 20,
     after: Annotated[int, typer.Option(min=0, help="Only entries with higher numbers than this.")] = 0,
@@ -56,9 +58,7 @@ def history(
     state: Annotated[
         Path | None, typer.Option(help="Read this state file instead of asking a server, which may be down.")
     ] = None,
-    server: Server = None,
-    config: ConfigFile = None,
-    engine: Engine = EngineKind.VLLM,
+    at: ServerOptions,
 ) -> None:
     """Show who did what, when and why, with which revisions: the latest entries, the newest last."""
     if state is not None:
@@ -68,7 +68,7 @@ def history(
             found = journal.entries(planner=planner, after=after, limit=limit, newest_first=True)
         entries = [dataclasses.asdict(entry) for entry in found]
     else:
-        with connect(server, config, engine) as client:
+        with at.connect() as client:
             entries = client.history(planner, after, limit)
     entries = sorted(entries, key=lambda entry: entry["seq"])
     if as_json:

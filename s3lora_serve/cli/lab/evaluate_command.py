@@ -7,28 +7,16 @@ from typing import Annotated
 import typer
 
 from s3lora_serve.cli.adapters.adapter_commands import not_empty
-from s3lora_serve.cli.adapters.policy_options import Aligned, AlignmentBase  # noqa: TC001  (typer reads them)
 from s3lora_serve.cli.lab.evaluation_cells import POLICY_HELP
-from s3lora_serve.cli.lab.evaluation_options import (
-    AsJson,
-    AskedAs,
-    Attack,
-    Base,
-    ConfigFile,
-    Harmless,
-    Limit,
-    Out,
-    Plans,
-    RandomSeeds,
-    Seed,
-    read_suite,
-    to_alignment,
-)
+from s3lora_serve.cli.lab.evaluation_options import Base, ConfigFile, Out, RunOptions
+from s3lora_serve.cli.option_groups import grouped
 
 DEFAULT_POLICY = "mas-svd:top=10"
 
 
+@grouped
 def evaluate(
+    *,
     out: Out,
     source: Annotated[
         str | None,
@@ -47,16 +35,7 @@ def evaluate(
         list[str] | None,
         typer.Option(help=f"{POLICY_HELP} Without it the planner's own, or {DEFAULT_POLICY}."),
     ] = None,
-    attack: Attack = None,
-    harmless: Harmless = None,
-    plans: Plans = None,
-    form: AskedAs = "both",
-    limit: Limit = None,
-    random_seeds: RandomSeeds = 3,
-    seed: Seed = 0,
-    alignment_base: AlignmentBase = None,
-    aligned: Aligned = None,
-    as_json: AsJson = False,
+    run: RunOptions,
 ) -> None:
     """Measure an adapter under several policies: attack success, over-refusal, plans, cost.
 
@@ -74,19 +53,18 @@ def evaluate(
     if source is not None and planner is not None:
         raise ConfigError("ADAPTER and --planner are two adapters", hint="s3lora sweep takes several")
     given = to_given([source] if source else [], [planner] if planner else [], settings)
-    alignment = to_alignment(alignment_base, aligned)
+    alignment = run.alignment()
     own = [given[0].policy] if given[0].policy is not None else None
     policies = read_policies(policy or [DEFAULT_POLICY], alignment) if policy or own is None else own
-    suite = read_suite(attack, harmless, plans, form, limit, seed)
     order = RunSpec(
         title=f"{given[0].name} on {setting.base_model}",
         setting=setting,
         adapters=given,
-        suite=suite,
-        make_cells=lambda one, model: policy_cells(one, model, policies, random_seeds),
+        suite=run.suite(),
+        make_cells=lambda one, model: policy_cells(one, model, policies, run.random_seeds),
         folder=out,
-        seed=seed,
-        as_json=as_json,
-        first_look=not (attack or harmless or plans),
+        seed=run.seed,
+        as_json=run.as_json,
+        first_look=run.first_look,
     )
     carry_out(order)

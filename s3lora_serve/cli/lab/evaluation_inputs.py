@@ -123,7 +123,7 @@ def load(given: Given, base: BaseModel, setting: Setting, work: Path) -> Loaded:
     limits = to_limits(setting.limits, highest)
     words = _WITHOUT_CONFIG if setting.fit_rank else {}
     with Stages("adapter", keep=True) as stage, limits_by_option(words):
-        fetched = fetch(to_source(given.source), work / "adapters" / given.name, limits, stage)
+        fetched = fetch(to_source(given.source), work / "adapters" / given.name, limits.fetch, stage)
         if given.sha256 is not None and fetched.sha256 != given.sha256:
             raise SourceError(
                 f"{given.source}: its weights have sha256 {fetched.sha256}, but {given.sha256} is expected",
@@ -131,7 +131,7 @@ def load(given: Given, base: BaseModel, setting: Setting, work: Path) -> Loaded:
             )
         stage("verify")
         adapter = read_peft(fetched.folder)
-        check_adapter(adapter, base.spec, limits)
+        check_adapter(adapter, base.spec, limits.verify)
         stage("score")
         report = score(adapter.modules)
         stage.note = f"{given.name}, {len(adapter.modules)} modules"

@@ -6,28 +6,16 @@ from typing import Annotated
 
 import typer
 
-from s3lora_serve.cli.adapters.policy_options import Aligned, AlignmentBase  # noqa: TC001  (typer reads them)
-from s3lora_serve.cli.lab.evaluation_options import (
-    AsJson,
-    AskedAs,
-    Attack,
-    Base,
-    ConfigFile,
-    Harmless,
-    Limit,
-    Out,
-    Plans,
-    RandomSeeds,
-    Seed,
-    read_suite,
-    to_alignment,
-)
+from s3lora_serve.cli.lab.evaluation_options import Base, ConfigFile, Out, RunOptions
+from s3lora_serve.cli.option_groups import grouped
 
 DEFAULT_SCORERS = ("mas-svd", "svd", "random")
 DEFAULT_TAUS = "0,5,...,50"
 
 
+@grouped
 def sweep(
+    *,
     out: Out,
     sources: Annotated[
         list[str] | None,
@@ -50,16 +38,7 @@ def sweep(
     tau: Annotated[
         str, typer.Option(help="Percentages of the modules to prune, separated by commas.")
     ] = DEFAULT_TAUS,
-    attack: Attack = None,
-    harmless: Harmless = None,
-    plans: Plans = None,
-    form: AskedAs = "both",
-    limit: Limit = None,
-    random_seeds: RandomSeeds = 3,
-    seed: Seed = 0,
-    alignment_base: AlignmentBase = None,
-    aligned: Aligned = None,
-    as_json: AsJson = False,
+    run: RunOptions,
 ) -> None:
     """Measure adapters at many shares of pruned modules, by several scorers.
 
@@ -73,19 +52,19 @@ def sweep(
     settings = None if config is None else read_config(config)
     setting = to_setting(base, settings)
     given = to_given(sources or [], planner or [], settings)
-    alignment = to_alignment(alignment_base, aligned)
+    alignment = run.alignment()
     scorers, taus = scorer or list(DEFAULT_SCORERS), read_taus(tau)
     check_scorers(scorers, alignment)
     order = RunSpec(
         title=f"{given[0].name if len(given) == 1 else f'{len(given)} adapters'} on {setting.base_model}",
         setting=setting,
         adapters=given,
-        suite=read_suite(attack, harmless, plans, form, limit, seed),
-        make_cells=lambda one, model: tau_cells(one, model, scorers, taus, random_seeds, alignment),
+        suite=run.suite(),
+        make_cells=lambda one, model: tau_cells(one, model, scorers, taus, run.random_seeds, alignment),
         folder=out,
-        seed=seed,
-        as_json=as_json,
+        seed=run.seed,
+        as_json=run.as_json,
         sweep=True,
-        first_look=not (attack or harmless or plans),
+        first_look=run.first_look,
     )
     carry_out(order)

@@ -246,4 +246,4 @@ def _next_step(name: str) -> str:
             return "another program holds a transaction on it: end that one and give the order again"
         case _ if name.startswith("SQLITE_IOERR"):
             return "the disk failed or is full: look at the system's log, then restart the server"
-    return "run `s3lora verify`, which says what is wrong with it"
+    return "run `s3lora audit`, which says what is wrong with it"

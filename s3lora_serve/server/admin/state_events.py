@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
 from s3lora_serve.server.admin.admin_views import operation_view, planner_view
 from s3lora_serve.server.disconnect import Client
-from s3lora_serve.server.sse import EVENT_STREAM, STREAM_HEADERS, written
+from s3lora_serve.server.sse import EVENT_STREAM, STREAM_HEADERS, named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,7 +44,7 @@ class StateEvents:
             # Before the look: a change during it is seen at the next one.
             seen = await self._service.changed(-1, 0)
             for kind, data in self._changes():
-                yield written(data, kind)
+                yield named(kind, json.dumps(data))
             if await self._service.changed(seen, QUIET_SECONDS) == seen:
                 yield _COMMENT
             await asyncio.sleep(GATHER_SECONDS)

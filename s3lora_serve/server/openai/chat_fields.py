@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.server.error_responses import RequestRefused
+from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from s3lora_serve.server.error_responses import RequestRefused
 from s3lora_serve.server.openai.chat_fields import check_count, check_fields
 from s3lora_serve.server.openai.constraints import check_constraints
 from s3lora_serve.server.openai.extras import Extras, extras_of, planner_input
 from s3lora_serve.server.openai.plan_chat import check_plan_fields, plan_fields, task_of
+from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from starlette.requests import Request
+    from collections.abc import Mapping
 
     from planners import PlannerInput, ToolSpec
     from s3lora_serve.server.limits import RequestLimits
@@ -81,31 +79,6 @@ class CheckedRequest:
             return json.dumps({**self.fields, "model": model}).encode()
         except RecursionError:  # it may take more of the stack than reading it did
             raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
-
-
-def parse_object(
-    body: bytes, request: Request, of_pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
-) -> dict[str, Any]:
-    """The body as a JSON object. Raises RequestRefused, also for what only some parsers would take.
-
-    ``of_pairs`` makes an object of its fields; without it, a field given twice counts as given last.
-    """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise RequestRefused(
-            f"content-type {media_type[:80]!r}; send application/json",
-            reason="unsupported_media_type",
-            status=415,
-        )
-    try:
-        data = json.loads(body, object_pairs_hook=of_pairs)
-    except RecursionError:
-        raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
-    except ValueError as error:  # also bytes that are not UTF-8, and integers of thousands of digits
-        raise RequestRefused(f"the body is not JSON: {str(error)[:200]}", reason="invalid_json") from None
-    if not isinstance(data, dict):
-        raise RequestRefused("the body must be a JSON object", reason="invalid_json")
-    return data
 
 
 def _with_usage(fields: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.server.error_responses import RequestRefused
 from s3lora_serve.server.openai.grammar_text import accepts_something
+from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from planners import ToolSpec
 from planners.request import LEAST_TEXT, MOST_TEXT
 from planners.tools import MAX_STEPS, PlannerInput
-from s3lora_serve.server.error_responses import RequestRefused
 from s3lora_serve.server.plans.offered_tools import tools_of
-from s3lora_serve.server.validation import describe
+from s3lora_serve.server.validation import RequestRefused, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

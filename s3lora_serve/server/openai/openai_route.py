@@ -11,16 +11,17 @@ from starlette.requests import Request
 from s3lora_serve.engine.request_facts import hearing
 from s3lora_serve.errors import EngineError, UnknownPlanner
 from s3lora_serve.server.disconnect import Client
-from s3lora_serve.server.error_responses import RequestRefused, error_response
+from s3lora_serve.server.error_responses import error_response
 from s3lora_serve.server.limits import RequestLimits
 from s3lora_serve.server.openai.answer import UpstreamAnswer, engine_dead
-from s3lora_serve.server.openai.checked_request import CHAT, CheckedRequest, parse_object
+from s3lora_serve.server.openai.checked_request import CHAT, CheckedRequest
 from s3lora_serve.server.openai.plan_text import PlanText
 from s3lora_serve.server.openai.shadow_answers import Listener, ask_again
 from s3lora_serve.server.openai.stamp import Origin, Stamp
 from s3lora_serve.server.openai.upstream import call
-from s3lora_serve.server.plans.plan_route import headers_of
 from s3lora_serve.server.plans.session import session_of
+from s3lora_serve.server.validation import RequestRefused, parse_object
+from s3lora_serve.server.views import headers_of
 from s3lora_serve.serving.planning import outcome_of_cut, too_late
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from planners import plan_grammar, render_messages
-from s3lora_serve.server.error_responses import RequestRefused
+from s3lora_serve.server.validation import RequestRefused
 from s3lora_serve.serving.planning import token_budget
 
 if TYPE_CHECKING:

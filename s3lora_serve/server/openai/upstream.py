@@ -27,6 +27,8 @@ async def call(
 ) -> asyncio.Event | None:
     """Let the application answer; None once it has, or the event that was set first.
 
+    By hand, since httpx.ASGITransport hands out no piece of an answer before its last one.
+
     After an event or a cancellation the application is told that its client has left, and nothing more of it
     reaches ``send``. Cancelling it would not do: vLLM answers a request that is not streamed in a task of its
     own, which ends for a client that left and not with the task that waits for it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from s3lora_serve.server.error_responses import RequestRefused
+from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
     from planners import ToolSpec

@@ -10,9 +10,7 @@ from fastapi.routing import APIRoute
 
 from planners import PlanRequest, ToolSpec
 from planners.tools import MAX_STEPS, MAX_TOOLS
-from s3lora_serve.server.error_responses import RequestRefused
-from s3lora_serve.server.openai.checked_request import parse_object
-from s3lora_serve.server.validation import HALF, nearest
+from s3lora_serve.server.validation import HALF, RequestRefused, nearest, parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

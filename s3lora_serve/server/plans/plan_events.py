@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from planners import PlanStep
 from s3lora_serve.errors import S3LoRAError
 from s3lora_serve.server.disconnect import Client
 from s3lora_serve.server.error_responses import error_body, told
-from s3lora_serve.server.sse import EVENT_STREAM, STREAM_HEADERS, written
+from s3lora_serve.server.sse import EVENT_STREAM, STREAM_HEADERS, named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -71,15 +72,14 @@ class PlanEventStream(Response):
 
     def _error(self, error: Exception, request_id: str) -> bytes:
         if isinstance(error, S3LoRAError):
-            return written(told(error, self._redact)[1], "error")
+            return named("error", json.dumps(told(error, self._redact)[1]))
         log.error("request %s failed in mid-stream", request_id, exc_info=error)
         message = f"an unexpected error; the server's log has it under request id {request_id}"
-        return written(error_body(500, message, code="internal_error"), "error")
+        return named("error", json.dumps(error_body(500, message, code="internal_error")))
 
 
 def _event(item: PlanStep | PlanMeta) -> bytes:
-    kind = "step" if isinstance(item, PlanStep) else "meta"
-    return written(item.model_dump(mode="json", exclude_none=True), kind)
+    return named("step" if isinstance(item, PlanStep) else "meta", item.model_dump_json(exclude_none=True))
 
 
 def _part(body: bytes) -> dict[str, Any]:

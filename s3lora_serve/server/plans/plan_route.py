@@ -9,16 +9,17 @@ from fastapi import APIRouter, Body, Request, Response
 from planners import Plan, PlanRequest
 from s3lora_serve.errors import UnknownPlanner
 from s3lora_serve.server.disconnect import Client
-from s3lora_serve.server.error_responses import RequestRefused, documented
+from s3lora_serve.server.error_responses import documented
 from s3lora_serve.server.plans.offered_tools import tools_of
 from s3lora_serve.server.plans.plan_body import PlanRoute
 from s3lora_serve.server.plans.plan_description import ANSWERS, EXAMPLES
 from s3lora_serve.server.plans.plan_events import PlanEventStream
 from s3lora_serve.server.plans.session import session_of
+from s3lora_serve.server.validation import RequestRefused
+from s3lora_serve.server.views import headers_of, headers_of_plan
 from s3lora_serve.serving.planning import PlanOptions
 
 if TYPE_CHECKING:
-    from planners import PlanMeta
     from s3lora_serve.fleet.leases import Lease
     from s3lora_serve.fleet.planner import Planner
     from s3lora_serve.server.limits import RequestLimits
@@ -59,7 +60,7 @@ def plans_router(service: PlannerService, limits: RequestLimits, redact: Redacto
         return Response(
             made.model_dump_json(exclude_none=True),
             media_type="application/json",
-            headers=_headers(made.meta) if made.meta else None,
+            headers=headers_of_plan(made.meta) if made.meta else None,
         )
 
     return router
@@ -70,19 +71,6 @@ def _planner(service: PlannerService, name: str) -> Planner:
         return service.get(name)
     except UnknownPlanner as error:
         raise RequestRefused(str(error), reason=error.code, status=404, param="planner") from error
-
-
-def headers_of(lease: Lease) -> dict[str, str]:
-    """Who answers, for clients that see headers: planner, revision and its role."""
-    return _who(lease.deployment.planner, lease.deployment.revision.digest, lease.role)
-
-
-def _headers(meta: PlanMeta) -> dict[str, str]:
-    return _who(meta.planner, meta.revision, meta.role)
-
-
-def _who(planner: str, revision: str, role: str) -> dict[str, str]:
-    return {"x-s3lora-planner": planner, "x-s3lora-revision": revision, "x-s3lora-role": role}
 
 
 def _within(body: PlanRequest, planner: Planner, limits: RequestLimits) -> tuple[PlanRequest, PlanOptions]:

@@ -14,7 +14,7 @@ from evidence_files import POINTS, weights_of, weights_sha256, write_checkpoint,
 from peft_builder import BASE, K0, Q0, factors, write_folder
 from transformers import LlamaConfig
 
-from s3lora_serve.adapters.admission import admit, inspect
+from s3lora_serve.adapters.admission import AdapterLimits, admit, inspect
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.evidence import checkpoints
 from s3lora_serve.adapters.evidence.base_weights import weights_of as weights_of_base
@@ -23,7 +23,6 @@ from s3lora_serve.adapters.evidence.reference_file import KnownGood, looks_of, w
 from s3lora_serve.adapters.lineage import Lineage
 from s3lora_serve.adapters.peft.peft_format import read_peft
 from s3lora_serve.adapters.store import Revision, RevisionStore
-from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.errors import BaseModelMismatch, ConfigError, PolicyRejection, S3LoRAError
 from s3lora_serve.spectral.prune_policy import Alignment, AnomalyBar, PrunePolicy, Threshold, Top, plan
 from s3lora_serve.spectral.scorers import score

@@ -14,10 +14,9 @@ from peft_builder import BASE
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from s3lora_serve.adapters.admission import admit
+from s3lora_serve.adapters.admission import AdapterLimits, admit
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.store import Revision, RevisionStore
-from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 
 if TYPE_CHECKING:

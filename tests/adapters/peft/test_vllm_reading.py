@@ -8,10 +8,9 @@ import pytest
 import torch
 from peft_builder import BASE, SHAPES, factors, write_folder
 
-from s3lora_serve.adapters.admission import admit
+from s3lora_serve.adapters.admission import AdapterLimits, admit
 from s3lora_serve.adapters.peft.peft_format import read_peft
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 
 if TYPE_CHECKING:

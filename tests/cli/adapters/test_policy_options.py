@@ -9,9 +9,9 @@ import pytest
 from evidence_files import POINTS, weights_of, weights_sha256, write_checkpoint, write_sweep
 from tiny_model import HIDDEN, MODULES, write_adapter, write_base
 
+from s3lora_serve.adapters.admission import AdapterLimits
 from s3lora_serve.adapters.base_model import BaseModelSpec
-from s3lora_serve.adapters.verify import AdapterLimits
-from s3lora_serve.cli.adapters.policy_options import policy_of
+from s3lora_serve.cli.adapters.policy_options import PolicyOptions
 from s3lora_serve.config import load_config
 from s3lora_serve.control.operation import Wanted
 from s3lora_serve.errors import ConfigError, PolicyRejection
@@ -219,18 +219,17 @@ def test_the_help_names_every_scorer(s3lora):
 def test_options_and_settings_make_one_policy(tmp_path):
     """What is tried on a command line can be written down, and is the same then."""
     (tmp_path / "before").mkdir()
-    made = policy_of(
+    made = PolicyOptions(
         "safelora", top=3, alignment_base=str(tmp_path / "before"), reference="/b.json", max_anomaly=2.0
-    )
+    ).policy()
     assert made == PrunePolicy(
         "safelora",
         Top(3),
         alignment=Alignment(str(tmp_path / "before")),
         anomaly=AnomalyBar("/b.json", 2.0),
     )
-    assert policy_of("svd", sweep="run", task="t", floor=0.5, utility="rouge_l").rule == Validated(
-        "run", "t", 0.5, "rouge_l"
-    )
+    swept = PolicyOptions("svd", sweep="run", task="t", floor=0.5, utility="rouge_l").policy()
+    assert swept.rule == Validated("run", "t", 0.5, "rouge_l")
 
 
 def served(base) -> BaseModel:
@@ -272,7 +271,11 @@ def test_orders_are_admitted_as_declarations_are(adapter, base, before, sweep, t
         path.write_text(CONFIG.format(policy=policy))
         desired = to_desired(load_config(path))["one"]
         declared = admission.admit("one", Wanted(desired.source, policy=desired.policy), _quiet)
-        ordered = policy_of("safelora", top=2, alignment_base=str(before)) if "safelora" in policy else None
+        ordered = (
+            PolicyOptions("safelora", top=2, alignment_base=str(before)).policy()
+            if "safelora" in policy
+            else None
+        )
         again = admission.admit("one", Wanted(str(adapter), policy=ordered or desired.policy), _quiet)
         assert again == declared
         assert len(declared.lineage.pruned) == 2

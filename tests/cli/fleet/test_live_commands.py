@@ -164,7 +164,7 @@ def test_what_happened_can_be_read_and_holds(live, folder):
     state = folder / ".s3lora" / "state.db"
     offline = json.loads(live("history", "one", "--json", "--limit", "200", "--state", state).out)
     assert [entry["hash"] for entry in offline] == [entry["hash"] for entry in entries]
-    online, file = live("verify"), live("verify", "--state", state, "--config", "planners.yaml")
+    online, file = live("audit"), live("audit", "--state", state, "--config", "planners.yaml")
     assert (online.code, file.code) == (0, 0), online.out + file.out
     assert {line[:5] for line in (online.out + file.out).splitlines()} == {"ok   "}
 

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from planners import ToolSpec, plan_grammar
-from s3lora_serve.server.error_responses import RequestRefused
 from s3lora_serve.server.openai.constraints import check_constraints
+from s3lora_serve.server.validation import RequestRefused
 
 
 def schema(**node):

@@ -6,9 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from planners import PlanRequest
-from s3lora_serve.server.error_responses import RequestRefused
 from s3lora_serve.server.openai.chat_fields import IGNORED, check_count, check_fields
-from s3lora_serve.server.validation import describe
+from s3lora_serve.server.validation import RequestRefused, describe
 
 GOOD = {"planner": "p", "task": "t", "tools": [{"name": "Search"}]}
 

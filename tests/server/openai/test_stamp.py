@@ -206,6 +206,6 @@ def test_events_are_found_wherever_the_stream_was_cut(texts, cuts):
 
 
 def test_an_event_is_one_line_of_json():
-    """Line breaks and separators in texts are escaped; a kind is told in a line of its own."""
-    event = written({"text": "a\n\nb\u2028c"}, "step")
-    assert event == b'event: step\ndata: {"text":"a\\n\\nb\\u2028c"}\n\n'
+    """Line breaks and separators in texts are escaped."""
+    event = written({"text": "a\n\nb\u2028c"})
+    assert event == b'data: {"text":"a\\n\\nb\\u2028c"}\n\n'

@@ -6,9 +6,9 @@ import pytest
 from adapters_factory import write_adapter
 from fleet_factory import KEY
 
+from s3lora_serve.adapters.admission import AdapterLimits
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.adapters.verify import AdapterLimits
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.control.operation import Wanted

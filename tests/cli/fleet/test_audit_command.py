@@ -1,4 +1,4 @@
-"""`s3lora verify` of a fleet: one line a finding, from a server or from its files."""
+"""`s3lora audit`: one line a finding, from a server or from its files."""
 
 from __future__ import annotations
 
@@ -30,29 +30,59 @@ def state(tmp_path):
 
 @pytest.mark.parametrize(("findings", "code"), [([WELL], 0), ([WELL, BAD], 1)])
 def test_each_finding_is_a_line(s3lora, stub, findings, code):
-    """Exit code 1 as soon as one is bad; --fleet says explicitly what no SOURCE says by itself."""
+    """Exit code 1 as soon as one is bad."""
     stub.routes["/admin/verify"] = (200, {"ok": code == 0, "findings": findings})
     lines = ["ok   journal: 12 entries, an unbroken chain", "bad  math: the engine has no slot for it"]
-    for arguments in (["verify"], ["verify", "--fleet"]):
-        done = s3lora(*arguments)
-        assert (done.code, done.out.splitlines()) == (code, lines[: len(findings)])
+    done = s3lora("audit")
+    assert (done.code, done.out.splitlines()) == (code, lines[: len(findings)])
+
+
+@pytest.mark.parametrize("arguments", [[], ["--fleet"], ["--json"], ["--state"], ["--state", "--head"]])
+def test_verify_without_a_source_still_audits(s3lora, stub, state, arguments):
+    """Scripts have a release's time to change: the result is the same, and the warning is on stderr."""
+    stub.routes["/admin/verify"] = (200, {"ok": False, "findings": [WELL, BAD]})
+    values = {"--state": state, "--head": "3:" + "0" * 64}
+    given = [word for name in arguments for word in (name, values.get(name)) if word is not None]
+    before = s3lora("verify", *given)
+    now = s3lora("audit", *(word for word in given if word != "--fleet"))
+    assert (before.code, before.out) == (now.code, now.out)
+    assert "s3lora audit" in before.err
+    assert "s3lora audit" not in now.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["x", "--base", "demo", "--fleet"], "--fleet"),
+        (["x", "--state", "y"], "--state"),
+        (["x"], "--base"),
+        (["--base", "demo"], "SOURCE"),
+        (["--sttae", "y"], "--sttae"),
+    ],
+)
+def test_a_line_of_neither_command_is_refused(s3lora, stub, arguments, said):
+    """No server is asked: a mistyped check must not pass as another one."""
+    done = s3lora("verify", *arguments)
+    assert (done.code, stub.asked) == (2, [])
+    assert said.lower() in done.err.lower()
+    assert "audit" not in done.err
 
 
 def test_findings_as_json(s3lora, stub):
     """All of stdout, with the verdict."""
     stub.routes["/admin/verify"] = (200, {"ok": False, "findings": [WELL, BAD]})
-    done = s3lora("verify", "--json")
+    done = s3lora("audit", "--json")
     assert (done.code, json.loads(done.out)) == (1, {"ok": False, "findings": [WELL, BAD]})
 
 
 def test_a_journal_is_checked_without_a_server(s3lora, state):
     """--state reads the file; the head that it prints is what a later check can be held against."""
-    done = s3lora("verify", "--state", state)
+    done = s3lora("audit", "--state", state)
     assert done.code == 0
     assert done.out.startswith("ok   journal: 3 entries, an unbroken chain; its head is 3:")
     head = done.out.split()[-1]
-    assert s3lora("verify", "--state", state, "--head", head).code == 0
-    other = s3lora("verify", "--state", state, "--head", "3:" + "0" * 64)
+    assert s3lora("audit", "--state", state, "--head", head).code == 0
+    other = s3lora("audit", "--state", state, "--head", "3:" + "0" * 64)
     assert other.code == 1
     assert other.out.startswith("bad  journal: entry 3 has another hash than the one noted")
 
@@ -63,7 +93,7 @@ def test_a_changed_entry_is_found(s3lora, state):
         database.execute("DROP TRIGGER journal_keeps_entries")
         database.execute("UPDATE journal SET reason = 'no reason' WHERE seq = 2")
     database.close()
-    done = s3lora("verify", "--state", state)
+    done = s3lora("audit", "--state", state)
     assert done.code == 1
     assert done.out.startswith("bad  journal: entry 2 is not what was written")
 
@@ -72,13 +102,13 @@ def test_with_a_configuration_the_stores_revisions_are_read_too(s3lora, state, t
     """A revision that is to be served and is not in the store is a finding, not a surprise at the restart."""
     file = tmp_path / "planners.yaml"
     file.write_text("base_model: demo\nplanners:\n  math: {source: hf://o/m@v1}\nstore: {path: store}\n")
-    missing = s3lora("verify", "--state", state, "--config", file)
+    missing = s3lora("audit", "--state", state, "--config", file)
     assert (missing.code, missing.out.splitlines()[1]) == (
         1,
         f"bad  store: there is no folder {tmp_path}/store",
     )
     (tmp_path / "store").mkdir()
-    done = s3lora("verify", "--state", state, "--config", file)
+    done = s3lora("audit", "--state", state, "--config", file)
     assert done.code == 1
     assert done.out.splitlines()[1].startswith(
         "bad  math: active aaaaaaaaaaaa: revision aaaaaaaaaaaa is not in"
@@ -88,16 +118,12 @@ def test_with_a_configuration_the_stores_revisions_are_read_too(s3lora, state, t
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["x", "--fleet"], "SOURCE is checked by itself"),
-        (["x", "--state", "y"], "SOURCE is checked by itself"),
-        (["x"], "--base is missing"),
-        (["--base", "demo"], "--base and --sha256 are about a SOURCE"),
         (["--head", "3:" + "0" * 64], "--head is about a --state file"),
         (["--state", "s.db", "--head", "3"], "is not SEQ:HASH"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(s3lora, stub, arguments, said):
     """Exit code 2, and no server is asked: a mistyped check must not pass as another one."""
-    done = s3lora("verify", *arguments)
+    done = s3lora("audit", *arguments)
     assert (done.code, stub.asked) == (2, [])
     assert said in done.err

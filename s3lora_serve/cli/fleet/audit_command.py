@@ -1,19 +1,17 @@
-"""``s3lora verify``: can an adapter be admitted; without one: does a fleet serve what was decided."""
+"""``s3lora audit``: does a fleet serve what was decided, and is what was decided still on record."""
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path  # noqa: TC003  (typer reads the annotation)
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from s3lora_serve.cli.adapters import adapter_commands
-from s3lora_serve.cli.adapters.adapter_commands import MaxFiles, MaxMib, MaxRank, Sha256, not_empty
-from s3lora_serve.cli.fleet.fleet_options import AsJson, ConfigFile, Engine, Server, connect
-from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.cli.fleet.fleet_options import AsJson, ServerOptions
+from s3lora_serve.cli.option_groups import grouped
 from s3lora_serve.errors import ConfigError, StoreError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import REFUSED, out
@@ -22,29 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from s3lora_serve.control.journal.journal import Head, Journal
+    from s3lora_serve.engine.port import EngineKind
 
 _HEAD = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
 
 
-def verify(
-    source: Annotated[
-        str | None,
-        typer.Argument(help="An adapter: folder, demo://, hf:// or fsspec URL.", callback=not_empty),
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="With SOURCE: base model that it must fit: demo, a Hugging Face id or a folder.",
-            callback=not_empty,
-        ),
-    ] = None,
-    max_rank: MaxRank = 512,
-    max_mib: MaxMib = 2048,
-    max_files: MaxFiles = 64,
-    sha256: Sha256 = None,
-    fleet: Annotated[
-        bool, typer.Option("--fleet", help="Check what a server serves, as without SOURCE.")
-    ] = False,
+@grouped
+def audit(
+    *,
     state: Annotated[
         Path | None,
         typer.Option(help="Check this state file's journal, without a server; with --config the store too."),
@@ -54,30 +37,19 @@ def verify(
         typer.Option(help="With --state: SEQ:HASH noted earlier; that entry must still be there, unchanged."),
     ] = None,
     as_json: AsJson = False,
-    server: Server = None,
-    config: ConfigFile = None,
-    engine: Engine = EngineKind.VLLM,
+    at: ServerOptions,
 ) -> None:
-    """Check that an adapter can be admitted; without SOURCE, that a fleet's journal, store and engine agree.
+    """Check that a fleet's journal, store and engine agree, each of them read anew.
 
-    One line per finding of a fleet. Exit code 0 if all is well, 1 with the reason if not.
+    One line per finding. Exit code 0 if all is well, 1 with the reason if not.
     """
-    if source is not None:
-        if fleet or state is not None or head is not None or as_json:
-            raise ConfigError("SOURCE is checked by itself, without --fleet, --state, --head and --json")
-        if base is None:
-            raise ConfigError("--base is missing", hint="name the base model that SOURCE must fit")
-        adapter_commands.verify(source, base, max_rank, max_mib, max_files, sha256)
-        return
-    if base is not None or sha256 is not None:
-        raise ConfigError("--base and --sha256 are about a SOURCE", hint="name the adapter to check")
     if head is not None and state is None:
         raise ConfigError("--head is about a --state file")
     if state is not None:
-        findings = _offline(state, _noted(head), config, engine)
+        findings = _offline(state, _noted(head), at.config, at.engine)
     else:
-        with connect(server, config, engine) as client:
-            findings = client.verify()["findings"]
+        with at.connect() as client:
+            findings = client.audit()["findings"]
     _report(findings, as_json)
 
 
@@ -101,7 +73,7 @@ def _noted(head: str | None) -> Head | None:
         return None
     if (found := _HEAD.fullmatch(head.lower())) is None:
         raise ConfigError(
-            f"--head {head[:100]!r} is not SEQ:HASH", hint="as `s3lora verify --state` prints it"
+            f"--head {head[:100]!r} is not SEQ:HASH", hint="as `s3lora audit --state` prints it"
         )
     return Head(int(found[1]), found[2])
 
