@@ -21,10 +21,7 @@ from s3lora_serve.control.orders.orders import Orders
 from s3lora_serve.control.recovery import Recovery
 from s3lora_serve.control.rollback_rules import Rules
 from s3lora_serve.control.steps import SwapSettings, SwapSteps
-from s3lora_serve.errors import (
-    ConfigError,
-    S3LoRAError,
-)
+from s3lora_serve.errors import ConfigError, S3LoRAError
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
 from s3lora_serve.fleet.fleet import Fleet
 from s3lora_serve.fleet.leases import Lease, LeaseBook
