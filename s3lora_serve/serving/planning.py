@@ -17,28 +17,24 @@ from planners import (
     Problem,
     Timings,
     Usage,
-    parse,
-    plan_grammar,
-    render_messages,
 )
 from planners.grammar import MAX_TEXT
 from planners.repair import repair
 from planners.stream import PlanReader
 from planners.tools import MAX_FEEDBACK, MAX_TOOL_CHARS
 from s3lora_serve.engine.port import Sampling
-from s3lora_serve.errors import EngineError, InvalidPlan, PlanIncomplete, PlanTimeout
+from s3lora_serve.errors import InvalidPlan, PlanIncomplete, PlanTimeout
 from s3lora_serve.serving.answer_meta import cost_of, fingerprint, summary_of
 from s3lora_serve.serving.leased_stream import leased_stream
+from s3lora_serve.serving.plan_prompt import EnginePrompt
+from s3lora_serve.serving.plan_verdict import broken, is_cut, judged, outcome_of_cut
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
-    from s3lora_serve.engine.port import Delta, Engine, RequestFacts
-    from s3lora_serve.fleet.leases import Lease, LeaseOutcome
+    from s3lora_serve.engine.port import Delta, Engine, RequestFacts, Slot
+    from s3lora_serve.fleet.leases import Lease
 
-# "Plan: ", "\n#E32 = ", a tool's name, brackets, a line break and the input's references, in characters.
-_STEP_FRAME = 24 + 64 + 28
-_CHAR_BYTES = 4  # of UTF-8, at most
 # How often a planner is asked again with the faults of its plan; small models rarely correct a third one.
 ASKS = 2
 _SAID = 5  # problems that a planner is told; more would only lengthen the prompt
@@ -104,14 +100,14 @@ class Planning:
     async def _whole(self) -> Plan:
         request = self.request
         for asks_left in range(ASKS, -1, -1):
-            answer = await self.engine.chat(render_messages(request), self.lease.slot, self._sampling())
+            answer = await self.engine.chat(*self._asked(request))
             self._ended(answer.facts)
-            cut = answer.facts.finish_reason != "stop"
-            plan, found = _judged(answer.text, self.request)
+            cut = is_cut(answer.facts.finish_reason)
+            plan, found = judged(answer.text, self.request)
             if plan is not None and not cut:
                 return self._done(plan)
             if self.options.constraint == "grammar" and not cut:
-                raise _broken(str(found[0]))
+                raise broken(str(found[0]))
             if self.options.repair:
                 mended = repair(answer.text, self.request)
                 if mended.plan.steps and not mended.problems:
@@ -129,7 +125,7 @@ class Planning:
 
     async def _streamed(self) -> AsyncGenerator[PlanStep, None]:
         reader, steps = PlanReader(), 0
-        source = self.engine.stream(render_messages(self.request), self.lease.slot, self._sampling())
+        source = self.engine.stream(*self._asked(self.request))
         try:
             async with aclosing(leased_stream(source, self.lease, self.options.seconds)) as deltas:
                 async for step in self._checked(reader, deltas):
@@ -137,7 +133,7 @@ class Planning:
                     yield step
         except TimeoutError:
             raise self._too_late() from None
-        if self._facts[-1].finish_reason != "stop":
+        if is_cut(self._facts[-1].finish_reason):
             if not (self.options.repair and steps):
                 raise self._incomplete()
             self._repairs, self._notes = 1, [_CUT]  # what came after the last whole step
@@ -153,31 +149,34 @@ class Planning:
                 new = reader.feed(delta.text)
                 if delta.facts is not None:
                     self._ended(delta.facts)
-                    if delta.facts.finish_reason == "stop":
+                    if not is_cut(delta.facts.finish_reason):
                         new += reader.finish()
             except PlanSyntaxError as error:
-                raise _broken(str(error)) from error
+                raise broken(str(error)) from error
             if not new:
                 continue
             steps += new
             if problems := Plan(steps=steps).problems(self.request.tools, self.request.evidence):
-                raise _broken(str(problems[0]))
+                raise broken(str(problems[0]))
             for step in new:
                 yield step
 
-    def _sampling(self) -> Sampling:
-        request, options = self.request, self.options
-        grammar = None
-        if options.constraint == "grammar":
-            grammar = plan_grammar(
-                request.tools, request.max_steps, first=request.first_step, max_text=options.max_text
-            )
-        return Sampling(
-            max_tokens=token_budget(request, self.engine.max_model_len, options.max_text),
+    def _asked(self, request: PlannerInput) -> tuple[Sequence[dict[str, str]], Slot | None, Sampling]:
+        """What the engine is asked: messages, slot and how to sample."""
+        options = self.options
+        prompt = EnginePrompt.of(
+            request,
+            max_text=options.max_text,
+            max_model_len=self.engine.max_model_len,
+            constrained=options.constraint == "grammar",
+        )
+        sampling = Sampling(
+            max_tokens=prompt.max_tokens,
             temperature=options.temperature,
             seed=options.seed,
-            grammar=grammar,
+            grammar=prompt.grammar,
         )
+        return prompt.messages, self.lease.slot, sampling
 
     def _ended(self, facts: RequestFacts) -> None:
         self._facts.append(facts)
@@ -242,15 +241,6 @@ class Planning:
         return too_late(self.lease.deployment.planner, self.options.seconds or 0.0)
 
 
-def outcome_of_cut(prompt_tokens: int, max_model_len: int, *, bounded: bool = False) -> LeaseOutcome:
-    """What a plan that was cut off says of its revision: that it rambles, or nothing.
-
-    Nothing when the client left it no room: with a prompt of more than half the model's length, or with a
-    bound of the client on the tokens (``bounded``). Else any client could have a new revision rolled back.
-    """
-    return "aborted" if bounded or 2 * prompt_tokens > max_model_len else "invalid"
-
-
 def too_late(model: str, seconds: float) -> PlanTimeout:
     """What a client is told whose plan was not whole in time."""
     return PlanTimeout(
@@ -259,32 +249,7 @@ def too_late(model: str, seconds: float) -> PlanTimeout:
     )
 
 
-def token_budget(request: PlannerInput, max_model_len: int, max_text: int = MAX_TEXT) -> int:
-    """Most tokens a plan may take: one for each byte that the grammar allows, within the model's length.
-
-    No token is less, so a plan is never cut that the model had room for, in whatever script it is written; a
-    model that rambles still ends. JSON arguments may hold many texts, so only the model's length bounds them.
-    """
-    if any(tool.parameters is not None for tool in request.tools):
-        return max_model_len
-    return min(request.max_steps * (2 * _CHAR_BYTES * max_text + _STEP_FRAME), max_model_len)
-
-
-def _judged(text: str, request: PlannerInput) -> tuple[Plan | None, tuple[Problem, ...]]:
-    """The text as a valid plan for the request, or None and what is wrong with it."""
-    try:
-        plan = parse(text)
-    except PlanSyntaxError as error:
-        return None, (Problem(kind="syntax", step=None, message=str(error)),)
-    problems = plan.problems(request.tools, request.evidence, max_steps=request.max_steps)
-    return (None, problems) if problems else (plan, ())
-
-
 def _feedback(request: PlannerInput, found: tuple[Problem, ...]) -> tuple[str, ...]:
     """The request's own feedback and what was wrong this time, within the contract's bounds."""
     said = tuple(str(problem)[:MAX_TOOL_CHARS] for problem in found[:_SAID])
     return (*request.feedback[: MAX_FEEDBACK - len(said)], *said)
-
-
-def _broken(why: str) -> EngineError:
-    return EngineError(f"the engine's answer breaks the grammar that was set: {why}")

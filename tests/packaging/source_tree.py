@@ -62,6 +62,8 @@ _LISTED: dict[str, tuple[str, ...]] = {
     "s3lora_serve/serving": (
         "acquire",
         "planning",
+        "plan_prompt",
+        "plan_verdict",
         "leased_stream",
         "loading",
         "loader",

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from planners import PlannerInput, ToolSpec
 from s3lora_serve import __version__
 from s3lora_serve.errors import EngineError, PlanIncomplete
-from s3lora_serve.serving.planning import outcome_of_cut, token_budget
+from s3lora_serve.serving.plan_prompt import token_budget
+from s3lora_serve.serving.plan_verdict import outcome_of_cut
 
 REQUEST = PlannerInput(task="Who?", tools=({"name": "Search"}, {"name": "LLM"}), max_steps=4)
 

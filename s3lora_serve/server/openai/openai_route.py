@@ -22,7 +22,8 @@ from s3lora_serve.server.openai.upstream import call
 from s3lora_serve.server.plans.session import session_of
 from s3lora_serve.server.validation import RequestRefused, parse_object
 from s3lora_serve.server.views import headers_of
-from s3lora_serve.serving.planning import outcome_of_cut, too_late
+from s3lora_serve.serving.plan_verdict import outcome_of_cut
+from s3lora_serve.serving.planning import too_late
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from planners import plan_grammar, render_messages
 from s3lora_serve.server.validation import RequestRefused
-from s3lora_serve.serving.planning import token_budget
+from s3lora_serve.serving.plan_prompt import EnginePrompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,12 +116,12 @@ def plan_fields(
 ) -> dict[str, Any]:
     """The fields of a chat request whose answer is a plan for ``request``."""
     passed = {name: value for name, value in fields.items() if name in PASSED and value is not None}
+    prompt = EnginePrompt.of(request, max_text=max_text, max_model_len=max_model_len)
     if "max_tokens" not in passed and "max_completion_tokens" not in passed:
-        passed["max_completion_tokens"] = token_budget(request, max_model_len, max_text)
-    grammar = plan_grammar(request.tools, request.max_steps, first=request.first_step, max_text=max_text)
+        passed["max_completion_tokens"] = prompt.max_tokens
     return {
         "temperature": 0.0,
         **passed,
-        "messages": render_messages(request),
-        "structured_outputs": {"grammar": grammar},
+        "messages": prompt.messages,
+        "structured_outputs": {"grammar": prompt.grammar},
     }

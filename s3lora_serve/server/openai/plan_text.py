@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from planners import PlanSyntaxError, Problem, parse
-from s3lora_serve.errors import EngineError
+from planners import Problem
+from s3lora_serve.serving.plan_verdict import broken, is_cut, judged
 
 if TYPE_CHECKING:
-    from planners import Plan, PlannerInput
+    from planners import PlannerInput
 
 
 class PlanText:
@@ -29,7 +29,7 @@ class PlanText:
 
     def found(self) -> dict[str, Any]:
         """``plan``, or ``problems`` when the answer was cut off. Raises EngineError for any other defect."""
-        if self._finish != "stop":
+        if is_cut(self._finish):
             cut = Problem(
                 kind="truncated",
                 step=None,
@@ -37,20 +37,8 @@ class PlanText:
                 " allow more tokens, or ask for fewer steps",
             )
             return {"problems": [cut.model_dump()]}
-        plan = self._read()
+        plan, problems = judged("".join(self._text), self._request)
+        if plan is None:
+            raise broken(str(problems[0]))
         self.valid = True
         return {"plan": plan.model_dump(mode="json", exclude_none=True)}
-
-    def _read(self) -> Plan:
-        request = self._request
-        try:
-            plan = parse("".join(self._text))
-        except PlanSyntaxError as error:
-            raise _broken(str(error)) from error
-        if problems := plan.problems(request.tools, request.evidence, max_steps=request.max_steps):
-            raise _broken(str(problems[0]))
-        return plan
-
-
-def _broken(why: str) -> EngineError:
-    return EngineError(f"the engine's answer is not a plan although a grammar was set: {why}")
