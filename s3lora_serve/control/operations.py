@@ -10,15 +10,17 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.control.journal.journal import NewEntry
+from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.operation import Kind, Operation, Order, Step
 from s3lora_serve.errors import Conflict, S3LoRAError, UnknownOperation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from s3lora_serve.control.journal.journal import Entry, Journal, PlannerRecord
+    from s3lora_serve.control.journal.entry import Entry
+    from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.fleet.notify import Notifier
+    from s3lora_serve.fleet.planner_record import PlannerRecord
 
 
 log = logging.getLogger(__name__)

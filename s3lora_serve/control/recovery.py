@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from s3lora_serve.control.journal.journal import NewEntry
+from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.operation import Kind, Operation, Step
 from s3lora_serve.errors import EngineDead, S3LoRAError
 from s3lora_serve.fleet.deployment import DeploymentState
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.admission_port import Admission
-    from s3lora_serve.control.journal.journal import Journal, PlannerRecord
+    from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.planner import DesiredPlanner
+    from s3lora_serve.fleet.planner_record import PlannerRecord
     from s3lora_serve.serving.loading import Loading
 
 log = logging.getLogger(__name__)

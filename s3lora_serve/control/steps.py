@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.flipped import Flipped, Flips
-from s3lora_serve.control.journal.journal import NewEntry
+from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.operation import Operation, Step
 from s3lora_serve.errors import S3LoRAError
 from s3lora_serve.fleet.background import Background

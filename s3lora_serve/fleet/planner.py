@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s3lora_serve.fleet.records import PlannerRecord
+from s3lora_serve.fleet.planner_record import PlannerRecord
 from s3lora_serve.fleet.states import UP
 from s3lora_serve.storage.canonical_json import canonical_digest
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.config import Config
-    from s3lora_serve.control.journal.journal import PlannerRecord
     from s3lora_serve.fleet.planner import DesiredPlanner
+    from s3lora_serve.fleet.planner_record import PlannerRecord
     from s3lora_serve.launch.resolve import BaseModel
 
 log = logging.getLogger(__name__)

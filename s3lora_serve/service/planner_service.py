@@ -13,7 +13,7 @@ from planners.grammar import MAX_TEXT
 from s3lora_serve.control.audit import AuditFinding, audit
 from s3lora_serve.control.auto_rollback import AutoRollback
 from s3lora_serve.control.flipped import Flips
-from s3lora_serve.control.journal.journal import NewEntry
+from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.operation import Kind, Step
 from s3lora_serve.control.operations import Operations
 from s3lora_serve.control.orders.execution import Execution

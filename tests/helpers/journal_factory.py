@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from s3lora_serve.control.journal.journal import Journal, NewEntry, PlannerRecord
+from s3lora_serve.control.journal.entry import NewEntry
+from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.control.operation import Kind, Operation, Order, Step
+from s3lora_serve.fleet.planner_record import PlannerRecord
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = 20  # in each decision below: a transaction long enough to be killed in the middle

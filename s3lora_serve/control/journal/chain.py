@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.fleet.records import Entry, NewEntry
+from s3lora_serve.control.journal.entry import Entry, NewEntry
 from s3lora_serve.storage.canonical_json import canonical_bytes, canonical_digest
 
 if TYPE_CHECKING:

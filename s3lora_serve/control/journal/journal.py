@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from s3lora_serve.control.journal.chain import Broken, Head, chained, first_broken
+from s3lora_serve.control.journal.entry import Entry, NewEntry
 from s3lora_serve.control.journal.rows import (
     ENTRY_COLUMNS,
     PLANNER_COLUMNS,
@@ -30,7 +31,7 @@ from s3lora_serve.control.journal.state_file import (
 from s3lora_serve.control.operation import Operation, Step
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import StateError
-from s3lora_serve.fleet.records import Entry, NewEntry, PlannerRecord
+from s3lora_serve.fleet.planner_record import PlannerRecord
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-__all__ = ["Broken", "Entry", "Head", "Journal", "NewEntry", "PlannerRecord"]
+__all__ = ["Broken", "Head", "Journal"]
 
 _ENTRY, _PLANNER = ", ".join(ENTRY_COLUMNS), ", ".join(PLANNER_COLUMNS)
 _ADD_ENTRY = f"INSERT INTO journal ({_ENTRY}) VALUES ({', '.join('?' * len(ENTRY_COLUMNS))})"

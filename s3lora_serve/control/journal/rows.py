@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.control.journal.entry import Entry
 from s3lora_serve.control.operation import Operation
-from s3lora_serve.fleet.records import Entry, PlannerRecord
+from s3lora_serve.fleet.planner_record import PlannerRecord
 from s3lora_serve.storage.canonical_json import canonical_bytes, strict_loads
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from s3lora_serve.control.audit import AuditFinding
-    from s3lora_serve.control.journal.journal import Entry, Journal
+    from s3lora_serve.control.journal.entry import Entry
+    from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.control.operation import Operation, Order, Wanted
     from s3lora_serve.control.orders.execution import Execution
     from s3lora_serve.fleet.planner import DesiredPlanner

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from s3lora_serve.control.audit import AuditFinding
-    from s3lora_serve.control.journal.journal import Entry
+    from s3lora_serve.control.journal.entry import Entry
     from s3lora_serve.control.operation import Operation
     from s3lora_serve.fleet.deployment import Deployment
     from s3lora_serve.fleet.planner import Planner

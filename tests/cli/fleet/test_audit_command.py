@@ -7,7 +7,9 @@ import sqlite3
 
 import pytest
 
-from s3lora_serve.control.journal.journal import Journal, NewEntry, PlannerRecord
+from s3lora_serve.control.journal.entry import NewEntry
+from s3lora_serve.control.journal.journal import Journal
+from s3lora_serve.fleet.planner_record import PlannerRecord
 
 WELL = {"ok": True, "subject": "journal", "message": "12 entries, an unbroken chain"}
 BAD = {"ok": False, "subject": "math", "message": "the engine has no slot for it"}

@@ -11,7 +11,8 @@ import time
 import pytest
 from stub_admin import NEW, OLD, deployment, error, operation, planner
 
-from s3lora_serve.control.journal.journal import Journal, NewEntry
+from s3lora_serve.control.journal.entry import NewEntry
+from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.terminal import console
 
 THIRD = "c" * 64

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from journal_factory import decide
 
 from s3lora_serve.control.journal.chain import Broken, Head, chained, first_broken
-from s3lora_serve.control.journal.journal import Journal, NewEntry
+from s3lora_serve.control.journal.entry import NewEntry
+from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.errors import StateError
 
 COLUMNS = (

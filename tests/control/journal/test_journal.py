@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from journal_factory import decide, decided, digest, operation, record, writer
 
-from s3lora_serve.control.journal.journal import Head, Journal, NewEntry
+from s3lora_serve.control.journal.entry import NewEntry
+from s3lora_serve.control.journal.journal import Head, Journal
 from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted, fingerprint
 from s3lora_serve.errors import StateError
 from s3lora_serve.spectral.prune_policy import PrunePolicy

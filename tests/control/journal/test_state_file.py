@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from journal_factory import ROOT, decide
 
-from s3lora_serve.control.journal.journal import Journal, NewEntry
+from s3lora_serve.control.journal.entry import NewEntry
+from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import StateError
 

@@ -1,4 +1,4 @@
-"""What is written down: what each planner shall serve, and one entry for each decision."""
+"""One entry of the journal for each decision: before and after it was written down."""
 
 from __future__ import annotations
 
@@ -9,19 +9,6 @@ from s3lora_serve.storage.canonical_json import canonical_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-@dataclass(frozen=True)
-class PlannerRecord:
-    """What a planner shall serve, also after a restart. Digests name revisions in the store."""
-
-    name: str
-    active: str  # digest
-    previous: str | None  # digest; what a rollback goes back to
-    candidate: str | None  # digest; the canary's or the shadow's
-    rollout: Mapping[str, Any] | None  # the candidate's rollout as JSON
-    declared: str  # digest of what planners.yaml said when this was decided
-    generation: int
 
 
 @dataclass(frozen=True)
