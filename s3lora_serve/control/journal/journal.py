@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from s3lora_serve.control.journal.chain import Broken, Head, chained, first_broken
-from s3lora_serve.control.journal.entry import Entry, NewEntry
 from s3lora_serve.control.journal.rows import (
     ENTRY_COLUMNS,
     PLANNER_COLUMNS,
@@ -31,9 +30,10 @@ from s3lora_serve.control.journal.state_file import (
 from s3lora_serve.control.operation import Operation, Step
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import StateError
-from s3lora_serve.fleet.planner_record import PlannerRecord
 
 if TYPE_CHECKING:
+    from s3lora_serve.fleet.planner_record import PlannerRecord
+    from s3lora_serve.control.journal.entry import Entry, NewEntry
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
