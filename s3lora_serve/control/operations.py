@@ -84,7 +84,7 @@ class Operations:
                 raise Conflict(
                     f"operation {other} ({self._running[other].kind}, {self._running[other].step}) is"
                     f" deciding about planner {planner!r}",
-                    hint=f"wait for it: s3lora status {planner}",
+                    hint="wait until it has decided, then order again",
                 )
         operation = Operation(
             id=f"op-{uuid.uuid4().hex[:16]}",
@@ -194,7 +194,7 @@ class Operations:
         """The operation, running or ended. Raises UnknownOperation."""
         found = self._running.get(id_) or self._unwritten.get(id_) or self._journal.operation(id_)
         if found is None:
-            raise UnknownOperation(f"there is no operation {id_[:80]!r}", hint="s3lora status lists them")
+            raise UnknownOperation(f"there is no operation {id_[:80]!r}", hint="list the operations")
         return found
 
     def list(self, limit: int) -> list[Operation]:

@@ -32,11 +32,12 @@ from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import StateError
 
 if TYPE_CHECKING:
-    from s3lora_serve.fleet.planner_record import PlannerRecord
-    from s3lora_serve.control.journal.entry import Entry, NewEntry
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from s3lora_serve.control.journal.entry import Entry, NewEntry
+    from s3lora_serve.fleet.planner_record import PlannerRecord
 
 _T = TypeVar("_T")
 
