@@ -19,8 +19,6 @@ BATCH = [0, 0, 9, 9, 7, 0, 7]  # the adapter of each token; 0 is the base model
 def wrappers():
     """A wrapper of ours and one of vLLM's, both told of the batch; base rows get nothing in either."""
     punica_cpu = pytest.importorskip("vllm.lora.punica_wrapper.punica_cpu")
-    from vllm.lora.layers import LoRAMapping
-
     from s3lora_serve.engine.vllm.plugins import cpu_lora_fix
 
     if not cpu_lora_fix.needed():
@@ -32,9 +30,14 @@ def wrappers():
     made = []
     for each in (ours, stock):
         wrapper = each(32, 8, "cpu")
-        wrapper.update_metadata(LoRAMapping(tuple(BATCH), tuple(BATCH), is_prefill=True), IDS, SLOTS, 100)
+        wrapper.update_metadata(mapping(BATCH), IDS, SLOTS, 100)
         made.append(wrapper)
-    return SimpleNamespace(ours=made[0], stock=made[1], mapping=LoRAMapping)
+    return SimpleNamespace(ours=made[0], stock=made[1])
+
+
+def mapping(batch):
+    """As vLLM's runner makes it of the adapters of a batch, for prefill and decode alike."""
+    return SimpleNamespace(index_mapping=tuple(batch), prompt_mapping=tuple(batch), is_prefill=True)
 
 
 def layer(dtype, tokens=7):
@@ -77,9 +80,7 @@ def test_each_step_has_its_own_runs(wrappers):
     """After a step of the base model alone nothing is added; a step later the adapter is back."""
     x, base, a, b = layer(torch.float32, tokens=2)
     for adapter, changed in ((0, False), (9, True), (0, False)):
-        wrappers.ours.update_metadata(
-            wrappers.mapping((adapter,) * 2, (adapter,) * 2, is_prefill=True), IDS, SLOTS, 100
-        )
+        wrappers.ours.update_metadata(mapping([adapter] * 2), IDS, SLOTS, 100)
         y = base.clone()
         wrappers.ours.add_lora_linear(y, x, a, b, 1.0, SLICES)
         assert torch.equal(y, base) != changed
