@@ -35,11 +35,11 @@ class Operations:
     """
 
     def __init__(
-        self, journal: Journal, changes: Notifier, ended: Callable[[Operation], None] = lambda _: None
+        self, journal: Journal, notifier: Notifier, ended: Callable[[Operation], None] = lambda _: None
     ) -> None:
         """``ended`` is told of each operation that has ended."""
         self._journal = journal
-        self._changes = changes
+        self._notifier = notifier
         self._ended = ended
         self._running: dict[str, Operation] = {}
         self._over: deque[Operation] = deque(maxlen=RECENT)
@@ -106,13 +106,13 @@ class Operations:
             self.decided(operation.id)
             self._running.pop(operation.id, None)
             raise
-        self._changes.ring()
+        self._notifier.ring()
         return operation
 
     def decided(self, id_: str) -> None:
         """The operation decides nothing more: others may begin on its planners."""
         self._deciding = {planner: op for planner, op in self._deciding.items() if op != id_}
-        self._changes.ring()
+        self._notifier.ring()
 
     def deciding(self, planner: str) -> bool:
         """Whether an operation decides about this planner now."""
@@ -124,7 +124,7 @@ class Operations:
         if "seconds" in changes:
             changes["seconds"] = {**operation.seconds, **changes["seconds"]}
         operation = self._running[id_] = dataclasses.replace(operation, **changes)
-        self._changes.ring()
+        self._notifier.ring()
         return operation
 
     async def write(
@@ -172,7 +172,7 @@ class Operations:
             self._running.pop(id_, None)
             self._over.append(operation)
             self._ended(operation)
-            self._changes.ring()
+            self._notifier.ring()
         return operation
 
     async def fail(self, id_: str, error: BaseException) -> Operation:
@@ -212,7 +212,7 @@ class Operations:
         before = self.get(id_)
         if before.step.ended or (seen is not None and before.step != seen):
             return before
-        await self._changes.until(lambda: self._running.get(id_) is not before, seconds)
+        await self._notifier.until(lambda: self._running.get(id_) is not before, seconds)
         return self.get(id_)
 
     async def note(self, *entries: NewEntry, planner: PlannerRecord | None = None) -> None:

@@ -38,9 +38,9 @@ _PATIENCE = 5.0
 class Recovery:
     """Restores names, candidates and rollback goals; the journal says what became of orders cut short."""
 
-    def __init__(self, fleet: Fleet, residency: Loading, journal: Journal, admission: Admission) -> None:
+    def __init__(self, fleet: Fleet, loading: Loading, journal: Journal, admission: Admission) -> None:
         self._fleet = fleet
-        self._residency = residency
+        self._loading = loading
         self._journal = journal
         self._admission = admission
         self._given_up: dict[str, str] = {}  # planner → why its candidate did not come back
@@ -93,7 +93,7 @@ class Recovery:
             key = self._fleet.add(name, revision).key
             self._fleet.set_alias(replace(alias, candidate=key, rollout=rollout))
             for each in (alias.active, key):  # the active one may have been evicted again meanwhile
-                await self._residency.load(each, seconds=_PATIENCE)
+                await self._loading.load(each, seconds=_PATIENCE)
         except EngineDead:
             raise
         except Exception as error:  # a candidate is an experiment: it must not keep the planner from serving
@@ -107,7 +107,7 @@ class Recovery:
 
     async def _bring_in(self, key: str) -> None:
         try:
-            await self._residency.load(key)
+            await self._loading.load(key)
         except EngineDead:
             raise
         except S3LoRAError as error:
@@ -204,12 +204,12 @@ class Recovery:
             wanted += [(not alias.desired.pinned, alias.active)] + (
                 [(False, alias.candidate)] if alias.candidate else []
             )
-        for _, key in sorted(wanted)[: self._residency.capacity]:
+        for _, key in sorted(wanted)[: self._loading.capacity]:
             # An order may have changed what the names mean while others were loaded.
             if self._fleet.role(key) is None or self._fleet[key].state is not _S.EVICTED:
                 continue
             try:
-                await self._residency.load(key, seconds=_PATIENCE)
+                await self._loading.load(key, seconds=_PATIENCE)
             except EngineDead:
                 raise
             except Exception as error:  # one adapter must not keep the engine from coming back

@@ -53,18 +53,18 @@ class SwapSteps:
     def __init__(
         self,
         fleet: Fleet,
-        residency: Loading,
+        loading: Loading,
         leases: LeaseBook,
-        changes: Notifier,
+        notifier: Notifier,
         operations: Operations,
         flips: Flips,
         admission: Admission,
         settings: SwapSettings,
     ) -> None:
         self._fleet = fleet
-        self._residency = residency
+        self._loading = loading
         self._leases = leases
-        self._changes = changes
+        self._notifier = notifier
         self._operations = operations
         self._flips = flips
         self._admission = admission
@@ -104,7 +104,7 @@ class SwapSteps:
         deployment = self._fleet.add(planner, revision)
         key, before = deployment.key, deployment
         try:
-            deployment = await self._residency.load(
+            deployment = await self._loading.load(
                 key, lambda stage: self._tell(op.id, stage, None), self._settings.slot_seconds
             )
         except BaseException:
@@ -195,7 +195,7 @@ class SwapSteps:
         if not empty or not self._draining(key):
             return  # it serves again, or the engine died
         await self._note(op, deployment, "deployment.drained", {"cut": list(cut), "key": key})
-        await self._residency.released(key)
+        await self._loading.released(key)
         if not self._draining(key):
             return
         if keep:
@@ -213,15 +213,15 @@ class SwapSteps:
                 await self._unload(now, op)
 
     async def _unload(self, deployment: Deployment, op: Operation) -> None:
-        if await self._residency.unload(deployment.key):
+        if await self._loading.unload(deployment.key):
             await self._note(op, deployment, "deployment.unloaded")
 
     async def _expire(self, standby: Deployment) -> None:
         await asyncio.sleep(self._settings.keep_seconds)
-        await self._residency.released(standby.key)
+        await self._loading.released(standby.key)
         if self._fleet.find(standby.key) is not standby:
             return  # it served again since; if it is kept again, that is another hour
-        if await self._residency.unload(standby.key):
+        if await self._loading.unload(standby.key):
             why = f"kept for a rollback for {self._settings.keep_seconds:g} s"
             await self._note(None, standby, "deployment.unloaded", reason=why)
 

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from s3lora_serve.engine.request_facts import heard
+from s3lora_serve.engine.request_facts import collect_facts
 from s3lora_serve.engine.shared_time import SharedTime
 
 if TYPE_CHECKING:
@@ -74,5 +74,5 @@ class Stay:
                 observer(self._facts)
             except Exception:  # an observer's defect must not fail the request
                 log.exception("observer failed on %s", self._facts)
-        self._context.run(heard, self._facts)
+        self._context.run(collect_facts, self._facts)
         return self._facts

@@ -15,7 +15,7 @@ _hearers: ContextVar[tuple[list[RequestFacts], ...]] = ContextVar("hearers", def
 
 
 @contextmanager
-def hearing() -> Iterator[list[RequestFacts]]:
+def collected_facts() -> Iterator[list[RequestFacts]]:
     """Collect the facts of every engine request begun in this block or in tasks begun in it, as they end.
 
     Facts are there before the engine hands out the request's last output. Blocks nest: the outer one hears
@@ -29,7 +29,7 @@ def hearing() -> Iterator[list[RequestFacts]]:
         _hearers.reset(token)
 
 
-def heard(facts: RequestFacts) -> None:
+def collect_facts(facts: RequestFacts) -> None:
     """Tell the listeners of this context. Engines call it in the context in which the request began.
 
     It ends in another one when its stream was abandoned: the event loop then closes it from wherever it is.

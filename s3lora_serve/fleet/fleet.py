@@ -27,9 +27,9 @@ _S = DeploymentState
 class Fleet:
     """Aliases and deployments. Nothing here awaits, so that each change is seen whole or not at all."""
 
-    def __init__(self, changes: Notifier, watch: Callable[[Deployment], None] | None = None) -> None:
+    def __init__(self, notifier: Notifier, watch: Callable[[Deployment], None] | None = None) -> None:
         """``watch`` sees a deployment at each change of state."""
-        self._changes = changes
+        self._notifier = notifier
         self._watch = watch
         self._aliases: dict[str, Alias] = {}
         self._deployments: dict[str, Deployment] = {}
@@ -51,13 +51,13 @@ class Fleet:
     def set_alias(self, alias: Alias) -> None:
         """Let the name mean this from now on: the flip."""
         self._aliases[alias.name] = alias
-        self._changes.ring()
+        self._notifier.ring()
 
     def drop_alias(self, name: str) -> None:
         """Forget the name. What answered for it is DRAINING afterwards; requests that run are not touched."""
         if (alias := self._aliases.pop(name, None)) is not None:
             self._release(alias.active, alias.candidate)
-        self._changes.ring()
+        self._notifier.ring()
 
     def planner(self, name: str, leases: Mapping[str, int]) -> Planner:
         """The planner as it is now. Raises UnknownPlanner."""
@@ -112,7 +112,7 @@ class Fleet:
             log.error("%s failed: %s", deployment.key, deployment.reason)
         if self._watch is not None:
             self._watch(deployment)
-        self._changes.ring()
+        self._notifier.ring()
         return deployment
 
     def forget(self, key: str) -> None:
@@ -166,7 +166,7 @@ class Fleet:
         )
         self.mean(new)
         self._release(*(key for key in (alias.active, alias.candidate) if key not in (active, candidate)))
-        self._changes.ring()
+        self._notifier.ring()
         return new
 
     def mean(self, alias: Alias) -> None:
@@ -177,7 +177,7 @@ class Fleet:
                 self.set(self._deployments[key].to(_S.EVICTED))  # loaded on demand
             elif key is not None:
                 self.settle(key)
-        self._changes.ring()
+        self._notifier.ring()
 
     def _release(self, *keys: str | None) -> None:
         for key in keys:

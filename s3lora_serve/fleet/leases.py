@@ -80,9 +80,9 @@ class Lease:
 class LeaseBook:
     """Every lease that is held. No method but ``drained`` awaits: taking one is part of the lookup."""
 
-    def __init__(self, changes: Notifier, ended: Callable[[Lease], None]) -> None:
+    def __init__(self, notifier: Notifier, ended: Callable[[Lease], None]) -> None:
         """``ended`` is called with each lease that was given back."""
-        self._changes = changes
+        self._notifier = notifier
         self._ended = ended
         self._held: dict[str, dict[int, Lease]] = {}
 
@@ -99,7 +99,7 @@ class LeaseBook:
             del self._held[lease.key]
         lease.seconds = time.monotonic() - lease.started
         self._ended(lease)
-        self._changes.ring()
+        self._notifier.ring()
 
     def count(self, key: str) -> int:
         """Leases held on this deployment."""
@@ -117,10 +117,10 @@ class LeaseBook:
         Gives up as soon as ``still()`` is false (the deployment serves again). Returns the request ids that
         were cut, and whether it is empty.
         """
-        if await self._changes.until(lambda: not self.count(key) or not still(), seconds):
+        if await self._notifier.until(lambda: not self.count(key) or not still(), seconds):
             return (), not self.count(key)
         cut = tuple(self._held.get(key, {}).values())
         for lease in cut:
             lease.cut.set()
-        await self._changes.until(lambda: not self.count(key) or not still())
+        await self._notifier.until(lambda: not self.count(key) or not still())
         return tuple(lease.request_id for lease in cut), not self.count(key)

@@ -89,37 +89,37 @@ class PlannerService:
         self.started_at = time.time()  # Unix seconds, for the base model's card
         self.host = host
         self.journal = journal
-        self._changes = Notifier()
+        self._notifier = Notifier()
         self.ending = False  # whether streams that follow changes must end
         self._watch = watch
-        self._fleet = Fleet(self._changes, self._seen)
+        self._fleet = Fleet(self._notifier, self._seen)
         self._slots = SlotTable(first_slot_id)
-        self._leases = LeaseBook(self._changes, self._ended)
+        self._leases = LeaseBook(self._notifier, self._ended)
         self.shadows = Shadows(self._fleet, self._leases, base_model)
-        self._residency = Loading(
+        self._loading = Loading(
             host,
             self._fleet,
             self._slots,
             self._leases,
-            self._changes,
+            self._notifier,
             slots or SlotSettings(),
             checks,
             admission.restore,
         )
-        self.lease = Acquirer(host, self._fleet, self._residency, self._leases, base_model).lease
-        self._operations = Operations(journal, self._changes, self._counted)
+        self.lease = Acquirer(host, self._fleet, self._loading, self._leases, base_model).lease
+        self._operations = Operations(journal, self._notifier, self._counted)
         flips = Flips()
         self._swap = SwapSteps(
             self._fleet,
-            self._residency,
+            self._loading,
             self._leases,
-            self._changes,
+            self._notifier,
             self._operations,
             flips,
             admission,
             swap or SwapSettings(),
         )
-        run = Execution(self._fleet, self._residency, self._swap, self._operations)
+        run = Execution(self._fleet, self._loading, self._swap, self._operations)
         self.control = Orders(run, journal, read, self._verify, base_model)
         self._auto_rollback = AutoRollback(self._fleet, rules or Rules(), self.control)
         flips.subscribe(self._auto_rollback.flipped)
@@ -144,7 +144,7 @@ class PlannerService:
                 f"planner {self.base_model!r} has the name of the base model",
                 hint="give one of them another name",
             )
-        self._recovery = Recovery(self._fleet, self._residency, self.journal, self._admission)
+        self._recovery = Recovery(self._fleet, self._loading, self.journal, self._admission)
         for name in desired:
             self.metrics.declare(name)
         # vLLM compiles grammars in its own thread, beside the loads.
@@ -165,7 +165,7 @@ class PlannerService:
         await self._auto_rollback.close()
         await self.shadows.close()
         await self.control.close()
-        await self._residency.close()
+        await self._loading.close()
 
     @property
     def engine(self) -> Engine:
@@ -196,13 +196,13 @@ class PlannerService:
 
     async def changed(self, seen: int, seconds: float) -> int:
         """The count of changes of state so far, once it is not ``seen`` any more or after ``seconds``."""
-        await self._changes.until(lambda: self._changes.rings != seen, seconds)
-        return self._changes.rings
+        await self._notifier.until(lambda: self._notifier.rings != seen, seconds)
+        return self._notifier.rings
 
     def end_streams(self) -> None:
         """Tell streams that follow changes to end: the listeners are about to close."""
         self.ending = True
-        self._changes.ring()
+        self._notifier.ring()
 
     async def healthy(self) -> bool:
         """Whether the engine runs and can be asked."""
@@ -313,7 +313,7 @@ class PlannerService:
             self._watch(deployment)
 
     def _live(self) -> LiveSample:
-        return live_sample(self.host, self._fleet, self._residency, self._leases)
+        return live_sample(self.host, self._fleet, self._loading, self._leases)
 
     # The engine
 
@@ -323,7 +323,7 @@ class PlannerService:
             self.metrics.observe(name, facts)
 
     def _engine_down(self, reason: str) -> None:
-        self._residency.all_lost()
+        self._loading.all_lost()
         self._warmer.forget()
         self._note("engine.died", reason)
 

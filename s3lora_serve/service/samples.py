@@ -39,14 +39,14 @@ def sample(planner: Planner, base_model: str, alive: bool) -> PlannerSample:
     )
 
 
-def live_sample(host: EngineSupervisor, fleet: Fleet, residency: Loading, leases: LeaseBook) -> LiveSample:
+def live_sample(host: EngineSupervisor, fleet: Fleet, loading: Loading, leases: LeaseBook) -> LiveSample:
     """Slots, waits and leases now."""
     counts = leases.counts()
     return LiveSample(
-        slots=residency.capacity if host.alive else 0,
-        taken=residency.taken,
-        waiting=residency.waiting,
-        evictions=residency.evictions,
+        slots=loading.capacity if host.alive else 0,
+        taken=loading.taken,
+        waiting=loading.waiting,
+        evictions=loading.evictions,
         restarts=host.restarts,
         alive=host.alive,
         engine=host.kind,

@@ -32,11 +32,11 @@ class Acquirer:
     """Gives requests their leases, and takes them back."""
 
     def __init__(
-        self, host: EngineSupervisor, fleet: Fleet, residency: Loading, leases: LeaseBook, base_model: str
+        self, host: EngineSupervisor, fleet: Fleet, loading: Loading, leases: LeaseBook, base_model: str
     ) -> None:
         self._host = host
         self._fleet = fleet
-        self._residency = residency
+        self._loading = loading
         self._leases = leases
         self._base_model = base_model
         self._choice = Routing(fleet)
@@ -71,16 +71,16 @@ class Acquirer:
             self._host.current  # noqa: B018  (raises EngineDead while there is none)
             key, role = self._choice.of(name, session, request_id, revision=revision, without=without)
             deployment = self._fleet[key]
-            if self._residency.usable(deployment):
+            if self._loading.usable(deployment):
                 # No await since the choice: nothing can have changed in between.
                 lease = Lease(deployment, deployment.model(self._base_model), role, request_id, session)
                 self._leases.take(lease)
-                self._residency.used(key)
+                self._loading.used(key)
                 return lease
             if deployment.state is DeploymentState.FAILED:
                 raise self._not_ready(deployment)
             try:
-                await self._residency.ensure(key)
+                await self._loading.ensure(key)
             except (KeyError, S3LoRAError) as error:
                 if self._fleet.role(key) is None:
                     continue  # another decision was made meanwhile: ask again

@@ -37,8 +37,8 @@ class Loader:
         host: EngineSupervisor,
         fleet: Fleet,
         slots: SlotTable,
-        room: SlotAllocator,
-        changes: Notifier,
+        allocator: SlotAllocator,
+        notifier: Notifier,
         settings: SlotSettings,
         checks: Sequence[Check],
         reread: Callable[[str], object],
@@ -47,12 +47,12 @@ class Loader:
         self._host = host
         self._fleet = fleet
         self._slots = slots
-        self._room = room
-        self._changes = changes
+        self._allocator = allocator
+        self._notifier = notifier
         self._settings = settings
         self._checks = checks
         self._reread = reread
-        self._uncut = Background()
+        self._background = Background()
 
     async def bring_in(self, key: str, placed: Callable[[], None], tell: Callable[[str], None]) -> Deployment:
         """The deployment, loaded and proved, in the state of its role or READY; ``placed`` is called once it
@@ -69,7 +69,7 @@ class Loader:
         try:
             async with asyncio.timeout(self._settings.load_seconds):
                 deployment = await self._proved(engine, deployment, slot, tell)
-            self._room.came(key)
+            self._allocator.came(key)
             self._fleet.set(dataclasses.replace(deployment.to(_S.READY), reason=""))
             return self._fleet.settle(key)
         except EngineDead:
@@ -77,11 +77,11 @@ class Loader:
             raise
         except TimeoutError:
             reason = f"slot {slot.name} was not loaded and tried within {self._settings.load_seconds:g} s"
-            await self._uncut.run(self._give_up(key, slot, reason, proven))
+            await self._background.run(self._give_up(key, slot, reason, proven))
             raise SlotLoadError(reason, hint="slots.load_seconds sets the limit") from None
         except BaseException as error:
             reason = str(error) if isinstance(error, S3LoRAError) else f"{type(error).__name__}: {error}"
-            await self._uncut.run(self._give_up(key, slot, reason, proven))
+            await self._background.run(self._give_up(key, slot, reason, proven))
             raise
 
     async def _proved(
@@ -126,7 +126,7 @@ class Loader:
 
     async def take_out(self, slot: Slot) -> None:
         """Unload a slot whose deployment is no longer listed in the fleet."""
-        await self._uncut.run(self._free(slot))
+        await self._background.run(self._free(slot))
 
     async def _free(self, slot: Slot) -> None:
         """Let the engine forget the slot once nothing runs on it, and free its name and place."""
@@ -142,7 +142,7 @@ class Loader:
             log.error("slot %s (%s) could not be unloaded: %s", slot.id, slot.name, error)
             return
         self._slots.retire(slot)
-        self._changes.ring()
+        self._notifier.ring()
 
     def lost(self, key: str) -> None:
         """Note that the engine no longer holds this deployment; one that no name means is forgotten."""
@@ -150,7 +150,7 @@ class Loader:
         if deployment is None or deployment.slot is None:
             return
         self._slots.retire(deployment.slot)
-        self._room.left(key)
+        self._allocator.left(key)
         ends = deployment.state in (_S.DRAINING, _S.STANDBY)
         self._fleet.set(deployment.to(_S.UNLOADED if ends else _S.EVICTED, slot=None))
         if self._fleet.role(key) is None:
@@ -162,11 +162,11 @@ class Loader:
             self.lost(deployment.key)
         for slot in self._slots.live:  # those that could not be unloaded
             self._slots.retire(slot)
-        self._changes.ring()
+        self._notifier.ring()
 
     async def close(self) -> None:
         """Give up what is on its way out."""
-        await self._uncut.close()
+        await self._background.close()
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class Loading:
         fleet: Fleet,
         slots: SlotTable,
         leases: LeaseBook,
-        changes: Notifier,
+        notifier: Notifier,
         settings: SlotSettings,
         checks: Sequence[Check],
         reread: Callable[[str], object] = lambda _: None,
@@ -72,10 +72,10 @@ class Loading:
         self._fleet = fleet
         self._slots = slots
         self._leases = leases
-        self._changes = changes
+        self._notifier = notifier
         self._settings = settings
-        self._room = SlotAllocator(host, fleet, slots, leases, changes, settings)
-        self._loader = Loader(host, fleet, slots, self._room, changes, settings, checks, reread)
+        self._allocator = SlotAllocator(host, fleet, slots, leases, notifier, settings)
+        self._loader = Loader(host, fleet, slots, self._allocator, notifier, settings, checks, reread)
         self._loads: dict[str, _Load] = {}
         self.waiting = 0  # requests that wait for a slot now
         self.evictions = 0
@@ -88,17 +88,17 @@ class Loading:
     @property
     def taken(self) -> int:
         """Slots that are held or promised."""
-        return self._room.taken
+        return self._allocator.taken
 
     # Asked before a lease is taken
 
     def usable(self, deployment: Deployment) -> bool:
         """Whether a lease can be taken on it at once."""
-        return deployment.state in (_S.SERVING, _S.CANARY) and deployment.key not in self._room.yielding
+        return deployment.state in (_S.SERVING, _S.CANARY) and deployment.key not in self._allocator.yielding
 
     def used(self, key: str) -> None:
         """Note that a lease was taken."""
-        self._room.used(key)
+        self._allocator.used(key)
 
     async def ensure(self, key: str) -> None:
         """Wait until the deployment can be leased again, loading it if need be, or until no name means it.
@@ -116,11 +116,11 @@ class Loading:
         self.waiting += 1
         try:
             async with asyncio.timeout(self._settings.wait_seconds):
-                await self._changes.until(
-                    lambda: key not in self._room.yielding or self._fleet.role(key) is None
+                await self._notifier.until(
+                    lambda: key not in self._allocator.yielding or self._fleet.role(key) is None
                 )
                 with self._joined(key) as load:
-                    await self._changes.until(lambda: load.done or self._fleet.role(key) is None)
+                    await self._notifier.until(lambda: load.done or self._fleet.role(key) is None)
                     if load.task is not None and load.done:
                         load.task.result()
         except TimeoutError:
@@ -139,16 +139,16 @@ class Loading:
 
         If no name means it in the end, and it was loaded only for that, it is taken out again.
         """
-        self._room.hold(key)
+        self._allocator.hold(key)
         try:
             yield
         finally:
-            self._room.let_go(key)
+            self._allocator.let_go(key)
             await self._abandon(key)
 
     async def released(self, key: str) -> None:
         """Wait until no lease holds the deployment."""
-        await self._changes.until(lambda: not self._room.holds(key))
+        await self._notifier.until(lambda: not self._allocator.holds(key))
 
     # Loading
 
@@ -164,7 +164,7 @@ class Loading:
         while True:
             joined = key in self._loads and not self._loads[key].done
             with self._joined(key, tell) as load:
-                if not await self._changes.until(load.placed_or_done, seconds):
+                if not await self._notifier.until(load.placed_or_done, seconds):
                     raise SlotsBusy(
                         f"no slot came free for {key} within {seconds:g} seconds",
                         retry_after=seconds or 0.0,
@@ -203,7 +203,7 @@ class Loading:
             del self._loads[load.key]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("%s was not loaded: %s", load.key, error)  # and is thus retrieved
-        self._changes.ring()
+        self._notifier.ring()
 
     async def _load(self, load: _Load) -> Deployment:
         key = load.key
@@ -217,15 +217,15 @@ class Loading:
             return self._fleet.settle(key)
         load.tell("waiting for a slot")
         try:
-            await self._room.reserve(load, key, self._evict)
+            await self._allocator.reserve(load, key, self._evict)
             # Its last slot may still be on the way out.
-            await self._changes.until(lambda: not self._slots.holds(key))
+            await self._notifier.until(lambda: not self._slots.holds(key))
             load.placed = True
-            self._changes.ring()
-            deployment = await self._loader.bring_in(key, lambda: self._room.settled(load), load.tell)
+            self._notifier.ring()
+            deployment = await self._loader.bring_in(key, lambda: self._allocator.settled(load), load.tell)
         finally:
-            self._room.settled(load)
-            self._changes.ring()
+            self._allocator.settled(load)
+            self._notifier.ring()
         await self._abandon(key)
         return deployment
 
@@ -239,7 +239,7 @@ class Loading:
         deployment = self._fleet.find(key)
         if deployment is None or self._fleet.role(key) is not None:
             return False
-        if self._leases.count(key) or self._room.holds(key):
+        if self._leases.count(key) or self._allocator.holds(key):
             return False
         if _S.UNLOADED not in TRANSITIONS[deployment.state]:
             return False
@@ -252,7 +252,7 @@ class Loading:
         if deployment is None or deployment.state not in (_S.READY, _S.EVICTED):
             return
         # Leases that are still held on it are from before the engine died: none was given since.
-        if self._fleet.role(key) is None and not self._room.holds(key):
+        if self._fleet.role(key) is None and not self._allocator.holds(key):
             await self._leave(deployment, _S.UNLOADED)
 
     async def _evict(self, deployment: Deployment) -> None:
@@ -267,7 +267,7 @@ class Loading:
         self._fleet.set(deployment.to(state, slot=None))
         if state is _S.UNLOADED:
             self._fleet.forget(key)
-        self._room.left(key)
+        self._allocator.left(key)
         if slot is not None:
             await self._loader.take_out(slot)
 

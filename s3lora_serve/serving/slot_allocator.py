@@ -48,14 +48,14 @@ class SlotAllocator:
         fleet: Fleet,
         slots: SlotTable,
         leases: LeaseBook,
-        changes: Notifier,
+        notifier: Notifier,
         settings: SlotSettings,
     ) -> None:
         self._host = host
         self._fleet = fleet
         self._slots = slots
         self._leases = leases
-        self._changes = changes
+        self._notifier = notifier
         self._settings = settings
         self._queue = asyncio.Lock()  # first come, first served
         self._reserved: set[object] = set()  # loads that were promised a slot and do not have one yet
@@ -85,12 +85,12 @@ class SlotAllocator:
                         continue
                     self._let_one_drain()
                     turn = max(self._settings.turn_seconds / 4, 0.01)
-                    await self._changes.until(lambda: self._news(key), turn)
+                    await self._notifier.until(lambda: self._news(key), turn)
                 self._reserved.add(load)
             finally:
                 # The one that was to make room for this load has done so, or need not any more.
                 self.yielding.clear()
-                self._changes.ring()
+                self._notifier.ring()
 
     def settled(self, load: object) -> None:
         """The load has its slot in the table, or needs none any more."""
@@ -105,7 +105,7 @@ class SlotAllocator:
         self._held[key] -= 1
         if not self._held[key]:
             del self._held[key]
-        self._changes.ring()
+        self._notifier.ring()
 
     def holds(self, key: str) -> bool:
         """Whether a decision about this deployment is on its way."""

@@ -126,7 +126,7 @@ async def test_a_rule_waits_for_the_operator_who_is_faster(fleet):
     """While an order decides about the planner the rule's is refused; it comes with the next request."""
     await swap(fleet, "p", "new")
     gate = fleet.engine.hold_loads("p@2*")
-    await fleet.service._residency.unload("p@000000000000")
+    await fleet.service._loading.unload("p@000000000000")
     fleet.engine.fail_load("p@2*")
     swapping = asyncio.create_task(swap(fleet, "p", "newer"))
     await until(lambda: fleet.service._operations.deciding("p"))

@@ -241,8 +241,8 @@ class Storm:
         service, fleet = self.service, self.service._fleet
         assert service._leases.counts() == {}
         assert service._operations._deciding == {}
-        room = service._residency._room
-        left = (service._residency.waiting, room._reserved, room._held, room.yielding)
+        room = service._loading._room
+        left = (service._loading.waiting, room._reserved, room._held, room.yielding)
         assert left == (0, set(), {}, set())
         for deployment in fleet.deployments():
             role = fleet.role(deployment.key)

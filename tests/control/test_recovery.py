@@ -199,7 +199,7 @@ async def test_an_idle_request_during_the_restart_loads_once(fleet):
     fleet.engine.die()
     await until(lambda: gates and gates[0].waiting)
     waiting = [asyncio.create_task(ask(fleet, name)) for name in ("p", "q", "p")]
-    await until(lambda: fleet.service._residency.waiting == 3)
+    await until(lambda: fleet.service._loading.waiting == 3)
     gates[0].open()
     assert [await each for each in waiting] == ["0", "1", "0"]
     await until(lambda: fleet.service.host.alive)

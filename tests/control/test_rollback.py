@@ -143,7 +143,7 @@ async def test_the_engine_dies_while_the_decision_is_written(fleet, monkeypatch)
         written = write(*entries, **options)
         if any(entry.action == "rollback.flipped" for entry in entries):
             loop.call_soon_threadsafe(fleet.engine.die)
-            loop.call_soon_threadsafe(fleet.service._residency.all_lost)
+            loop.call_soon_threadsafe(fleet.service._loading.all_lost)
         return written
 
     monkeypatch.setattr(fleet.service.journal, "write", deadly)

@@ -157,7 +157,7 @@ async def test_the_engine_dies_between_decision_and_flip(fleet, monkeypatch):
 
     def die():
         fleet.engine.die()
-        fleet.service._residency.all_lost()  # as the host says once it notices
+        fleet.service._loading.all_lost()  # as the host says once it notices
 
     def deadly(*entries, **options):
         written = write(*entries, **options)
@@ -184,7 +184,7 @@ async def test_no_slot_comes_free(fleet_of):
     assert (failed.error["code"], await ask(fleet, "p")) == ("slots_busy", "0")
     assert "no slot came free for p@222222222222 within 0.05 seconds" in failed.error["message"]
     assert "raise engine.max_loras" in failed.error["hint"]
-    assert (fleet.service._residency.taken, states(fleet, "p")) == (2, {"0": "serving"})
+    assert (fleet.service._loading.taken, states(fleet, "p")) == (2, {"0": "serving"})
 
 
 async def test_a_load_that_hangs_holds_up_no_other_planner_and_ends(fleet_of):

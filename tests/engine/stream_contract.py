@@ -16,7 +16,7 @@ from contract import HELLO, until
 from dictated import SAY, endless
 
 from s3lora_serve.engine.port import Sampling
-from s3lora_serve.engine.request_facts import hearing
+from s3lora_serve.engine.request_facts import collected_facts
 from s3lora_serve.errors import EngineError, EngineRefused
 
 LONG = endless(500)
@@ -113,7 +113,7 @@ class StreamContract:
     @pytest.mark.parametrize("path", [CHAT, TEXT])
     async def test_an_answers_cost_is_heard_before_its_body_is_sent(self, engine, facts, path, n):
         """One record, the observers' own, however many answers; and it is there in time to be added."""
-        with hearing() as mine:
+        with collected_facts() as mine:
             call = _Spied(engine, path, mine, n=n, temperature=1.0)
             await call
         assert (call.status, mine) == (200, facts)
@@ -123,7 +123,7 @@ class StreamContract:
     @pytest.mark.parametrize("path", [CHAT, TEXT])
     async def test_a_streams_cost_is_heard_before_its_end_is_sent(self, engine, facts, path):
         """One record, not there with the first part, but before the usage and before [DONE]."""
-        with hearing() as mine:
+        with collected_facts() as mine:
             call = _Spied(engine, path, mine, stream=True, stream_options={"include_usage": True})
             await call
         assert (call.status, mine, [f.outcome for f in mine]) == (200, facts, ["ok"])
@@ -136,11 +136,11 @@ class StreamContract:
         sampling = Sampling(max_tokens=5)
 
         async def heard_by(call):
-            with hearing() as mine:
+            with collected_facts() as mine:
                 await call()
             return [f.slot for f in mine]
 
-        with hearing() as everything:
+        with collected_facts() as everything:
             heard = await asyncio.gather(
                 heard_by(lambda: ask(CHAT, max_tokens=5, model=slots[0].name, stream=True)),
                 heard_by(lambda: ask(TEXT, max_tokens=7, model=slots[1].name)),
@@ -153,9 +153,9 @@ class StreamContract:
     async def test_a_client_that_leaves_is_heard_by_its_own_server_only(self, engine, adapter, load, ask):
         """Its request ends as aborted and is heard where it began, wherever it is closed from."""
         slot = await load(adapter(seed=1))
-        with hearing() as mine:
+        with collected_facts() as mine:
             call = ask(CHAT, model=slot.name, max_tokens=500, ignore_eos=True, stream=True)
-        with hearing() as others:
+        with collected_facts() as others:
             await until(lambda: engine.running(slot))
             call.leave()
             await call
@@ -164,7 +164,7 @@ class StreamContract:
 
     async def test_what_is_refused_costs_nothing(self, engine, ask):
         """A request that never gets to the engine is not heard of."""
-        with hearing() as mine:
+        with collected_facts() as mine:
             call = ask(TEXT, prompt="x", model="nobody")
             await call
             with pytest.raises(EngineRefused):

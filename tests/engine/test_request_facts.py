@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from s3lora_serve.engine.request_facts import heard, hearing
+from s3lora_serve.engine.request_facts import collect_facts, collected_facts
 
 
 async def test_blocks_nest():
     """The outer block hears all, the inner one what is begun in it, and neither what comes after."""
-    with hearing() as outer:
-        heard("one")
-        with hearing() as inner:
-            heard("two")
-        heard("three")
-    heard("four")
+    with collected_facts() as outer:
+        collect_facts("one")
+        with collected_facts() as inner:
+            collect_facts("two")
+        collect_facts("three")
+    collect_facts("four")
     assert (outer, inner) == (["one", "two", "three"], ["two"])
 
 
@@ -22,12 +22,12 @@ async def test_tasks_are_heard_by_those_who_began_them():
     """Also after the block, as the request of a client that has left; a task hears nobody but its own."""
 
     async def work(name):
-        with hearing() as own:
+        with collected_facts() as own:
             await asyncio.sleep(0)
-            heard(name)
+            collect_facts(name)
         return own
 
-    with hearing() as mine:
+    with collected_facts() as mine:
         begun = [asyncio.create_task(work(name)) for name in "ab"]
     other = asyncio.create_task(work("c"))
     assert await asyncio.gather(*begun, other) == [["a"], ["b"], ["c"]]

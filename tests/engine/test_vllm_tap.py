@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from s3lora_serve.engine.request_facts import hearing
+from s3lora_serve.engine.request_facts import collected_facts
 from s3lora_serve.engine.vllm.vllm_tap import RequestTap
 from s3lora_serve.errors import EngineError
 
@@ -188,11 +188,11 @@ async def test_one_request_may_have_an_observer_of_its_own():
 async def test_who_began_a_request_hears_of_it_wherever_it_ends():
     """Its facts are there before the last output; a stream that others close is heard where it began."""
     tap, facts = tap_over(output((0, [7], None)), output((0, [7], "stop"), finished=True))
-    with hearing() as mine:
+    with collected_facts() as mine:
         known = [len(mine) async for _ in tap.generate(PROMPT, params("DELTA"), "id", lora_request=LORA)]
         abandoned = tap.generate(PROMPT, params("DELTA"), "id", lora_request=LORA)
         await anext(abandoned)
-    with hearing() as others:
+    with collected_facts() as others:
         await abandoned.aclose()
     assert (known, mine, others) == ([0, 1], facts, [])
     assert [f.outcome for f in mine] == ["ok", "aborted"]

@@ -26,7 +26,7 @@ async def test_more_planners_than_slots_all_answer(fleet_of):
         for number, name in enumerate(("p", "q", "r", "s")):
             assert await ask(fleet, name) == str(number)
             assert len(await fleet.running.loaded()) <= 2
-    assert fleet.service._residency.evictions >= 10
+    assert fleet.service._loading.evictions >= 10
 
 
 async def test_the_one_that_was_idle_longest_goes(fleet_of):
@@ -82,7 +82,7 @@ async def test_with_a_single_slot_a_swap_still_works(fleet_of):
     operation = await fleet.control.swap("p", Wanted(source="new"), order())
     await until(lambda: gate.waiting)
     waiting = asyncio.create_task(ask(fleet, "p"))
-    await until(lambda: fleet.service._residency.waiting)
+    await until(lambda: fleet.service._loading.waiting)
     gate.open()
     assert (await waiting, (await fleet.done(operation)).step) == ("1", Step.DONE)
 
@@ -105,7 +105,7 @@ async def test_a_crowd_is_turned_away_at_once(fleet_of):
     fleet = await fleet_of("p", "q", max_loras=1, slots=SlotSettings(max_waiting=2)).start()
     async with held(fleet, "p"):
         waiting = [asyncio.create_task(ask(fleet, "q")) for _ in range(2)]
-        await until(lambda: fleet.service._residency.waiting == 2)
+        await until(lambda: fleet.service._loading.waiting == 2)
         with pytest.raises(SlotsBusy, match="2 requests wait for a slot already"):
             await ask(fleet, "q")
         assert await ask(fleet, "p") == "0"  # which needs none
@@ -125,7 +125,7 @@ async def test_busy_planners_take_turns(fleet_of):
             served[name] += 1
 
     await asyncio.gather(*(client(name) for name in ("p", "q") for _ in range(4)))
-    evictions = fleet.service._residency.evictions
+    evictions = fleet.service._loading.evictions
     assert min(served.values()) > 20
     assert 2 <= evictions < sum(served.values()) / 10
 
@@ -137,26 +137,26 @@ async def test_a_planner_that_yielded_in_vain_serves_on(fleet_of):
     await ask(fleet, "p")
     async with held(fleet, "p"):
         waiting = asyncio.create_task(ask(fleet, "q"))
-        await until(lambda: fleet.service._residency._room.yielding)
+        await until(lambda: fleet.service._loading._allocator.yielding)
         waiting.cancel()
         await asyncio.wait((waiting,))
         assert await asyncio.wait_for(ask(fleet, "p"), 60) == "0"
-    assert fleet.service._residency.evictions == 2  # at the start, and for the first request
+    assert fleet.service._loading.evictions == 2  # at the start, and for the first request
 
 
 async def test_a_waiter_that_left_evicts_nobody(fleet_of):
     """A slot that comes free when nobody waits any more stays where it is."""
     fleet = await fleet_of("p", "q", max_loras=1).start()
-    before = fleet.service._residency.evictions
+    before = fleet.service._loading.evictions
     async with held(fleet, "q"):
         waiting = asyncio.create_task(ask(fleet, "p"))
-        await until(lambda: fleet.service._residency.waiting)
+        await until(lambda: fleet.service._loading.waiting)
         await asyncio.sleep(0.01)
         waiting.cancel()
         await asyncio.wait((waiting,))
     await asyncio.sleep(0.02)
-    assert (fleet.service._residency.evictions, loaded(fleet)) == (before, {"q"})
-    assert fleet.service._residency.taken == 1
+    assert (fleet.service._loading.evictions, loaded(fleet)) == (before, {"q"})
+    assert fleet.service._loading.taken == 1
 
 
 async def test_a_crowd_for_one_planner_is_one_load(fleet_of):
@@ -197,9 +197,9 @@ async def test_who_waits_while_the_name_changes_gets_the_new_revision(fleet_of):
     fleet = await fleet_of("p", "q", max_loras=2, slots=SlotSettings(wait_seconds=20)).start()
     fleet.shelf.put("new")
     gate = fleet.engine.hold_loads("p@0*")
-    await fleet.service._residency._evict(fleet.service.get("p").active)
+    await fleet.service._loading._evict(fleet.service.get("p").active)
     waiting = asyncio.create_task(ask(fleet, "p"))
-    await until(lambda: fleet.service._residency.waiting)
+    await until(lambda: fleet.service._loading.waiting)
     alias = fleet.service._fleet.alias("p")
     new = fleet.service._fleet.add("p", fleet.shelf.revisions["new"])
     fleet.service._fleet.flip(alias, active=new.key, previous=None, candidate=None, rollout=None)
@@ -214,7 +214,7 @@ async def test_who_waits_while_the_planner_is_removed_is_told(fleet_of):
     fleet = await fleet_of("p", "q", max_loras=1).start()
     async with held(fleet, "q"):
         waiting = asyncio.create_task(ask(fleet, "p"))
-        await until(lambda: fleet.service._residency.waiting)
+        await until(lambda: fleet.service._loading.waiting)
         done = await fleet.done(await fleet.control.apply({"q": fleet.desired["q"]}, order()))
         assert done.step is Step.DONE
         with pytest.raises(UnknownPlanner):
@@ -245,7 +245,7 @@ async def test_a_slot_that_cannot_be_unloaded_stays_taken(fleet_of, monkeypatch)
     with pytest.raises(SlotsBusy):
         await ask(fleet, "p")
     monkeypatch.setattr(fleet.engine, "unload", unload)
-    assert fleet.service._residency.taken == 2
+    assert fleet.service._loading.taken == 2
     fleet.engine.die()
     await until(lambda: fleet.service.host.restarts and fleet.service.host.alive)
     assert [await ask(fleet, name) for name in ("p", "q", "r")] == ["0", "1", "2"]

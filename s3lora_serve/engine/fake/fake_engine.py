@@ -15,7 +15,7 @@ from s3lora_serve.engine.fake.fake_slots import FakeSlots
 from s3lora_serve.engine.fake.fake_text import PlanWriter, answer, words, write_plan
 from s3lora_serve.engine.in_flight import InFlight
 from s3lora_serve.engine.port import Completion, Delta, EngineKind, RequestFacts, Sampling, Slot
-from s3lora_serve.engine.request_facts import hearing
+from s3lora_serve.engine.request_facts import collected_facts
 from s3lora_serve.errors import EngineDead, EngineRefused
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class FakeEngine(Faults):
 
     async def complete(self, prompt: str, slot: Slot | None, sampling: Sampling, *, n: int = 1) -> Completion:
         """One of n equal answers, and what they all cost. Raises EngineError, EngineDead."""
-        with hearing() as facts:
+        with collected_facts() as facts:
             produced = [delta.text async for delta in self.generate(prompt, slot, sampling, n=n)]
         return Completion(text="".join(produced[: len(produced) // n]), facts=facts[0])
 

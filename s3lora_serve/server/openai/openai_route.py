@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from s3lora_serve.engine.request_facts import hearing
+from s3lora_serve.engine.request_facts import collected_facts
 from s3lora_serve.errors import EngineError, UnknownPlanner
 from s3lora_serve.server.disconnect import Client
 from s3lora_serve.server.error_responses import error_response
@@ -103,7 +103,7 @@ class OpenAIRoute:
         late = Alarm(self._limits.plan_seconds if plan else None)
         stops = (running.gone, late.rung, *((lease.cut,) if lease else ()))
         stop, crash = None, None
-        with hearing() as facts, late:
+        with collected_facts() as facts, late:
             answer = UpstreamAnswer(
                 send, running.engine, _headers(lease), self._redact, Stamp(origin, facts, plan)
             )
