@@ -1,4 +1,4 @@
-"""planners.yaml: typed settings (``settings``) and how a file becomes them (``load``)."""
+"""planners.yaml: typed settings (``settings`` and a file for each group of sections), read by ``load``."""
 
 from s3lora_serve.config.listeners import AdminConfig, ServerConfig
 from s3lora_serve.config.live import RollbackConfig, SlotsConfig, StateConfig, SwapConfig

@@ -1,4 +1,4 @@
-"""The steps of a swap: admit → load → prove → flip → drain → unload; a failure leaves what served serving"""
+"""The steps that orders are made of: admit → load and check → flip → drain → unload; each fails safely"""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ async def _bring_up(
                 turn_seconds=config.slots.turn_seconds,
                 load_seconds=config.slots.load_seconds,
             ),
-            checks=CHECKS if config.swap.trial else CHECKS[:1],
+            checks=[check for check in CHECKS if config.swap.trial or check.name != "trial"],
             swap=SwapSettings(
                 drain_seconds=config.swap.drain_seconds,
                 keep_seconds=config.swap.keep_seconds,

@@ -1,4 +1,4 @@
-"""The one object that the server and the command line call: planners in, plans out."""
+"""The one object that the server and the launch call: planners in, plans out."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def _spsvd(given: Material) -> Scores:
 
 
 def _reference(given: Material) -> Scores:
-    """The released code's index, which is not the method; see ``reference``. Minutes per large module."""
+    """The released code's index, which is not the method; see ``released``. Minutes per large module."""
     return {name: reference_index(module) for name, module in given.modules.items()}
 
 

@@ -1,4 +1,4 @@
-"""One entry of the journal for each decision: before and after it was written down."""
+"""A decision as it is handed in (``NewEntry``), and as it stands in the journal (``Entry``)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Orders:
-    """Orders from the command line, the admin routes and the rules. Every method may raise UnknownPlanner,
+    """Orders from the admin routes, SIGHUP and the rules. Every method may raise UnknownPlanner,
     Conflict and StateError; whatever fails later is in the operation, and what served before still serves.
     """
 

@@ -1,4 +1,4 @@
-"""The operators' application: orders and state under ``/admin``, on a listener with a separate token."""
+"""The operators' application, put together of the routes of orders and of state; with its own token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders under ``/admin``: swap, roll back, try, promote, apply. Each returns at once with its operation."""
+"""The POST routes of ``/admin``: swap, rollback, canary, promote, apply; each returns its operation at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``/admin`` shows: planners with their deployments, operations, the history, and the audit."""
+"""The GET routes of ``/admin``: planners with their deployments, operations, events, history, audit."""
 
 from __future__ import annotations
 
