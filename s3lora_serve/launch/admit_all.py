@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StoreAdmission:
-    """What the runtime asks of the adapters' side (the port in ``control/admission_port.py``), over one store."""
+    """What control asks of the adapters' side (``control/admission_port.py``), over one store."""
 
     base: BaseModel
     limits: AdapterLimits

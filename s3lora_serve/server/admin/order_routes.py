@@ -1,4 +1,4 @@
-"""The POST routes of ``/admin``: swap, rollback, canary, promote, apply; each returns its operation at once."""
+"""The POST routes of ``/admin``: swap, rollback, canary, promote, apply; each answers with its operation."""
 
 from __future__ import annotations
 
