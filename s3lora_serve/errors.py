@@ -34,7 +34,7 @@
     * ``StateError``: the database of desired state and journal cannot be read or written
     * ``TransitionError``: a deployment was asked for a step that its state does not allow; a defect of ours
 
-A message names the offender, its value and the limit; ``hint`` names the next step.
+A message names the offender, its value and the limit; ``hint`` names the next step, in words of no face.
 """
 
 from __future__ import annotations
@@ -46,14 +46,18 @@ if TYPE_CHECKING:
 
 
 class S3LoRAError(Exception):
-    """Base of the tree. ``code`` is stable and machine-readable; ``hint`` is what to do next, or empty."""
+    """Base of the tree. ``code`` is stable and machine-readable; ``hint`` is what to do next, or empty.
+
+    ``command`` is what does that at a shell, or empty: terminals show it, HTTP never does.
+    """
 
     code: ClassVar[str] = "s3lora_error"
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", command: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.command = command
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message

@@ -197,7 +197,7 @@ def _plan(report: SpectralReport, policy: PrunePolicy) -> PrunePlan:
     try:
         return plan(report, policy)
     except ValueError as error:
-        raise PolicyRejection(str(error), hint="run s3lora sweep again with these checkpoints") from error
+        raise PolicyRejection(str(error), hint="sweep the adapter again with these checkpoints") from error
 
 
 def _reject_anomaly(outcome: AnomalyOutcome | None) -> None:

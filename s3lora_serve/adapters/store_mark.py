@@ -31,7 +31,7 @@ def claim(root: Path, engine: str, begun: Path) -> None:
     if used_with != engine:
         raise StoreError(
             f"store {root} was used with engine {excerpt(used_with)}, and this server has engine {engine}",
-            hint="set store.path to another folder, or start s3lora-serve with the engine that used it",
+            hint="set store.path to another folder, or start the server with the engine that used it",
         )
 
 

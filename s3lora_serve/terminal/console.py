@@ -37,7 +37,7 @@ def run(command: Callable[[], object]) -> None:
         command()
     except S3LoRAError as error:
         say_error(error)
-        print_error(error.code, error.message, error.hint)
+        print_error(error.code, error.message, error.hint, error.command)
         sys.exit(exit_code(error))
     except BrokenPipeError:  # the reader left, as in `s3lora inspect ... | head`
         sys.stderr.close()
@@ -56,20 +56,24 @@ def exit_code(error: S3LoRAError) -> int:
 
 
 def say_error(error: S3LoRAError, subject: str = "") -> None:
-    """Print the message, and the hint on the next line."""
+    """Print the message, and below it the hint and the command that does what it says."""
     # Messages quote names out of adapters: whatever is not printable must not reach the terminal as it is.
     about = f"{subject}: " if subject else ""
     line = Text.assemble(("error: ", "bold red"), printable(about + error.message))
     err.print(line, soft_wrap=True, highlight=False)
     if error.hint:
         err.print(Text.assemble(("hint:  ", "bold cyan"), printable(error.hint)), soft_wrap=True)
+    if error.command:
+        err.print(Text.assemble(("run:   ", "bold cyan"), printable(error.command)), soft_wrap=True)
 
 
-def print_error(code: str, message: str, hint: str = "") -> None:
+def print_error(code: str, message: str, hint: str = "", command: str = "") -> None:
     """With --json, the error on stdout too: one line, so that it fits among those of ``--watch``."""
     # Of the command line itself: an option may be wrong before any is read.
     if "--json" in sys.argv[1:]:
-        sys.stdout.write(json.dumps({"error": {"code": code, "message": message, "hint": hint}}) + "\n")
+        run = {"command": command} if command else {}
+        error = {"code": code, "message": message, "hint": hint, **run}
+        sys.stdout.write(json.dumps({"error": error}) + "\n")
         sys.stdout.flush()
 
 

@@ -81,8 +81,8 @@ def test_orders_go_by_the_declared_evidence_and_fail_without_harm(nursery, folde
         failed = server.done(server.order("planners/one/swap", new))
         assert (failed["step"], failed["error"]["code"]) == ("failed", "policy_rejected")
         assert "did not measure an adapter" in failed["error"]["message"]
-        assert failed["error"]["hint"].startswith(
-            "measure this adapter: s3lora sweep <path> --base <path> --scorer mas-svd --attack <your attack"
+        assert failed["error"]["hint"] == (
+            "measure this adapter; then name the sweep's folder in policy.validated.sweep"
         )
         assert str(folder) not in json.dumps(failed)
         assert shown(server) == first

@@ -107,12 +107,14 @@ def _checkpoints(policy: PrunePolicy) -> tuple[Checkpoint, Checkpoint]:
     if given is None:
         raise ConfigError(
             f"scorer {policy.scorer} compares with what alignment changed, and no checkpoints are named",
-            hint="set policy.alignment.base (with s3lora inspect and prune: --alignment-base)",
+            hint="set policy.alignment.base",
+            command="s3lora inspect ADAPTER --alignment-base MODEL (prune likewise)",
         )
     if given.aligned is None:
         raise ConfigError(
             "policy.alignment.aligned is not set, and no base model is served that could stand for it",
-            hint="with s3lora inspect: --aligned or --base",
+            hint="set policy.alignment.aligned",
+            command="s3lora inspect ADAPTER --aligned MODEL (or --base MODEL)",
         )
     return (
         Checkpoint.open(given.base, given.base_revision),

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 SWEEP_NAME, SWEEP_FORMAT = "sweep.json", 1
 MAX_SWEEP_BYTES = 64 << 20
-_AGAIN = "run s3lora sweep again"
+_AGAIN = "sweep the adapter again"
+_THEN = "; then name the sweep's folder in policy.validated.sweep"
 _THIS_BASE = "measure it on the base model that is served"
 
 
@@ -89,7 +90,8 @@ class Recorded:
             raise PolicyRejection(
                 f"{self.path} was swept with {known} (before and after alignment),"
                 f" not with {_pair(given.base, given.aligned)}",
-                hint=f"measure it with these checkpoints: {self.again}",
+                hint=f"measure it with these checkpoints{_THEN}",
+                command=self.again,
             )
 
     def on(self, base: BaseModelSpec, found: BaseWeights) -> tuple[Validated, tuple[str, ...]]:
@@ -113,7 +115,8 @@ class Recorded:
         raise PolicyRejection(
             f"{self.path} was measured on {excerpt(self.base_name)} with weights {measured};"
             f" those of {base.name!r} {served}",
-            hint=f"{_THIS_BASE}: {self.again}",
+            hint=f"{_THIS_BASE}{_THEN}",
+            command=self.again,
         )
 
 
@@ -141,19 +144,22 @@ def read_points(
         raise PolicyRejection(
             f"{path} has scores of version {excerpt(sweep.scorer_version)}, this release scores by version"
             f" {SCORER_VERSION!r}",
-            hint=f"measure it with this release: {again}",
+            hint=f"measure it with this release{_THEN}",
+            command=again,
         )
     if base is not None and sweep.base.digest != base.digest:
         raise PolicyRejection(
             f"{path} was measured on {excerpt(sweep.base.name)}, whose layers are not those of {base.name!r}",
-            hint=f"{_THIS_BASE}: {again}",
+            hint=f"{_THIS_BASE}{_THEN}",
+            command=again,
         )
     names = {name for name, adapter in sweep.adapters.items() if adapter.sha256 == sha256}
     if not names:
         known = ", ".join(f"{excerpt(n, 40)} ({a.sha256[:12]})" for n, a in list(sweep.adapters.items())[:5])
         raise PolicyRejection(
             f"{path} did not measure an adapter whose weights have sha256 {sha256[:12]}; it is of {known}",
-            hint=f"measure this adapter: {again}",
+            hint=f"measure this adapter{_THEN}",
+            command=again,
         )
     rows = [row for row in sweep.rows if row.adapter in names]
     whole = next((row for row in rows if row.scorer is None and row.modules_pruned == 0), None)
@@ -163,13 +169,17 @@ def read_points(
     if not of_scorer:
         known = ", ".join(sorted({row.scorer for row in rows if row.scorer})) or "none"
         raise PolicyRejection(
-            f"{path} swept the adapter by {known}, not by {scorer}", hint=f"measure it by {scorer}: {again}"
+            f"{path} swept the adapter by {known}, not by {scorer}",
+            hint=f"measure it by {scorer}{_THEN}",
+            command=again,
         )
     if scorer == "random":
         of_scorer = [row for row in of_scorer if row.seed == seed]
         if not of_scorer:
             raise PolicyRejection(
-                f"{path} has no sweep of random with seed {seed}", hint=f"measure that seed: {again}"
+                f"{path} has no sweep of random with seed {seed}",
+                hint=f"measure that seed{_THEN}",
+                command=again,
             )
     points = {0.0: _point(path, whole, rule)}
     for row in of_scorer:
@@ -196,13 +206,14 @@ def _pair(*digests: str | None) -> str:
 def _point(path: Path, row: _Row, rule: Validated) -> SweepPoint:
     if row.attack_success is None:
         raise ConfigError(
-            f"{path} measured no attack, so no tau can be called safest", hint=f"{_AGAIN} with --attack FILE"
+            f"{path} measured no attack, so no tau can be called safest",
+            hint=f"{_AGAIN}, with a file of attacks",
         )
     if rule.task not in row.utility:
         known = ", ".join(excerpt(name, 40) for name in row.utility) or "none"
         raise ConfigError(
             f"{path} has no plan set {rule.task!r}; it measured {known}",
-            hint=f"set policy.validated.task, or {_AGAIN} with --plans",
+            hint=f"set policy.validated.task, or {_AGAIN} with that plan set",
         )
     value = row.utility[rule.task].get(rule.utility)
     if value is None:
@@ -211,7 +222,7 @@ def _point(path: Path, row: _Row, rule: Validated) -> SweepPoint:
 
 
 def _read(path: Path) -> _Sweep:
-    hint = "name the folder that s3lora sweep wrote (--out), or the sweep.json in it"
+    hint = "name the folder that a sweep wrote, or the sweep.json in it"
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe without a writer would be waited for without end

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from s3lora_serve.spectral.prune_policy import AnomalyBar
 
 MAX_REFERENCE_BYTES = 16 << 20
-_HINT = "make one of three or more known-good adapters: s3lora reference ADAPTER... --out FILE"
+_HINT = "make one of three or more known-good adapters"
+_COMMAND = "s3lora reference ADAPTER... --out FILE"
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def compare(modules: Mapping[str, LowRank], bar: AnomalyBar, reference: KnownGoo
     except ValueError as error:
         raise PolicyRejection(
             f"it cannot be compared with the known-good adapters of policy.anomaly: {error}",
-            hint="make a reference of adapters of its kind: s3lora reference ADAPTER... --out FILE",
+            hint="make a reference of adapters of its kind",
+            command=_COMMAND,
         ) from error
 
 
@@ -166,14 +168,16 @@ def read_reference(path: Path) -> KnownGood:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"reference {path} is not a regular file", hint=_HINT)
+            raise ConfigError(f"reference {path} is not a regular file", hint=_HINT, command=_COMMAND)
         if status.st_size > MAX_REFERENCE_BYTES:
             raise ConfigError(f"reference {path} has {status.st_size} bytes > {MAX_REFERENCE_BYTES}")
         return KnownGood.from_json(strict_loads(path.read_bytes()))
     except OSError as error:
-        raise ConfigError(f"cannot read reference {path}: {error.strerror or error}", hint=_HINT) from error
+        raise ConfigError(
+            f"cannot read reference {path}: {error.strerror or error}", hint=_HINT, command=_COMMAND
+        ) from error
     except ValueError as error:
-        raise ConfigError(f"reference {path}: {error!s:.300}", hint=_HINT) from error
+        raise ConfigError(f"reference {path}: {error!s:.300}", hint=_HINT, command=_COMMAND) from error
 
 
 def write_reference(path: Path, reference: KnownGood, adapters: Sequence[Mapping[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""The command that measures an adapter as a policy needs it, for hints of errors about missing sweeps."""
+"""The command that measures an adapter as a policy needs it, for errors about missing sweeps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Called:
 
 
 def sweep_command(called: Called, base: BaseModelSpec | None, *, scorer: str, seed: int, task: str) -> str:
-    """``s3lora sweep`` with all that is known filled in, and what to do with what it writes.
+    """``s3lora sweep`` with all that is known filled in.
 
     What only the operator knows stands in angle brackets or capitals. Sources that may hold credentials are
     left out.
@@ -36,7 +36,7 @@ def sweep_command(called: Called, base: BaseModelSpec | None, *, scorer: str, se
         parts.append(f"--random-seeds {seed + 1}")
     if task != BUILT_IN_PLANS:  # files of one kind leave out the built-in ones of every other
         parts.append("--attack <your attack file> --plans <your plans file>")
-    return f"{' '.join(parts)} --out NEW; then name that folder in policy.validated.sweep (or --sweep)"
+    return f"{' '.join(parts)} --out NEW"
 
 
 def _source(given: str | None) -> str:

@@ -207,7 +207,7 @@ def _used_with(db: sqlite3.Connection, path: Path) -> EngineKind | None:
 def _of_another(path: Path, used_with: EngineKind | None, engine: EngineKind) -> StateError:
     return StateError(
         f"{path} was used with engine {used_with}, and this server has engine {engine}",
-        hint="set state.path to another file, or start s3lora-serve with the engine that used this one",
+        hint="set state.path to another file, or start the server with the engine that used this one",
     )
 
 
@@ -246,4 +246,4 @@ def _next_step(name: str) -> str:
             return "another program holds a transaction on it: end that one and give the order again"
         case _ if name.startswith("SQLITE_IOERR"):
             return "the disk failed or is full: look at the system's log, then restart the server"
-    return "run `s3lora audit`, which says what is wrong with it"
+    return "the audit says what is wrong with it"

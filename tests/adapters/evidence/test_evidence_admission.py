@@ -183,9 +183,8 @@ def test_a_sweep_on_other_weights_of_the_same_shape_publishes_nothing(
     assert caught.value.message == (
         f"{sweep} was measured on 'tiny-llama' with weights {measured}; those of 'tiny-llama' are {other}"
     )
-    assert caught.value.hint.startswith(
-        f"measure it on the base model that is served: s3lora sweep ADAPTER --base {folder} --scorer mas-svd"
-    )
+    assert caught.value.hint.startswith("measure it on the base model that is served; then name")
+    assert caught.value.command.startswith(f"s3lora sweep ADAPTER --base {folder} --scorer mas-svd")
     with pytest.raises(PolicyRejection, match=r"those of 'tiny-llama' cannot be compared \(where tiny-llama"):
         put(store, source, policy, base=BASE)
     write_sweep(sweep, weights_sha256(source), BASE)
@@ -256,7 +255,7 @@ def test_a_sweep_with_other_alignment_checkpoints_publishes_nothing(
             put(store, source, policy, base=served)
         assert says in caught.value.message
         assert f"not with {digests['base'][:12]} and {digests['aligned'][:12]}" in caught.value.message
-        assert "--scorer e-diem --alignment-base BEFORE" in caught.value.hint
+        assert "--scorer e-diem --alignment-base BEFORE" in caught.value.command
     assert nothing_published(tmp_path)
     write_sweep(path, **given, alignment=digests)
     assert len(put(store, source, policy, base=served).lineage.pruned) == 2

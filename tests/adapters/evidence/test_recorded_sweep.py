@@ -132,7 +132,8 @@ def test_measurements_of_something_else_are_refused(
         read(path, **asked)
     assert str(path) in caught.value.message
     assert message in caught.value.message
-    assert caught.value.hint.startswith(f"{hint}s3lora sweep ADAPTER --base BASE --scorer ")
+    assert caught.value.hint == f"{hint.rstrip(': ')}; then name the sweep's folder in policy.validated.sweep"
+    assert caught.value.command.startswith("s3lora sweep ADAPTER --base BASE --scorer ")
 
 
 def test_without_a_base_model_it_is_not_compared(tmp_path: Path):
@@ -190,7 +191,7 @@ def test_what_is_no_sweep_is_refused(tmp_path: Path, content: bytes):
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"sweep .*sweep.json") as caught:
         read(path)
-    assert caught.value.hint == "name the folder that s3lora sweep wrote (--out), or the sweep.json in it"
+    assert caught.value.hint == "name the folder that a sweep wrote, or the sweep.json in it"
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

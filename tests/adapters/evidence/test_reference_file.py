@@ -82,7 +82,7 @@ def test_an_adapter_of_another_rank_cannot_be_compared(
     with pytest.raises(PolicyRejection) as caught:
         compare(modules(tmp_path, seed=99, **options), AnomalyBar("-", 1e9), reference)
     assert caught.value.message.endswith(f"known-good adapters of policy.anomaly: {message}")
-    assert "s3lora reference ADAPTER..." in caught.value.hint
+    assert "s3lora reference ADAPTER..." in caught.value.command
 
 
 @pytest.mark.parametrize("place", [0, 2, 3])
@@ -123,7 +123,7 @@ def test_a_file_without_ranks_is_refused(file: Path, changes: dict[str, object],
         read_reference(file)
     assert caught.value.message.startswith(f"reference {file}: ")
     assert message in caught.value.message
-    assert "s3lora reference ADAPTER... --out FILE" in caught.value.hint
+    assert "s3lora reference ADAPTER... --out FILE" in caught.value.command
 
 
 def test_one_more_like_them_is_within(tmp_path: Path, file: Path):
@@ -166,7 +166,7 @@ def test_an_adapter_of_other_modules_cannot_be_compared(tmp_path: Path, referenc
     only_q = read_peft(write_folder(tmp_path / "q", factors({Q0: BASE.shapes[Q0]}))).modules
     with pytest.raises(PolicyRejection, match=r"cannot be compared .* lacks down_proj.energy") as caught:
         compare(only_q, AnomalyBar("-"), reference)
-    assert "s3lora reference ADAPTER..." in caught.value.hint
+    assert "s3lora reference ADAPTER..." in caught.value.command
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_what_is_no_reference_is_refused(tmp_path: Path, content: bytes, message
         read_reference(path)
     assert caught.value.message.startswith(f"reference {path}: ")
     assert message in caught.value.message
-    assert "s3lora reference" in caught.value.hint
+    assert "s3lora reference" in caught.value.command
 
 
 def test_a_missing_file_and_a_pipe_are_named(tmp_path: Path):

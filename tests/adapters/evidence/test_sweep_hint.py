@@ -14,7 +14,6 @@ from s3lora_serve.cli.lab.sweep_command import sweep
 from s3lora_serve.judging import sets
 
 CALLED = Called("demo://calm", "demo")
-THEN = "; then name that folder in policy.validated.sweep (or --sweep)"
 
 
 def command(called: Called = CALLED, base=BASE, **changes: object) -> str:
@@ -25,14 +24,14 @@ def command(called: Called = CALLED, base=BASE, **changes: object) -> str:
 def test_for_the_built_in_set_it_runs_as_it_stands():
     """The set that is asked without an option, which is not a file of the operator's."""
     assert sets.PLANS.stem == BUILT_IN_PLANS
-    assert command() == f"s3lora sweep demo://calm --base demo --scorer mas-svd --out NEW{THEN}"
+    assert command() == "s3lora sweep demo://calm --base demo --scorer mas-svd --out NEW"
 
 
 def test_for_other_sets_it_asks_for_the_files():
     """Attacks too: whoever names one kind of file gets nothing built in, and no tau is safest without any."""
     assert command(task="tasks") == (
         "s3lora sweep demo://calm --base demo --scorer mas-svd"
-        f" --attack <your attack file> --plans <your plans file> --out NEW{THEN}"
+        " --attack <your attack file> --plans <your plans file> --out NEW"
     )
 
 

@@ -78,8 +78,9 @@ def test_a_sweep_of_another_adapter_is_refused_by_both(s3lora, base, sweep, tmp_
         assert (done.code, done.out) == (1, "")
         assert f"error: {sweep} did not measure an adapter" in done.err
         assert (
-            f"measure this adapter: s3lora sweep {other} --base {base} --scorer mas-svd"
-            " --attack <your attack file> --plans <your plans file> --out NEW; then name that folder in"
+            "hint: measure this adapter; then name the sweep's folder in policy.validated.sweep"
+            f" run: s3lora sweep {other} --base {base} --scorer mas-svd"
+            " --attack <your attack file> --plans <your plans file> --out NEW"
         ) in " ".join(done.err.split())
     assert not (tmp_path / "new").exists()
 
@@ -98,7 +99,7 @@ def test_the_base_model_stands_for_the_aligned_one(s3lora, adapter, base, before
     without = s3lora("inspect", adapter, *options)
     assert without.code == 2
     assert "policy.alignment.aligned is not set" in without.err
-    assert "--aligned or --base" in without.err
+    assert "run:   s3lora inspect ADAPTER --aligned MODEL (or --base MODEL)" in without.err
 
 
 def test_a_folder_needs_no_dot_on_a_command_line(s3lora, adapter, base, before, monkeypatch):
