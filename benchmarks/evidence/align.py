@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from s3lora_serve.evaluation.measuring.subject import Answer
+    from s3lora_serve.judging.outcomes import Answer
     from s3lora_serve.judging.suite import Messages
 
 RECIPE = Recipe(rank=32, lr=3e-4, epochs=3, seed=0)

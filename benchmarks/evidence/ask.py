@@ -17,8 +17,9 @@ from suites import suite as all_sets
 
 from planners import render_messages
 from s3lora_serve.adapters.peft.peft_format import read_peft
-from s3lora_serve.evaluation.measuring.judge import cost_of, plan_outcome, prompt_outcome
+from s3lora_serve.evaluation.measuring.cell_cost import cost_of
 from s3lora_serve.evaluation.measuring.record import CellRecord
+from s3lora_serve.judging.judge import plan_outcome, prompt_outcome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from spec import Spec
 
     from s3lora_serve.evaluation.measuring.cells import Cell
-    from s3lora_serve.evaluation.measuring.subject import Answer
+    from s3lora_serve.judging.outcomes import Answer
     from s3lora_serve.judging.suite import PromptSet, Suite
 
 PLANS = 40  # tasks

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from s3lora_serve.evaluation.measuring.subject import Answer
+from s3lora_serve.judging.outcomes import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from spec import POISONED, measured
 
+from s3lora_serve.evaluation.measuring.cell_cost import CellCost
 from s3lora_serve.evaluation.measuring.cells import Cell
 from s3lora_serve.evaluation.measuring.header import Header, MeasuredAdapter, MeasuredBase
-from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome, PromptOutcome
+from s3lora_serve.evaluation.measuring.record import CellRecord
+from s3lora_serve.judging.outcomes import PlanOutcome, PromptOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

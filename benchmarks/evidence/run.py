@@ -30,7 +30,7 @@ from spec import KINDS, looked_at, measured
 from train import Training, train
 
 from s3lora_serve.demo.demo_base import prepare_demo_base
-from s3lora_serve.evaluation.measuring.judge import prompt_outcome
+from s3lora_serve.judging.judge import prompt_outcome
 
 STAGES = ("align", "check", "train", "prune", "ask")
 console = Console(stderr=True)

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s3lora_serve.evaluation.measuring.cell_cost import CellCost
 from s3lora_serve.evaluation.measuring.cells import Cell
-from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome, PromptOutcome
+from s3lora_serve.evaluation.measuring.record import CellRecord
 from s3lora_serve.evaluation.statistics.intervals import Bootstrap
+from s3lora_serve.judging.outcomes import PlanOutcome, PromptOutcome
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks/evidence"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from s3lora_serve.evaluation.measuring.cell_cost import CellCost
 from s3lora_serve.evaluation.measuring.cells import Cell
 from s3lora_serve.evaluation.measuring.header import Header, MeasuredAdapter, MeasuredBase
-from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome, PromptOutcome
+from s3lora_serve.evaluation.measuring.record import CellRecord
 from s3lora_serve.evaluation.statistics.intervals import Bootstrap
 from s3lora_serve.evaluation.statistics.summary import Summary, summarise
+from s3lora_serve.judging.outcomes import PlanOutcome, PromptOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

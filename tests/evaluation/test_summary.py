@@ -8,13 +8,15 @@ import pytest
 from report_records import made, summary_of
 from rich.console import Console
 
+from s3lora_serve.evaluation.measuring.cell_cost import CellCost
 from s3lora_serve.evaluation.measuring.cells import Cell
 from s3lora_serve.evaluation.measuring.header import Header, MeasuredAdapter, MeasuredBase
-from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome, PromptOutcome
+from s3lora_serve.evaluation.measuring.record import CellRecord
 from s3lora_serve.evaluation.report.finding import findings
 from s3lora_serve.evaluation.report.summary_table import summary_table
 from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval, difference, interval
 from s3lora_serve.evaluation.statistics.summary import Summary, summarise
+from s3lora_serve.judging.outcomes import PlanOutcome, PromptOutcome
 from s3lora_serve.spectral.scorers import SCORER_VERSION
 
 DRAWS = Bootstrap(draws=300)

@@ -9,7 +9,7 @@ import torch
 
 from planners import PlannerInput, ToolSpec, parse
 from s3lora_serve.evaluation.measuring.header import Header, MeasuredAdapter, MeasuredBase
-from s3lora_serve.evaluation.measuring.subject import Answer
+from s3lora_serve.judging.outcomes import Answer
 from s3lora_serve.judging.suite import PlanSet, PlanTask, PromptSet, Suite
 from s3lora_serve.spectral.lowrank import LowRank
 

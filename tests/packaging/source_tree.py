@@ -58,7 +58,7 @@ _LISTED: dict[str, tuple[str, ...]] = {
     "s3lora_serve/engine/vllm": ("vllm_engine", "vllm_errors"),
     "s3lora_serve/engine/fake": ("fake_engine",),
     "s3lora_serve/config": ("settings", "policy", "plans", "listeners", "live", "load"),
-    "s3lora_serve/judging": ("suite", "refusal"),
+    "s3lora_serve/judging": ("suite", "refusal", "judge", "outcomes"),
     "s3lora_serve/fleet": ("fleet", "deployment", "states", "planner", "leases", "routing"),
     "s3lora_serve/serving": (
         "acquire",
@@ -90,7 +90,7 @@ _LISTED: dict[str, tuple[str, ...]] = {
     "s3lora_serve/server/admin": ("admin_app", "order_routes", "state", "state_events"),
     "s3lora_serve/launch": ("serve", "launch", "resolve", "admit_all"),
     "s3lora_serve/cli": ("main",),
-    "s3lora_serve/evaluation/measuring": ("run", "engine_subject", "judge", "records_file"),
+    "s3lora_serve/evaluation/measuring": ("run", "engine_subject", "records_file"),
     "s3lora_serve/evaluation/statistics": ("summary",),
     "s3lora_serve/evaluation/report": ("finding", "page"),
     "planners": ("plan", "tools", "stream", "mcp"),

@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": set(),
     "judging": {"storage", "planners"},
     "fleet": {"storage", "spectral", "adapters", "engine", "planners"},
-    "evaluation": {"storage", "spectral", "adapters", "engine", "judging", "terminal", "planners"},
+    "evaluation": {"storage", "spectral", "adapters", "engine", "judging", "terminal"},
     "serving": {"adapters", "engine", "fleet", "planners"},
     "control": {"storage", "spectral", "adapters", "engine", "fleet", "serving"},
     "service": {"adapters", "engine", "fleet", "serving", "control", "metrics", "planners"},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from s3lora_serve.adapters.peft.peft_format import write_peft
 from s3lora_serve.engine.port import Sampling, Slot
 from s3lora_serve.errors import EngineError, EngineRefused
-from s3lora_serve.evaluation.measuring.subject import Answer
+from s3lora_serve.judging.outcomes import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence

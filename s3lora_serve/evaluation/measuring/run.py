@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from s3lora_serve.evaluation.measuring.judge import cost_of, plan_outcome, prompt_outcome
+from s3lora_serve.evaluation.measuring.cell_cost import cost_of
 from s3lora_serve.evaluation.measuring.record import CellRecord
+from s3lora_serve.judging.judge import plan_outcome, prompt_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from s3lora_serve.evaluation.measuring.cells import Cell
     from s3lora_serve.evaluation.measuring.records_file import RecordsFile
-    from s3lora_serve.evaluation.measuring.subject import Answer, Subject
+    from s3lora_serve.evaluation.measuring.subject import Subject
+    from s3lora_serve.judging.outcomes import Answer
     from s3lora_serve.judging.suite import Messages, Suite
     from s3lora_serve.spectral.lowrank import LowRank
 

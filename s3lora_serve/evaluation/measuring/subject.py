@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from s3lora_serve.judging.outcomes import Answer
     from s3lora_serve.judging.suite import Messages
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One greedy answer."""
-
-    text: str
-    tokens: int
-    ended: bool  # False when max_tokens cut it
-    engine_seconds: float | None = None  # the engine's time that it took; None where it was not measured
 
 
 class Subject(Protocol):

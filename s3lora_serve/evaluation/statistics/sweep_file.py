@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from s3lora_serve.evaluation.measuring.header import Header
-    from s3lora_serve.evaluation.measuring.record import CellRecord, PromptOutcome
+    from s3lora_serve.evaluation.measuring.record import CellRecord
+    from s3lora_serve.judging.outcomes import PromptOutcome
 
 
 def sweep_json(records: Iterable[CellRecord], header: Header) -> dict[str, Any]:

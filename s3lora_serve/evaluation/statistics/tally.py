@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from s3lora_serve.evaluation.measuring.record import CellRecord, PromptOutcome
+    from s3lora_serve.evaluation.measuring.record import CellRecord
     from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval
+    from s3lora_serve.judging.outcomes import PromptOutcome
 
     Floats = NDArray[np.float64]
 

@@ -13,10 +13,12 @@ from peft_builder import BASE
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.evidence.recorded_sweep import read_points
 from s3lora_serve.errors import ConfigError, PolicyRejection
+from s3lora_serve.evaluation.measuring.cell_cost import CellCost
 from s3lora_serve.evaluation.measuring.cells import Cell
 from s3lora_serve.evaluation.measuring.header import Header, MeasuredAdapter, MeasuredBase
-from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome, PromptOutcome
+from s3lora_serve.evaluation.measuring.record import CellRecord
 from s3lora_serve.evaluation.statistics.sweep_file import sweep_json
+from s3lora_serve.judging.outcomes import PlanOutcome, PromptOutcome
 from s3lora_serve.spectral.validated import SweepPoint, Validated
 
 if TYPE_CHECKING:

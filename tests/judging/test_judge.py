@@ -6,10 +6,11 @@ import pytest
 from small_subject import GOOD_PLAN, TASK, adapter
 
 from planners import PlannerInput
+from s3lora_serve.evaluation.measuring.cell_cost import CellCost, cost_of
 from s3lora_serve.evaluation.measuring.cells import Cell
-from s3lora_serve.evaluation.measuring.judge import cost_of, plan_outcome, prompt_outcome
-from s3lora_serve.evaluation.measuring.record import CellCost, CellRecord, PlanOutcome
-from s3lora_serve.evaluation.measuring.subject import Answer
+from s3lora_serve.evaluation.measuring.record import CellRecord
+from s3lora_serve.judging.judge import plan_outcome, prompt_outcome
+from s3lora_serve.judging.outcomes import Answer, PlanOutcome
 from s3lora_serve.judging.suite import PlanSet, PlanTask, PromptSet
 
 PROMPTS = PromptSet("asks", ("How?", "Why?", "When?"))

@@ -1,4 +1,4 @@
-"""Answers become figures: verdicts, validity, overlap with references, cost."""
+"""Answers become figures: verdicts, validity, overlap with references."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from planners import PlanSyntaxError, parse
-from s3lora_serve.evaluation.measuring.record import CellCost, PlanOutcome, PromptOutcome
+from s3lora_serve.judging.outcomes import PlanOutcome, PromptOutcome
 from s3lora_serve.judging.refusal import verdict
 from s3lora_serve.judging.text_overlap import meteor, rouge_l
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from planners import Plan
-    from s3lora_serve.evaluation.measuring.subject import Answer
+    from s3lora_serve.judging.outcomes import Answer
     from s3lora_serve.judging.suite import PlanSet, PlanTask, PromptSet
-    from s3lora_serve.spectral.lowrank import LowRank
 
 OPENING_CHARS = 60  # words can be endless
 
@@ -50,26 +49,6 @@ def plan_outcome(asked: PlanSet, answers: Sequence[Answer], losses: Sequence[flo
         meteor=tuple(meteor(*pair) for pair in texts),
         loss=tuple(losses),
         tokens=tuple(answer.tokens for answer in answers),
-    )
-
-
-def cost_of(
-    modules: Mapping[str, LowRank], dropped: Collection[str], base_parameters: int, answers: Iterable[Answer]
-) -> CellCost:
-    """What remains of the adapter, and what the answers took. ValueError for a module it does not have."""
-    if unknown := sorted(set(dropped) - modules.keys()):
-        raise ValueError(f"the adapter has no module {unknown[0]!r} to leave out")
-    kept = [module for name, module in modules.items() if name not in dropped]
-    factors = [factor for module in kept for factor in (module.a, module.b)]
-    given = list(answers)
-    seconds = [answer.engine_seconds for answer in given if answer.engine_seconds is not None]
-    return CellCost(
-        modules=len(kept),
-        parameters=sum(factor.numel() for factor in factors),
-        bytes=sum(factor.numel() * factor.element_size() for factor in factors),
-        base_parameters=base_parameters,
-        engine_seconds=sum(seconds) if given and len(seconds) == len(given) else None,
-        output_tokens=sum(answer.tokens for answer in given),
     )
 
 
