@@ -24,6 +24,7 @@ import httpx
 import uvicorn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "helpers"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "helpers" / "engines"))
 from fleet_factory import make_fleet
 
 from planners.client import AsyncPlannerClient, PlannerClient

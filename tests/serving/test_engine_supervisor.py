@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 
 import pytest
+from fake_starts import FakeStarts
 
-from s3lora_serve.engine.fake.fake_starts import FakeStarts
 from s3lora_serve.errors import EngineDead, EngineError
 from s3lora_serve.serving.engine_supervisor import BACKOFF, EngineSupervisor
 
@@ -196,6 +196,23 @@ async def test_closing_gives_up_a_restart(starts, host_of):
         await host.close()
         gate.open()
         await asyncio.sleep(0.01)
+        assert (len(starts.engines), host.alive) == (1, False)
+
+
+async def test_closing_as_the_lost_engine_ends_starts_no_other(starts, host_of):
+    """The order to stop is not lost where it comes in the moment in which the dead engine has been closed."""
+    async with host_of() as host:
+        closing = []
+
+        async def close():
+            closing.append(asyncio.ensure_future(host.close()))
+
+        starts.hold()
+        starts.current.close = close
+        starts.current.die()
+        await until(lambda: closing)
+        async with asyncio.timeout(20):
+            await closing[0]
         assert (len(starts.engines), host.alive) == (1, False)
 
 
