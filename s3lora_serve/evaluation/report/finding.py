@@ -7,7 +7,6 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from s3lora_serve.evaluation.measuring.cells import BASE, NONE
-from s3lora_serve.evaluation.report.markup import minus
 from s3lora_serve.judging.prompt_sets import AS_PLANS
 
 if TYPE_CHECKING:
@@ -83,6 +82,11 @@ def points(difference: Interval) -> str:
         for value in (difference.mean, difference.low, difference.high)
     )
     return f"{mean}\N{NO-BREAK SPACE}points\N{NO-BREAK SPACE}[{low},\N{NO-BREAK SPACE}{high}]"
+
+
+def minus(wording: str) -> str:
+    """With the sign that is as wide as a plus, and none before a zero."""
+    return wording.removeprefix("-") if not wording.strip("-0.") else wording.replace("-", "−")
 
 
 def _finding(rows: Sequence[Row], level: float, family: int, few: Sequence[str]) -> Finding:

@@ -1,13 +1,16 @@
-"""A run's report as one HTML page: verdict, charts, tables and method; self-contained, without scripts."""
+"""A run's report as one HTML page: verdict, charts, tables and method; self-contained, without scripts.
+
+``page.html.jinja`` says what stands on it, ``page.css`` how it looks; here are the values that go in.
+"""
 
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.evaluation.report import page_words
-from s3lora_serve.evaluation.report.finding import findings, verdict
-from s3lora_serve.evaluation.report.markup import fold, items, text
+from jinja2 import Environment, StrictUndefined
+
+from s3lora_serve.evaluation.report.finding import findings, minus, verdict
 from s3lora_serve.evaluation.report.module_charts import risky_modules, sharpness
 from s3lora_serve.evaluation.report.page_charts import (
     Chart,
@@ -17,22 +20,19 @@ from s3lora_serve.evaluation.report.page_charts import (
     roc_curves,
     tau_sweep,
 )
-from s3lora_serve.evaluation.report.page_tables import adapters_table, asked_table, cost_table, policies_table
 from s3lora_serve.evaluation.report.palette import stylesheet
 from s3lora_serve.evaluation.report.svg import inline_svg
+from s3lora_serve.storage.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from s3lora_serve.evaluation.statistics.figures import Row
+    from s3lora_serve.evaluation.report.finding import Finding
     from s3lora_serve.evaluation.statistics.summary import Summary
     from s3lora_serve.judging.suite import Suite
     from s3lora_serve.spectral.report import SpectralReport
 
 TAU = 0.1  # where pruned modules are shown: the paper's share, near enough
-_OPEN = 60  # rows of a table that is not folded
-# A browser refuses what the page does not bring with it, whatever a name in it may have become.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def page(
@@ -56,98 +56,75 @@ def page(
     the footer. Every text is escaped. Raises KeyError for a utility of a plan set that was not asked.
     """
     utility = utility or Utility(next(iter(summary.plans), None))
-    groups = [(name, members) for name, members in summary.header.groups().items() if _rows(summary, name)]
-    parts = [_head(summary, title, notes)]
-    if len(groups) > 1:
-        links = (f'<a href="#g{n}">{text(name)}</a>' for n, (name, _) in enumerate(groups, 1))
-        parts.append(f'<nav aria-label="Adapters">{items(links)}</nav>')
-    for n, (name, members) in enumerate(groups, 1):
-        parts += _group(summary, reports, (name, members), f"g{n}", utility, tau)
-    if curves:
-        parts += ["<h2>What scores tell</h2>", _figure(roc_curves(curves), "all")]
-    parts += _about(summary, suite)
-    style = files(__package__).joinpath("page.css").read_text("utf-8")
-    shown = " · ".join(f"{text(name)} {text(version)}" for name, version in (versions or {}).items())
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(title)}</title>\n<style>\n{stylesheet()}\n{style}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + f"\n</main>\n<footer>{shown or 's3lora'}</footer>\n</body>\n</html>\n"
+    found = findings(summary)
+    groups = [(name, members) for name, members in summary.header.groups().items() if name in found]
+    folder = files(__package__)
+    template = _environment().from_string(folder.joinpath("page.html.jinja").read_text("utf-8"))
+    return template.render(
+        title=title,
+        summary=summary,
+        verdict=verdict(summary),
+        notes=notes,
+        groups=[
+            {"key": f"g{n}", **_group(summary, reports, name, members, found[name], utility, tau)}
+            for n, (name, members) in enumerate(groups, 1)
+        ],
+        roc=roc_curves(curves) if curves else None,
+        suite=suite,
+        forms={s.name: s.form for s in (*suite.attacks, *suite.harmless)} if suite else {},
+        versions=versions or {},
+        style=f"{stylesheet()}\n{folder.joinpath('page.css').read_text('utf-8')}",
     )
 
 
-def _head(summary: Summary, title: str, notes: Sequence[str]) -> str:
-    base = summary.header.base
-    adapters = len(summary.header.adapters)
-    lead = f"{adapters} adapter{'s' * (adapters != 1)} of {base.name}, suite {summary.header.suite[:12]}"
-    below = "".join(f"<p>{text(note)}</p>" for note in notes)
-    return (
-        f'<header><h1>{text(title)}</h1><p class="lead">{text(lead)}</p></header>\n<main>\n'
-        f'<div class="verdict"><p>{text(verdict(summary))}</p></div>{below}'
+def _environment() -> Environment:
+    """Escapes every text; characters that are invisible or turn others are written out."""
+    found = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=lambda value: value if hasattr(value, "__html__") else printable(str(value), one_line=True),
     )
+    found.filters["percent"] = _percent
+    found.globals["draw"] = _draw
+    return found
 
 
 def _group(
     summary: Summary,
     reports: Mapping[str, SpectralReport],
-    group: tuple[str, Sequence[str]],
-    key: str,
+    name: str,
+    members: Sequence[str],
+    found: Finding,
     utility: Utility,
     tau: float,
-) -> Iterator[str]:
-    name, members = group
-    rows = _rows(summary, name)
-    found = findings(summary)[name]
+) -> dict[str, Any]:
+    """What the page shows of one group of adapters."""
+    rows = [row for row in summary.rows if row.name == name]
     records = [record for record in summary.records if record.cell.adapter in members]
     near = nearest_tau(rows, tau)
-    yield f'<h2 id="{key}">{text(name)}</h2>'
-    if found.headline != verdict(summary):
-        yield f'<p class="finding">{text(found.headline)}</p>'
-    yield items(text(remark) for remark in found.remarks) if found.remarks else ""
-    if len(members) > 1:
-        yield f"<p>{len(members)} adapters: {text(', '.join(members))}.</p>"
-    for chart in (pareto(rows, utility, found.safer[:3]), tau_sweep(rows, utility, found.safer)):
-        if chart is not None:
-            yield _figure(chart, key)
-    yield fold(
-        f"Policies ({len(rows)})", policies_table(rows, summary, found.safer), is_open=len(rows) <= _OPEN
-    )
     drawn = next((member for member in members if member in reports), None)
-    order = reports[drawn] if drawn is not None else ()
-    if chart := risky_modules(rows, records, near, order):
-        yield _figure(chart, key)
-    if drawn is not None:
-        yield _figure(sharpness(reports[drawn], records, drawn, near), key)
-    yield fold(f"Cost ({len(rows)})", cost_table(rows), is_open=len(rows) <= _OPEN)
+    trade_off = pareto(rows, utility, found.safer[:3]), tau_sweep(rows, utility, found.safer)
+    modules = (
+        risky_modules(rows, records, near, reports[drawn] if drawn is not None else ()),
+        sharpness(reports[drawn], records, drawn, near) if drawn is not None else None,
+    )
+    return {
+        "name": name,
+        "members": members,
+        "found": found,
+        "rows": rows,
+        "trade_off": [chart for chart in trade_off if chart is not None],
+        "modules": [chart for chart in modules if chart is not None],
+    }
 
 
-def _figure(chart: Chart, key: str) -> str:
-    """The chart and, in words, what it shows."""
-    drawing = inline_svg(chart.figure, f"{key}-{chart.kind}", chart.label)
-    return f'<figure><div class="wide">{drawing}</div><figcaption>{text(chart.caption)}</figcaption></figure>'
+def _draw(chart: Chart, key: str) -> str:
+    return inline_svg(chart.figure, f"{key}-{chart.kind}", chart.label)
 
 
-def _about(summary: Summary, suite: Suite | None) -> Iterator[str]:
-    yield "<h2>What was measured</h2>"
-    yield asked_table(summary, suite)
-    yield adapters_table(summary)
-    yield f"<h3>How answers are judged</h3>{_paragraph(page_words.DETECTOR)}"
-    yield f"<h3>What modules cost</h3>{_paragraph(page_words.COST)}"
-    yield f"<h2>Method</h2>{_paragraph(page_words.PRUNING)}"
-    known = ((name, page_words.SCORERS.get(name)) for name in summary.scorers)
-    yield items(f"<b>{text(name)}</b>: {text(_line(words))}" for name, words in known if words)
-    yield _paragraph(page_words.CONTROL) + _paragraph(page_words.intervals(summary.bootstrap))
-
-
-def _paragraph(words: str) -> str:
-    return f"<p>{text(_line(words))}</p>"
-
-
-def _line(words: str) -> str:
-    return " ".join(words.split())
-
-
-def _rows(summary: Summary, name: str) -> list[Row]:
-    return [row for row in summary.rows if row.name == name]
+def _percent(value: float, signed: bool = False) -> str:
+    """A share in per cent, or a difference of shares in points."""
+    return minus(f"{100 * value:{'+' if signed else ''}.1f}".replace("+0.0", "0.0"))
