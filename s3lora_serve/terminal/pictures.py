@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -14,10 +15,15 @@ if TYPE_CHECKING:
 _ENDINGS = (".png", ".svg", ".pdf")
 
 
-def check_picture(option: str, path: Path) -> None:
-    """Refuse a name without a picture's ending, and a folder that is not there. Raises ConfigError."""
-    if path.suffix.lower() not in _ENDINGS:
-        raise ConfigError(f"{option} {path} has no picture's ending", hint="use .png, .svg or .pdf")
+def check_picture(option: str, path: Path, *, texts: Iterable[str] = ()) -> None:
+    """Refuse a name without a picture's ending, and a folder that is not there. Raises ConfigError.
+
+    ``texts``: endings that are allowed as well.
+    """
+    *others, last = endings = (*_ENDINGS, *texts)
+    if path.suffix.lower() not in endings:
+        hint = f"use {', '.join(others)} or {last}"
+        raise ConfigError(f"{option} {path} has no picture's ending", hint=hint)
     check_parent(path)
 
 
@@ -35,6 +41,14 @@ def write_picture(figure: Figure, path: Path) -> None:
     """Write it in the format that the name says. Raises ConfigError."""
     try:
         figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write it as UTF-8. Raises ConfigError."""
+    try:
+        path.write_text(text, "utf-8")
     except OSError as error:
         raise cannot_write(path, error) from error
 

@@ -16,7 +16,7 @@ from s3lora_serve.cli.fleet.waiting import INTERRUPTED
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError, S3LoRAError
 from s3lora_serve.terminal.console import REFUSED, print_error, say, say_error
-from s3lora_serve.terminal.pictures import check_picture, write_picture
+from s3lora_serve.terminal.pictures import check_picture, write_picture, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,7 @@ PLAN_CODES = (
     "130 Ctrl-C, the server stops planning."
 )
 URL_ENV, KEY_ENV = "S3LORA_BASE_URL", "S3LORA_API_KEY"
+_TEXTS = {".mmd": "mermaid", ".md": "markdown", ".dot": "dot"}  # functions of plan_graph.py
 _MAX_FILE_BYTES = 1 << 20  # 256 tools with their schemas are less
 
 
@@ -67,7 +68,8 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON; errors too.")] = False,
     rewoo: Annotated[bool, typer.Option("--rewoo", help="Print the plan as ReWOO text.")] = False,
     graph: Annotated[
-        Path | None, typer.Option(help="Also draw the plan as a graph: a .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(help="Also draw the plan: a .png, .svg or .pdf, or a graph's text, .mmd, .md or .dot."),
     ] = None,
     url: Annotated[
         str | None,
@@ -86,7 +88,7 @@ def plan(
     if as_json and rewoo:
         raise ConfigError("--json and --rewoo are two forms of one answer", hint="choose one")
     if graph is not None:
-        check_picture("--graph", graph)
+        check_picture("--graph", graph, texts=_TEXTS)
     asked = {
         "tools": _offered(tools or (), tools_file),
         "max_steps": max_steps,
@@ -215,15 +217,27 @@ def _problems(error: ValueError) -> str:
 
 
 def _draw(plan: Plan, task: str, path: Path) -> None:
-    from s3lora_serve.cli.plan.plan_graph import plan_figure
+    from s3lora_serve.cli.plan import plan_graph
+
+    title, ending = " ".join(task.split()), path.suffix.lower()
+    try:
+        if ending in _TEXTS:
+            write_text(getattr(plan_graph, _TEXTS[ending])(plan, title), path)
+            missing = False
+        else:
+            missing = _draw_picture(plan, title, path)
+    except ValueError as error:  # without a grammar a step may refer to a later one
+        raise ConfigError(f"the plan cannot be drawn: {error}", hint="leave --no-grammar out") from error
+    say(f"wrote {path}")
+    if missing:
+        say("no font of this machine has some of its characters; Noto Sans CJK has", "dim")
+
+
+def _draw_picture(plan: Plan, title: str, path: Path) -> bool:
+    """Whether some characters have no font."""
+    from s3lora_serve.cli.plan.plan_picture import plan_figure
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        try:
-            figure = plan_figure(plan, " ".join(task.split()))
-        except ValueError as error:  # without a grammar a step may refer to a later one
-            raise ConfigError(f"the plan cannot be drawn: {error}", hint="leave --no-grammar out") from error
-        write_picture(figure, path)
-    say(f"wrote {path}")
-    if any("missing from font" in str(each.message) for each in told):
-        say("no font of this machine has some of its characters; Noto Sans CJK has", "dim")
+        write_picture(plan_figure(plan, title), path)
+    return any("missing from font" in str(each.message) for each in told)

@@ -162,7 +162,11 @@ def test_another_revision_than_the_one_wanted_is_refused(plan):
         ((TASK, "--planner", "p", "--tools-file", "no.json"), "cannot read --tools-file no.json", ""),
         ((TASK, "--planner", "p", "--tools-file", "bad.json"), "bad.json cannot be read", ""),
         ((TASK, "--planner", "p", "--tools-file", "map.yaml"), "is not a list of tools", '[{"name"'),
-        ((TASK, "--planner", "p", "--graph", "out.jpg"), "no picture's ending", ".png"),
+        (
+            (TASK, "--planner", "p", "--graph", "out.jpg"),
+            "no picture's ending",
+            ".png, .svg, .pdf, .mmd, .md or .dot",
+        ),
         ((TASK, "--planner", "p", "--graph", "no/out.png"), "there is no folder no", "mkdir -p no"),
         ((TASK, "--planner", "p", "--url", "example.com"), "is not an address", "--url"),
         ((TASK, "--planner", "p", "--revision", "main"), "is not a revision", "hexadecimal"),
@@ -237,6 +241,18 @@ def test_the_plan_is_drawn(plan, tmp_path):
     ElementTree.parse(tmp_path / "plan.svg")
     assert plan(TASK, "--planner", "p", "--graph", "plan.png").code == 0
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("plan.mmd", "---"), ("plan.MD", "```mermaid"), ("plan.dot", "digraph plan {")]
+)
+def test_the_plan_is_a_graph_in_text(plan, tmp_path, name, first):
+    """The ending says which language; the plan is printed as well."""
+    done = plan(TASK, "--planner", "p", "--graph", name)
+    assert (done.code, f"wrote {name}" in done.err, "#E1" in done.out) == (0, True, True)
+    text = (tmp_path / name).read_text()
+    assert text.splitlines()[0] == first
+    assert "E1" in text
 
 
 @pytest.mark.process
