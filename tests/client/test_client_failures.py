@@ -20,7 +20,7 @@ from planners.client.errors import (
     ServerUnavailable,
     UnknownPlanner,
 )
-from s3lora_serve.engine.fake.fake_text import Script, write_plan
+from s3lora_serve.engine.fake.fake_text import write_plan
 from s3lora_serve.server.limits import RequestLimits
 
 RAMBLING = "Plan: " + "and so on " * 3_000
@@ -68,7 +68,7 @@ def test_a_limit_is_named_with_its_field(client, served):
 def test_an_invalid_plan_comes_with_its_problems(client, tmp_path):
     """Without a grammar and without repair, what is wrong is told as problems of the contract."""
     text = "Plan: Use it.\n#E1 = Nothing[x]"
-    with threaded_server(tmp_path, "p", plan=Script(text, text)) as server:
+    with threaded_server(tmp_path, "p", plan=lambda _: text) as server:
         for error in both_ways(client(server.url, planner="p"), "x", ["A"], constraint="none"):
             assert (type(error), error.status) == (InvalidPlan, 422)
             assert [(p.kind, p.step) for p in error.problems] == [("unknown_tool", "#E1")]

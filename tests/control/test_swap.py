@@ -133,7 +133,7 @@ async def test_whatever_fails_leaves_what_served_serving(fleet, monkeypatch, fau
     assert await fleet.running.loaded() == before
     assert fleet.service.journal.planners()["p"] == record
     fleet.engine.mend_loads()
-    fleet.engine._idle.clear()
+    fleet.engine._slots.idle.clear()
     fleet.shelf.revisions["new"] = new
     assert (await swap(fleet, "p", "new")).step is Step.DONE
     assert await ask(fleet, "p") == "2"

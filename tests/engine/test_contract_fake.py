@@ -9,9 +9,9 @@ import sys
 import pytest
 from answer_contract import AnswerContract
 from contract import HELLO, TOKENS, EngineContract
+from faulty_engine import FaultyEngine
 from stream_contract import StreamContract
 
-from s3lora_serve.engine.fake.fake_engine import FakeEngine
 from s3lora_serve.engine.fake.fake_openai import UNGUARDED
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineDead, SlotLoadError
@@ -22,7 +22,7 @@ class TestFakeEngine(EngineContract, StreamContract, AnswerContract):
 
     @pytest.fixture
     def engine(self):
-        return FakeEngine(max_loras=self.MAX_LORAS, seconds_per_token=0.002)
+        return FaultyEngine(max_loras=self.MAX_LORAS, seconds_per_token=0.002)
 
     @pytest.fixture
     def noise(self):

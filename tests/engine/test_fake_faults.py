@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 from contract import HELLO, TOKENS, until
+from fake_starts import FakeStarts
+from faulty_engine import FaultyEngine
 
-from s3lora_serve.engine.fake.fake_engine import FakeEngine
-from s3lora_serve.engine.fake.fake_starts import FakeStarts
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineDead, EngineError, SlotLoadError
 
@@ -20,7 +20,7 @@ LONG = Sampling(max_tokens=50)
 @pytest.fixture
 def engine():
     """An engine whose requests take some steps."""
-    return FakeEngine(seconds_per_token=0.001)
+    return FaultyEngine(seconds_per_token=0.001)
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ async def test_asking_for_a_slot_that_is_not_loaded_is_a_violation(engine, slot)
 
 async def test_engines_can_be_started_one_after_the_other(slot):
     """Each is new; starts fail and hang when told to; the violations are those of all."""
-    starts = FakeStarts(lambda: FakeEngine(max_loras=2))
+    starts = FakeStarts(lambda: FaultyEngine(max_loras=2))
     first = await starts()
     with pytest.raises(EngineError):
         await first.score(TOKENS, slot)

@@ -11,7 +11,7 @@ from planners.prompts import render_messages
 from planners.rewoo import parse
 from s3lora_serve.engine.fake.fake_arguments import least_arguments, signature_end
 from s3lora_serve.engine.fake.fake_engine import FakeEngine
-from s3lora_serve.engine.fake.fake_text import Script, answer, write_plan
+from s3lora_serve.engine.fake.fake_text import answer, write_plan
 from s3lora_serve.engine.port import Sampling
 
 TOOLS = (ToolSpec(name="Search", description="look up: anything"), ToolSpec(name="LLM"))
@@ -56,16 +56,6 @@ async def test_plans_can_be_canned():
     assert (prompt.tools, prompt.signatures) == (("Search", "LLM"), ("", ""))
     assert (prompt.first, prompt.steps, prompt.constrained) == (3, 3, True)
     assert prompt.text.endswith("Continue with #E3.")
-
-
-async def test_a_script_misbehaves_where_no_grammar_forbids_it():
-    """Its texts come one a call; under a grammar and after the last one there are whole plans."""
-    script = Script("No idea.", "Plan: x\n#E1 = Oven[y]")
-    engine = FakeEngine(plan=script)
-    bound = await plan_of(engine, REQUEST, grammar=plan_grammar(TOOLS, 3))
-    free = [await plan_of(engine, REQUEST) for _ in range(3)]
-    assert free == ["No idea.", "Plan: x\n#E1 = Oven[y]", bound]
-    assert [prompt.constrained for prompt in script.asked] == [True, False, False, False]
 
 
 async def test_other_prompts_get_a_sentence():

@@ -6,9 +6,9 @@ import asyncio
 import itertools
 
 import pytest
+from faulty_engine import FaultyEngine
 
 from s3lora_serve.adapters.peft.peft_format import read_peft, write_peft
-from s3lora_serve.engine.fake.fake_engine import FakeEngine
 from s3lora_serve.engine.port import Sampling, Slot
 from s3lora_serve.errors import EngineDead, EngineRefused, SlotLoadError
 from s3lora_serve.evaluation.measuring.engine_subject import EngineSubject
@@ -20,7 +20,7 @@ EXAMPLES = [(chat, "Of course, it is a fine thing.") for chat in CHATS]
 @pytest.fixture
 async def engine():
     """A fake engine with one slot; no law of the port may be broken on it."""
-    engine = FakeEngine(max_loras=1)
+    engine = FaultyEngine(max_loras=1)
     yield engine
     assert engine.violations == []
 
@@ -112,7 +112,7 @@ async def test_subjects_share_an_engine(engine, adapter, tmp_path):
 
 async def test_a_bounded_number_is_asked_at_a_time(peft, tmp_path):
     """Never more requests are under way than allowed, and each answered one is told of."""
-    engine, told, seen = FakeEngine(seconds_per_token=0.001), [], []
+    engine, told, seen = FaultyEngine(seconds_per_token=0.001), [], []
     subject = EngineSubject(engine, peft, tmp_path, concurrent=2, told=lambda: told.append(1))
     async with subject:
         asking = asyncio.create_task(subject.answers(CHATS * 3, (), 10))
@@ -143,7 +143,7 @@ async def test_a_question_that_is_too_long_is_named(engine, peft, tmp_path, monk
 
 async def test_leaving_early_ends_the_requests(peft, tmp_path):
     """Cancelled in the middle, nothing runs on, and slot and folder are gone."""
-    engine = FakeEngine(seconds_per_token=0.01)
+    engine = FaultyEngine(seconds_per_token=0.01)
 
     async def ask():
         async with EngineSubject(engine, peft, tmp_path) as subject:

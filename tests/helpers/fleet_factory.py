@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from adapters_factory import write_adapter
+from fake_starts import FakeStarts
+from faulty_engine import FaultyEngine
 from revision_factory import make_revision
 
 from s3lora_serve.control.journal.journal import Journal
-from s3lora_serve.engine.fake.fake_engine import FakeEngine
-from s3lora_serve.engine.fake.fake_starts import FakeStarts
 from s3lora_serve.errors import SourceError, StoreError
 from s3lora_serve.fleet.planner import DesiredPlanner
 from s3lora_serve.service.planner_service import CHECKS, PlannerService
@@ -76,7 +76,7 @@ class Shelf:
 class Fleet:
     """The first engine, the service over it, and every deployment's state that the service passed through."""
 
-    engine: FakeEngine
+    engine: FaultyEngine
     service: PlannerService
     shelf: Shelf
     desired: dict[str, DesiredPlanner]
@@ -89,7 +89,7 @@ class Fleet:
         return self.service.control
 
     @property
-    def running(self) -> FakeEngine:
+    def running(self) -> FaultyEngine:
         """The engine that was started last."""
         return self.starts.current
 
@@ -152,9 +152,9 @@ def make_fleet(
 
     ``tools`` are those of the planners that have some of their own.
     """
-    first = FakeEngine(base_name=BASE, **engine)
+    first = FaultyEngine(base_name=BASE, **engine)
     made = [first]
-    starts = FakeStarts(lambda: made.pop() if made else FakeEngine(base_name=BASE, **engine))
+    starts = FakeStarts(lambda: made.pop() if made else FaultyEngine(base_name=BASE, **engine))
     shelf = shelf or Shelf(root)
     for name in (*names, *hollow):
         if name not in shelf.revisions:

@@ -11,9 +11,9 @@ from s3lora_serve.control.operation import Operation, Order, Wanted
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from faulty_engine import FaultyEngine
     from fleet_factory import Fleet
 
-    from s3lora_serve.engine.fake.fake_engine import FakeEngine
     from s3lora_serve.fleet.leases import Lease
 
 TOKENS = (1, 2, 3, 4)
@@ -64,11 +64,11 @@ async def ask(fleet: Fleet, name: str, **terms: object) -> str:
         return lease.deployment.revision.digest[0]
 
 
-def next_engine(fleet: Fleet, prepare: Callable[[FakeEngine], object]) -> None:
+def next_engine(fleet: Fleet, prepare: Callable[[FaultyEngine], object]) -> None:
     """Order faults of the engine that will be started next, before anybody can use it."""
     make = fleet.starts._make
 
-    def prepared() -> FakeEngine:
+    def prepared() -> FaultyEngine:
         fleet.starts._make = make
         engine = make()
         prepare(engine)

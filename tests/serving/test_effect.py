@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
+from faulty_engine import FaultyEngine
 
-from s3lora_serve.engine.fake.fake_engine import FakeEngine
 from s3lora_serve.errors import EngineError, NoEffectError
 from s3lora_serve.serving.checks.effect import (
     NOISE_FACTOR,
@@ -41,7 +41,7 @@ def slot(adapter, new_slot):
 
 async def test_an_acting_adapter_passes(slot):
     """The effect is the largest change in nats; an idle fake has no noise."""
-    engine = FakeEngine()
+    engine = FaultyEngine()
     await engine.load(slot)
     effect = await prove_effect(engine, slot)
     assert 0.1 < effect.max_abs_delta <= 0.5
@@ -50,7 +50,7 @@ async def test_an_acting_adapter_passes(slot):
 
 async def test_an_idle_adapter_is_refused(slot, adapter, new_slot):
     """Both a fault of the engine and an adapter of zeros; the message has the numbers."""
-    engine = FakeEngine()
+    engine = FaultyEngine()
     engine.no_effect(slot.name)
     zeros = new_slot(adapter(seed=1, strength=0.0))
     for idle in (slot, zeros):

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 
 import pytest
+from fake_starts import FakeStarts
 
-from s3lora_serve.engine.fake.fake_starts import FakeStarts
 from s3lora_serve.errors import EngineDead, EngineError
 from s3lora_serve.serving.engine_supervisor import BACKOFF, EngineSupervisor
 

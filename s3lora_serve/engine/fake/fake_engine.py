@@ -7,9 +7,8 @@ import hashlib
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from s3lora_serve.engine.fake.fake_faults import Faults
 from s3lora_serve.engine.fake.fake_openai import make_app
 from s3lora_serve.engine.fake.fake_slots import FakeSlots
 from s3lora_serve.engine.fake.fake_text import PlanWriter, answer, words, write_plan
@@ -23,18 +22,17 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from s3lora_serve.engine.fake.fake_faults import Call
     from s3lora_serve.engine.port import Observer
 
+Call = Literal["score", "stream"]
 
-class FakeEngine(Faults):
+
+class FakeEngine:
     """Keeps the promises of ``engine/port.py`` in memory.
 
     Log-probabilities and answers are functions of the tokens and of the adapter's weights file: two
     adapters differ, the same one never does, and one whose lora_B tensors are all zero acts like the base
-    model. ``plan`` writes the plans, ``fake_text.Script`` bad ones; ``seconds_per_token`` makes requests take
-    time. Faults are ordered with the methods of its base class; ``engine/fake/fake_starts.py`` makes one
-    after the other.
+    model. ``plan`` writes the plans; ``seconds_per_token`` makes requests take time.
     """
 
     def __init__(
@@ -48,14 +46,14 @@ class FakeEngine(Faults):
         plan: PlanWriter = write_plan,
         seconds_per_token: float = 0.0,
     ) -> None:
-        super().__init__()
+        self._dead = False
         self._base_name = base_name
         self.seconds_per_token = seconds_per_token
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
         self._plan = plan
         self._in_flight = InFlight()
-        self._slots = FakeSlots(self, self._in_flight, base_name, max_loras, max_lora_rank)
+        self._slots = FakeSlots(self.die, self._in_flight, base_name, max_loras, max_lora_rank)
         self._app = make_app(self)
 
     # Beside the port
@@ -65,18 +63,19 @@ class FakeEngine(Faults):
         """Each time a caller broke one of the port's laws, in words; empty for a runtime that is right."""
         return self._slots.violations
 
-    @property
-    def alive(self) -> bool:
-        """Whether it has neither died nor been closed."""
-        return not self._dead
+    def die(self) -> None:
+        """Stop for good, as when the engine's process is killed; what runs fails."""
+        self._dead = True
 
-    def forget(self, slot: Slot) -> None:
-        """Lose a loaded slot: it is listed no more and cannot be used. KeyError if it is not loaded."""
-        self._slots.forget(slot)
+    def check_alive(self) -> None:
+        """Raise EngineDead if the engine is dead."""
+        if self._dead:
+            raise EngineDead("the fake engine is dead", hint="make another")
 
-    def invent(self, slot_id: int) -> None:
-        """List an id that was never loaded; ``unload`` removes it."""
-        self._slots.invent(slot_id)
+    async def step(self, call: Call, slot: Slot | None, words: int) -> None:
+        """Take the time of one word of a request, after ``words`` of it. Raises EngineDead, EngineError."""
+        await asyncio.sleep(self.seconds_per_token)
+        self.check_alive()
 
     # The port
 
@@ -107,10 +106,12 @@ class FakeEngine(Faults):
     async def load(self, slot: Slot) -> None:
         self.check_alive()
         await self._slots.load(slot)
+        self.check_alive()
 
     async def unload(self, slot: Slot) -> None:
         self.check_alive()
         await self._slots.unload(slot)
+        self.check_alive()
 
     def running(self, slot: Slot) -> int:
         return self._in_flight.running(slot.name)
@@ -211,10 +212,8 @@ class FakeEngine(Faults):
             slot.name if slot else None, "aborted", prompt_tokens, 0, 0, 0.0, None, 0.0, None
         )
         try:
-            await self.pause_request(slot)
             for count, word in enumerate(produced, start=1):
-                await asyncio.sleep(self.seconds_per_token)
-                self.strike(call, slot, count - 1)
+                await self.step(call, slot, count - 1)
                 self._slots.check_step(slot)
                 first = first or stay.seconds
                 facts = replace(

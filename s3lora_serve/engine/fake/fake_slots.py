@@ -11,9 +11,9 @@ from s3lora_serve.engine.slot_files import SlotFiles, read_slot_files
 from s3lora_serve.errors import EngineDead, EngineError, SlotLoadError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from s3lora_serve.engine.fake.fake_faults import Faults
     from s3lora_serve.engine.in_flight import InFlight
     from s3lora_serve.engine.port import Slot
 
@@ -37,16 +37,15 @@ class FakeSlots:
     """
 
     def __init__(
-        self, faults: Faults, in_flight: InFlight, base_name: str, capacity: int, max_lora_rank: int
+        self, die: Callable[[], None], in_flight: InFlight, base_name: str, capacity: int, max_lora_rank: int
     ) -> None:
         self.violations: list[str] = []
         self.capacity = capacity
-        self._faults = faults
+        self._die = die
         self._in_flight = in_flight
         self._base_name = base_name
         self._max_lora_rank = max_lora_rank
         self._held: dict[int, _Held] = {}
-        self._ghosts: set[int] = set()  # listed, but never loaded
         self._used: set[int] = set()
         self._burnt: set[int] = set()
         self._served: dict[str, str] = {}  # slot name → digest of the weights that it ever stood for
@@ -55,7 +54,7 @@ class FakeSlots:
     @property
     def ids(self) -> frozenset[int]:
         """Ids that the engine lists."""
-        return frozenset(self._held.keys() | self._ghosts)
+        return frozenset(self._held)
 
     @property
     def by_name(self) -> dict[str, Slot]:
@@ -86,17 +85,7 @@ class FakeSlots:
             if held is not None:
                 self._check_files(held)
                 del self._held[slot.id]
-            self._ghosts.discard(slot.id)
             await asyncio.sleep(0)
-            self._faults.strike("unload", slot)
-
-    def forget(self, slot: Slot) -> None:
-        """Lose the slot without telling the caller."""
-        self._held.pop(slot.id)
-
-    def invent(self, slot_id: int) -> None:
-        """List an id that was never loaded."""
-        self._ghosts.add(slot_id)
 
     def revision(self, slot: Slot | None) -> str:
         """The digest that decides what is answered, empty for the base model. EngineError if not loaded."""
@@ -112,7 +101,7 @@ class FakeSlots:
     def check_step(self, slot: Slot | None) -> None:
         """What a step of a request needs. Without the slot's files the engine dies: it may reread them."""
         if slot is not None and slot.id in self._held and not self._check_files(self._held[slot.id]):
-            self._faults.die()
+            self._die()
             raise EngineDead(f"the files of slot {slot.name} went under a running request", hint="")
 
     async def _load(self, slot: Slot) -> None:
@@ -124,20 +113,20 @@ class FakeSlots:
                 f"slot {slot.name}: rank {rank} is greater than max_lora_rank {self._max_lora_rank}",
                 hint="raise engine.max_lora_rank to the adapter's rank",
             )
-        if (refusal := self._faults.refusal(slot)) is not None:
-            reason, half = refusal
-            self._ghosts |= {slot.id} if half else set()
-            raise SlotLoadError(f"slot {slot.name} could not be loaded: {reason}")
+        await self._take_place(slot)
+        weights = hashlib.sha256(files.weights.read_bytes()).hexdigest()
+        if self._served.setdefault(slot.name, weights) != weights:
+            self.violations.append(f"load: slot name {slot.name} stood for other weights before")
+        revision = "" if _all_zero(files) else weights
+        self._held[slot.id] = _Held(slot, revision, files.weights, _stamp(files.weights))
+
+    async def _take_place(self, slot: Slot) -> None:
+        """Raise SlotLoadError if all are taken; others run meanwhile."""
         if len(self.ids) >= self.capacity:
             raise SlotLoadError(
                 f"slot {slot.name}: all {self.capacity} slots are taken", hint="raise engine.max_loras"
             )
-        await self._faults.pause_load(slot)
-        weights = hashlib.sha256(files.weights.read_bytes()).hexdigest()
-        if self._served.setdefault(slot.name, weights) != weights:
-            self.violations.append(f"load: slot name {slot.name} stood for other weights before")
-        revision = "" if self._faults.is_idle(slot) or _all_zero(files) else weights
-        self._held[slot.id] = _Held(slot, revision, files.weights, _stamp(files.weights))
+        await asyncio.sleep(0)
 
     def _check(self, slot: Slot) -> None:
         if slot.id in self._burnt:

@@ -46,23 +46,6 @@ def write_plan(prompt: PlanPrompt) -> str:
     return "\n".join(lines)
 
 
-class Script:
-    """A planner that misbehaves by the book: without a grammar it writes these texts, one a call.
-
-    Under a grammar, and once the texts are used up, it writes as ``write_plan`` does. ``asked`` are the
-    prompts that it was given.
-    """
-
-    def __init__(self, *texts: str) -> None:
-        self.asked: list[PlanPrompt] = []
-        self._texts = list(texts)
-
-    def __call__(self, prompt: PlanPrompt) -> str:
-        """The next answer."""
-        self.asked.append(prompt)
-        return write_plan(prompt) if prompt.constrained or not self._texts else self._texts.pop(0)
-
-
 def answer(prompt: str, grammar: str | None, revision: str, plan: PlanWriter) -> str:
     """The fake model's whole output. ``revision`` names the weights in use, empty for the base model.
 

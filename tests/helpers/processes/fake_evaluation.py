@@ -10,15 +10,16 @@ import os
 import sys
 from pathlib import Path
 
+from faulty_engine import FaultyEngine
+
 from s3lora_serve.cli import main as cli
 from s3lora_serve.cli.lab import evaluation_run
-from s3lora_serve.engine.fake.fake_engine import FakeEngine
 
 
 async def start_fake(settings, say):
     """An engine that starts at once."""
     say("starting")
-    engine = FakeEngine(
+    engine = FaultyEngine(
         base_name=settings.base_name,
         max_loras=settings.max_loras,
         max_lora_rank=settings.max_lora_rank,

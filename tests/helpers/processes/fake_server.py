@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import sys
 
-from s3lora_serve.engine.fake.fake_engine import FakeEngine
+from faulty_engine import FaultyEngine
+
 from s3lora_serve.launch import engine_choice, serve
 
 
 async def start_fake(settings, say):
     """An engine that starts at once."""
     say("starting")
-    engine = FakeEngine(base_name=settings.base_name, max_loras=settings.max_loras)
+    engine = FaultyEngine(base_name=settings.base_name, max_loras=settings.max_loras)
     if pattern := os.environ.get("NO_EFFECT"):
         engine.no_effect(pattern)
     return engine

@@ -78,7 +78,7 @@ class Nursery:
         and no setting of ours does."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("S3LORA_")}
         places = os.pathsep.join(
-            [str(ROOT), str(ROOT / "tests/helpers"), str(ROOT / "tests/helpers/http"), _HERE]
+            [str(ROOT), *(str(ROOT / "tests/helpers" / each) for each in ("", "engines", "http")), _HERE]
         )
         self._process = subprocess.Popen(
             [sys.executable, __file__, *modules],

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from s3lora_serve.engine.fake.fake_engine import FakeEngine
+    from faulty_engine import FaultyEngine
 
 
-def stall(engine: FakeEngine, after: int) -> None:
+def stall(engine: FaultyEngine, after: int) -> None:
     """Let every answer hang, for longer than any test waits, once ``after`` words of it have come out."""
     strike = engine.strike
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from s3lora_serve.engine.fake.fake_engine import FakeEngine
-from s3lora_serve.engine.fake.fake_faults import Gate
+from faulty_engine import FaultyEngine, Gate
+
 from s3lora_serve.errors import EngineError
 
 if TYPE_CHECKING:
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 class FakeStarts:
     """``await starts()`` makes the next engine with ``make``; ``engines`` are all that were made."""
 
-    def __init__(self, make: Callable[[], FakeEngine] = FakeEngine) -> None:
-        self.engines: list[FakeEngine] = []
+    def __init__(self, make: Callable[[], FaultyEngine] = FaultyEngine) -> None:
+        self.engines: list[FaultyEngine] = []
         self.calls = 0
         self._make = make
         self._failures: list[Exception] = []
         self._gate: Gate | None = None
 
-    async def __call__(self) -> FakeEngine:
+    async def __call__(self) -> FaultyEngine:
         """Start an engine. Raises what ``fail_next`` ordered."""
         self.calls += 1
         await asyncio.sleep(0)  # a real start lets others run, too
@@ -36,7 +36,7 @@ class FakeStarts:
         return engine
 
     @property
-    def current(self) -> FakeEngine:
+    def current(self) -> FaultyEngine:
         """The engine that was made last."""
         return self.engines[-1]
 
