@@ -199,6 +199,23 @@ async def test_closing_gives_up_a_restart(starts, host_of):
         assert (len(starts.engines), host.alive) == (1, False)
 
 
+async def test_closing_as_the_lost_engine_ends_starts_no_other(starts, host_of):
+    """The order to stop is not lost where it comes in the moment in which the dead engine has been closed."""
+    async with host_of() as host:
+        closing = []
+
+        async def close():
+            closing.append(asyncio.ensure_future(host.close()))
+
+        starts.hold()
+        starts.current.close = close
+        starts.current.die()
+        await until(lambda: closing)
+        async with asyncio.timeout(20):
+            await closing[0]
+        assert (len(starts.engines), host.alive) == (1, False)
+
+
 def test_the_usual_pauses_grow_from_none():
     """The first attempt is made at once, and no pause is longer than the last."""
     assert BACKOFF[0] == 0

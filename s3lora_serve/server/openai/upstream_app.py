@@ -80,7 +80,8 @@ class UpstreamApps:
                 running.begun.set_result(None)
                 while not self._stopped.is_set() and await running.engine.healthy():
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._stopped.wait(), _POLL_SECONDS)
+                        async with asyncio.timeout(_POLL_SECONDS):
+                            await self._stopped.wait()
                 running.gone.set()
         except Exception as error:
             if not running.begun.done():
