@@ -30,16 +30,10 @@ from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 from s3lora_serve.spectral.scorers import score
 
-LAYERS, RANK = 32, 16
-SHAPES = {  # (out, in)
-    "self_attn.q_proj": (4096, 4096),
-    "self_attn.k_proj": (1024, 4096),
-    "self_attn.v_proj": (1024, 4096),
-    "self_attn.o_proj": (4096, 4096),
-    "mlp.gate_proj": (14336, 4096),
-    "mlp.up_proj": (14336, 4096),
-    "mlp.down_proj": (4096, 14336),
-}
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from llama_8b import LAYERS, SHAPES
+
+RANK = 16
 BASE = BaseModelSpec(
     "llama-3.1-8b-shaped",
     {f"model.layers.{layer}.{name}": shape for layer in range(LAYERS) for name, shape in SHAPES.items()},

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import sys
@@ -27,48 +26,15 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-LAYERS, HIDDEN, KV, FFN, RANK = 32, 4096, 1024, 14336, 16
-SHAPES = {  # projection -> (out, in)
-    "self_attn.q_proj": (HIDDEN, HIDDEN),
-    "self_attn.k_proj": (KV, HIDDEN),
-    "self_attn.v_proj": (KV, HIDDEN),
-    "self_attn.o_proj": (HIDDEN, HIDDEN),
-    "mlp.gate_proj": (FFN, HIDDEN),
-    "mlp.up_proj": (FFN, HIDDEN),
-    "mlp.down_proj": (HIDDEN, FFN),
-}
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from llama_8b import LAYERS, SHAPES, write_dummy_base
+
+RANK = 16
 NAMES = ("alpha-planner", "beta-planner")
 TOOLS = [
     {"name": "Search", "description": "look something up"},
     {"name": "Calculator", "description": "arithmetic"},
 ]
-
-
-def write_base(folder: Path, tokenizer: Path, layers: int) -> None:
-    """An 8B-shaped config.json beside a borrowed tokenizer; no weights."""
-    folder.mkdir(parents=True)
-    for file in tokenizer.iterdir():
-        if file.suffix != ".safetensors" and file.name not in ("config.json", "generation_config.json"):
-            shutil.copy(file, folder / file.name)
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": HIDDEN,
-        "intermediate_size": FFN,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128256,
-        "max_position_embeddings": 131072,
-        "rope_theta": 500000.0,
-        "rms_norm_eps": 1e-5,
-        "hidden_act": "silu",
-        "torch_dtype": "bfloat16",
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "tie_word_embeddings": False,
-    }
-    (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
 def write_adapter(folder: Path, seed: int, layers: int, size: float = 1.0) -> None:
@@ -170,7 +136,7 @@ def main() -> None:
     options.port = options.port or free_port()
     work = Path(tempfile.mkdtemp(prefix="gpu-serve-"))
     started = time.perf_counter()
-    write_base(work / "base", options.tokenizer, options.layers)
+    write_dummy_base(work / "base", options.tokenizer, options.layers)
     for seed, name in enumerate(NAMES):
         write_adapter(work / name, seed, options.layers, size=1e-30 if options.vanishing else 1.0)
     print(f"inputs written in {time.perf_counter() - started:.1f} s", flush=True)

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
-_HELPERS = Path(__file__).parents[2] / "tests" / "helpers"
-sys.path[:0] = [str(_HELPERS), str(_HELPERS / "engines")]
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "helpers"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "helpers" / "engines"))
 from fleet_factory import make_fleet
 
 from planners.client import AsyncPlannerClient, PlannerClient

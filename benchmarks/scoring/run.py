@@ -15,6 +15,7 @@ import os
 import platform
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from datetime import date
@@ -29,19 +30,13 @@ from s3lora_serve.spectral.masvd import mas_svd
 from s3lora_serve.spectral.released import EPSILON_NORM
 from s3lora_serve.spectral.scorers import score
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from llama_8b import LAYERS, SHAPES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LAYERS, RANK, SCALING = 32, 16, 2.0
-SHAPES = {  # (out, in)
-    "self_attn.q_proj": (4096, 4096),
-    "self_attn.k_proj": (1024, 4096),
-    "self_attn.v_proj": (1024, 4096),
-    "self_attn.o_proj": (4096, 4096),
-    "mlp.gate_proj": (14336, 4096),
-    "mlp.up_proj": (14336, 4096),
-    "mlp.down_proj": (4096, 14336),
-}
+RANK, SCALING = 16, 2.0
 DECAY = 0.05  # σ_r/σ₁ of B: what trained adapters show; flat random factors would be the easier case
 
 

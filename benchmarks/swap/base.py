@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from prompts import messages
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from llama_8b import HIDDEN, VOCABULARY, write_dummy_base
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 SAMPLES = 40  # prompts whose activations are looked at
-HIDDEN, VOCABULARY = 4096, 128256  # of Llama-3.1-8B
 DUMMY_SEED, DUMMY_BOUND = 1234, 1e-3  # of vLLM's initialize_dummy_weights, the same for every parameter
 
 
@@ -138,29 +140,7 @@ class DummyBase:
     def __init__(self, folder: Path, tokenizer: Path, layers: int) -> None:
         from transformers import AutoTokenizer
 
-        config = {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "hidden_size": HIDDEN,
-            "intermediate_size": 14336,
-            "num_hidden_layers": layers,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "vocab_size": VOCABULARY,
-            "max_position_embeddings": 131072,
-            "rope_theta": 500000.0,
-            "rms_norm_eps": 1e-5,
-            "hidden_act": "silu",
-            "torch_dtype": "bfloat16",
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "tie_word_embeddings": False,
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in tokenizer.iterdir():
-            if file.suffix != ".safetensors" and file.name not in ("config.json", "generation_config.json"):
-                shutil.copy(file, folder / file.name)
-        (folder / "config.json").write_text(json.dumps(config, indent=2))
+        write_dummy_base(folder, tokenizer, layers)
         self._embedding, self._norm = _dummy(VOCABULARY, HIDDEN), _dummy(HIDDEN)
         # The output matrix has the embedding's shape and seed, hence its values.
         head = self._embedding * self._norm

@@ -130,7 +130,7 @@ class EngineSupervisor:
             except Exception:  # a subscriber's defect must not keep the engine down
                 log.exception("the subscriber failed on the engine's loss")
         try:
-            # Before Python 3.12, wait_for loses a cancellation that comes as the call ends: ours when we stop.
+            # Before Python 3.12, wait_for loses a cancellation that comes as its call ends: that of `close`.
             async with asyncio.timeout(CLOSE_SECONDS):
                 await engine.close()
         except Exception:  # it is dead anyway, and the next one is needed
