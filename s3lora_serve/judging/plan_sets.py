@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -57,25 +56,3 @@ def read_plans(path: Path, *, limit: int | None = None, seed: int = 0) -> PlanSe
     if not tasks:
         raise ConfigError(f"{path} has no plan", hint="an evaluation needs at least one in each set")
     return PlanSet(path.stem, sampled(tasks, limit, seed))
-
-
-def write_plans(path: Path, plans: PlanSet) -> None:
-    """Write the file that ``read_plans`` reads; replaces one that is there.
-
-    Raises ValueError for a task with evidence or feedback, which the file has no room for.
-    """
-    path.write_text(
-        "".join(json.dumps(_row(task), ensure_ascii=False) + "\n" for task in plans.tasks), "utf-8"
-    )
-
-
-def _row(task: PlanTask) -> dict[str, Any]:
-    request = task.request
-    if request.evidence or request.feedback:
-        raise ValueError(f"task {request.task[:40]!r} has evidence or feedback, which a plan set cannot hold")
-    return {
-        "task": request.task,
-        "tools": [tool.model_dump(mode="json", exclude_none=True) for tool in request.tools],
-        "max_steps": request.max_steps,
-        "plan": task.reference.to_rewoo(),
-    }

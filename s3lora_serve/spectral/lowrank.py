@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -65,10 +64,3 @@ def core(tall: Tensor) -> Tensor:
     """
     r: Tensor = torch.linalg.qr(tall.double(), mode="r").R
     return r
-
-
-def lora_scaling(alpha: float, rank: int, *, rslora: bool = False) -> float:
-    """The scaling of ``b @ a``: alpha/r, or alpha/√r for rank-stabilised LoRA (arXiv 2312.03732)."""
-    if rank < 1:
-        raise ValueError(f"rank {rank} is not positive")
-    return alpha / math.sqrt(rank) if rslora else alpha / rank

@@ -1,11 +1,13 @@
 """Prompts and plans are read from files, or the offending line is named."""
 
+import json
+
 import pytest
 from small_subject import SUITE, TASK, TOOLS
 
 from planners import PlannerInput, ToolSpec, parse
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.judging.plan_sets import read_plans, write_plans
+from s3lora_serve.judging.plan_sets import read_plans
 from s3lora_serve.judging.prompt_sets import read_prompts
 from s3lora_serve.judging.suite import PlanSet, PlanTask
 
@@ -135,20 +137,33 @@ def test_samples_are_drawn_once(tmp_path):
         read_prompts(file, "chat", limit=0)
 
 
+def write_plans(path, tasks):
+    """A file of these tasks, as ``read_plans`` takes it."""
+    rows = [
+        {
+            "task": task.request.task,
+            "tools": [tool.model_dump(mode="json", exclude_none=True) for tool in task.request.tools],
+            "max_steps": task.request.max_steps,
+            "plan": task.reference.to_rewoo(),
+        }
+        for task in tasks
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def test_plans_come_back(tmp_path):
-    """What is written is read again, with JSON arguments, schemas and step limits."""
+    """Tasks are read with JSON arguments, schemas and step limits."""
     schema = {"type": "object", "properties": {"person": {"type": "string"}}, "required": ["person"]}
     tools = (*TOOLS, ToolSpec(name="Lookup", description="ein Bürgeramt", parameters=schema))
     plan = parse('Plan: Search.\n#E1 = Search[Heat]\nPlan: Look.\n#E2 = Lookup{"person": "#E1"}')
     task = PlanTask(PlannerInput(task="Where was he born?", tools=tools, max_steps=3), plan)
-    written = PlanSet("good", (task, TASK))
-    write_plans(tmp_path / "good.jsonl", written)
-    assert read_plans(tmp_path / "good.jsonl") == written
+    write_plans(tmp_path / "good.jsonl", (task, TASK))
+    assert read_plans(tmp_path / "good.jsonl") == PlanSet("good", (task, TASK))
 
 
 def test_a_plan_set_samples(tmp_path):
     """A limit holds for plans as for prompts."""
-    write_plans(tmp_path / "good.jsonl", PlanSet("good", (TASK,) * 9))
+    write_plans(tmp_path / "good.jsonl", (TASK,) * 9)
     assert len(read_plans(tmp_path / "good.jsonl", limit=4).tasks) == 4
     with pytest.raises(ConfigError, match="leaves none"):
         read_plans(tmp_path / "good.jsonl", limit=0)
@@ -183,15 +198,6 @@ def test_no_plans(tmp_path):
     """An empty file is no plan set."""
     with pytest.raises(ConfigError, match="has no plan"):
         read_plans(tmp_path / write(tmp_path / "plans.jsonl", "\n"))
-
-
-def test_evidence_has_no_room(tmp_path):
-    """A task that continues from evidence is refused rather than written without it."""
-    request = PlannerInput(task="Who?", tools=TOOLS, evidence={"#E1": "him"})
-    with pytest.raises(ValueError, match="evidence"):
-        write_plans(
-            tmp_path / "plans.jsonl", PlanSet("p", (PlanTask(request, parse("Plan: A.\n#E2 = LLM[#E1]")),))
-        )
 
 
 def test_the_suite_is_told_apart(tmp_path):

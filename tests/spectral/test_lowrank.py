@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from dense_svd import delta
 from hypothesis import given
 from lora_strategies import Case, cases
 
-from s3lora_serve.spectral.lowrank import LowRank, lora_scaling
+from s3lora_serve.spectral.lowrank import LowRank
 
 
 @given(cases())
@@ -41,15 +39,3 @@ def test_factors_that_do_not_fit_are_refused(a: tuple[int, ...], b: tuple[int, .
     """The message carries both shapes."""
     with pytest.raises(ValueError, match=r"factors do not match: a \(.*\), b \(.*\)"):
         LowRank(torch.zeros(a), torch.zeros(b), 1.0)
-
-
-def test_scaling_is_alpha_over_r_or_its_root():
-    """LoRA divides alpha by r; rank-stabilised LoRA by √r."""
-    assert lora_scaling(32, 8) == 4.0
-    assert lora_scaling(32, 8, rslora=True) == pytest.approx(32 / math.sqrt(8))
-
-
-def test_scaling_needs_a_rank():
-    """r = 0 has no scaling."""
-    with pytest.raises(ValueError, match="rank 0 is not positive"):
-        lora_scaling(16, 0)

@@ -44,7 +44,13 @@ def folder(tmp_path_factory):
         process = subprocess.Popen(
             [sys.executable, script, "--config", str(folder / "planners.yaml")],
             cwd=ROOT,
-            env={**kept, "COLUMNS": "200", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
+            env={
+                **kept,
+                "PYTHONPATH": str(ROOT / "tests/helpers/engines"),
+                "COLUMNS": "200",
+                "NO_COLOR": "1",
+                "OMP_NUM_THREADS": "1",
+            },
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import httpx
 import uvicorn
@@ -17,23 +17,32 @@ _LEASES = re.compile(r'^s3lora_leases_total\{outcome="(\w+)",planner="p",role="(
 
 
 @asynccontextmanager
-async def live(fleet, seconds_per_token=0.0, limits=None):
-    """A client of the fleet behind uvicorn on a free port of this machine."""
-    fleet.engine.seconds_per_token = seconds_per_token
-    app = create_app(fleet.service, ServerConfig(), None, limits)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-        running = asyncio.ensure_future(server.serve(sockets=[listening]))
+async def listening(app):
+    """The application behind uvicorn on a free port of this machine: its address."""
+    # asyncio turns Nagle's delays off only where the protocol is named.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as tcp:
+        tcp.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
+        server.capture_signals = nullcontext  # signals are the main thread's
+        running = asyncio.ensure_future(server.serve(sockets=[tcp]))
         while not server.started:
             await asyncio.sleep(0.005)
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         try:
-            async with httpx.AsyncClient(base_url=url, timeout=60) as http:
-                yield http
+            yield f"http://127.0.0.1:{tcp.getsockname()[1]}"
         finally:
             server.should_exit = True
             await running
+
+
+@asynccontextmanager
+async def live(fleet, seconds_per_token=0.0, limits=None):
+    """A client of the fleet's server."""
+    fleet.engine.seconds_per_token = seconds_per_token
+    async with (
+        listening(create_app(fleet.service, ServerConfig(), None, limits)) as url,
+        httpx.AsyncClient(base_url=url, timeout=60) as http,
+    ):
+        yield http
 
 
 def leases(fleet):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
 from fleet_factory import make_fleet
+from live_server import listening
 
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.server.app import create_app
@@ -53,30 +51,21 @@ def threaded_server(
     api_key: str | None = None,
     limits: Any = None,
     tools: tuple[Any, ...] = (),
-    **engine: Any,
+    prepare: Callable[[Fleet], object] = lambda _: None,
+    **fleet_terms: Any,
 ) -> Iterator[ThreadedServer]:
-    """Serve planners of these names; ``tools`` are the own ones of each."""
+    """Serve planners of these names; ``tools`` are each one's, and ``prepare`` is called before the start."""
     started: list[ThreadedServer] = []
     stop = threading.Event()
 
     async def serve() -> None:
-        fleet = make_fleet(root, *names, **engine)
-        fleet.desired = {name: replace(want, tools=tools) for name, want in fleet.desired.items()}
+        fleet = make_fleet(root, *names, tools=dict.fromkeys(names, tools), **fleet_terms)
+        prepare(fleet)
         await fleet.start()
-        with _tcp() as listening:
-            listening.bind(("127.0.0.1", 0))
-            app = create_app(fleet.service, ServerConfig(), api_key, limits)
-            server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
-            server.capture_signals = _nothing  # signals are the main thread's
-            running = asyncio.ensure_future(server.serve(sockets=[listening]))
-            while not server.started:
-                await asyncio.sleep(0.005)
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with listening(create_app(fleet.service, ServerConfig(), api_key, limits)) as url:
             started.append(ThreadedServer(fleet, url, asyncio.get_running_loop()))
             while not stop.is_set():
                 await asyncio.sleep(0.01)
-            server.should_exit = True
-            await running
         await fleet.close()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
@@ -96,13 +85,3 @@ def wait_until(true: Callable[[], Any], seconds: float = 60) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"not within {seconds} s")
         time.sleep(0.005)
-
-
-def _tcp() -> socket.socket:
-    # asyncio turns Nagle's delays off only where the protocol is named.
-    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections import Counter
-from queue import Queue
 
 import httpx
 import pytest
 import requests
 import schemathesis
-from fleet_factory import make_fleet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from live_server import live
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -22,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from threaded_server import threaded_server
 
 from planners import ToolSpec
 from s3lora_serve.server.limits import RequestLimits
@@ -37,27 +33,16 @@ CHECKS = [
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     """Where a served fleet is asked: p has tools of its own, bad could not be loaded, h is fully pruned."""
-    addresses: Queue = Queue()
-    stops: Queue = Queue()
-
-    async def serve():
-        stop = asyncio.Event()
-        stops.put(lambda: loop.call_soon_threadsafe(stop.set))
-        loop = asyncio.get_running_loop()
-        tools = {"p": (ToolSpec(name="Search"),)}
-        fleet = make_fleet(tmp_path_factory.mktemp("fleet"), "p", "bad", hollow=("h",), tools=tools)
-        fleet.engine.fail_load("bad@*")
-        await fleet.start()
-        async with live(fleet, 0.0, RequestLimits(max_tools=8, max_steps=6)) as http:
-            addresses.put(str(http.base_url))
-            await stop.wait()
-        await fleet.close()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    yield addresses.get(timeout=180)
-    stops.get()()
-    thread.join()
+    with threaded_server(
+        tmp_path_factory.mktemp("fleet"),
+        "p",
+        "bad",
+        hollow=("h",),
+        tools=(ToolSpec(name="Search"),),
+        limits=RequestLimits(max_tools=8, max_steps=6),
+        prepare=lambda fleet: fleet.engine.fail_load("bad@*"),
+    ) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
