@@ -84,7 +84,7 @@ async def test_given_up_its_run_ends_first(fleet):
 
 async def test_a_shadow_becomes_a_canary_and_back(fleet):
     """The same candidate, loaded once, may answer a share, and be a shadow again."""
-    await fleet.done(await fleet.control.canary("p", None, order(), share=1.0))
+    await fleet.done(await fleet.control.canary("p", None, order(), share=1.0, shadow=False))
     assert states(fleet, "p") == {"0": "serving", "1": "canary"}
     assert await plans(fleet, 3) == ["1", "1", "1"]
     await fleet.done(await fleet.control.canary("p", None, order(), share=1.0, shadow=True))

@@ -71,6 +71,9 @@ def test_a_server_that_stays_away_ends_the_waiting(s3lora, stub, tmp_path, monke
     assert "what became of it: s3lora wait op-1" in done.err
 
 
+# The interrupt may come between the opening of a file and the block that closes it.
+@pytest.mark.filterwarnings("ignore:unclosed file <_io.BufferedReader:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c_ends_the_waiting_and_not_the_operation(s3lora, stub):
     """Exit code 130, and how to follow the operation further; nothing is sent to stop it."""
     stub.steps = [ADMITTING]
