@@ -241,7 +241,7 @@ class Storm:
         service, fleet = self.service, self.service._fleet
         assert service._leases.counts() == {}
         assert service._operations._deciding == {}
-        room = service._loading._room
+        room = service._loading._allocator
         left = (service._loading.waiting, room._reserved, room._held, room.yielding)
         assert left == (0, set(), {}, set())
         for deployment in fleet.deployments():

@@ -214,7 +214,7 @@ def test_a_server_does_not_write_over_what_was_slipped_in(path):
     columns = ", ".join(["details", *COLUMNS])
     tamper(path, f"INSERT INTO journal (seq, {columns}) SELECT 7, {columns} FROM journal WHERE seq = 6")
     with Journal(path) as journal:
-        with pytest.raises(StateError, match="s3lora audit"):
+        with pytest.raises(StateError, match="the audit says"):
             decide(journal, 4)
         assert journal.planners()["search"].generation == 3
         assert journal.verify() == Broken(
