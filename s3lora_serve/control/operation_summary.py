@@ -22,7 +22,7 @@ def summary(operation: Operation) -> str:
         return f"{_failure(operation)}{_what_serves(operation)}"
     if operation.kind is Kind.APPLY:
         return _applied(operation)
-    old, new, details = _short(operation.from_digest), _short(operation.to_digest), operation.details
+    old, new, details = short(operation.from_digest), short(operation.to_digest), operation.details
     same = bool(details.get("same"))
     if details.get("dry_run"):
         return f"{new} was admitted, nothing else changed{'; it serves already' if same else ''}"
@@ -60,8 +60,9 @@ def _failure(operation: Operation) -> str:
 def _what_serves(operation: Operation) -> str:
     if (operation.error or {}).get("code") == EngineDead.code:
         return "; nothing serves until the engine is back"
-    return f"; {_short(operation.from_digest)} still serves" if operation.from_digest else ""
+    return f"; {short(operation.from_digest)} still serves" if operation.from_digest else ""
 
 
-def _short(digest: str | None) -> str:
-    return digest[:SHORT] if digest else "-"
+def short(digest: object) -> str:
+    """The digits of a digest that people compare; ``-`` for none."""
+    return str(digest)[:SHORT] if digest else "-"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from s3lora_serve.cli.fleet.operation_view import ordered, short, took
+from s3lora_serve.cli.fleet.operation_view import ordered, took
+from s3lora_serve.control.operation_summary import short
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.tables import cells, fitted, plain_table
 

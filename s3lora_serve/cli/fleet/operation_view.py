@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from s3lora_serve.control.operation_summary import short
 from s3lora_serve.errors import ControlError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import OK, REFUSED, out, say, say_error
@@ -14,7 +15,6 @@ from s3lora_serve.terminal.tables import cells, plain_table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SHORT = 12  # digits of a digest that are shown, as in the names of slots
 # In the order in which they pass; what the server adds later is shown after them.
 _STAGES = ("admit", "load", "probe", "trial", "commit", "flip", "drain")
 _MARKS = {
@@ -69,11 +69,6 @@ def took(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def short(digest: object) -> str:
-    """The digits of a digest that people compare; ``-`` for none."""
-    return str(digest)[:SHORT] if digest else "-"
 
 
 def ordered(operation: Mapping[str, Any]) -> str:

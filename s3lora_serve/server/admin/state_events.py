@@ -52,10 +52,11 @@ class StateEvents:
     def _changes(self) -> list[tuple[str, dict[str, Any]]]:
         """(kind, data) of all that is not as it was told last."""
         now = self._now()
-        found = [(key[0], data) for key, data in now.items() if self._told.get(key) != _compared(data)]
+        compared = {key: _compared(data) for key, data in now.items()}
+        found = [(key[0], data) for key, data in now.items() if self._told.get(key) != compared[key]]
         gone = [name for kind, name in self._told.keys() - now.keys() if kind == "planner"]
         found += [("removed", {"id": name}) for name in gone]
-        self._told = {key: _compared(data) for key, data in now.items()}
+        self._told = compared
         return found
 
     def _now(self) -> dict[tuple[str, str], dict[str, Any]]:
