@@ -21,9 +21,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from adapters_factory import adapter_limits
 from safetensors.torch import load_file, save_file
 
-from s3lora_serve.adapters.admission import AdapterLimits, admit
+from s3lora_serve.adapters.admission import admit
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.peft.peft_format import read_peft
 from s3lora_serve.adapters.store import RevisionStore
@@ -85,7 +86,7 @@ def timed_admission(source: Path, policy: PrunePolicy, store: RevisionStore) -> 
     try:
         start = time.perf_counter()
         admit(
-            str(source), base=BASE, policy=policy, limits=AdapterLimits(), store=store,
+            str(source), base=BASE, policy=policy, limits=adapter_limits(), store=store,
             progress=lambda stage, fraction: marks.setdefault(stage, time.perf_counter()),
         )  # fmt: skip
         end = time.perf_counter()
@@ -118,7 +119,11 @@ def measure_peak(source: Path, what: str) -> int:
         else:
             policy = PRUNED if what == "pruned" else WHOLE
             admit(
-                str(source), base=BASE, policy=policy, limits=AdapterLimits(), store=RevisionStore(Path(root))
+                str(source),
+                base=BASE,
+                policy=policy,
+                limits=adapter_limits(),
+                store=RevisionStore(Path(root)),
             )
         return status("VmHWM") - before
 

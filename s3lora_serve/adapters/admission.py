@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3lora_serve.adapters.evidence.gather import Evidence, gather
-from s3lora_serve.adapters.fetch.listing import FetchLimits
 from s3lora_serve.adapters.fetch.progress import Progress, silent
 from s3lora_serve.adapters.fetch.sources import Fetched, fetch
 from s3lora_serve.adapters.lineage import LINEAGE_FORMAT, Lineage, Revision
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.evidence.reference_file import AnomalyOutcome
     from s3lora_serve.adapters.evidence.sweep_hint import Called
     from s3lora_serve.adapters.store import RevisionStore
+    from s3lora_serve.config import LimitsConfig
     from s3lora_serve.spectral.report import SpectralReport
 
 __all__ = ["AdapterLimits", "Progress", "admit", "inspect"]
@@ -37,8 +37,8 @@ __all__ = ["AdapterLimits", "Progress", "admit", "inspect"]
 class AdapterLimits:
     """Limits above which an adapter is not admitted: of its files, and of what is in them."""
 
-    fetch: FetchLimits = field(default_factory=FetchLimits)
-    verify: VerifyLimits = field(default_factory=VerifyLimits)
+    fetch: LimitsConfig
+    verify: VerifyLimits
 
 
 def admit(

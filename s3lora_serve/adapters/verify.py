@@ -29,8 +29,8 @@ _HEADS = ("lm_head", "embed_tokens", "embed_out", "wte", "wpe", "score", "classi
 class VerifyLimits:
     """What the engine can serve; an adapter beyond it is refused."""
 
-    max_rank: int = 16
-    per_module_scaling: bool = True  # whether the engine reads rank_pattern and alpha_pattern
+    max_rank: int
+    per_module_scaling: bool  # whether the engine reads rank_pattern and alpha_pattern
 
 
 def check_adapter(adapter: PeftAdapter, base: BaseModelSpec | None, limits: VerifyLimits) -> None:

@@ -1,5 +1,6 @@
 """planners.yaml: typed settings (``settings`` and a file for each group of sections), read by ``load``."""
 
+from s3lora_serve.config.engine import EngineConfig
 from s3lora_serve.config.listeners import AdminConfig, ServerConfig
 from s3lora_serve.config.live import RollbackConfig, SlotsConfig, StateConfig, SwapConfig
 from s3lora_serve.config.load import json_schema, load_config
@@ -14,7 +15,6 @@ from s3lora_serve.config.policy import (
 from s3lora_serve.config.settings import (
     PLANNER_NAME,
     Config,
-    EngineConfig,
     LimitsConfig,
     PlannerConfig,
     StoreConfig,

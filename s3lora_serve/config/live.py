@@ -59,11 +59,6 @@ class SlotsConfig(Section):
         30, gt=0, description="a request waits this long for its planner's slot, then gets 429"
     )
     max_waiting: int = Field(64, ge=1, description="requests that may wait for slots at once; more get 429")
-    turn_seconds: float = Field(
-        5,
-        ge=0,
-        description="a planner that was just loaded keeps its slot this long, so that slots do not thrash",
-    )
     load_seconds: float = Field(
         600,
         gt=0,

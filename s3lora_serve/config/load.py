@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from s3lora_serve.config.load_problems import Loc, explain, listing
+from s3lora_serve.config.removed import without_removed
 from s3lora_serve.config.settings import Config
 from s3lora_serve.errors import ConfigError
 
@@ -44,7 +45,7 @@ def load_config(path: Path, check: Check = lambda config: ()) -> Config:
     ]
     config = None
     try:
-        config = Config.model_validate(data)
+        config = Config.model_validate(without_removed(path, data, lines))
     except ValidationError as error:
         problems += [(tuple(e["loc"]), explain(e)) for e in error.errors()]
     if config is not None:

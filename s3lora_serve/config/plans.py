@@ -6,30 +6,25 @@ from typing import Any
 
 from pydantic import Field
 
+from planners.grammar import MAX_TEXT
+from planners.request import LEAST_TEXT, MOST_TEXT
+from planners.tools import MAX_STEPS, MAX_TOOLS
 from s3lora_serve.config.section import Section
 
-# The planner contract's own limits (planners/tools.py, planners/request.py); no setting can go beyond them.
 _TOOL_NAME = "^[A-Za-z_][A-Za-z0-9_]{0,63}$"
-MOST_TOOLS, MOST_STEPS, LEAST_TEXT, MOST_TEXT, MOST_TASK_CHARS = 256, 32, 16, 1_000, 32_000
 
 
 class PlansConfig(Section):
     """What one request for a plan may ask for at most."""
 
-    max_tools: int = Field(64, ge=1, le=MOST_TOOLS, description="tools that a request may offer")
-    max_steps: int = Field(MOST_STEPS, ge=1, le=MOST_STEPS, description="steps that a request may ask for")
+    max_tools: int = Field(64, ge=1, le=MAX_TOOLS, description="tools that a request may offer")
+    max_steps: int = Field(MAX_STEPS, ge=1, le=MAX_STEPS, description="steps that a request may ask for")
     max_text: int = Field(
-        240,
+        MAX_TEXT,
         ge=LEAST_TEXT,
         le=MOST_TEXT,
         description="characters of a thought or an input: the most that a request may ask for, "
         "and the default",
-    )
-    max_task_chars: int = Field(
-        MOST_TASK_CHARS,
-        ge=1,
-        le=MOST_TASK_CHARS,
-        description="characters of a task; the model's context may be shorter",
     )
     seconds: float = Field(120, gt=0, description="a plan that is not whole within this gets 503")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from s3lora_serve.config.engine import EngineConfig
 from s3lora_serve.config.listeners import AdminConfig, ServerConfig
 from s3lora_serve.config.live import RollbackConfig, SlotsConfig, StateConfig, SwapConfig
 from s3lora_serve.config.plans import PlansConfig, ToolConfig
@@ -17,32 +17,17 @@ from s3lora_serve.config.section import Section
 PLANNER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
-# vLLM engine arguments that have a separate setting, and where it is.
-_OWN_SETTING = {
-    "model": "base_model",
-    "tokenizer": "base_model",
-    "revision": "base_model_revision",
-    "served_model_name": "planners",
-    "lora_modules": "planners",
-    "enable_lora": "planners",
-    "max_loras": "engine.max_loras",
-    "max_lora_rank": "engine.max_lora_rank",
-    "dtype": "engine.dtype",
-    "max_model_len": "engine.max_model_len",
-    "enforce_eager": "engine.enforce_eager",
-    "tensor_parallel_size": "engine.tensor_parallel_size",
-    "gpu_memory_utilization": "engine.gpu_memory_utilization",
-    "host": "server.host",
-    "port": "server.port",
-    "api_key": "server.api_key_env",
-}
-
 
 class LimitsConfig(Section):
     """Limits above which an adapter is refused."""
 
     max_adapter_mib: float = Field(2048, gt=0, description="all files of an adapter together, MiB")
     max_files: int = Field(64, gt=0, description="files in an adapter's folder")
+
+    @property
+    def max_bytes(self) -> int:
+        """``max_adapter_mib`` in bytes."""
+        return int(self.max_adapter_mib * 2**20)
 
 
 class PlannerConfig(Section):
@@ -62,40 +47,6 @@ class PlannerConfig(Section):
     tools: list[ToolConfig] = Field(
         default_factory=list, description="its own tools, for requests for plans that name none"
     )
-
-
-class EngineConfig(Section):
-    """The vLLM engine. Unset values are vLLM's own defaults."""
-
-    max_loras: int = Field(
-        4, ge=1, description="slots, each for one loaded adapter; at least one more than pinned planners"
-    )
-    # vllm/config/lora.py accepts no other max_lora_rank
-    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
-        16, description="highest rank admitted; every request pays for it, whatever its adapter's rank"
-    )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto",
-        description="of the base model's weights; auto: the checkpoint's; float32 on CPUs without bfloat16",
-    )
-    max_model_len: int | None = Field(None, ge=64, description="prompt plus output, tokens")
-    enforce_eager: bool = Field(False, description="no CUDA graphs; LoRA on CPU is always eager")
-    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the base model")
-    gpu_memory_utilization: float | None = Field(None, gt=0, le=1, description="share of each GPU's memory")
-    cpu_kv_cache_gib: int = Field(1, ge=1, description="KV cache of the CPU engine, GiB")
-    extra_args: dict[str, Any] = Field(
-        default_factory=dict, description="further vLLM engine arguments, by their Python names"
-    )
-
-    @field_validator("extra_args")
-    @classmethod
-    def _not_ours(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        for name in extra:
-            if (ours := _OWN_SETTING.get(name.lstrip("-").replace("-", "_"))) is not None:
-                raise ValueError(f"{name} has its own setting: {ours}")
-            if name == "trust_remote_code":
-                raise ValueError("trust_remote_code is not supported: a base model must not bring code")
-        return extra
 
 
 class StoreConfig(Section):

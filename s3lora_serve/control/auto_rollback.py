@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.operation import Order
-from s3lora_serve.control.rollback_rules import Rules, verdict
+from s3lora_serve.control.rollback_rules import verdict
 from s3lora_serve.control.window import Window
 from s3lora_serve.errors import S3LoRAError
 from s3lora_serve.fleet.background import Background
@@ -15,6 +15,7 @@ from s3lora_serve.fleet.background import Background
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from s3lora_serve.config import RollbackConfig
     from s3lora_serve.control.flipped import Flipped
     from s3lora_serve.control.orders.orders import Orders
     from s3lora_serve.fleet.fleet import Fleet
@@ -29,7 +30,7 @@ class AutoRollback:
     old one's last; a candidate's with those that the active one answers meanwhile.
     """
 
-    def __init__(self, fleet: Fleet, rules: Rules, orders: Orders) -> None:
+    def __init__(self, fleet: Fleet, rules: RollbackConfig, orders: Orders) -> None:
         self._fleet = fleet
         self._rules = rules
         self._orders = orders

@@ -5,7 +5,6 @@ Why these tests, at this level, and how often they are wrong: docs/adr/0008-auto
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -15,7 +14,9 @@ from s3lora_serve.control.window import Window
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["LEVEL", "SOME_LEVEL", "Failed", "RollbackVerdict", "Rules", "Window", "chance", "verdict"]
+    from s3lora_serve.config import RollbackConfig
+
+__all__ = ["LEVEL", "SOME_LEVEL", "Failed", "RollbackVerdict", "Window", "chance", "verdict"]
 
 # Of each look. There is a look after every request, so that one of them gives a false alarm is more likely:
 # in at most 0.6 % of rollouts where the old revision's 200 last requests are known. See the ADR.
@@ -28,29 +29,6 @@ _GIVEN = 2
 
 
 @dataclass(frozen=True)
-class Rules:
-    """When a new revision is rolled back. A rule of None is not applied. Raises ValueError for nonsense."""
-
-    requests: int = 200  # of the new revision that are judged
-    min_requests: int = 20  # before the first judgement
-    error_rate: float | None = 0.05  # failed requests: this much over the old revision's share of them
-    invalid_rate: float | None = 0.10  # answers that are no valid plan: the same
-    latency_ratio: float | None = None  # median seconds: this many times the old revision's
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.min_requests <= self.requests:
-            raise ValueError(f"min_requests {self.min_requests} must be from 1 to requests {self.requests}")
-        for name in ("error_rate", "invalid_rate"):
-            rate = getattr(self, name)
-            if rate is not None and not 0 <= rate < 1:
-                raise ValueError(f"{name} {rate} must be from 0 to below 1, or null")
-        if self.latency_ratio is not None and not (
-            self.latency_ratio >= 1 and math.isfinite(self.latency_ratio)
-        ):
-            raise ValueError(f"latency_ratio {self.latency_ratio} must be 1 or more, or null")
-
-
-@dataclass(frozen=True)
 class RollbackVerdict:
     """``wait``: too early to say. ``good``: all were judged and no rule was broken. ``bad``: roll back."""
 
@@ -60,7 +38,7 @@ class RollbackVerdict:
     figures: Mapping[str, float | None] = field(default_factory=dict)  # None: not measured
 
 
-def verdict(new: Window, old: Window, rules: Rules) -> RollbackVerdict:
+def verdict(new: Window, old: Window, rules: RollbackConfig) -> RollbackVerdict:
     """Judge the new revision by its requests so far against the old one's last ones.
 
     Ask after every request of the new one until it is not ``wait``. Asking less often only makes false alarms
@@ -113,7 +91,7 @@ def chance(new: Failed, old: Failed, margin: float, min_requests: int) -> float 
 
 
 def _rate(
-    rule: Literal["error_rate", "invalid_rate"], new: Failed, old: Failed, rules: Rules
+    rule: Literal["error_rate", "invalid_rate"], new: Failed, old: Failed, rules: RollbackConfig
 ) -> _Broken | None:
     margin: float | None = getattr(rules, rule)
     if margin is None or (found := chance(new, old, margin, rules.min_requests)) is None or found > LEVEL:
@@ -127,7 +105,7 @@ def _rate(
     )
 
 
-def _latency(new: Window, old: Window, rules: Rules) -> _Broken | None:
+def _latency(new: Window, old: Window, rules: RollbackConfig) -> _Broken | None:
     ratio = rules.latency_ratio
     if ratio is None:
         return None

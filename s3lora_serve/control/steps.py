@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.flipped import Flipped, Flips
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.config import SwapConfig
     from s3lora_serve.control.admission_port import Admission
     from s3lora_serve.control.operation import Wanted
     from s3lora_serve.control.operations import Operations
@@ -38,15 +39,6 @@ log = logging.getLogger(__name__)
 _S = DeploymentState
 
 
-@dataclass(frozen=True)
-class SwapSettings:
-    """How long things take at most."""
-
-    drain_seconds: float = 60.0  # for running requests on the old revision; then they are cut
-    keep_seconds: float = 3600.0  # how long the old revision stays loaded for a rollback, slots allowing
-    slot_seconds: float = 30.0  # how long a swap waits for a slot
-
-
 class SwapSteps:
     """The steps, each usable alone: swap, canary, promotion, rollback and apply are made of them."""
 
@@ -59,7 +51,8 @@ class SwapSteps:
         operations: Operations,
         flips: Flips,
         admission: Admission,
-        settings: SwapSettings,
+        settings: SwapConfig,
+        slot_seconds: float,
     ) -> None:
         self._fleet = fleet
         self._loading = loading
@@ -69,6 +62,7 @@ class SwapSteps:
         self._flips = flips
         self._admission = admission
         self._settings = settings
+        self._slot_seconds = slot_seconds  # how long a swap waits for a slot
         self._later = Background()
 
     async def admit(self, op: Operation, planner: str, wanted: Wanted) -> Revision:
@@ -105,7 +99,7 @@ class SwapSteps:
         key, before = deployment.key, deployment
         try:
             deployment = await self._loading.load(
-                key, lambda stage: self._tell(op.id, stage, None), self._settings.slot_seconds
+                key, lambda stage: self._tell(op.id, stage, None), self._slot_seconds
             )
         except BaseException:
             self._discard(key)

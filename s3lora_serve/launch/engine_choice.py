@@ -38,9 +38,9 @@ def _start_fake(settings: VllmSettings) -> Engine:
 
     return FakeEngine(
         base_name=settings.base_name,
-        max_loras=settings.max_loras,
-        max_lora_rank=settings.max_lora_rank,
-        max_model_len=settings.max_model_len or MAX_MODEL_LEN,
+        max_loras=settings.engine.max_loras,
+        max_lora_rank=settings.engine.max_lora_rank,
+        max_model_len=settings.engine.max_model_len or MAX_MODEL_LEN,
         seconds_per_token=SECONDS_PER_TOKEN,
     )
 

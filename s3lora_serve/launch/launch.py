@@ -16,7 +16,7 @@ from s3lora_serve.launch.admit_all import admit_fleet
 from s3lora_serve.launch.banner import show_planners
 from s3lora_serve.launch.engine_choice import start_engine
 from s3lora_serve.launch.reload import read_again
-from s3lora_serve.launch.resolve import to_engine_settings, to_request_limits, to_rules
+from s3lora_serve.launch.resolve import to_engine_settings
 from s3lora_serve.launch.servers import Server, address, announced, make_token, serve_both
 from s3lora_serve.launch.sockets import bound, listen, room_for_connections
 from s3lora_serve.terminal.console import Stages, say
@@ -79,7 +79,9 @@ async def launch(
                 return await begin(settings, log.warning)
             with Stages("engine", keep=True) as stage:
                 first = await begin(settings, stage)
-                stage.note = f"{first.version}, {first.capacity} adapters up to rank {settings.max_lora_rank}"
+                stage.note = (
+                    f"{first.version}, {first.capacity} adapters up to rank {settings.engine.max_lora_rank}"
+                )
                 return first
 
         host = EngineSupervisor(make)
@@ -104,9 +106,7 @@ async def _bring_up(
     config: Config,
     read: Callable[[], Mapping[str, DesiredPlanner]],
 ) -> PlannerService:
-    from s3lora_serve.control.steps import SwapSettings
     from s3lora_serve.service.planner_service import CHECKS, PlannerService
-    from s3lora_serve.serving.loading import SlotSettings
 
     loading = True
 
@@ -122,19 +122,10 @@ async def _bring_up(
             journal,
             fleet.admission,
             base_model=fleet.base.name,
-            slots=SlotSettings(
-                wait_seconds=config.slots.wait_seconds,
-                max_waiting=config.slots.max_waiting,
-                turn_seconds=config.slots.turn_seconds,
-                load_seconds=config.slots.load_seconds,
-            ),
+            slots=config.slots,
             checks=[check for check in CHECKS if config.swap.trial or check.name != "trial"],
-            swap=SwapSettings(
-                drain_seconds=config.swap.drain_seconds,
-                keep_seconds=config.swap.keep_seconds,
-                slot_seconds=config.slots.wait_seconds,
-            ),
-            rules=to_rules(config.rollback),
+            swap=config.swap,
+            rules=config.rollback,
             read=read,
             watch=watch,
             max_text=config.plans.max_text,
@@ -174,7 +165,7 @@ async def _serve(
     secret = token or make_token()
     key_env = config.server.api_key_env if key else None
     public = Server(
-        create_app(service, config.server, key, to_request_limits(config)),
+        create_app(service, config.server, key, config.plans),
         lambda: show_planners(service.planners(), url, key_env, admin_url, service.engine_kind),
     )
     admin = Server(create_admin_app(service, secret), lambda: None)

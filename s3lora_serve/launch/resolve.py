@@ -16,11 +16,8 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.admission import AdapterLimits
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.config import Config, LimitsConfig, PlannerConfig, PlansConfig, PolicyConfig
-    from s3lora_serve.config.live import RollbackConfig
-    from s3lora_serve.control.rollback_rules import Rules
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
     from s3lora_serve.fleet.planner import DesiredPlanner
-    from s3lora_serve.server.limits import RequestLimits as RequestLimits
     from s3lora_serve.spectral.prune_policy import PrunePolicy
 
 DEMO = "demo"
@@ -136,28 +133,19 @@ def _demo_or(location: str) -> str:
 
 
 def to_limits(config: LimitsConfig, max_rank: int) -> AdapterLimits:
-    """The configured limits in bytes, with what the installed engine can do."""
+    """The configured limits, with what the installed engine can do."""
     from s3lora_serve.adapters.admission import AdapterLimits
-    from s3lora_serve.adapters.fetch.listing import FetchLimits
     from s3lora_serve.adapters.verify import VerifyLimits
     from s3lora_serve.engine.vllm.vllm_features import reads_module_patterns
 
-    return AdapterLimits(
-        FetchLimits(max_bytes=int(config.max_adapter_mib * 2**20), max_files=config.max_files),
-        VerifyLimits(max_rank=max_rank, per_module_scaling=reads_module_patterns()),
-    )
+    return AdapterLimits(config, VerifyLimits(max_rank, per_module_scaling=reads_module_patterns()))
 
 
 def to_engine_settings(config: Config, base: BaseModel) -> VllmSettings:
     """The engine section with the base model that was prepared for it."""
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
 
-    return VllmSettings(
-        model=base.location or base.name,
-        revision=base.revision,
-        served_name=base.name,
-        **config.engine.model_dump(),
-    )
+    return VllmSettings(base.location or base.name, config.engine, base.revision, base.name)
 
 
 def to_desired(config: Config) -> dict[str, DesiredPlanner]:
@@ -247,25 +235,3 @@ def _too_much(
         return  # told of each tool
     except ValueError as error:
         yield ("planners", name, "tools"), str(error)
-
-
-def to_request_limits(config: Config) -> RequestLimits:
-    """What requests may ask for."""
-    from s3lora_serve.server.limits import RequestLimits as RequestLimits
-
-    return RequestLimits(
-        max_tools=config.plans.max_tools,
-        max_steps=config.plans.max_steps,
-        max_text=config.plans.max_text,
-        max_task_chars=config.plans.max_task_chars,
-        plan_seconds=config.plans.seconds,
-        max_concurrent=config.server.max_concurrent,
-        max_n=config.server.max_n,
-    )
-
-
-def to_rules(config: RollbackConfig) -> Rules:
-    """The rules of automatic rollback."""
-    from s3lora_serve.control.rollback_rules import Rules
-
-    return Rules(**config.model_dump())

@@ -9,12 +9,12 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from s3lora_serve import __version__
+from s3lora_serve.config import PlansConfig
 from s3lora_serve.server.auth import OPEN_PATHS, RequireKey, check_binding
 from s3lora_serve.server.catalogue import catalogue_router
 from s3lora_serve.server.concurrency import ConcurrencyLimit
 from s3lora_serve.server.error_responses import exception_handlers
 from s3lora_serve.server.health import health_router
-from s3lora_serve.server.limits import RequestLimits
 from s3lora_serve.server.middleware import ENGINE, BodyLimit, RequestScope, counting
 from s3lora_serve.server.openai.openai_route import OPENAI_ROUTES, OpenAIRoute
 from s3lora_serve.server.openai.upstream_app import UpstreamApps
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def create_app(
-    service: PlannerService, settings: ServerConfig, api_key: str | None, limits: RequestLimits | None = None
+    service: PlannerService, settings: ServerConfig, api_key: str | None, plans: PlansConfig | None = None
 ) -> FastAPI:
     """The application for a service that was started. Raises ConfigError for an open address without a key.
 
@@ -39,7 +39,7 @@ def create_app(
     """
     key = (api_key or "").strip() or None
     check_binding(settings.host, key)
-    limits = limits or RequestLimits()
+    plans = plans or PlansConfig()
     apps = UpstreamApps(service)
     redact = redactor(lambda: revision_roots(service.planners()))
 
@@ -58,10 +58,10 @@ def create_app(
         lifespan=lifespan,
         exception_handlers=exception_handlers(redact),
     )
-    openai = OpenAIRoute(apps, service, redact, limits)
+    openai = OpenAIRoute(apps, service, redact, plans, settings.max_n)
     app.router.routes.extend(Route(path, openai, methods=["POST"]) for path in OPENAI_ROUTES)
     routers = (
-        plans_router(service, limits, redact),
+        plans_router(service, plans, redact),
         catalogue_router(service, service.engine.max_model_len, redact),
         health_router(service),
     )
@@ -73,7 +73,7 @@ def create_app(
 
     # Each one wraps those before it: the last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=int(settings.max_body_mib * 2**20))
-    app.add_middleware(ConcurrencyLimit, most=limits.max_concurrent, paths=(*OPENAI_ROUTES, PLANS))
+    app.add_middleware(ConcurrencyLimit, most=settings.max_concurrent, paths=(*OPENAI_ROUTES, PLANS))
     app.add_middleware(RequireKey, api_key=key)
     counted, says = counting(service.metrics, routes), {ENGINE: service.engine_kind}
     app.add_middleware(RequestScope, count=counted, says=says)

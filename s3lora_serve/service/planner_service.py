@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from planners import Plan, PlanStep
 from planners.grammar import MAX_TEXT
+from s3lora_serve.config import RollbackConfig, SlotsConfig, SwapConfig
 from s3lora_serve.control.audit import AuditFinding, audit
 from s3lora_serve.control.auto_rollback import AutoRollback
 from s3lora_serve.control.flipped import Flips
@@ -19,8 +20,7 @@ from s3lora_serve.control.operations import Operations
 from s3lora_serve.control.orders.execution import Execution
 from s3lora_serve.control.orders.orders import Orders
 from s3lora_serve.control.recovery import Recovery
-from s3lora_serve.control.rollback_rules import Rules
-from s3lora_serve.control.steps import SwapSettings, SwapSteps
+from s3lora_serve.control.steps import SwapSteps
 from s3lora_serve.errors import ConfigError, S3LoRAError
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
 from s3lora_serve.fleet.fleet import Fleet
@@ -32,7 +32,7 @@ from s3lora_serve.service.samples import live_sample, sample
 from s3lora_serve.serving.acquire import Acquirer
 from s3lora_serve.serving.checks.effect import EffectCheck
 from s3lora_serve.serving.checks.trial import TrialCheck
-from s3lora_serve.serving.loading import Loading, SlotSettings
+from s3lora_serve.serving.loading import Loading
 from s3lora_serve.serving.planning import Planning, PlanOptions
 from s3lora_serve.serving.shadow import Rerun
 from s3lora_serve.serving.shadow_routing import Shadows
@@ -73,10 +73,10 @@ class PlannerService:
         admission: Admission,
         *,
         base_model: str,
-        slots: SlotSettings | None = None,
+        slots: SlotsConfig | None = None,
         checks: Sequence[Check] = CHECKS,
-        swap: SwapSettings | None = None,
-        rules: Rules | None = None,
+        swap: SwapConfig | None = None,
+        rules: RollbackConfig | None = None,
         read: Callable[[], Mapping[str, DesiredPlanner]] | None = None,
         watch: Callable[[Deployment], None] | None = None,
         first_slot_id: int = 1,
@@ -85,6 +85,7 @@ class PlannerService:
         """``checks``: what a revision passes before it answers. ``first_slot_id`` is above every id that the
         engine was given before; ``max_text`` bounds the texts of plans whose requests do not say otherwise.
         """
+        slots = slots or SlotsConfig()
         self.base_model = base_model
         self.started_at = time.time()  # Unix seconds, for the base model's card
         self.host = host
@@ -102,7 +103,7 @@ class PlannerService:
             self._slots,
             self._leases,
             self._notifier,
-            slots or SlotSettings(),
+            slots,
             checks,
             admission.restore,
         )
@@ -117,11 +118,12 @@ class PlannerService:
             self._operations,
             flips,
             admission,
-            swap or SwapSettings(),
+            swap or SwapConfig(),
+            slots.wait_seconds,
         )
         run = Execution(self._fleet, self._loading, self._swap, self._operations)
         self.control = Orders(run, journal, read, self._verify, base_model)
-        self._auto_rollback = AutoRollback(self._fleet, rules or Rules(), self.control)
+        self._auto_rollback = AutoRollback(self._fleet, rules or RollbackConfig(), self.control)
         flips.subscribe(self._auto_rollback.flipped)
         self._admission = admission
         self.metrics = Metrics(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from s3lora_serve.fleet.slots import SlotTable
     from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
-    from s3lora_serve.serving.slot_allocator import SlotAllocator, SlotSettings
+    from s3lora_serve.serving.slot_allocator import SlotAllocator
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Loader:
         slots: SlotTable,
         allocator: SlotAllocator,
         notifier: Notifier,
-        settings: SlotSettings,
+        seconds: float,
         checks: Sequence[Check],
         reread: Callable[[str], object],
     ) -> None:
@@ -49,7 +49,7 @@ class Loader:
         self._slots = slots
         self._allocator = allocator
         self._notifier = notifier
-        self._settings = settings
+        self._seconds = seconds
         self._checks = checks
         self._reread = reread
         self._background = Background()
@@ -67,7 +67,7 @@ class Loader:
         placed()
         deployment = self._fleet.set(deployment.to(_S.LOADING, slot=slot))
         try:
-            async with asyncio.timeout(self._settings.load_seconds):
+            async with asyncio.timeout(self._seconds):
                 deployment = await self._proved(engine, deployment, slot, tell)
             self._allocator.came(key)
             self._fleet.set(dataclasses.replace(deployment.to(_S.READY), reason=""))
@@ -76,7 +76,7 @@ class Loader:
             self.lost(key)
             raise
         except TimeoutError:
-            reason = f"slot {slot.name} was not loaded and tried within {self._settings.load_seconds:g} s"
+            reason = f"slot {slot.name} was not loaded and tried within {self._seconds:g} s"
             await self._background.run(self._give_up(key, slot, reason, proven))
             raise SlotLoadError(reason, hint="slots.load_seconds sets the limit") from None
         except BaseException as error:

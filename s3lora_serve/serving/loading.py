@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from s3lora_serve.errors import EngineDead, PlannerNotReady, SlotsBusy
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
 from s3lora_serve.fleet.states import LOADED, TRANSITIONS
+from s3lora_serve.serving import slot_allocator
 from s3lora_serve.serving.loader import Loader, stopwatch
-from s3lora_serve.serving.slot_allocator import SlotAllocator, SlotSettings
+from s3lora_serve.serving.slot_allocator import SlotAllocator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+    from s3lora_serve.config import SlotsConfig
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.leases import LeaseBook
     from s3lora_serve.fleet.notify import Notifier
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
-__all__ = ["Loading", "SlotSettings", "stopwatch"]
+__all__ = ["Loading", "stopwatch"]
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class Loading:
         slots: SlotTable,
         leases: LeaseBook,
         notifier: Notifier,
-        settings: SlotSettings,
+        settings: SlotsConfig,
         checks: Sequence[Check],
         reread: Callable[[str], object] = lambda _: None,
     ) -> None:
@@ -74,8 +76,10 @@ class Loading:
         self._leases = leases
         self._notifier = notifier
         self._settings = settings
-        self._allocator = SlotAllocator(host, fleet, slots, leases, notifier, settings)
-        self._loader = Loader(host, fleet, slots, self._allocator, notifier, settings, checks, reread)
+        self._allocator = SlotAllocator(host, fleet, slots, leases, notifier)
+        self._loader = Loader(
+            host, fleet, slots, self._allocator, notifier, settings.load_seconds, checks, reread
+        )
         self._loads: dict[str, _Load] = {}
         self.waiting = 0  # requests that wait for a slot now
         self.evictions = 0
@@ -105,7 +109,7 @@ class Loading:
 
         Raises SlotsBusy when too many wait or it takes too long, EngineDead, or what its load raised.
         """
-        retry = max(1.0, self._settings.turn_seconds)
+        retry = max(1.0, slot_allocator.TURN_SECONDS)
         name = self._fleet[key].planner
         if self.waiting >= self._settings.max_waiting:
             raise SlotsBusy(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3lora_serve.fleet.states import DeploymentState
@@ -23,14 +22,8 @@ if TYPE_CHECKING:
 _S = DeploymentState
 
 
-@dataclass(frozen=True)
-class SlotSettings:
-    """How planners share fewer slots than there are planners."""
-
-    wait_seconds: float = 30.0  # longest that a request, or a swap, waits for a slot
-    max_waiting: int = 64  # requests that may wait at once; more are refused with 429
-    turn_seconds: float = 5.0  # a busy planner keeps its slot this long while others wait for one
-    load_seconds: float = 600.0  # for the load and all checks together; then the load is given up
+# A busy planner keeps its slot this long while others wait for one, so that slots do not thrash.
+TURN_SECONDS = 5.0
 
 
 class SlotAllocator:
@@ -49,14 +42,12 @@ class SlotAllocator:
         slots: SlotTable,
         leases: LeaseBook,
         notifier: Notifier,
-        settings: SlotSettings,
     ) -> None:
         self._host = host
         self._fleet = fleet
         self._slots = slots
         self._leases = leases
         self._notifier = notifier
-        self._settings = settings
         self._queue = asyncio.Lock()  # first come, first served
         self._reserved: set[object] = set()  # loads that were promised a slot and do not have one yet
         self._held: Counter[str] = Counter()  # a decision about them is on its way
@@ -84,7 +75,7 @@ class SlotAllocator:
                         await evict(victim)
                         continue
                     self._let_one_drain()
-                    turn = max(self._settings.turn_seconds / 4, 0.01)
+                    turn = max(TURN_SECONDS / 4, 0.01)
                     await self._notifier.until(lambda: self._news(key), turn)
                 self._reserved.add(load)
             finally:
@@ -158,6 +149,6 @@ class SlotAllocator:
             d for d in self._fleet.deployments() if d.state is _S.SERVING and d.slot and self._evictable(d)
         ]
         self.yielding &= {d.key for d in busy}  # others may have been pinned or swapped meanwhile
-        had_turn = [d for d in busy if now - self._since.get(d.key, now) >= self._settings.turn_seconds]
+        had_turn = [d for d in busy if now - self._since.get(d.key, now) >= TURN_SECONDS]
         if had_turn and not self.yielding:
             self.yielding.add(min(had_turn, key=lambda d: self._since[d.key]).key)

@@ -7,9 +7,10 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters_factory import adapter_limits
 from peft_builder import BASE
 
-from s3lora_serve.adapters.admission import AdapterLimits, admit
+from s3lora_serve.adapters.admission import admit
 from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 
@@ -26,7 +27,7 @@ POLICY = PrunePolicy(rule=Top(3))
 
 def admit_into(root: str, source: str) -> Revision:
     """The admission that all crash tests make."""
-    return admit(source, base=BASE, policy=POLICY, limits=AdapterLimits(), store=RevisionStore(Path(root)))
+    return admit(source, base=BASE, policy=POLICY, limits=adapter_limits(), store=RevisionStore(Path(root)))
 
 
 def interrupt(nth: int, act: Callable[[], object], patch: Callable[[str, Any], object]) -> Callable[[], int]:
@@ -52,7 +53,7 @@ def admit_and_die(root: str, source: str, nth: int) -> None:
     """Admit, but be killed at the nth step, as by a power cut or the kernel's memory killer."""
     store = RevisionStore(Path(root))
     interrupt(nth, lambda: os.kill(os.getpid(), signal.SIGKILL), lambda name, step: setattr(os, name, step))
-    admit(source, base=BASE, policy=POLICY, limits=AdapterLimits(), store=store)
+    admit(source, base=BASE, policy=POLICY, limits=adapter_limits(), store=store)
 
 
 def admit_together(root: str, source: str, barrier: Barrier, results: Any) -> None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from adapters_factory import adapter_limits
 from peft_builder import BASE, K0, Q0, factors, write_folder
 from safetensors.torch import load_file
 
 from s3lora_serve.adapters import admission
-from s3lora_serve.adapters.admission import AdapterLimits, admit, inspect
+from s3lora_serve.adapters.admission import admit, inspect
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.peft.peft_format import read_peft
 from s3lora_serve.adapters.store import Revision, RevisionStore
-from s3lora_serve.adapters.verify import VerifyLimits
 from s3lora_serve.errors import AdapterError, FormatError, LimitError, PolicyRejection, SourceError
 from s3lora_serve.spectral.prune_policy import Adaptive, PrunePolicy, Threshold, Top
 
@@ -42,14 +42,14 @@ def source(tmp_path: Path) -> str:
 def put(store: RevisionStore, source: str | Path, policy: PrunePolicy = TOP3, **changes: object) -> Revision:
     """Admit with the tiny base model."""
     return admit(
-        str(source), **{"base": BASE, "policy": policy, "limits": AdapterLimits(), "store": store, **changes}
+        str(source), **{"base": BASE, "policy": policy, "limits": adapter_limits(), "store": store, **changes}
     )
 
 
 def test_the_highest_scores_are_dropped(store: RevisionStore, source: str):
     """Exactly those that the plan names, and the lineage tells the whole story."""
     revision = put(store, source)
-    report, plan, adapter = inspect(source, policy=TOP3, base=BASE, limits=AdapterLimits())
+    report, plan, adapter = inspect(source, policy=TOP3, base=BASE, limits=adapter_limits())
     lineage = revision.lineage
     assert (lineage.pruned, lineage.plan, lineage.report) == (plan.pruned, plan, report)
     assert len(plan.pruned) == 3
@@ -125,7 +125,7 @@ def test_a_stricter_limit_is_not_overruled_by_an_earlier_admission(store: Revisi
     """The engine was restarted with a smaller max_lora_rank."""
     put(store, source)
     with pytest.raises(LimitError, match="has rank 4 > max_lora_rank 2"):
-        put(store, source, limits=AdapterLimits(verify=VerifyLimits(max_rank=2)))
+        put(store, source, limits=adapter_limits(max_rank=2))
 
 
 def test_observing_publishes_everything(store: RevisionStore, source: str):
@@ -139,7 +139,7 @@ def test_observing_publishes_everything(store: RevisionStore, source: str):
 
 def test_rejecting_names_the_worst(store: RevisionStore, source: str, tmp_path: Path):
     """With their scores, worst first; nothing is published."""
-    report, plan, _ = inspect(source, policy=PrunePolicy(rule=Threshold(0.3)), limits=AdapterLimits())
+    report, plan, _ = inspect(source, policy=PrunePolicy(rule=Threshold(0.3)), limits=adapter_limits())
     worst = plan.pruned[0]
     with pytest.raises(PolicyRejection) as caught:
         put(store, source, PrunePolicy(rule=Threshold(0.3), action="reject"))
@@ -267,7 +267,7 @@ def test_a_differing_base_model_name_is_a_warning(
 def test_inspecting_publishes_nothing_and_never_rejects(source: str):
     """It is how an operator looks before deciding."""
     policy = PrunePolicy(rule=Threshold(0.0), action="reject")
-    report, plan, adapter = inspect(source, policy=policy, limits=AdapterLimits())
+    report, plan, adapter = inspect(source, policy=policy, limits=adapter_limits())
     assert set(plan.pruned) == set(report.rows) == set(adapter.modules)
     assert float(adapter.modules[Q0].a.sum()) == pytest.approx(
         float(factors()[f"base_model.model.{Q0}.lora_A.weight"].sum())
@@ -280,7 +280,7 @@ def test_inspecting_refuses_what_admission_refuses(tmp_path: Path):
         inspect(
             str(write_folder(tmp_path, {name: t * math.nan for name, t in factors().items()})),
             policy=TOP3,
-            limits=AdapterLimits(),
+            limits=adapter_limits(),
         )
 
 

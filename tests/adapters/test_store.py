@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from adapters_factory import adapter_limits
 from peft_builder import BASE, write_folder
 
-from s3lora_serve.adapters.admission import AdapterLimits, admit
+from s3lora_serve.adapters.admission import admit
 from s3lora_serve.adapters.lineage import Lineage, Revision
 from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.errors import StoreError
@@ -28,7 +29,7 @@ def publish(store: RevisionStore, tmp_path: Path, tau: int = 3) -> Revision:
     """A revision of a small adapter with ``tau`` modules pruned."""
     source = write_folder(tmp_path / "source")
     return admit(
-        str(source), base=BASE, policy=PrunePolicy(rule=Top(tau)), limits=AdapterLimits(), store=store
+        str(source), base=BASE, policy=PrunePolicy(rule=Top(tau)), limits=adapter_limits(), store=store
     )
 
 

@@ -20,8 +20,8 @@ from planners.client.errors import (
     ServerUnavailable,
     UnknownPlanner,
 )
+from s3lora_serve.config import ServerConfig
 from s3lora_serve.engine.fake.fake_text import write_plan
-from s3lora_serve.server.limits import RequestLimits
 
 RAMBLING = "Plan: " + "and so on " * 3_000
 
@@ -131,7 +131,7 @@ def test_repair_ends(client, tmp_path):
 
 def test_a_busy_server_says_when_to_come_back(client, tmp_path):
     """Overloaded has the seconds; with retries left, the next attempt gets the plan."""
-    with threaded_server(tmp_path, "p", limits=RequestLimits(max_concurrent=1)) as server:
+    with threaded_server(tmp_path, "p", settings=ServerConfig(max_concurrent=1)) as server:
         gate = server.do(lambda: server.fleet.engine.hold_requests("*"))
         first = threading.Thread(target=client(server.url, planner="p").plan, args=("x", ["A"]))
         first.start()

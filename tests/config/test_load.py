@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s3lora_serve.config import load_config
+from s3lora_serve.config import PlansConfig, SlotsConfig, load_config
 from s3lora_serve.errors import ConfigError
 
 GOOD = "base_model: org/model\nplanners:\n  math: {source: hf://org/math@v1}\n"
@@ -133,11 +133,11 @@ def test_an_unknown_key_names_the_nearest_known_one(write, text, expected):
         ),
         (
             GOOD + "engine: {extra_args: {max-loras: 9}}\n",
-            "line 4, engine.extra_args: max-loras has its own setting: engine.max_loras",
+            "line 4, engine.extra_args: max-loras is not allowed; set engine.max_loras",
         ),
         (
             GOOD + "engine: {extra_args: {trust_remote_code: true}}\n",
-            "line 4, engine.extra_args: trust_remote_code is not supported: a base model must not bring code",
+            "line 4, engine.extra_args: trust_remote_code is not allowed; a base model must not bring code",
         ),
         (
             GOOD.replace("v1}", "v1, pinned: true}")
@@ -329,3 +329,14 @@ def test_the_kind_of_engine_is_not_a_setting(write, text, where):
         f"line 4, {where}: which engine serves is not set here: start s3lora-serve with --engine, and leave"
         " this out"
     ]
+
+
+def test_a_setting_that_is_no_more_is_ignored_and_told(write, caplog):
+    """For one release a file that has it loads as if it had not; where it stands and what holds is said."""
+    config = load_config(
+        write(GOOD + "slots: {turn_seconds: 9, wait_seconds: 7}\nplans:\n  max_task_chars: 4000\n")
+    )
+    assert (config.slots, config.plans) == (SlotsConfig(wait_seconds=7), PlansConfig())
+    turns, task = (record.getMessage() for record in caplog.records)
+    assert "line 4: slots.turn_seconds is ignored: a planner that was just loaded keeps its slot" in turns
+    assert "line 6: plans.max_task_chars is ignored: a task has at most 32000 characters" in task

@@ -7,13 +7,10 @@ from random import Random
 
 import pytest
 
-from planners import PlannerInput, PlanRequest, tools
-from planners.request import LEAST_TEXT, MOST_TEXT
+from planners import tools
 from s3lora_serve.config import load_config
-from s3lora_serve.config import plans as settings
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.launch.resolve import to_desired, to_request_limits, tool_problems
-from s3lora_serve.server.limits import RequestLimits
+from s3lora_serve.launch.resolve import to_desired, tool_problems
 from training.offers import varied
 
 GOOD = "base_model: org/model\nplanners:\n  math:\n    source: hf://org/math@v1\n"
@@ -39,27 +36,9 @@ def problems(load, text):
     return [line.strip() for line in caught.value.message.splitlines()[1:]]
 
 
-def test_a_file_that_says_nothing_has_the_limits_of_the_server(load):
-    """The defaults of the settings are those of an application that is made without them."""
-    config = load(GOOD)
-    assert (to_request_limits(config), config.planners["math"].tools) == (RequestLimits(), [])
-    assert to_desired(config)["math"].tools == ()
-
-
-def test_every_limit_reaches_the_server(load):
-    """Each setting arrives where it binds, under its own name."""
-    text = "plans: {max_tools: 3, max_steps: 4, max_text: 50, max_task_chars: 60, seconds: 7}\n"
-    config = load(GOOD + text + "server: {max_concurrent: 8, max_n: 9}\n")
-    assert to_request_limits(config) == RequestLimits(3, 4, 50, 60, 7.0, 8, 9)
-
-
-def test_no_setting_goes_beyond_the_contract():
-    """What the planner contract refuses cannot be configured: the bounds are the same."""
-    assert (settings.MOST_TOOLS, settings.MOST_STEPS) == (tools.MAX_TOOLS, tools.MAX_STEPS)
-    assert (settings.MOST_TASK_CHARS, settings.LEAST_TEXT) == (tools.MAX_TASK_CHARS, LEAST_TEXT)
-    assert (settings.MOST_TEXT, settings.PlansConfig().max_steps) == (MOST_TEXT, tools.MAX_STEPS)
-    assert PlannerInput.model_fields["max_steps"].default <= settings.MOST_STEPS
-    assert PlanRequest.model_fields["tools"].metadata[0].max_length == settings.MOST_TOOLS
+def test_a_planner_without_tools_has_none(load):
+    """Its requests must name theirs."""
+    assert to_desired(load(GOOD))["math"].tools == ()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from math import comb
 
 import numpy as np
 
-from s3lora_serve.control.rollback_rules import LEVEL, Failed, Rules, Window, chance, verdict
+from s3lora_serve.config import RollbackConfig
+from s3lora_serve.control.rollback_rules import LEVEL, Failed, Window, chance, verdict
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Figures:
 
 
 @cache
-def limits(rules: Rules, margin: float, old: Failed, level: float) -> tuple[int, ...]:
+def limits(rules: RollbackConfig, margin: float, old: Failed, level: float) -> tuple[int, ...]:
     """For each number of requests of the new revision: the fewest failures that are an alarm."""
     found = [of + 1 for of in range(1, rules.min_requests)]  # more than can fail: no alarm yet
     fewest = 0
@@ -37,7 +38,9 @@ def limits(rules: Rules, margin: float, old: Failed, level: float) -> tuple[int,
     return tuple(found)
 
 
-def exact(rules: Rules, margin: float, old_rate: float, old_of: int, new_rate: float, level=LEVEL) -> Figures:
+def exact(
+    rules: RollbackConfig, margin: float, old_rate: float, old_of: int, new_rate: float, level=LEVEL
+) -> Figures:
     """By summing over all that can happen: every count of the old one, every path of the new one."""
     stopped = np.zeros(rules.requests)
     for failed in range(old_of + 1):
@@ -65,7 +68,9 @@ def _stops(fewest: tuple[int, ...], rate: float) -> np.ndarray:
     return stops
 
 
-def simulated(rules: Rules, old_rate: float, old_of: int, new_rate: float, runs: int, seed: int) -> float:
+def simulated(
+    rules: RollbackConfig, old_rate: float, old_of: int, new_rate: float, runs: int, seed: int
+) -> float:
     """Share of runs with an alarm, through the same calls that a server makes."""
     rng = random.Random(seed)
     alarms = 0
@@ -82,7 +87,7 @@ def simulated(rules: Rules, old_rate: float, old_of: int, new_rate: float, runs:
 def simulated_latency(ratio: float, slower: float, old_of: int, runs: int, seed: int) -> list[int]:
     """Requests until the alarm, of the runs with one. Seconds are log-normal: one in six over 2.7 medians."""
     rng = random.Random(seed)
-    rules = Rules(error_rate=None, invalid_rate=None, latency_ratio=ratio)
+    rules = RollbackConfig(error_rate=None, invalid_rate=None, latency_ratio=ratio)
     alarms = []
     for _ in range(runs):
         new, old = Window(rules.requests), Window(rules.requests)

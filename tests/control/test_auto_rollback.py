@@ -8,10 +8,10 @@ import contextlib
 import pytest
 from orders import ask, canary, rollback, serving, states, swap, until
 
+from s3lora_serve.config import RollbackConfig
 from s3lora_serve.control.operation import Kind
-from s3lora_serve.control.rollback_rules import Rules
 
-RULES = Rules(requests=40, min_requests=10)
+RULES = RollbackConfig(requests=40, min_requests=10)
 
 
 @pytest.fixture

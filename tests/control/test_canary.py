@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from orders import ask, canary, held, next_engine, order, rollback, serving, states, swap, until
 
+from s3lora_serve.config import SwapConfig
 from s3lora_serve.control.operation import Step, Wanted
-from s3lora_serve.control.steps import SwapSettings
 from s3lora_serve.errors import ConfigError, Conflict
 
 
@@ -190,7 +190,7 @@ async def test_decided_while_the_engine_is_down(fleet, way):
 @pytest.mark.parametrize("way", ["promote", "rollback"])
 async def test_decided_while_it_is_being_loaded_again(fleet_of, way):
     """A flip to what is on its way into the engine waits for nothing and breaks nothing."""
-    fleet = await fleet_of("p", swap=SwapSettings(keep_seconds=0.0)).start()
+    fleet = await fleet_of("p", swap=SwapConfig(keep_seconds=0.0)).start()
     fleet.shelf.put("new")
     await canary(fleet, "p", "new", share=1.0)
     gates = []

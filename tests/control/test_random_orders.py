@@ -13,13 +13,11 @@ import pytest
 from fleet_factory import BASE, Shelf, desired, make_fleet
 from virtual_time import run_virtually
 
+from s3lora_serve.config import RollbackConfig, SlotsConfig, SwapConfig
 from s3lora_serve.control.operation import Order, Wanted
-from s3lora_serve.control.rollback_rules import Rules
-from s3lora_serve.control.steps import SwapSettings
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import S3LoRAError, StateError
 from s3lora_serve.fleet.states import DeploymentState
-from s3lora_serve.serving.loading import SlotSettings
 
 _S = DeploymentState
 SEEDS = range(int(os.environ.get("S3LORA_STORMS", "8")))
@@ -51,13 +49,12 @@ class Storm:
             "shelf": shelf,
             "pinned": self.pinned,
             "max_loras": capacity,
-            "slots": SlotSettings(wait_seconds=3.0, turn_seconds=0.2, max_waiting=rng.choice((2, 64))),
-            "swap": SwapSettings(
+            "slots": SlotsConfig(wait_seconds=2.0, max_waiting=rng.choice((2, 64))),
+            "swap": SwapConfig(
                 drain_seconds=rng.choice((0.05, 2.0)),
                 keep_seconds=rng.choice((0.05, 500.0)),
-                slot_seconds=2.0,
             ),
-            "rules": Rules(requests=20, min_requests=5),
+            "rules": RollbackConfig(requests=20, min_requests=5),
         }
         self.fleet = make_fleet(root, *NAMES, **self.options)
         self.service = self.fleet.service
@@ -303,6 +300,7 @@ def test_nothing_breaks_whatever_comes_together(tmp_path, shelf, monkeypatch, ca
     engine has; and afterwards nothing is left over, memory is what the journal says, and so it is after a
     restart.
     """
+    monkeypatch.setattr("s3lora_serve.serving.slot_allocator.TURN_SECONDS", 0.2)
     caplog.set_level(logging.CRITICAL, logger="s3lora_serve")
     rng = random.Random(seed)
     storm = Storm(rng, tmp_path, shelf)

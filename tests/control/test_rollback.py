@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from orders import ask, held, order, rollback, serving, states, swap, until
 
+from s3lora_serve.config import SwapConfig
 from s3lora_serve.control.operation import Step, Wanted
-from s3lora_serve.control.steps import SwapSettings
 from s3lora_serve.errors import Conflict, StateError
 
 
@@ -42,7 +42,7 @@ async def test_back_and_forth(fleet):
 
 async def test_during_the_drain(fleet_of):
     """While the swap still drains, a rollback takes the old revision back, and nobody is cut."""
-    fleet = await fleet_of("p", swap=SwapSettings(drain_seconds=60)).start()
+    fleet = await fleet_of("p", swap=SwapConfig(drain_seconds=60)).start()
     fleet.shelf.put("new")
     async with held(fleet, "p") as request:
         first = await fleet.control.swap("p", Wanted(source="new"), order())
@@ -56,7 +56,7 @@ async def test_during_the_drain(fleet_of):
 
 async def test_what_is_not_loaded_any_more_comes_from_the_store(fleet_of):
     """It is read again, loaded and proved like a new one."""
-    fleet = await fleet_of("p", swap=SwapSettings(keep_seconds=0.0)).start()
+    fleet = await fleet_of("p", swap=SwapConfig(keep_seconds=0.0)).start()
     fleet.shelf.put("new")
     await swap(fleet, "p", "new")
     await until(lambda: states(fleet, "p") == {"1": "serving"})
@@ -119,7 +119,7 @@ async def test_a_full_disk_refuses_and_keeps_both(fleet, monkeypatch):
 
 async def test_the_goal_is_not_unloaded_while_the_decision_is_written(fleet_of, monkeypatch):
     """Its time as a standby ends in that very moment, and it serves all the same."""
-    fleet = await fleet_of("p", swap=SwapSettings(keep_seconds=1)).start()
+    fleet = await fleet_of("p", swap=SwapConfig(keep_seconds=1)).start()
     fleet.shelf.put("new")
     await swap(fleet, "p", "new")
     write = fleet.service._operations.write

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rule_figures import exact, simulated, simulated_latency
 
-from s3lora_serve.control.rollback_rules import LEVEL, Failed, Rules, Window, chance, verdict
+from s3lora_serve.config import RollbackConfig
+from s3lora_serve.control.rollback_rules import LEVEL, Failed, Window, chance, verdict
 
 RECORD = Path(__file__).parents[2] / "docs" / "adr" / "0008-automatic-rollback-rules.md"
-RULES = Rules()
+RULES = RollbackConfig()
 
 
 def window(ok=0, errors=0, invalid=0, seconds=1.0, limit=200):
@@ -91,22 +92,22 @@ def test_aborted_requests_count_for_nothing():
 def test_failed_requests_are_no_valid_plans_either_way():
     """The share of invalid plans is of the answers: errors must not thin it out."""
     new, old = window(ok=14, invalid=6, errors=180), window(ok=200)
-    rules = Rules(error_rate=None)
+    rules = RollbackConfig(error_rate=None)
     assert verdict(new, old, rules).rule == "invalid_rate"
     assert verdict(window(ok=13, invalid=6, errors=180), old, rules).decision == "wait"  # 19 answers
 
 
 def test_rules_can_be_left_out():
     """Without a rule its damage is nobody's business."""
-    none = Rules(error_rate=None, invalid_rate=None, latency_ratio=None)
+    none = RollbackConfig(error_rate=None, invalid_rate=None, latency_ratio=None)
     new = window(errors=100, invalid=100, seconds=99)
     assert verdict(new, window(ok=200), none).decision == "good"
-    assert verdict(new, window(ok=200), Rules(error_rate=None)).rule == "invalid_rate"
+    assert verdict(new, window(ok=200), RollbackConfig(error_rate=None)).rule == "invalid_rate"
 
 
 def test_latency_needs_both_sides():
     """Twice the median is found with twenty answers on each side; with fewer there is nothing to say."""
-    rules = Rules(latency_ratio=1.5)
+    rules = RollbackConfig(latency_ratio=1.5)
     slow, fast = window(ok=20, seconds=3.0), window(ok=20, seconds=1.0)
     found = verdict(slow, fast, rules)
     assert (found.decision, found.rule) == ("bad", "latency_ratio")
@@ -122,7 +123,7 @@ def test_a_few_slow_requests_are_no_slow_revision():
     new = window(ok=9, seconds=1.0)
     for _ in range(11):
         new.add("ok", 3.0)
-    assert verdict(new, window(ok=200, seconds=1.0), Rules(latency_ratio=2.0)).decision == "wait"
+    assert verdict(new, window(ok=200, seconds=1.0), RollbackConfig(latency_ratio=2.0)).decision == "wait"
 
 
 def test_fast_failures_do_not_look_fast():
@@ -130,9 +131,9 @@ def test_fast_failures_do_not_look_fast():
     new = window(ok=20, errors=100, seconds=5.0)
     for _ in range(50):
         new.add("error", 0.001)
-    assert verdict(new, window(ok=100, seconds=1.0), Rules(error_rate=None, latency_ratio=2.0)).rule == (
-        "latency_ratio"
-    )
+    assert verdict(
+        new, window(ok=100, seconds=1.0), RollbackConfig(error_rate=None, latency_ratio=2.0)
+    ).rule == ("latency_ratio")
 
 
 def test_figures_are_plain_json():
@@ -165,24 +166,6 @@ def test_one_more_failure_never_looks_better(new, old, margin):
         assert alarm(new._replace(failed=new.failed + 1))
     if alarm(new):
         assert new.failed / new.of > (old.failed / old.of if old.of >= 20 else 0) + margin
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"min_requests": 0},
-        {"min_requests": 201},
-        {"error_rate": 1.0},
-        {"error_rate": math.nan},
-        {"invalid_rate": -0.1},
-        {"latency_ratio": 0.9},
-        {"latency_ratio": math.inf},
-    ],
-)
-def test_nonsense_is_refused(values):
-    """A rule that can never or always be broken is a mistake, named by its key."""
-    with pytest.raises(ValueError, match=next(iter(values))):
-        Rules(**values)
 
 
 # --- how often they are wrong

@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 from orders import ask, held, order, serving, states, swap, until
 
+from s3lora_serve.config import SlotsConfig, SwapConfig
 from s3lora_serve.control.operation import Step, Wanted
-from s3lora_serve.control.steps import SwapSettings
 from s3lora_serve.engine.fake.fake_engine import FakeEngine
 from s3lora_serve.errors import LeaseCut, StateError
-from s3lora_serve.serving.loading import SlotSettings
 
 NEW = Wanted(source="new")
 
@@ -177,7 +176,7 @@ async def test_the_engine_dies_between_decision_and_flip(fleet, monkeypatch):
 async def test_no_slot_comes_free(fleet_of):
     """With every slot pinned the swap ends after its wait and says what to raise."""
     fleet = await fleet_of(
-        "p", "q", pinned=("p", "q"), max_loras=2, swap=SwapSettings(slot_seconds=0.05)
+        "p", "q", pinned=("p", "q"), max_loras=2, slots=SlotsConfig(wait_seconds=0.05)
     ).start()
     fleet.shelf.put("new")
     failed = await swap(fleet, "p", "new")
@@ -189,7 +188,7 @@ async def test_no_slot_comes_free(fleet_of):
 
 async def test_a_load_that_hangs_holds_up_no_other_planner_and_ends(fleet_of):
     """Requests are answered meanwhile; the load is given up after its limit and another one may be tried."""
-    fleet = await fleet_of("p", "q", slots=SlotSettings(load_seconds=1)).start()
+    fleet = await fleet_of("p", "q", slots=SlotsConfig(load_seconds=1)).start()
     fleet.shelf.put("new")
     gate = fleet.engine.hold_loads("p@2*")
     operation = await fleet.control.swap("p", NEW, order())
@@ -218,7 +217,7 @@ async def test_the_old_revision_stays_until_its_last_request(fleet):
 
 async def test_the_deadline_cuts_and_names_whom(fleet_of):
     """What outlasts the deadline is ended, told so, and named in the operation and the journal."""
-    fleet = await fleet_of("p", swap=SwapSettings(drain_seconds=0.05)).start()
+    fleet = await fleet_of("p", swap=SwapConfig(drain_seconds=0.05)).start()
     fleet.shelf.put("new")
     with pytest.raises(LeaseCut, match="outlasted"):
         async with held(fleet, "p", request_id="slow one"):
@@ -231,7 +230,7 @@ async def test_the_deadline_cuts_and_names_whom(fleet_of):
 
 async def test_what_is_kept_goes_after_its_time(fleet_of):
     """A standby is unloaded for good after keep_seconds, and the journal says so."""
-    fleet = await fleet_of("p", swap=SwapSettings(keep_seconds=0.03)).start()
+    fleet = await fleet_of("p", swap=SwapConfig(keep_seconds=0.03)).start()
     fleet.shelf.put("new")
     await swap(fleet, "p", "new")
     await until(lambda: states(fleet, "p") == {"1": "serving"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from s3lora_serve.config import EngineConfig
 from s3lora_serve.engine.vllm import vllm_cpu
 from s3lora_serve.engine.vllm.vllm_settings import VllmSettings, engine_arguments
 from s3lora_serve.errors import ConfigError, EngineError
@@ -12,9 +13,9 @@ pytest.importorskip("vllm")
 pytestmark = pytest.mark.engine
 
 
-def arguments(**changes):
+def arguments(revision=None, served_name=None, **section):
     """The namespace for a model with these settings."""
-    return engine_arguments(VllmSettings(**{"model": "/models/SmolLM2", **changes}))
+    return engine_arguments(VllmSettings("/models/SmolLM2", EngineConfig(**section), revision, served_name))
 
 
 def test_settings_reach_vllm():
@@ -47,8 +48,8 @@ def test_unset_settings_are_left_to_vllm():
 
 def test_the_public_name_is_no_path():
     """By default the last part of the model's path or id; a given name wins."""
-    assert VllmSettings("/srv/secret/SmolLM2").base_name == "SmolLM2"
-    assert VllmSettings("Qwen/Qwen3-8B").base_name == "Qwen3-8B"
+    assert VllmSettings("/srv/secret/SmolLM2", EngineConfig()).base_name == "SmolLM2"
+    assert VllmSettings("Qwen/Qwen3-8B", EngineConfig()).base_name == "Qwen3-8B"
     assert arguments(served_name="demo").served_model_name == ["demo"]
 
 
@@ -75,9 +76,6 @@ def test_extra_arguments_of_every_kind():
     [
         ({"max_num_seq": 8}, "extra_args.max_num_seq: vLLM has no such argument; did you mean max_num_seqs?"),
         ({"zzzzqqqq": 1}, "no such argument; names are those of vLLM's EngineArgs"),
-        ({"max_loras": 8}, "extra_args.max_loras is not allowed; set engine.max_loras"),
-        ({"lora_modules": ["a=/x"]}, "lora_modules is not allowed; list the adapter under planners"),
-        ({"api_key": "s"}, "api_key is not allowed; set server.api_key_env"),
         ({"enable_prefix_caching": "yes"}, "is 'yes'; it is a switch: true or false"),
         ({"max_num_seqs": "many"}, "vLLM refuses the engine settings: argument --max-num-seqs: .*many"),
         ({"kv_cache_dtype": "int3"}, "argument --kv-cache-dtype: .*int3"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from adapters_factory import adapter_limits
 
 from planners import PlannerInput, ToolSpec, render_messages
-from s3lora_serve.adapters.admission import AdapterLimits, admit
+from s3lora_serve.adapters.admission import admit
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.peft.peft_format import read_peft
 from s3lora_serve.adapters.store import RevisionStore
@@ -62,7 +63,7 @@ async def test_it_asks_what_admission_publishes(
         str(adapter_folder),
         base=BaseModelSpec.from_pretrained(demo_base),
         policy=PrunePolicy(rule=Top(60)),
-        limits=AdapterLimits(),
+        limits=adapter_limits(),
         store=RevisionStore(tmp_path / "store"),
     )
     dropped = revision.lineage.pruned

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save_file
 
+from s3lora_serve.adapters.admission import AdapterLimits
+from s3lora_serve.adapters.verify import VerifyLimits
+from s3lora_serve.config import EngineConfig, LimitsConfig
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
@@ -62,3 +66,8 @@ def write_adapter(
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
     save_file(tensors, folder / "adapter_model.safetensors")
     return folder
+
+
+def adapter_limits(max_rank: int = EngineConfig().max_lora_rank) -> AdapterLimits:
+    """What a server admits whose planners.yaml sets no limits."""
+    return AdapterLimits(LimitsConfig(), VerifyLimits(max_rank, per_module_scaling=True))

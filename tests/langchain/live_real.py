@@ -14,19 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvicorn
+from adapters_factory import adapter_limits
 from engine_factory import BASE_NAME, Shared
 
 from planners import ToolSpec
-from s3lora_serve.adapters.admission import AdapterLimits
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.config import ServerConfig
+from s3lora_serve.config import PlansConfig, ServerConfig
 from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.control.operation import Wanted
 from s3lora_serve.fleet.planner import DesiredPlanner
 from s3lora_serve.launch.admit_all import StoreAdmission
 from s3lora_serve.launch.resolve import BaseModel
-from s3lora_serve.server import limits
 from s3lora_serve.server.app import create_app
 from s3lora_serve.service.planner_service import PlannerService
 from s3lora_serve.serving.engine_supervisor import EngineSupervisor
@@ -60,7 +59,7 @@ class LiveServer:
 async def live_real(engine, base_folder: Path, root: Path, *, first_slot_id: int = 3_000_000):
     """The demo's search planner, served; its slot is unloaded in the end."""
     base = BaseModel(str(base_folder), BASE_NAME, None, BaseModelSpec.from_pretrained(base_folder))
-    admission = StoreAdmission(base, AdapterLimits(), RevisionStore(root / "store"))
+    admission = StoreAdmission(base, adapter_limits(), RevisionStore(root / "store"))
     desired = {PLANNER: DesiredPlanner.of(SOURCE, PrunePolicy(), tools=TOOLS)}
     revision = await asyncio.to_thread(
         admission.admit, PLANNER, Wanted(source=SOURCE), lambda stage, done: None
@@ -76,9 +75,7 @@ async def live_real(engine, base_folder: Path, root: Path, *, first_slot_id: int
     await service.commit()
     slot = service.get(PLANNER).active.slot
     try:
-        async with _listening(
-            create_app(service, ServerConfig(), KEY, limits.RequestLimits(plan_seconds=600))
-        ) as url:
+        async with _listening(create_app(service, ServerConfig(), KEY, PlansConfig(seconds=600))) as url:
             yield LiveServer(f"{url}/v1", service, asyncio.get_running_loop())
     finally:
         await service.close()

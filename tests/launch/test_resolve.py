@@ -13,9 +13,7 @@ from s3lora_serve.config import (
     LimitsConfig,
     PlannerConfig,
     PolicyConfig,
-    RollbackConfig,
 )
-from s3lora_serve.control.rollback_rules import Rules
 from s3lora_serve.demo import ADAPTERS, adapter_path
 from s3lora_serve.demo.base_shapes import demo_shapes
 from s3lora_serve.demo.demo_base import NAME
@@ -26,7 +24,6 @@ from s3lora_serve.launch.resolve import (
     to_desired,
     to_limits,
     to_policy,
-    to_rules,
     to_served,
     to_source,
 )
@@ -143,13 +140,6 @@ def test_a_declaration_changes_with_what_is_served(change, same):
         return to_desired(config)["a"].declared
 
     assert (declared(**change) == declared()) is same
-
-
-def test_the_rules_keep_their_meaning():
-    """Every rule arrives as configured, null included; the defaults of both types agree."""
-    assert to_rules(RollbackConfig()) == Rules()
-    given = {"requests": 50, "min_requests": 5, "error_rate": None, "invalid_rate": 0.0, "latency_ratio": 1.0}
-    assert to_rules(RollbackConfig(**given)) == Rules(**given)
 
 
 def test_the_demos_shapes_are_had_without_the_model(tmp_path, monkeypatch):

@@ -9,8 +9,7 @@ import pytest
 from control_stub import TOKEN, StubService, operators_client
 from fleet_factory import KEY, make_fleet
 
-from s3lora_serve.config import ServerConfig
-from s3lora_serve.control.steps import SwapSettings
+from s3lora_serve.config import ServerConfig, SwapConfig
 from s3lora_serve.server.app import create_app
 
 LOCAL = "http://127.0.0.1:8000"
@@ -52,7 +51,7 @@ def keyed(fleet):
 @pytest.fixture
 async def served(tmp_path):
     """p and q with an adapter each, n the next one for p; requests are cut 50 ms after a swap."""
-    fleet = make_fleet(tmp_path, "p", "q", hollow=("h",), swap=SwapSettings(drain_seconds=0.05))
+    fleet = make_fleet(tmp_path, "p", "q", hollow=("h",), swap=SwapConfig(drain_seconds=0.05))
     fleet.shelf.put("n")
     await fleet.start()
     yield fleet

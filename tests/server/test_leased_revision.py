@@ -12,11 +12,10 @@ from fleet_factory import BASE, make_fleet
 from request_kinds import ASK, CHAT, KINDS, PLAN, engine_app, held, until
 from starlette.responses import JSONResponse
 
-from s3lora_serve.config import ServerConfig
+from s3lora_serve.config import ServerConfig, SlotsConfig
 from s3lora_serve.control.operation import Order, Wanted
 from s3lora_serve.server.admin.admin_app import create_admin_app
 from s3lora_serve.server.app import create_app
-from s3lora_serve.serving.loading import SlotSettings
 
 OPERATOR = Order(actor="test")
 
@@ -151,9 +150,10 @@ async def test_the_operators_application_swaps_what_clients_get(served, app):
 
 
 @pytest.fixture
-async def crowded(tmp_path):
+async def crowded(tmp_path, monkeypatch):
     """Three planners on two slots; r has none, as the first to be loaded."""
-    slots = SlotSettings(turn_seconds=2.5, max_waiting=1)
+    monkeypatch.setattr("s3lora_serve.serving.slot_allocator.TURN_SECONDS", 2.5)
+    slots = SlotsConfig(max_waiting=1)
     fleet = await make_fleet(tmp_path, "r", "p", "q", max_loras=2, slots=slots).start()
     assert [planner.state.value for planner in fleet.service.planners()] == ["evicted", "serving", "serving"]
     yield fleet

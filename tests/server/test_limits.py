@@ -11,26 +11,25 @@ from asgi_call import AsgiCall
 from request_kinds import CHAT, KINDS, PLAN, TASK, TEXT, held, until
 
 from planners import PlannerInput
-from s3lora_serve.config import ServerConfig
+from s3lora_serve.config import PlansConfig, ServerConfig
 from s3lora_serve.server.app import create_app
 from s3lora_serve.server.concurrency import ConcurrencyLimit
-from s3lora_serve.server.limits import RequestLimits
+from s3lora_serve.server.limits import check_plan
 from s3lora_serve.server.validation import RequestRefused
 
-SMALL = RequestLimits(max_tools=3, max_steps=4, max_text=50, max_task_chars=100, max_concurrent=2, max_n=2)
+SMALL = PlansConfig(max_tools=3, max_steps=4, max_text=50)
 TOOLS = [{"name": f"T{i}"} for i in range(4)]
 OVER = {
     "tools": {"tools": TOOLS},
     "max_steps": {"max_steps": 5},
     "max_text": {"max_text": 51},
-    "task": {"task": "x" * 101},
 }
 
 
 @pytest.fixture
 def small(served):
     """The served fleet's application under small limits."""
-    return create_app(served.service, ServerConfig(), None, SMALL)
+    return create_app(served.service, ServerConfig(max_concurrent=2, max_n=2), None, SMALL)
 
 
 def client(app):
@@ -44,7 +43,7 @@ async def test_a_plan_over_a_limit_names_the_setting(small, served, field):
     async with client(small) as http:
         answer = await http.post(PLAN, json={**TASK, **OVER[field]})
     error = answer.json()["error"]
-    setting = {"task": "plans.max_task_chars"}.get(field, f"plans.{'max_' * (field == 'tools')}{field}")
+    setting = f"plans.{'max_' * (field == 'tools')}{field}"
     assert (answer.status_code, error["code"], error["param"]) == (422, "over_limit", field)
     assert setting in error["message"]
     assert f"over the limit of {getattr(SMALL, setting.removeprefix('plans.'))}" in error["message"]
@@ -52,7 +51,7 @@ async def test_a_plan_over_a_limit_names_the_setting(small, served, field):
 
 async def test_a_plan_at_every_limit_is_planned(small):
     """The limits themselves are allowed."""
-    body = {"tools": TOOLS[:3], "max_steps": 4, "max_text": 50, "task": "x" * 100}
+    body = {"tools": TOOLS[:3], "max_steps": 4, "max_text": 50}
     async with client(small) as http:
         assert (await http.post(PLAN, json={**TASK, **body})).status_code == 200
 
@@ -86,14 +85,14 @@ def test_a_limit_is_told_where_the_field_stands():
     """In a chat request the fields of a plan stand deeper."""
     request = PlannerInput(task="x", tools=TOOLS)
     with pytest.raises(RequestRefused, match=r"s3lora\.plan\.tools: 4 tools") as caught:
-        SMALL.check_plan(request, None, at="s3lora.plan.")
+        check_plan(request, None, SMALL, at="s3lora.plan.")
     assert caught.value.param == "s3lora.plan.tools"
 
 
 def test_a_text_has_the_servers_bound_unless_it_asks_for_less():
     """``check_plan`` gives the bound to plan with."""
     request = PlannerInput(task="x", tools=TOOLS[:1], max_steps=1)
-    assert [SMALL.check_plan(request, asked) for asked in (None, 20, 50)] == [50, 20, 50]
+    assert [check_plan(request, asked, SMALL) for asked in (None, 20, 50)] == [50, 20, 50]
 
 
 async def test_arguments_too_long_for_a_step_are_a_422(app):

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from orders import ask, canary, held, order, serving, states, swap, until
 
+from s3lora_serve.config import SlotsConfig
 from s3lora_serve.control.operation import Step, Wanted
 from s3lora_serve.errors import SlotLoadError, SlotsBusy, UnknownPlanner
 from s3lora_serve.service.planner_service import CHECKS
-from s3lora_serve.serving.loading import SlotSettings
 
 
 def loaded(fleet):
@@ -87,11 +87,10 @@ async def test_with_a_single_slot_a_swap_still_works(fleet_of):
     assert (await waiting, (await fleet.done(operation)).step) == ("1", Step.DONE)
 
 
-async def test_who_is_asked_is_not_evicted(fleet_of):
+async def test_who_is_asked_is_not_evicted(fleet_of, monkeypatch):
     """With every slot leased a request waits until it is told to come again; the leases hold."""
-    fleet = await fleet_of(
-        "p", "q", max_loras=1, slots=SlotSettings(wait_seconds=0.1, turn_seconds=0.01)
-    ).start()
+    monkeypatch.setattr("s3lora_serve.serving.slot_allocator.TURN_SECONDS", 0.01)
+    fleet = await fleet_of("p", "q", max_loras=1, slots=SlotsConfig(wait_seconds=0.1)).start()
     async with held(fleet, "p"):
         with pytest.raises(SlotsBusy, match=r"no slot came free within 0\.1 seconds") as busy:
             await ask(fleet, "q")
@@ -102,7 +101,7 @@ async def test_who_is_asked_is_not_evicted(fleet_of):
 
 async def test_a_crowd_is_turned_away_at_once(fleet_of):
     """No more than max_waiting requests wait for slots; the next one is refused without waiting."""
-    fleet = await fleet_of("p", "q", max_loras=1, slots=SlotSettings(max_waiting=2)).start()
+    fleet = await fleet_of("p", "q", max_loras=1, slots=SlotsConfig(max_waiting=2)).start()
     async with held(fleet, "p"):
         waiting = [asyncio.create_task(ask(fleet, "q")) for _ in range(2)]
         await until(lambda: fleet.service._loading.waiting == 2)
@@ -112,10 +111,10 @@ async def test_a_crowd_is_turned_away_at_once(fleet_of):
     assert [await each for each in waiting] == ["1", "1"]
 
 
-async def test_busy_planners_take_turns(fleet_of):
+async def test_busy_planners_take_turns(fleet_of, monkeypatch):
     """Two planners under steady load share one slot: both get through, and it is not reloaded each time."""
-    settings = SlotSettings(turn_seconds=0.1)
-    fleet = fleet_of("p", "q", max_loras=1, slots=settings, checks=CHECKS[:1], seconds_per_token=0.001)
+    monkeypatch.setattr("s3lora_serve.serving.slot_allocator.TURN_SECONDS", 0.1)
+    fleet = fleet_of("p", "q", max_loras=1, checks=CHECKS[:1], seconds_per_token=0.001)
     await fleet.start()
     served, stop = {"p": 0, "q": 0}, asyncio.get_running_loop().time() + 1.5
 
@@ -130,10 +129,10 @@ async def test_busy_planners_take_turns(fleet_of):
     assert 2 <= evictions < sum(served.values()) / 10
 
 
-async def test_a_planner_that_yielded_in_vain_serves_on(fleet_of):
+async def test_a_planner_that_yielded_in_vain_serves_on(fleet_of, monkeypatch):
     """It gave way to a request that left: it is asked again at once, and not only after its next load."""
-    settings = SlotSettings(turn_seconds=0.01, wait_seconds=5.0)
-    fleet = await fleet_of("p", "q", max_loras=1, slots=settings).start()
+    monkeypatch.setattr("s3lora_serve.serving.slot_allocator.TURN_SECONDS", 0.01)
+    fleet = await fleet_of("p", "q", max_loras=1, slots=SlotsConfig(wait_seconds=5.0)).start()
     await ask(fleet, "p")
     async with held(fleet, "p"):
         waiting = asyncio.create_task(ask(fleet, "q"))
@@ -194,7 +193,7 @@ async def test_a_failed_reload_is_told_and_tried_again(fleet_of):
 
 async def test_who_waits_while_the_name_changes_gets_the_new_revision(fleet_of):
     """A request that waits for the old revision is answered by the new one as soon as that serves."""
-    fleet = await fleet_of("p", "q", max_loras=2, slots=SlotSettings(wait_seconds=20)).start()
+    fleet = await fleet_of("p", "q", max_loras=2, slots=SlotsConfig(wait_seconds=20)).start()
     fleet.shelf.put("new")
     gate = fleet.engine.hold_loads("p@0*")
     await fleet.service._loading._evict(fleet.service.get("p").active)
@@ -224,7 +223,7 @@ async def test_who_waits_while_the_planner_is_removed_is_told(fleet_of):
 
 async def test_candidate_and_active_keep_their_slots(fleet_of):
     """A planner on trial needs both its revisions: neither is evicted for another planner."""
-    fleet = await fleet_of("p", "q", max_loras=2, slots=SlotSettings(wait_seconds=0.05)).start()
+    fleet = await fleet_of("p", "q", max_loras=2, slots=SlotsConfig(wait_seconds=0.05)).start()
     fleet.shelf.put("new")
     await canary(fleet, "p", "new", share=0.5)
     await ask(fleet, "p")
@@ -235,7 +234,7 @@ async def test_candidate_and_active_keep_their_slots(fleet_of):
 
 async def test_a_slot_that_cannot_be_unloaded_stays_taken(fleet_of, monkeypatch):
     """What may still be in the engine is not loaded over; after a restart the place is free again."""
-    fleet = await fleet_of("p", "q", "r", max_loras=2, slots=SlotSettings(wait_seconds=0.1)).start()
+    fleet = await fleet_of("p", "q", "r", max_loras=2, slots=SlotsConfig(wait_seconds=0.1)).start()
     unload = fleet.engine.unload
 
     async def refuse(slot):

@@ -8,8 +8,8 @@ import pytest
 from orders import canary, held, order, rollback, serving, states, until
 
 from planners import PlannerInput
+from s3lora_serve.config import RollbackConfig
 from s3lora_serve.control.operation import Kind, Step
-from s3lora_serve.control.rollback_rules import Rules
 
 REQUEST = PlannerInput(task="Who directed Inception?", tools=({"name": "Search"}, {"name": "LLM"}))
 
@@ -17,7 +17,7 @@ REQUEST = PlannerInput(task="Who directed Inception?", tools=({"name": "Search"}
 @pytest.fixture
 async def fleet(fleet_of):
     """Planner p serves 0 with 1 as its shadow."""
-    fleet = await fleet_of("p", rules=Rules(requests=20, min_requests=5)).start()
+    fleet = await fleet_of("p", rules=RollbackConfig(requests=20, min_requests=5)).start()
     fleet.shelf.put("new")
     await canary(fleet, "p", "new", share=1.0, shadow=True)
     return fleet

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s3lora_serve.adapters.peft.adapter_config import CONFIG_NAME
 from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME
 from s3lora_serve.errors import FormatError, LimitError, UnsafeFileError
 
+if TYPE_CHECKING:
+    from s3lora_serve.config import LimitsConfig
+
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 
 
-@dataclass(frozen=True)
-class FetchLimits:
-    """Limits above which a folder is not fetched."""
-
-    max_bytes: int = 2 << 30  # of all files that are copied
-    max_files: int = 64  # in the source's folder, copied or not
-
-
-def check_files(folder: Path, limits: FetchLimits) -> None:
+def check_files(folder: Path, limits: LimitsConfig) -> None:
     """Check names, kinds, number and sizes of the files in ``folder`` (not below it); opens none of them.
 
     Raises UnsafeFileError, LimitError or FormatError.
@@ -41,7 +36,7 @@ def check_files(folder: Path, limits: FetchLimits) -> None:
         raise LimitError(f"the adapter has {total} bytes > {limits.max_bytes}; raise limits.max_adapter_mib")
 
 
-def check_listing(names: list[str], limits: FetchLimits) -> None:
+def check_listing(names: list[str], limits: LimitsConfig) -> None:
     """Check what a folder says it holds, before anything is read.
 
     Raises UnsafeFileError if a name leaves the folder or the weights are a pickle, LimitError for too many

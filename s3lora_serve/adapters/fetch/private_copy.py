@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from s3lora_serve.adapters.fetch.listing import FetchLimits, is_pickle
+from s3lora_serve.adapters.fetch.listing import is_pickle
 from s3lora_serve.adapters.peft.adapter_config import CONFIG_NAME
 from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME
 from s3lora_serve.errors import LimitError, StoreError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from s3lora_serve.adapters.fetch.progress import Progress
+    from s3lora_serve.config import LimitsConfig
 
 MAX_CONFIG_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20  # buffers of this size, used in turn, stay in the cache: half the time of fresh ones
@@ -67,7 +68,7 @@ def copy_adapter(
     open_file: Opener,
     sizes: Mapping[str, int | None],
     dest: Path,
-    limits: FetchLimits,
+    limits: LimitsConfig,
     progress: Progress,
 ) -> Fetched:
     """Copy the known files into ``dest``, made anew, hashing and counting on the way.
@@ -117,7 +118,7 @@ def _writing(what: str) -> Iterator[None]:
         ) from error
 
 
-def check_sizes(sizes: Mapping[str, int | None], limits: FetchLimits) -> None:
+def check_sizes(sizes: Mapping[str, int | None], limits: LimitsConfig) -> None:
     """Refuse by declared size what copying would refuse. Raises LimitError."""
     for name in COPIED:
         size, cap = sizes.get(name), _cap(name, limits)
@@ -125,7 +126,7 @@ def check_sizes(sizes: Mapping[str, int | None], limits: FetchLimits) -> None:
             raise _too_big(name, f"{size} bytes", cap)
 
 
-def _cap(name: str, limits: FetchLimits) -> int:
+def _cap(name: str, limits: LimitsConfig) -> int:
     return min(MAX_CONFIG_BYTES, limits.max_bytes) if name == CONFIG_NAME else limits.max_bytes
 
 

@@ -15,7 +15,7 @@ import fsspec
 import tenacity
 
 from s3lora_serve.adapters.fetch.hub import OFFLINE, cached, download, list_folder
-from s3lora_serve.adapters.fetch.listing import FetchLimits, check_files, check_listing, symlink
+from s3lora_serve.adapters.fetch.listing import check_files, check_listing, symlink
 from s3lora_serve.adapters.fetch.private_copy import COPIED, ByteReader, Fetched, check_sizes, copy_adapter
 from s3lora_serve.adapters.fetch.progress import Progress, silent
 from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME
@@ -23,6 +23,8 @@ from s3lora_serve.errors import S3LoRAError, SourceError, UnsafeFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from s3lora_serve.config import LimitsConfig
 
 __all__ = ["Fetched", "fetch"]
 
@@ -42,7 +44,7 @@ _PERMANENT = (
 _T = TypeVar("_T")
 
 
-def fetch(source: str, dest: Path, limits: FetchLimits, progress: Progress | None = None) -> Fetched:
+def fetch(source: str, dest: Path, limits: LimitsConfig, progress: Progress | None = None) -> Fetched:
     """Copy the adapter at ``source`` into ``dest``; afterwards the source may change or vanish.
 
     ``source`` is a local folder, ``hf://org/name[@revision][/folder]`` or an fsspec URL of a folder
@@ -75,7 +77,7 @@ def _local_path(source: str) -> Path | None:
     return None if "://" in source else Path(source).expanduser()
 
 
-def _fetch_local(folder: Path, dest: Path, limits: FetchLimits, progress: Progress) -> Fetched:
+def _fetch_local(folder: Path, dest: Path, limits: LimitsConfig, progress: Progress) -> Fetched:
     if not folder.is_dir():
         kind = "a file" if folder.exists() else "not there"
         raise SourceError(
@@ -102,7 +104,7 @@ def _open_regular(path: Path) -> Iterator[FileIO]:
         yield file
 
 
-def _fetch_hub(source: str, dest: Path, limits: FetchLimits, progress: Progress) -> Fetched:
+def _fetch_hub(source: str, dest: Path, limits: LimitsConfig, progress: Progress) -> Fetched:
     listed: set[str] = set()
     try:
         listing = _patiently(lambda: list_folder(source))
@@ -124,7 +126,7 @@ def _fetch_hub(source: str, dest: Path, limits: FetchLimits, progress: Progress)
     )
 
 
-def _fetch_url(source: str, dest: Path, limits: FetchLimits, progress: Progress) -> Fetched:
+def _fetch_url(source: str, dest: Path, limits: LimitsConfig, progress: Progress) -> Fetched:
     system, root = fsspec.core.url_to_fs(source)
     root = root.rstrip("/")
     sizes: dict[str, int | None] = {}

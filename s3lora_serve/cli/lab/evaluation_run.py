@@ -176,12 +176,10 @@ async def _on_engine(
     from s3lora_serve.evaluation.measuring.engine_subject import EngineSubject
     from s3lora_serve.evaluation.measuring.run import measure
 
-    engine_section = order.setting.engine.model_dump()
+    section = order.setting.engine
     if order.setting.fit_rank:
-        engine_section["max_lora_rank"] = max_lora_rank(loaded)
-    settings = VllmSettings(
-        model=base.location or base.name, revision=base.revision, served_name=base.name, **engine_section
-    )
+        section = section.model_copy(update={"max_lora_rank": max_lora_rank(loaded)})
+    settings = VllmSettings(base.location or base.name, section, base.revision, base.name)
     with Stages("engine", keep=True) as stage:
         engine = await start(settings, stage)
         stage.note = engine.version

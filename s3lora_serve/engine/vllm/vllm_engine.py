@@ -54,7 +54,7 @@ class VllmEngine:
         for anything else; then, and when cancelled, no process stays.
         """
         say = progress or log.info
-        set_environment(settings.cpu_kv_cache_gib)
+        set_environment(settings.engine.cpu_kv_cache_gib)
         say("importing vLLM")
         version, arguments = await beside(lambda: _prepare(settings))
         say(f"starting vLLM {version} with {settings.base_name}")
@@ -152,12 +152,14 @@ def _prepare(settings: VllmSettings) -> tuple[str, Namespace]:
 
 
 def _on_cpu(settings: VllmSettings) -> VllmSettings:
-    vllm_cpu.refuse_speculation(settings.extra_args)
+    vllm_cpu.refuse_speculation(settings.engine.extra_args)
     vllm_cpu.set_cpu_environment()
-    dtype = vllm_cpu.cpu_dtype(settings.dtype)
-    if dtype != settings.dtype:
-        log.info("this processor has no bfloat16 instructions: engine.dtype %s is %s", settings.dtype, dtype)
-    return replace(settings, dtype=dtype)
+    dtype = vllm_cpu.cpu_dtype(settings.engine.dtype)
+    if dtype != settings.engine.dtype:
+        log.info(
+            "this processor has no bfloat16 instructions: engine.dtype %s is %s", settings.engine.dtype, dtype
+        )
+    return replace(settings, engine=settings.engine.model_copy(update={"dtype": dtype}))
 
 
 def _app_functions() -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,7 +13,8 @@ from s3lora_serve.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
+
+    from s3lora_serve.config import EngineConfig
 
 # make_arg_parser has moved twice: 0.33, 0.32, and up to 0.31.
 _ARG_MODULES = (
@@ -22,56 +23,19 @@ _ARG_MODULES = (
     "vllm.entrypoints.openai.cli_args",
 )
 
-# vLLM arguments that planners.yaml says elsewhere, or that would break what the runtime promises.
-_ELSEWHERE: Mapping[str, str] = {
-    "model": "set base_model",
-    "model_tag": "set base_model",
-    "revision": "set base_model_revision",
-    "served_model_name": "it is derived from base_model",
-    "max_loras": "set engine.max_loras",
-    "max_lora_rank": "set engine.max_lora_rank",
-    "dtype": "set engine.dtype",
-    "max_model_len": "set engine.max_model_len",
-    "enforce_eager": "set engine.enforce_eager",
-    "tensor_parallel_size": "set engine.tensor_parallel_size",
-    "gpu_memory_utilization": "set engine.gpu_memory_utilization",
-    "enable_lora": "it is always on",
-    "lora_modules": "list the adapter under planners, so that it is verified first",
-    "default_mm_loras": "list the adapter under planners, so that it is verified first",
-    "api_key": "set server.api_key_env",
-    "host": "set server.host",
-    "port": "set server.port",
-    "uds": "set server.host and server.port",
-    "middleware": "the server brings its own",
-    "config": "planners.yaml is the only configuration file",
-    "headless": "one process owns the engine",
-    "grpc": "only HTTP is served",
-    "grpc_port": "only HTTP is served",
-    "api_server_count": "one process owns the engine",
-}
-
 
 @dataclass(frozen=True)
 class VllmSettings:
-    """The engine as the operator configured it. None leaves the value to vLLM.
+    """The engine as the operator configured it, and the base model that was prepared for it.
 
     ``served_name`` is the public name of the base model; it defaults to the last part of ``model``, so that
-    no path of this machine shows. ``cpu_kv_cache_gib`` matters on the CPU build only. ``extra_args`` are
-    further vLLM arguments by their Python names, e.g. ``{"max_num_seqs": 64}``.
+    no path of this machine shows.
     """
 
     model: str
+    engine: EngineConfig
     revision: str | None = None
     served_name: str | None = None
-    max_loras: int = 4
-    max_lora_rank: int = 16
-    dtype: str = "auto"
-    max_model_len: int | None = None
-    enforce_eager: bool = False
-    tensor_parallel_size: int = 1
-    gpu_memory_utilization: float | None = None
-    cpu_kv_cache_gib: int = 1
-    extra_args: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def base_name(self) -> str:
@@ -83,9 +47,9 @@ def engine_arguments(settings: VllmSettings) -> Namespace:
     """vLLM's parsed server arguments. Imports vLLM. ConfigError for an argument or value it refuses."""
     parser = _parser()
     known = {action.dest: action for action in parser._actions if action.dest != "help"}
-    for name in settings.extra_args:
+    for name in settings.engine.extra_args:
         _check_extra(name, known.keys())
-    values = {**_own_values(settings), **settings.extra_args}
+    values = {**_own_values(settings), **settings.engine.extra_args}
     # Through the parser, not into the namespace, so that vLLM's own converters and checks see the values.
     words = [word for name, value in values.items() for word in _as_words(known[name], name, value)]
     parsed: Namespace = parser.parse_args(words)
@@ -101,20 +65,18 @@ def _own_values(settings: VllmSettings) -> dict[str, Any]:
         "tokenizer_revision": settings.revision,
         "served_model_name": [settings.base_name],
         "enable_lora": True,
-        "max_loras": settings.max_loras,
-        "max_lora_rank": settings.max_lora_rank,
-        "dtype": settings.dtype,
-        "max_model_len": settings.max_model_len,
-        "enforce_eager": settings.enforce_eager,
-        "tensor_parallel_size": settings.tensor_parallel_size,
-        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "max_loras": settings.engine.max_loras,
+        "max_lora_rank": settings.engine.max_lora_rank,
+        "dtype": settings.engine.dtype,
+        "max_model_len": settings.engine.max_model_len,
+        "enforce_eager": settings.engine.enforce_eager,
+        "tensor_parallel_size": settings.engine.tensor_parallel_size,
+        "gpu_memory_utilization": settings.engine.gpu_memory_utilization,
         "enable_prompt_tokens_details": True,
     }
 
 
 def _check_extra(name: str, known: Any) -> None:
-    if reason := _ELSEWHERE.get(name):
-        raise ConfigError(f"engine.extra_args.{name} is not allowed", hint=reason)
     if name not in known:
         near = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.5)
         hint = (

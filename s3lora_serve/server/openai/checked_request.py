@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from planners import PlannerInput, ToolSpec
-    from s3lora_serve.server.limits import RequestLimits
+    from s3lora_serve.config import PlansConfig
 
 CHAT = "/v1/chat/completions"
 # As vLLM reads it: "true" and 1 are true, too.
@@ -35,10 +35,10 @@ class CheckedRequest:
     bounded: bool = False  # by the client's own number of tokens
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any], path: str, limits: RequestLimits) -> CheckedRequest:
+    def of(cls, fields: Mapping[str, Any], path: str, max_n: int) -> CheckedRequest:
         """Check the body. Raises RequestRefused for what would do nothing and for what is over a limit."""
         check_fields(fields)
-        check_count(fields, limits.max_n)
+        check_count(fields, max_n)
         check_constraints(fields)
         extras = extras_of(fields)
         if extras.plan is not None:
@@ -58,9 +58,7 @@ class CheckedRequest:
         """Whether the answer comes in chunks."""
         return self.fields.get("stream") is True
 
-    def planning(
-        self, own: tuple[ToolSpec, ...], limits: RequestLimits, max_model_len: int
-    ) -> CheckedRequest:
+    def planning(self, own: tuple[ToolSpec, ...], limits: PlansConfig, max_model_len: int) -> CheckedRequest:
         """The request for a plan that ``s3lora.plan`` makes of it, else itself. Raises RequestRefused."""
         if self.extras.plan is None:
             return self

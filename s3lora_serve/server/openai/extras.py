@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from planners import ToolSpec
 from planners.request import LEAST_TEXT, MOST_TEXT
 from planners.tools import MAX_STEPS, PlannerInput
+from s3lora_serve.server.limits import check_plan
 from s3lora_serve.server.plans.offered_tools import tools_of
 from s3lora_serve.server.validation import RequestRefused, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from s3lora_serve.server.limits import RequestLimits
+    from s3lora_serve.config import PlansConfig
     from s3lora_serve.server.validation import Fields
 
     Path = tuple[int | str, ...]
@@ -75,7 +76,7 @@ def extras_of(fields: Mapping[str, Any]) -> Extras:
 
 
 def planner_input(
-    plan: PlanExtras, task: str, own: tuple[ToolSpec, ...], who: str, limits: RequestLimits
+    plan: PlanExtras, task: str, own: tuple[ToolSpec, ...], who: str, limits: PlansConfig
 ) -> tuple[PlannerInput, int]:
     """The planning request, and the ``max_text`` to use; one that leaves tools out gets ``who``'s ``own``.
 
@@ -96,7 +97,7 @@ def planner_input(
         )
     except ValidationError as error:
         raise _refused(error, _in_chat) from None
-    return request, limits.check_plan(request, plan.max_text, at="s3lora.plan.")
+    return request, check_plan(request, plan.max_text, limits, at="s3lora.plan.")
 
 
 def _in_chat(loc: Path) -> Path:

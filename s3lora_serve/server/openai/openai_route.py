@@ -12,7 +12,6 @@ from s3lora_serve.engine.request_facts import collected_facts
 from s3lora_serve.errors import EngineError, UnknownPlanner
 from s3lora_serve.server.disconnect import Client
 from s3lora_serve.server.error_responses import error_response
-from s3lora_serve.server.limits import RequestLimits
 from s3lora_serve.server.openai.answer import UpstreamAnswer, engine_dead
 from s3lora_serve.server.openai.checked_request import CHAT, CheckedRequest
 from s3lora_serve.server.openai.plan_text import PlanText
@@ -28,6 +27,7 @@ from s3lora_serve.serving.planning import too_late
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from s3lora_serve.config import PlansConfig
     from s3lora_serve.errors import S3LoRAError
     from s3lora_serve.fleet.leases import Lease
     from s3lora_serve.fleet.planner import Planner
@@ -50,22 +50,23 @@ class OpenAIRoute:
         apps: UpstreamApps,
         service: PlannerService,
         redact: Redactor,
-        limits: RequestLimits | None = None,
+        plans: PlansConfig,
+        max_n: int,
     ) -> None:
         self._apps = apps
         self._service = service
         self._redact = redact
-        self._limits = limits or RequestLimits()
+        self._plans, self._max_n = plans, max_n
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         fields = parse_object(await request.body(), request)
-        asked = CheckedRequest.of(fields, scope["path"], self._limits)
+        asked = CheckedRequest.of(fields, scope["path"], self._max_n)
         planner = self._planner(asked)
         scope["state"]["planner"] = planner.name if planner else self._service.base_model
         if asked.extras.plan is not None:
             own = planner.tools if planner else ()
-            asked = asked.planning(own, self._limits, self._service.engine.max_model_len)
+            asked = asked.planning(own, self._plans, self._service.engine.max_model_len)
         client = Client(receive, send)
         if planner is None:
             await client.unless_gone(self._answer(scope, asked, client.send, None))
@@ -100,7 +101,7 @@ class OpenAIRoute:
         if not await running.engine.healthy():
             raise engine_dead()
         plan = PlanText(asked.plan) if asked.plan else None
-        late = Alarm(self._limits.plan_seconds if plan else None)
+        late = Alarm(self._plans.seconds if plan else None)
         stops = (running.gone, late.rung, *((lease.cut,) if lease else ()))
         stop, crash = None, None
         with collected_facts() as facts, late:
@@ -121,7 +122,7 @@ class OpenAIRoute:
             return
         why: S3LoRAError | None = answer.spoiled
         if stop is late.rung:
-            why = too_late(origin.model, self._limits.plan_seconds)
+            why = too_late(origin.model, self._plans.seconds)
         elif lease is not None and stop is lease.cut:
             why = lease.error()
         elif stop is running.gone or not await running.engine.healthy():

@@ -10,6 +10,7 @@ from planners import Plan, PlanRequest
 from s3lora_serve.errors import UnknownPlanner
 from s3lora_serve.server.disconnect import Client
 from s3lora_serve.server.error_responses import documented
+from s3lora_serve.server.limits import check_plan
 from s3lora_serve.server.plans.offered_tools import tools_of
 from s3lora_serve.server.plans.plan_body import PlanRoute
 from s3lora_serve.server.plans.plan_description import ANSWERS, EXAMPLES
@@ -20,9 +21,9 @@ from s3lora_serve.server.views import headers_of, headers_of_plan
 from s3lora_serve.serving.planning import PlanOptions
 
 if TYPE_CHECKING:
+    from s3lora_serve.config import PlansConfig
     from s3lora_serve.fleet.leases import Lease
     from s3lora_serve.fleet.planner import Planner
-    from s3lora_serve.server.limits import RequestLimits
     from s3lora_serve.server.redact import Redactor
     from s3lora_serve.service.planner_service import PlannerService
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 PLANS = "/v1/plans"
 
 
-def plans_router(service: PlannerService, limits: RequestLimits, redact: Redactor) -> APIRouter:
+def plans_router(service: PlannerService, limits: PlansConfig, redact: Redactor) -> APIRouter:
     """The route that plans."""
     router = APIRouter(tags=["plans"], route_class=PlanRoute)
 
@@ -73,7 +74,7 @@ def _planner(service: PlannerService, name: str) -> Planner:
         raise RequestRefused(str(error), reason=error.code, status=404, param="planner") from error
 
 
-def _within(body: PlanRequest, planner: Planner, limits: RequestLimits) -> tuple[PlanRequest, PlanOptions]:
+def _within(body: PlanRequest, planner: Planner, limits: PlansConfig) -> tuple[PlanRequest, PlanOptions]:
     """The request as it is to be planned, and how. Raises RequestRefused for what is over a limit."""
     given = body.model_fields_set
     tools = tools_of(body.tools if "tools" in given else None, planner.tools, planner.name, "tools")
@@ -84,8 +85,8 @@ def _within(body: PlanRequest, planner: Planner, limits: RequestLimits) -> tuple
         seed=body.seed,
         constraint=body.constraint,
         repair=body.repair,
-        max_text=limits.check_plan(body, body.max_text),
-        seconds=limits.plan_seconds,
+        max_text=check_plan(body, body.max_text, limits),
+        seconds=limits.seconds,
     )
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapters_factory import adapter_limits
 from evidence_files import POINTS, weights_of, weights_sha256, write_checkpoint, write_sweep
 from peft_builder import BASE, K0, Q0, factors, write_folder
 from transformers import LlamaConfig
 
-from s3lora_serve.adapters.admission import AdapterLimits, admit, inspect
+from s3lora_serve.adapters.admission import admit, inspect
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.evidence import checkpoints
 from s3lora_serve.adapters.evidence.base_weights import weights_of as weights_of_base
@@ -87,7 +88,7 @@ def odd_folder(folder: Path) -> Path:
 def put(store: RevisionStore, source: Path, policy: PrunePolicy, **changes: object) -> Revision:
     """Admit with the tiny base model."""
     return admit(
-        str(source), **{"base": BASE, "policy": policy, "limits": AdapterLimits(), "store": store, **changes}
+        str(source), **{"base": BASE, "policy": policy, "limits": adapter_limits(), "store": store, **changes}
     )
 
 
@@ -434,7 +435,7 @@ def test_inspecting_reads_the_evidence_too(
     ]
     for policy in policies:
         (report, chosen, _), (same, too, _) = (
-            inspect(str(source), policy=policy, base=base, limits=AdapterLimits()) for base in (served, None)
+            inspect(str(source), policy=policy, base=base, limits=adapter_limits()) for base in (served, None)
         )
         assert (report, chosen) == (same, too)
         assert len(chosen.pruned) == 2

@@ -16,8 +16,8 @@ from huggingface_hub import constants
 from peft_builder import BASE, write_folder
 
 from s3lora_serve.adapters.evidence.checkpoints import Checkpoint
-from s3lora_serve.adapters.fetch.listing import FetchLimits
 from s3lora_serve.adapters.fetch.sources import fetch
+from s3lora_serve.config import LimitsConfig
 from s3lora_serve.errors import ConfigError, LimitError, SourceError, UnsafeFileError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("address", ["hf://org/name", "hf://org/name@main", f"hf://org/name@{COMMIT}"])
 def test_an_adapter_is_fetched_at_a_commit(tmp_path: Path, hub: Hub, address: str):
     """The address in the lineage names the commit, so that a moving branch leaves a fixed trace."""
-    fetched = fetch(address, tmp_path / "copy", FetchLimits())
+    fetched = fetch(address, tmp_path / "copy", LimitsConfig())
     assert contents(fetched.folder) == hub.files
     assert fetched.uri == f"hf://org/name@{COMMIT}"
     assert not any(path.is_symlink() for path in fetched.folder.iterdir())
@@ -130,7 +130,7 @@ def test_a_folder_inside_a_repository_is_fetched(tmp_path: Path, hub: Hub):
         "x.bin": b"?",
         "planners/a/b": b"",
     }
-    fetched = fetch("hf://org/name@main/planners", tmp_path / "copy", FetchLimits(max_files=2))
+    fetched = fetch("hf://org/name@main/planners", tmp_path / "copy", LimitsConfig(max_files=2))
     assert contents(fetched.folder) == {name: hub.files[f"planners/{name}"] for name in NEEDED}
     assert fetched.uri == f"hf://org/name@{COMMIT}/planners"
 
@@ -138,7 +138,7 @@ def test_a_folder_inside_a_repository_is_fetched(tmp_path: Path, hub: Hub):
 def test_only_the_two_known_files_are_downloaded(tmp_path: Path, hub: Hub):
     """A pickle beside them is not even asked for."""
     hub.files["training_args.bin"] = b"?"
-    fetched = fetch("hf://org/name", tmp_path / "copy", FetchLimits())
+    fetched = fetch("hf://org/name", tmp_path / "copy", LimitsConfig())
     assert not [line for line in hub.asked if "training_args" in line]
     assert fetched.warnings == ("training_args.bin is a pickle: ignored, never opened",)
 
@@ -147,7 +147,7 @@ def test_a_pickle_is_refused_undownloaded(tmp_path: Path, hub: Hub):
     """The listing is enough."""
     hub.files = {"adapter_config.json": b"{}", "adapter_model.bin": b"?"}
     with pytest.raises(UnsafeFileError, match=r"adapter_model\.bin is a pickle"):
-        fetch("hf://org/name", tmp_path / "copy", FetchLimits())
+        fetch("hf://org/name", tmp_path / "copy", LimitsConfig())
     assert not [line for line in hub.asked if "resolve" in line]
 
 
@@ -155,14 +155,14 @@ def test_an_adapter_over_the_limit_is_refused_undownloaded(tmp_path: Path, hub: 
     """The Hub says how large it is; nothing of that size enters the cache."""
     size = len(hub.files[NEEDED[1]])
     with pytest.raises(LimitError, match=rf"adapter_model\.safetensors has {size} bytes > 2000 bytes"):
-        fetch("hf://org/name", tmp_path / "copy", FetchLimits(max_bytes=2000))
+        fetch("hf://org/name", tmp_path / "copy", LimitsConfig(max_adapter_mib=2000 / 2**20))
     assert not [line for line in hub.asked if NEEDED[1] in line]
 
 
 def test_a_busy_hub_is_asked_again(tmp_path: Path, hub: Hub):
     """Two failures, then the file."""
     hub.failures = 2
-    assert contents(fetch("hf://org/name", tmp_path / "copy", FetchLimits()).folder) == hub.files
+    assert contents(fetch("hf://org/name", tmp_path / "copy", LimitsConfig()).folder) == hub.files
 
 
 @pytest.mark.parametrize("how", ["offline", "unreachable"])
@@ -170,14 +170,14 @@ def test_the_local_cache_serves_when_the_hub_does_not(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, how: str
 ):
     """After one download, the same address gives the same commit without a network."""
-    first = fetch("hf://org/name", tmp_path / "one", FetchLimits())
+    first = fetch("hf://org/name", tmp_path / "one", LimitsConfig())
     if how == "offline":
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     else:
         hub.shutdown()
         hub.server_close()
     asked = len(hub.asked)
-    second = fetch("hf://org/name", tmp_path / "two", FetchLimits())
+    second = fetch("hf://org/name", tmp_path / "two", LimitsConfig())
     assert (second.uri, second.sha256) == (first.uri, first.sha256)
     assert contents(second.folder) == contents(first.folder)
     assert len(hub.asked) == asked
@@ -189,7 +189,7 @@ def test_offline_without_a_copy_says_so(tmp_path: Path, hub: Hub, monkeypatch: p
     with pytest.raises(
         SourceError, match=r"the Hub does not answer .*, and the local cache has no copy"
     ) as caught:
-        fetch("hf://org/name", tmp_path / "copy", FetchLimits())
+        fetch("hf://org/name", tmp_path / "copy", LimitsConfig())
     assert "local folder" in caught.value.hint
 
 
@@ -206,7 +206,7 @@ def test_offline_without_a_copy_says_so(tmp_path: Path, hub: Hub, monkeypatch: p
 def test_wrong_addresses_say_so(tmp_path: Path, hub: Hub, address: str, message: str):
     """A typo is told from a lack of access as far as the Hub tells."""
     with pytest.raises(SourceError) as caught:
-        fetch(address, tmp_path / "copy", FetchLimits())
+        fetch(address, tmp_path / "copy", LimitsConfig())
     assert caught.value.message.startswith(message)
 
 

@@ -14,8 +14,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from peft_builder import write_folder
 
 from s3lora_serve.adapters.fetch import sources
-from s3lora_serve.adapters.fetch.listing import FetchLimits
 from s3lora_serve.adapters.fetch.sources import Fetched, fetch, redacted
+from s3lora_serve.config import LimitsConfig
 from s3lora_serve.errors import FormatError, LimitError, SourceError, StoreError, UnsafeFileError
 from s3lora_serve.storage import hashing_file
 
@@ -60,7 +60,7 @@ def archive(adapter: Path, target: Path, inside: str = "") -> Path:
 
 def test_a_local_folder_is_copied_and_hashed(tmp_path: Path, adapter: Path):
     """Bytes, digests of both files, and an address that says where it was."""
-    fetched = fetch(str(adapter), tmp_path / "copy", FetchLimits())
+    fetched = fetch(str(adapter), tmp_path / "copy", LimitsConfig())
     assert contents(fetched.folder) == contents(adapter)
     assert fetched.sha256 == hashlib.sha256((adapter / NEEDED[1]).read_bytes()).hexdigest()
     assert fetched.config.sha256 == hashlib.sha256((adapter / NEEDED[0]).read_bytes()).hexdigest()
@@ -71,7 +71,7 @@ def test_a_local_folder_is_copied_and_hashed(tmp_path: Path, adapter: Path):
 def test_the_copy_does_not_change_with_its_source(tmp_path: Path, adapter: Path):
     """No link, hard or soft, between them."""
     before = contents(adapter)
-    fetched = fetch(str(adapter), tmp_path / "copy", FetchLimits())
+    fetched = fetch(str(adapter), tmp_path / "copy", LimitsConfig())
     for name in NEEDED:
         with (adapter / name).open("r+b") as file:
             file.write(b"x" * 10)
@@ -83,7 +83,7 @@ def test_the_source_is_left_as_it_was(tmp_path: Path, adapter: Path):
     before = contents(adapter)
     for path in adapter.iterdir():
         path.chmod(0o444)
-    fetch(str(adapter), tmp_path / "copy", FetchLimits())
+    fetch(str(adapter), tmp_path / "copy", LimitsConfig())
     assert contents(adapter) == before
 
 
@@ -92,7 +92,7 @@ def test_only_the_two_known_files_are_copied(tmp_path: Path, adapter: Path):
     for name in ("README.md", "training_args.bin", "tokenizer.json"):
         (adapter / name).write_bytes(b"?")
     (adapter / "checkpoint-10").mkdir()
-    fetched = fetch(str(adapter), tmp_path / "copy", FetchLimits())
+    fetched = fetch(str(adapter), tmp_path / "copy", LimitsConfig())
     assert sorted(contents(fetched.folder)) == NEEDED
     assert fetched.ignored == ("README.md", "checkpoint-10", "tokenizer.json", "training_args.bin")
     assert fetched.warnings == ("training_args.bin is a pickle: ignored, never opened",)
@@ -101,7 +101,7 @@ def test_only_the_two_known_files_are_copied(tmp_path: Path, adapter: Path):
 def test_a_linked_folder_is_the_operators_choice(tmp_path: Path, adapter: Path):
     """``current -> v3`` is how folders are deployed; the address names the real one."""
     (tmp_path / "current").symlink_to(adapter)
-    fetched = fetch(str(tmp_path / "current"), tmp_path / "copy", FetchLimits())
+    fetched = fetch(str(tmp_path / "current"), tmp_path / "copy", LimitsConfig())
     assert fetched.uri == adapter.resolve().as_uri()
 
 
@@ -110,13 +110,13 @@ def test_a_file_swapped_for_a_link_after_the_check_is_not_followed(
 ):
     """The check and the opening are two steps; the second trusts nothing."""
 
-    def swap(folder: Path, limits: FetchLimits) -> None:
+    def swap(folder: Path, limits: LimitsConfig) -> None:
         (folder / NEEDED[1]).unlink()
         (folder / NEEDED[1]).symlink_to("/etc/passwd")
 
     monkeypatch.setattr(sources, "check_files", swap)
     with pytest.raises(UnsafeFileError, match=r"adapter_model\.safetensors is a symbolic link"):
-        fetch(str(adapter), tmp_path / "copy", FetchLimits())
+        fetch(str(adapter), tmp_path / "copy", LimitsConfig())
 
 
 def test_a_file_swapped_for_a_pipe_after_the_check_does_not_block(
@@ -124,13 +124,13 @@ def test_a_file_swapped_for_a_pipe_after_the_check_does_not_block(
 ):
     """Opening a pipe waits for a writer, unless told otherwise."""
 
-    def swap(folder: Path, limits: FetchLimits) -> None:
+    def swap(folder: Path, limits: LimitsConfig) -> None:
         (folder / NEEDED[1]).unlink()
         os.mkfifo(folder / NEEDED[1])
 
     monkeypatch.setattr(sources, "check_files", swap)
     with pytest.raises(UnsafeFileError, match=r"adapter_model\.safetensors is not a regular file"):
-        fetch(str(adapter), tmp_path / "copy", FetchLimits())
+        fetch(str(adapter), tmp_path / "copy", LimitsConfig())
 
 
 def test_progress_ends_at_one(tmp_path: Path, adapter: Path):
@@ -139,7 +139,7 @@ def test_progress_ends_at_one(tmp_path: Path, adapter: Path):
     fetch(
         str(adapter),
         tmp_path / "copy",
-        FetchLimits(),
+        LimitsConfig(),
         lambda stage, fraction: seen.append((stage, fraction)),
     )
     assert {stage for stage, _ in seen} == {"fetch"}
@@ -160,7 +160,7 @@ def test_fsspec_urls_are_fetched(tmp_path: Path, adapter: Path, memory: MemoryFi
             source = f"zip://in/side::{archive(adapter, tmp_path / 'a.zip', 'in/side/')}"
         case _:
             source = f"{form}://{adapter}"
-    fetched = fetch(source, tmp_path / "copy", FetchLimits())
+    fetched = fetch(source, tmp_path / "copy", LimitsConfig())
     assert contents(fetched.folder) == contents(adapter)
     assert fetched.ignored == ()
 
@@ -172,7 +172,7 @@ def test_archives_with_names_that_leave_the_folder_are_refused(tmp_path: Path, a
     with zipfile.ZipFile(path, "a") as file:
         file.writestr(evil, "?")
     with pytest.raises(UnsafeFileError, match="leaves the adapter's folder"):
-        fetch(f"zip://::{path}", tmp_path / "box/copy", FetchLimits())
+        fetch(f"zip://::{path}", tmp_path / "box/copy", LimitsConfig())
     assert not (tmp_path / "box/evil.txt").exists()
     assert not (tmp_path / "evil.txt").exists()
 
@@ -185,7 +185,7 @@ def test_a_lying_size_does_not_get_past_the_limit(
     listing = memory.ls("/a", detail=True)
     monkeypatch.setattr(MemoryFileSystem, "ls", lambda *args, **kw: [{**row, "size": 0} for row in listing])
     with pytest.raises(LimitError, match=r"adapter_model\.safetensors has more > 4999 bytes") as caught:
-        fetch("memory://a", tmp_path / "copy", FetchLimits(max_bytes=4999))
+        fetch("memory://a", tmp_path / "copy", LimitsConfig(max_adapter_mib=4999 / 2**20))
     assert "limits.max_adapter_mib" in caught.value.hint
 
 
@@ -193,7 +193,7 @@ def test_a_declared_size_over_the_limit_is_refused_unread(tmp_path: Path, memory
     """Nothing is downloaded that would be thrown away."""
     memory.pipe({f"/a/{NEEDED[0]}": b"{}", f"/a/{NEEDED[1]}": b"x" * 5000})
     with pytest.raises(LimitError, match=r"adapter_model\.safetensors has 5000 bytes > 4999 bytes"):
-        fetch("memory://a", tmp_path / "copy", FetchLimits(max_bytes=4999))
+        fetch("memory://a", tmp_path / "copy", LimitsConfig(max_adapter_mib=4999 / 2**20))
     assert not (tmp_path / "copy" / NEEDED[1]).exists()
 
 
@@ -201,7 +201,7 @@ def test_a_huge_configuration_is_refused(tmp_path: Path, adapter: Path):
     """It is read into memory as a whole."""
     (adapter / NEEDED[0]).write_bytes(b" " * (2 << 20))
     with pytest.raises(LimitError, match=r"adapter_config\.json has 2097152 bytes > 1048576 bytes"):
-        fetch(str(adapter), tmp_path / "copy", FetchLimits())
+        fetch(str(adapter), tmp_path / "copy", LimitsConfig())
 
 
 def test_remote_pickles_are_refused_unopened(
@@ -211,7 +211,7 @@ def test_remote_pickles_are_refused_unopened(
     memory.pipe({f"/a/{NEEDED[0]}": b"{}", "/a/adapter_model.bin": b"x"})
     monkeypatch.setattr(MemoryFileSystem, "open", lambda *args, **kw: pytest.fail("it was opened"))
     with pytest.raises(UnsafeFileError, match=r"adapter_model\.bin is a pickle"):
-        fetch("memory://a", tmp_path / "copy", FetchLimits())
+        fetch("memory://a", tmp_path / "copy", LimitsConfig())
 
 
 def test_passing_faults_are_tried_again(
@@ -227,7 +227,7 @@ def test_passing_faults_are_tried_again(
         return real(self, path, *args, **kw)
 
     monkeypatch.setattr(MemoryFileSystem, "open", flaky)
-    fetched = fetch("memory://a", tmp_path / "copy", FetchLimits())
+    fetched = fetch("memory://a", tmp_path / "copy", LimitsConfig())
     assert contents(fetched.folder) == contents(adapter)
     assert fetched.sha256 == hashlib.sha256((adapter / NEEDED[1]).read_bytes()).hexdigest()
 
@@ -244,7 +244,7 @@ def test_lasting_faults_are_given_up(
 
     monkeypatch.setattr(MemoryFileSystem, "ls", broken)
     with pytest.raises(SourceError) as caught:
-        fetch("memory://a", tmp_path / "copy", FetchLimits())
+        fetch("memory://a", tmp_path / "copy", LimitsConfig())
     assert caught.value.message == "memory://a could not be read: ConnectionResetError: reset by peer"
     assert len(tries) == sources.ATTEMPTS
 
@@ -264,24 +264,24 @@ def test_absent_sources_say_so(tmp_path: Path, memory: MemoryFileSystem, source:
     if source.startswith("s3:") and __import__("importlib").util.find_spec("s3fs"):
         pytest.skip("the driver is installed")
     with pytest.raises(SourceError) as caught:
-        fetch(source, tmp_path / "copy", FetchLimits())
+        fetch(source, tmp_path / "copy", LimitsConfig())
     assert caught.value.message.startswith(message)
 
 
 def test_a_file_is_no_folder(tmp_path: Path, adapter: Path, memory: MemoryFileSystem):
     """A path to the weights themselves is a usual mistake."""
     with pytest.raises(SourceError, match=r"adapter_model\.safetensors is a file; an adapter is a folder"):
-        fetch(str(adapter / NEEDED[1]), tmp_path / "copy", FetchLimits())
+        fetch(str(adapter / NEEDED[1]), tmp_path / "copy", LimitsConfig())
     memory.pipe("/a/x", b"1")
     with pytest.raises(SourceError, match="is a file; an adapter is a folder"):
-        fetch("memory://a/x", tmp_path / "copy", FetchLimits())
+        fetch("memory://a/x", tmp_path / "copy", LimitsConfig())
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path):
     """It says what it looked for."""
     (tmp_path / "empty").mkdir()
     with pytest.raises(FormatError, match=r"there is no adapter_model\.safetensors in the folder"):
-        fetch(str(tmp_path / "empty"), tmp_path / "copy", FetchLimits())
+        fetch(str(tmp_path / "empty"), tmp_path / "copy", LimitsConfig())
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_errors_hold_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(MemoryFileSystem, "ls", quote)
     with pytest.raises(SourceError) as caught:
-        fetch(url, tmp_path / "copy", FetchLimits())
+        fetch(url, tmp_path / "copy", LimitsConfig())
     assert caught.value.message == (
         "memory://host/a could not be read: ValueError: cannot list memory://***:***@host/a?***/adapter_config.json"
     )
@@ -334,7 +334,7 @@ def test_a_full_disk_is_not_blamed_on_the_source(tmp_path: Path, adapter: Path, 
     for source in (str(adapter), f"zip://::{zipped.as_uri()}"):
         calls.clear()
         with pytest.raises(StoreError, match="No space left on device") as caught:
-            fetch(source, tmp_path / "copy", FetchLimits())
+            fetch(source, tmp_path / "copy", LimitsConfig())
         assert "store.path" in caught.value.hint
         assert len(calls) == 1
 
@@ -353,4 +353,4 @@ def test_what_a_source_refuses_stays_its_own(tmp_path: Path, adapter: Path, monk
 
     monkeypatch.setattr(sources, "_open_regular", lambda _: Breaking())
     with pytest.raises(SourceError, match="Input/output error"):
-        fetch(str(adapter), tmp_path / "copy", FetchLimits())
+        fetch(str(adapter), tmp_path / "copy", LimitsConfig())

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from adapters_factory import adapter_limits
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft_builder import BASE
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from s3lora_serve.adapters.admission import AdapterLimits, admit
+from s3lora_serve.adapters.admission import admit
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.store import Revision, RevisionStore
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
@@ -111,7 +112,7 @@ def publish(adapted: PeftModel, config: Any, tmp_path: Path, store: RevisionStor
     config.save_pretrained(tmp_path / "base")
     base = BaseModelSpec.from_pretrained(tmp_path / "base")
     policy = PrunePolicy(rule=Top(tau))
-    return admit(str(tmp_path / "saved"), base=base, policy=policy, limits=AdapterLimits(), store=store)
+    return admit(str(tmp_path / "saved"), base=base, policy=policy, limits=adapter_limits(), store=store)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -170,7 +171,7 @@ def test_a_third_partys_gpt2_adapter_is_admitted(tmp_path: Path, store: Revision
     GPT2Config(architectures=["GPT2LMHeadModel"]).save_pretrained(tmp_path / "gpt2")
     base = BaseModelSpec.from_pretrained(tmp_path / "gpt2")
     source = shared_adapter()
-    revision = admit(str(source), base=base, policy=PrunePolicy(), limits=AdapterLimits(), store=store)
+    revision = admit(str(source), base=base, policy=PrunePolicy(), limits=adapter_limits(), store=store)
     lineage = revision.lineage
     assert (lineage.kept, len(lineage.pruned), lineage.warnings) == (26, 10, ())
     assert lineage.config["fan_in_fan_out"] is True

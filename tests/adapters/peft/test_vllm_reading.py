@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from adapters_factory import adapter_limits
 from peft_builder import BASE, SHAPES, factors, write_folder
 
-from s3lora_serve.adapters.admission import AdapterLimits, admit
+from s3lora_serve.adapters.admission import admit
 from s3lora_serve.adapters.peft.peft_format import read_peft
 from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
@@ -62,7 +63,7 @@ def test_vllm_reads_the_same_update(case: str, tau: int, tmp_path: Path, reader:
     source = write_folder(tmp_path / "source", factors(ranks=ranks), **config)
     policy = PrunePolicy(rule=Top(tau))
     revision = admit(
-        str(source), base=BASE, policy=policy, limits=AdapterLimits(), store=RevisionStore(tmp_path / "s")
+        str(source), base=BASE, policy=policy, limits=adapter_limits(), store=RevisionStore(tmp_path / "s")
     )
     adapter = read_peft(source)
     _, loras = reader(revision.path)

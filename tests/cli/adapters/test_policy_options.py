@@ -6,10 +6,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from adapters_factory import adapter_limits
 from evidence_files import POINTS, weights_of, weights_sha256, write_checkpoint, write_sweep
 from tiny_model import HIDDEN, MODULES, write_adapter, write_base
 
-from s3lora_serve.adapters.admission import AdapterLimits
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.cli.adapters.policy_options import PolicyOptions
 from s3lora_serve.config import load_config
@@ -339,7 +339,7 @@ def test_a_policy_whose_file_went_is_refused_and_nothing_changes(adapter, base, 
 def _admission(base, tmp_path) -> StoreAdmission:
     from s3lora_serve.adapters.store import RevisionStore
 
-    return StoreAdmission(served(base), AdapterLimits(), RevisionStore(tmp_path / "store"))
+    return StoreAdmission(served(base), adapter_limits(), RevisionStore(tmp_path / "store"))
 
 
 def _quiet(_: str, __: float) -> None: ...

@@ -96,7 +96,7 @@ def test_an_evaluation_leaves_a_table_and_four_files(s3lora, engines, place, com
     ]  # fmt: skip
     assert f"wrote {place / 'run' / 'report.html'}" in done.err
     ((settings, _),) = engines
-    assert (settings.max_loras, settings.max_lora_rank, settings.base_name) == (1, 8, "base")
+    assert (settings.engine.max_loras, settings.engine.max_lora_rank, settings.base_name) == (1, 8, "base")
 
 
 def test_each_cell_is_told_with_the_time_that_is_left(s3lora, engines, command):
@@ -330,7 +330,11 @@ def test_a_planner_brings_its_adapter_and_policy(s3lora, engines, place):
     assert cells(place)[2] == "mas-svd threshold=0.9"
     assert json.loads(lines(place)[3])["cell"]["pruned"] == [SHARP]
     ((settings, _),) = engines
-    assert (settings.max_loras, settings.max_lora_rank, settings.max_model_len) == (3, 16, 512)
+    assert (settings.engine.max_loras, settings.engine.max_lora_rank, settings.engine.max_model_len) == (
+        3,
+        16,
+        512,
+    )
     unknown = s3lora("evaluate", "-c", place / "planners.yaml", "-p", "two", "--out", place / "other")
     assert (unknown.code, "no planner 'two'" in unknown.err) == (2, True)
 

@@ -35,11 +35,11 @@ async def listening(app):
 
 
 @asynccontextmanager
-async def live(fleet, seconds_per_token=0.0, limits=None):
+async def live(fleet, seconds_per_token=0.0, settings=None):
     """A client of the fleet's server."""
     fleet.engine.seconds_per_token = seconds_per_token
     async with (
-        listening(create_app(fleet.service, ServerConfig(), None, limits)) as url,
+        listening(create_app(fleet.service, settings or ServerConfig(), None)) as url,
         httpx.AsyncClient(base_url=url, timeout=60) as http,
     ):
         yield http

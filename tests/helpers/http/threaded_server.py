@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fleet_factory import make_fleet
 from live_server import listening
 
-from s3lora_serve.config import ServerConfig
+from s3lora_serve.config import PlansConfig, ServerConfig
 from s3lora_serve.server.app import create_app
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def threaded_server(
     root: Path,
     *names: str,
     api_key: str | None = None,
-    limits: Any = None,
+    settings: ServerConfig | None = None,
+    plans: PlansConfig | None = None,
     tools: tuple[Any, ...] = (),
     prepare: Callable[[Fleet], object] = lambda _: None,
     **fleet_terms: Any,
@@ -62,7 +63,7 @@ def threaded_server(
         fleet = make_fleet(root, *names, tools=dict.fromkeys(names, tools), **fleet_terms)
         prepare(fleet)
         await fleet.start()
-        async with listening(create_app(fleet.service, ServerConfig(), api_key, limits)) as url:
+        async with listening(create_app(fleet.service, settings or ServerConfig(), api_key, plans)) as url:
             started.append(ThreadedServer(fleet, url, asyncio.get_running_loop()))
             while not stop.is_set():
                 await asyncio.sleep(0.01)

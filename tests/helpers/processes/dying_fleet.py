@@ -13,8 +13,8 @@ import fleet_factory as fleets
 from deaths import Deaths
 from fleet_factory import Fleet, Shelf, desired, make_fleet
 
+from s3lora_serve.config import SwapConfig
 from s3lora_serve.control.operation import Operation, Order, Wanted
-from s3lora_serve.control.steps import SwapSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -162,7 +162,7 @@ def shelf_at(root: Path) -> Shelf:
 
 def fleet_at(folder: Path, shelf: Shelf, declared: Mapping[str, str], slots: int = SLOTS) -> Fleet:
     """A server's inside over the state file in this folder; it is not started."""
-    fleet = make_fleet(folder, shelf=shelf, max_loras=slots, swap=SwapSettings(drain_seconds=5))
+    fleet = make_fleet(folder, shelf=shelf, max_loras=slots, swap=SwapConfig(drain_seconds=5))
     fleet.desired = declarations(declared)
     return fleet
 

@@ -21,8 +21,8 @@ async def start_fake(settings, say):
     say("starting")
     engine = FaultyEngine(
         base_name=settings.base_name,
-        max_loras=settings.max_loras,
-        max_lora_rank=settings.max_lora_rank,
+        max_loras=settings.engine.max_loras,
+        max_lora_rank=settings.engine.max_lora_rank,
         seconds_per_token=float(os.environ.get("SECONDS", "0")),
     )
     if asked := os.environ.get("ASKED"):

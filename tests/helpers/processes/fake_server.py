@@ -17,7 +17,7 @@ from s3lora_serve.launch import engine_choice, serve
 async def start_fake(settings, say):
     """An engine that starts at once."""
     say("starting")
-    engine = FaultyEngine(base_name=settings.base_name, max_loras=settings.max_loras)
+    engine = FaultyEngine(base_name=settings.base_name, max_loras=settings.engine.max_loras)
     if pattern := os.environ.get("NO_EFFECT"):
         engine.no_effect(pattern)
     return engine

@@ -11,7 +11,7 @@ import pytest
 from live_server import leases, live
 from request_kinds import CHAT, PLAN, TASK, TEXT
 
-from s3lora_serve.server.limits import RequestLimits
+from s3lora_serve.config import ServerConfig
 
 CALLS = 1000
 BODIES = (
@@ -65,7 +65,7 @@ async def storm(url):
 @pytest.mark.parametrize("most", [1, 24, 128])
 async def test_a_thousand_calls_at_once(fleet, many_files, most):
     """Every call gets 200 or 429 with Retry-After, each probe among them is answered, nothing is left."""
-    async with live(fleet, 0.005, RequestLimits(max_concurrent=most)) as http:
+    async with live(fleet, 0.005, ServerConfig(max_concurrent=most)) as http:
         # From a thread with a loop of its own: clients do not wait for the server's loop.
         answers, probes = await asyncio.to_thread(asyncio.run, storm(http.base_url))
         again = await http.post(PLAN, json=TASK)

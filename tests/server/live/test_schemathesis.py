@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from threaded_server import threaded_server
 
 from planners import ToolSpec
-from s3lora_serve.server.limits import RequestLimits
+from s3lora_serve.config import PlansConfig
 
 CHECKS = [
     status_code_conformance,
@@ -39,7 +39,7 @@ def url(tmp_path_factory):
         "bad",
         hollow=("h",),
         tools=(ToolSpec(name="Search"),),
-        limits=RequestLimits(max_tools=8, max_steps=6),
+        plans=PlansConfig(max_tools=8, max_steps=6),
         prepare=lambda fleet: fleet.engine.fail_load("bad@*"),
     ) as server:
         yield server.url

@@ -12,10 +12,9 @@ from request_kinds import CHAT, TEXT, engine_app, held, until
 from starlette.responses import JSONResponse
 
 from planners import Plan, PlannerInput, ToolSpec, parse, plan_grammar, render_messages
-from s3lora_serve.config import ServerConfig
+from s3lora_serve.config import PlansConfig, ServerConfig
 from s3lora_serve.control.operation import Order, Wanted
 from s3lora_serve.server.app import create_app
-from s3lora_serve.server.limits import RequestLimits
 
 TOOLS = [{"name": "Search", "description": "the web"}, {"name": "LLM"}]
 TASK = "Who directed Inception?"
@@ -330,7 +329,7 @@ async def test_completions_make_no_plans(served, app):
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_plan_that_takes_too_long_is_a_503(served, ended, stream):
     """The engine's request is ended, and the revision is not blamed for it."""
-    app = create_app(served.service, ServerConfig(), None, RequestLimits(plan_seconds=0.05))
+    app = create_app(served.service, ServerConfig(), None, PlansConfig(seconds=0.05))
     served.engine.hold_requests("p@*")
     call = AsgiCall(app, CHAT, {**ASK, "stream": stream})
     await call

@@ -9,7 +9,7 @@ import pytest
 from fleet_factory import make_fleet
 
 from planners import Plan, PlannerInput, ToolSpec
-from s3lora_serve.config import ServerConfig
+from s3lora_serve.config import PlansConfig, ServerConfig
 from s3lora_serve.server.app import create_app
 from s3lora_serve.serving.planning import PlanOptions
 
@@ -208,9 +208,8 @@ async def test_an_invalid_plan_is_a_422_that_lists_its_problems(http, fleet):
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_plan_that_takes_too_long_is_a_503(fleet, stream):
     """plans.seconds bounds a plan; its client learns when to come again, and the engine is free again."""
-    from s3lora_serve.server.limits import RequestLimits
 
-    app = create_app(fleet.service, ServerConfig(), None, RequestLimits(plan_seconds=0.05))
+    app = create_app(fleet.service, ServerConfig(), None, PlansConfig(seconds=0.05))
     fleet.engine.hold_requests("p@*")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as http:
         answer = await http.post("/v1/plans", json={**BODY, "stream": stream})

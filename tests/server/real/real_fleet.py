@@ -12,20 +12,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adapters_factory import write_adapter
+from adapters_factory import adapter_limits, write_adapter
 from engine_factory import Shared
 from fleet_factory import KEY
 
-from s3lora_serve.adapters.admission import AdapterLimits
 from s3lora_serve.adapters.base_model import BaseModelSpec
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.config import ServerConfig
+from s3lora_serve.config import PlansConfig, ServerConfig
 from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.control.operation import Wanted
 from s3lora_serve.fleet.planner import DesiredPlanner
 from s3lora_serve.launch.admit_all import StoreAdmission
 from s3lora_serve.launch.resolve import BaseModel
-from s3lora_serve.server import limits
 from s3lora_serve.server.admin.admin_app import create_admin_app
 from s3lora_serve.server.app import create_app
 from s3lora_serve.service.planner_service import PlannerService
@@ -79,7 +77,7 @@ async def real_fleet(vllm_engine, demo_base, client_of, root, *names) -> AsyncIt
     """Planners of these ``names``, whose slots are free again at the end; n is ready to be swapped in."""
     store = RevisionStore(root / "store")
     base = BaseModel(str(demo_base), BASE, None, BaseModelSpec.from_pretrained(demo_base))
-    admission = StoreAdmission(base, AdapterLimits(), store)
+    admission = StoreAdmission(base, adapter_limits(), store)
     desired, revisions = {}, {}
     for name, options in ADAPTERS.items():
         source = root / "sources" / name
@@ -97,7 +95,7 @@ async def real_fleet(vllm_engine, demo_base, client_of, root, *names) -> AsyncIt
     await host.start()
     await service.start(desired, revisions)
     await service.commit()  # although dud failed: the rest is as it should be
-    app = create_app(service, ServerConfig(), KEY, limits.RequestLimits(plan_seconds=600))
+    app = create_app(service, ServerConfig(), KEY, PlansConfig(seconds=600))
     admin = client_of(create_admin_app(service, KEY), headers=BEARER)
     http, secrets = client_of(app, headers=BEARER), (str(root), "my store", str(demo_base))
     try:

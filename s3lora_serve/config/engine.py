@@ -1,0 +1,71 @@
+"""The engine as settings: slots for adapters, ranks, memory, and further arguments of vLLM."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from s3lora_serve.config.section import Section
+
+# vLLM arguments that planners.yaml says elsewhere, or that would break what the runtime promises.
+_ELSEWHERE = {
+    "model": "set base_model",
+    "model_tag": "set base_model",
+    "tokenizer": "it is that of base_model",
+    "revision": "set base_model_revision",
+    "served_model_name": "it is derived from base_model",
+    "trust_remote_code": "a base model must not bring code",
+    "enable_lora": "it is always on",
+    "lora_modules": "list the adapter under planners, so that it is verified first",
+    "default_mm_loras": "list the adapter under planners, so that it is verified first",
+    "max_loras": "set engine.max_loras",
+    "max_lora_rank": "set engine.max_lora_rank",
+    "dtype": "set engine.dtype",
+    "max_model_len": "set engine.max_model_len",
+    "enforce_eager": "set engine.enforce_eager",
+    "tensor_parallel_size": "set engine.tensor_parallel_size",
+    "gpu_memory_utilization": "set engine.gpu_memory_utilization",
+    "host": "set server.host",
+    "port": "set server.port",
+    "uds": "set server.host and server.port",
+    "api_key": "set server.api_key_env",
+    "middleware": "the server brings its own",
+    "config": "planners.yaml is the only configuration file",
+    "headless": "one process owns the engine",
+    "api_server_count": "one process owns the engine",
+    "grpc": "only HTTP is served",
+    "grpc_port": "only HTTP is served",
+}
+
+
+class EngineConfig(Section):
+    """The vLLM engine. Unset values are vLLM's own defaults."""
+
+    max_loras: int = Field(
+        4, ge=1, description="slots, each for one loaded adapter; at least one more than pinned planners"
+    )
+    # vllm/config/lora.py accepts no other max_lora_rank
+    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
+        16, description="highest rank admitted; every request pays for it, whatever its adapter's rank"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="of the base model's weights; auto: the checkpoint's; float32 on CPUs without bfloat16",
+    )
+    max_model_len: int | None = Field(None, ge=64, description="prompt plus output, tokens")
+    enforce_eager: bool = Field(False, description="no CUDA graphs; LoRA on CPU is always eager")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the base model")
+    gpu_memory_utilization: float | None = Field(None, gt=0, le=1, description="share of each GPU's memory")
+    cpu_kv_cache_gib: int = Field(1, ge=1, description="KV cache of the CPU engine, GiB")
+    extra_args: dict[str, Any] = Field(
+        default_factory=dict, description="further vLLM engine arguments, by their Python names"
+    )
+
+    @field_validator("extra_args")
+    @classmethod
+    def _not_ours(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        for name in extra:
+            if (instead := _ELSEWHERE.get(name.lstrip("-").replace("-", "_"))) is not None:
+                raise ValueError(f"{name} is not allowed; {instead}")
+        return extra
