@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from s3lora_serve.config import RollbackConfig
     from s3lora_serve.control.flipped import Flipped
     from s3lora_serve.control.orders.orders import Orders
-    from s3lora_serve.fleet.fleet import Fleet
+    from s3lora_serve.control.replica_port import Replica
     from s3lora_serve.fleet.leases import Lease
     from s3lora_serve.fleet.planner import Alias
 
@@ -30,8 +30,8 @@ class AutoRollback:
     old one's last; a candidate's with those that the active one answers meanwhile.
     """
 
-    def __init__(self, fleet: Fleet, rules: RollbackConfig, orders: Orders) -> None:
-        self._fleet = fleet
+    def __init__(self, replica: Replica, rules: RollbackConfig, orders: Orders) -> None:
+        self._replica = replica
         self._rules = rules
         self._orders = orders
         self._windows: dict[str, Window] = {}
@@ -61,18 +61,18 @@ class AutoRollback:
 
     def _begin(self, key: str) -> None:
         """The deployment begins to answer: its earlier requests do not count."""
-        self._windows = {k: w for k, w in self._windows.items() if self._fleet.find(k) is not None}
+        self._windows = {k: w for k, w in self._windows.items() if self._replica.find(k) is not None}
         self._windows[key] = Window(self._rules.requests)
 
     def ended(self, lease: Lease) -> None:
         """Count a lease that was given back, and act if that decides something."""
-        if self._fleet.find(lease.key) is None:
+        if self._replica.find(lease.key) is None:
             return  # it was the last of a deployment that is gone
         self.window(lease.key).add(lease.outcome, lease.seconds)
         planner = lease.deployment.planner
-        if planner not in self._fleet.names() or planner in self._acting:
+        if planner not in self._replica.names() or planner in self._acting:
             return
-        alias = self._fleet.alias(planner)
+        alias = self._replica.alias(planner)
         if lease.key == alias.candidate:
             self._judge_candidate(alias, lease.key)
         elif lease.key == alias.active and planner in self._watched:
@@ -109,7 +109,7 @@ class AutoRollback:
         self._act(alias.name, self._orders.rollback(alias.name, order), watched)
 
     def _order(self, rule: str, reason: str, alias: Alias) -> Order:
-        serving = self._fleet[alias.active].revision.digest
+        serving = self._replica.revision(alias.active).digest
         return Order(actor=f"rule:{rule}", reason=reason, expected=serving)
 
     def _act(

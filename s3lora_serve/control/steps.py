@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from s3lora_serve.fleet.background import Background
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
 from s3lora_serve.fleet.slots import slot_name
 from s3lora_serve.fleet.states import LOADED
-from s3lora_serve.serving.loading import stopwatch
+from s3lora_serve.fleet.stopwatch import stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,12 +26,9 @@ if TYPE_CHECKING:
     from s3lora_serve.control.admission_port import Admission
     from s3lora_serve.control.operation import Wanted
     from s3lora_serve.control.operations import Operations
-    from s3lora_serve.fleet.fleet import Fleet
-    from s3lora_serve.fleet.leases import LeaseBook
-    from s3lora_serve.fleet.notify import Notifier
-    from s3lora_serve.fleet.planner import Alias
+    from s3lora_serve.control.replica_port import Replica
+    from s3lora_serve.fleet.planner import DesiredPlanner
     from s3lora_serve.fleet.rollout import Rollout
-    from s3lora_serve.serving.loading import Loading
 
 log = logging.getLogger(__name__)
 
@@ -44,20 +40,14 @@ class SwapSteps:
 
     def __init__(
         self,
-        fleet: Fleet,
-        loading: Loading,
-        leases: LeaseBook,
-        notifier: Notifier,
+        replica: Replica,
         operations: Operations,
         flips: Flips,
         admission: Admission,
         settings: SwapConfig,
         slot_seconds: float,
     ) -> None:
-        self._fleet = fleet
-        self._loading = loading
-        self._leases = leases
-        self._notifier = notifier
+        self._replica = replica
         self._operations = operations
         self._flips = flips
         self._admission = admission
@@ -92,21 +82,16 @@ class SwapSteps:
     async def deploy(self, op: Operation, planner: str, revision: Revision) -> Deployment:
         """The revision loaded and proved, in READY or in whatever loaded state it was in already.
 
-        The caller holds it (``Loading.held``), else it is taken out again at once. Raises SlotsBusy,
+        The caller holds it (``Replica.held``), else it is taken out again at once. Raises SlotsBusy,
         EngineError; then the engine holds nothing of it.
         """
-        deployment = self._fleet.add(planner, revision)
-        key, before = deployment.key, deployment
-        try:
-            deployment = await self._loading.load(
-                key, lambda stage: self._tell(op.id, stage, None), self._slot_seconds
-            )
-        except BaseException:
-            self._discard(key)
-            raise
+        before = self._replica.find(slot_name(planner, revision.digest))
+        deployment = await self._replica.prepare(
+            planner, revision, lambda stage: self._tell(op.id, stage, None), self._slot_seconds
+        )
         effect = deployment.effect
         # What was loaded already cost nothing now.
-        seconds = {} if before.state in LOADED else dict(deployment.seconds)
+        seconds = {} if before is not None and before.state in LOADED else dict(deployment.seconds)
         self._operations.update(op.id, seconds=seconds, progress="")
         await self._operations.note(
             NewEntry(
@@ -134,88 +119,77 @@ class SwapSteps:
         previous: str | None,
         candidate: Revision | None = None,
         rollout: Rollout | None = None,
-        declared: str | None = None,
+        desired: DesiredPlanner | None = None,
         judge: bool = False,
-    ) -> Alias:
+    ) -> None:
         """Decide what the planner's name means: first in the journal, then in memory.
 
-        The caller's operation must hold the decision about the planner. With ``judge`` the rules compare the
-        new revision's first requests with the old one's last. Raises StateError; then nothing changed.
+        The caller's operation must hold the decision about the planner. ``desired`` is another declaration of
+        it. With ``judge`` the rules compare the new revision's first requests with the old one's last. Raises
+        StateError; then nothing changed.
         """
-        alias = self._fleet.alias(planner)
-        keys = [slot_name(alias.name, r.digest) for r in (active, candidate) if r is not None]
+        before = self._replica.alias(planner)
+        now = replace(
+            before,
+            desired=desired or before.desired,
+            active=slot_name(planner, active.digest),
+            previous=previous,
+            candidate=slot_name(planner, candidate.digest) if candidate else None,
+            rollout=rollout,
+            generation=before.generation + 1,
+        )
         with stopwatch() as took:
-            after = replace(alias, previous=previous, rollout=rollout, generation=alias.generation + 1)
-            record = after.record(active, candidate, declared)
+            record = now.record(active, candidate)
             await self._operations.write(op.id, action, planner=record, step=Step.DRAINING)
         commit = took()
-        for revision in (active, candidate):
-            if revision is not None:
-                self._fleet.add(alias.name, revision)  # the engine's death may have taken it meanwhile
-        began = time.perf_counter()
-        now = self._fleet.flip(
-            alias,
-            active=keys[0],
-            previous=previous,
-            candidate=keys[1] if candidate else None,
-            rollout=rollout,
-        )
-        flip = time.perf_counter() - began
-        self._operations.update(op.id, seconds={"commit": commit, "flip": flip})
+        with stopwatch() as took:
+            self._replica.flip(now, active, *([candidate] if candidate else []))
+        self._operations.update(op.id, seconds={"commit": commit, "flip": took()})
         self._flips.announce(
-            Flipped(planner, now.active, alias.active, now.candidate, alias.candidate, judge)
+            Flipped(planner, now.active, before.active, now.candidate, before.candidate, judge)
         )
-        return now
 
     async def retire(self, op: Operation, key: str, *, keep: bool) -> None:
         """Let the requests on a deployment without a role end, then keep it for a rollback or unload it."""
-        deployment = self._fleet.find(key)
+        deployment = self._replica.find(key)
         if deployment is not None and deployment.state is _S.DRAINING:
             await self._drain(op, deployment, keep)
         else:
-            self._discard(key)  # it was evicted: there is nothing to drain
+            self._replica.discard(key)  # it was evicted: there is nothing to drain
         if op.planner or deployment:
-            await self._unload_outdated(op, deployment.planner if deployment else str(op.planner))
+            await self._drop_outdated(op, deployment.planner if deployment else str(op.planner))
 
     async def _drain(self, op: Operation, deployment: Deployment, keep: bool) -> None:
         key = deployment.key
         with stopwatch() as took:
-            cut, empty = await self._leases.drained(
-                key, self._settings.drain_seconds, lambda: self._draining(key)
-            )
+            cut, drained = await self._replica.drain(key, self._settings.drain_seconds)
         self._operations.update(op.id, seconds={"drain": took()}, cut=cut)
         if cut:
             log.warning("%s: %d requests were cut at the drain deadline: %s", key, len(cut), ", ".join(cut))
-        if not empty or not self._draining(key):
+        if not drained:
             return  # it serves again, or the engine died
         await self._note(op, deployment, "deployment.drained", {"cut": list(cut), "key": key})
-        await self._loading.released(key)
-        if not self._draining(key):
-            return
-        if keep:
-            self._fleet.set(self._fleet[key].to(_S.STANDBY))
-            self._later.go(self._expire(self._fleet[key]))
-        else:
-            await self._unload(deployment, op)
+        if not keep:
+            await self._drop(op, deployment, patient=True)
+        elif (standby := await self._replica.keep(key)) is not None:
+            self._later.go(self._expire(standby))
 
-    async def _unload_outdated(self, op: Operation, planner: str) -> None:
+    async def _drop_outdated(self, op: Operation, planner: str) -> None:
         """What is neither served nor a rollback's goal needs no slot."""
-        for deployment in self._fleet.of(planner):
-            goal = self._fleet.alias(planner).previous if planner in self._fleet.names() else None
-            now = self._fleet.find(deployment.key)  # others may have come and gone meanwhile
+        for deployment in self._replica.of(planner):
+            goal = self._replica.alias(planner).previous if planner in self._replica.names() else None
+            now = self._replica.find(deployment.key)  # others may have come and gone meanwhile
             if now is not None and now.state is _S.STANDBY and now.revision.digest != goal:
-                await self._unload(now, op)
+                await self._drop(op, now)
 
-    async def _unload(self, deployment: Deployment, op: Operation) -> None:
-        if await self._loading.unload(deployment.key):
+    async def _drop(self, op: Operation, deployment: Deployment, *, patient: bool = False) -> None:
+        if await self._replica.drop(deployment, patient=patient):
             await self._note(op, deployment, "deployment.unloaded")
 
     async def _expire(self, standby: Deployment) -> None:
         await asyncio.sleep(self._settings.keep_seconds)
-        await self._loading.released(standby.key)
-        if self._fleet.find(standby.key) is not standby:
-            return  # it served again since; if it is kept again, that is another hour
-        if await self._loading.unload(standby.key):
+        # If it served since and is kept again, that is another hour.
+        if await self._replica.drop(standby, patient=True):
             why = f"kept for a rollback for {self._settings.keep_seconds:g} s"
             await self._note(None, standby, "deployment.unloaded", reason=why)
 
@@ -241,16 +215,6 @@ class SwapSteps:
             await self._operations.note(entry)
         except S3LoRAError as error:
             log.error("%s of %s could not be written down: %s", action, deployment.key, error)
-
-    def _draining(self, key: str) -> bool:
-        deployment = self._fleet.find(key)
-        return deployment is not None and deployment.state is _S.DRAINING
-
-    def _discard(self, key: str) -> None:
-        """Forget a deployment that came to nothing; one that a name means stays."""
-        deployment = self._fleet.find(key)
-        if deployment is not None and deployment.slot is None and self._fleet.role(key) is None:
-            self._fleet.forget(key)
 
     def _tell(self, id_: str, stage: str, fraction: float | None) -> None:
         with contextlib.suppress(KeyError):  # a late word from a thread; the operation has ended

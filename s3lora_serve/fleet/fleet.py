@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.fleet.notify import Notifier
-    from s3lora_serve.fleet.rollout import Rollout
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +46,33 @@ class Fleet:
             raise UnknownPlanner(f"there is no planner {shown!r}; planners: {known}")
         return alias
 
-    def set_alias(self, alias: Alias) -> None:
-        """Let the name mean this from now on: the flip."""
+    def place(self, alias: Alias, *revisions: Revision) -> None:
+        """Let a name mean this at a start: nothing is loaded yet."""
+        for revision in revisions:
+            self.add(alias.name, revision)
         self._aliases[alias.name] = alias
         self._notifier.ring()
 
-    def drop_alias(self, name: str) -> None:
+    def flip(self, alias: Alias, *revisions: Revision) -> None:
+        """Let the name mean this from now on, in one assignment, and settle the states that follow from it.
+
+        ``revisions`` are those behind its keys; what is not live is added, to be loaded on demand. What the
+        name meant before is DRAINING afterwards; requests that run on it are not touched.
+        """
+        for revision in revisions:
+            self.add(alias.name, revision)
+        before, now = self._aliases.get(alias.name), (alias.active, alias.candidate)
+        self._aliases[alias.name] = alias  # every later lookup sees the new meaning
+        for key in now:
+            if key is not None and self._deployments[key].state is _S.ADMITTED:
+                self.set(self._deployments[key].to(_S.EVICTED))
+            elif key is not None:
+                self.settle(key)
+        if before is not None:
+            self._release(*(key for key in (before.active, before.candidate) if key not in now))
+        self._notifier.ring()
+
+    def remove(self, name: str) -> None:
         """Forget the name. What answered for it is DRAINING afterwards; requests that run are not touched."""
         if (alias := self._aliases.pop(name, None)) is not None:
             self._release(alias.active, alias.candidate)
@@ -142,42 +161,6 @@ class Fleet:
         if role is None or deployment.state is role or deployment.state not in LOADED:
             return deployment
         return self.set(deployment.to(role))
-
-    def flip(
-        self,
-        alias: Alias,
-        *,
-        active: str,
-        previous: str | None,
-        candidate: str | None,
-        rollout: Rollout | None,
-    ) -> Alias:
-        """Change what the name means, in one assignment, and settle the states that follow from it.
-
-        What loses its role is DRAINING afterwards; requests that run on it are not touched.
-        """
-        new = dataclasses.replace(
-            alias,
-            active=active,
-            previous=previous,
-            candidate=candidate,
-            rollout=rollout,
-            generation=alias.generation + 1,
-        )
-        self.mean(new)
-        self._release(*(key for key in (alias.active, alias.candidate) if key not in (active, candidate)))
-        self._notifier.ring()
-        return new
-
-    def mean(self, alias: Alias) -> None:
-        """Let the name mean this from now on, and settle the deployments that it means."""
-        self._aliases[alias.name] = alias  # the flip: every later lookup sees the new meaning
-        for key in (alias.active, alias.candidate):
-            if key is not None and self._deployments[key].state is _S.ADMITTED:
-                self.set(self._deployments[key].to(_S.EVICTED))  # loaded on demand
-            elif key is not None:
-                self.settle(key)
-        self._notifier.ring()
 
     def _release(self, *keys: str | None) -> None:
         for key in keys:

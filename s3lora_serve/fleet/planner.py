@@ -60,20 +60,15 @@ class Alias:
     rollout: Rollout | None = None  # how the candidate is tried
     previous: str | None = None  # digest of what served before; a rollback's goal
 
-    def record(
-        self, active: Revision, candidate: Revision | None, declared: str | None = None
-    ) -> PlannerRecord:
-        """What the journal keeps of it; ``active`` and ``candidate`` are the revisions behind the keys.
-
-        ``declared`` goes before the declaration that it has.
-        """
+    def record(self, active: Revision, candidate: Revision | None) -> PlannerRecord:
+        """What the journal keeps of it; ``active`` and ``candidate`` are the revisions behind the keys."""
         return PlannerRecord(
             name=self.name,
             active=active.digest,
             previous=self.previous,
             candidate=candidate.digest if candidate else None,
             rollout=self.rollout.to_json() if self.rollout else None,
-            declared=declared or self.desired.declared,
+            declared=self.desired.declared,
             generation=self.generation,
         )
 

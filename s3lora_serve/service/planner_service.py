@@ -33,6 +33,7 @@ from s3lora_serve.serving.acquire import Acquirer
 from s3lora_serve.serving.checks.effect import EffectCheck
 from s3lora_serve.serving.checks.trial import TrialCheck
 from s3lora_serve.serving.loading import Loading
+from s3lora_serve.serving.local_replica import LocalReplica
 from s3lora_serve.serving.planning import Planning, PlanOptions
 from s3lora_serve.serving.shadow import Rerun
 from s3lora_serve.serving.shadow_routing import Shadows
@@ -110,20 +111,18 @@ class PlannerService:
         self.lease = Acquirer(host, self._fleet, self._loading, self._leases, base_model).lease
         self._operations = Operations(journal, self._notifier, self._counted)
         flips = Flips()
-        self._swap = SwapSteps(
-            self._fleet,
-            self._loading,
-            self._leases,
-            self._notifier,
+        self._replica = LocalReplica(host, self._fleet, self._slots, self._loading, self._leases)
+        steps = SwapSteps(
+            self._replica,
             self._operations,
             flips,
             admission,
             swap or SwapConfig(),
             slots.wait_seconds,
         )
-        run = Execution(self._fleet, self._loading, self._swap, self._operations)
+        run = Execution(self._replica, steps, self._operations)
         self.control = Orders(run, journal, read, self._verify, base_model)
-        self._auto_rollback = AutoRollback(self._fleet, rules or RollbackConfig(), self.control)
+        self._auto_rollback = AutoRollback(self._replica, rules or RollbackConfig(), self.control)
         flips.subscribe(self._auto_rollback.flipped)
         self._admission = admission
         self.metrics = Metrics(
@@ -146,7 +145,7 @@ class PlannerService:
                 f"planner {self.base_model!r} has the name of the base model",
                 hint="give one of them another name",
             )
-        self._recovery = Recovery(self._fleet, self._loading, self.journal, self._admission)
+        self._recovery = Recovery(self._replica, self.journal, self._admission)
         for name in desired:
             self.metrics.declare(name)
         # vLLM compiles grammars in its own thread, beside the loads.
@@ -223,9 +222,7 @@ class PlannerService:
         return await audit(
             self.journal,
             self._admission,
-            self._fleet,
-            self._slots,
-            self.host,
+            self._replica,
             self._operations.deciding,
         )
 
@@ -330,7 +327,7 @@ class PlannerService:
         self._note("engine.died", reason)
 
     async def _engine_up(self, engine: Engine) -> None:
-        await self._recovery.reload()
+        await self._replica.reload()
         await self._warmer.warm(engine, (planner.tools for planner in self.planners()))
         engine.observe(self._observe)
         self._note("engine.restarted", f"restart {self.host.restarts}")

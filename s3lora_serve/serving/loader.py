@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineDead, S3LoRAError, SlotLoadError
 from s3lora_serve.fleet.background import Background
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
+from s3lora_serve.fleet.stopwatch import stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from s3lora_serve.engine.port import Engine, Slot
     from s3lora_serve.fleet.fleet import Fleet
@@ -167,10 +166,3 @@ class Loader:
     async def close(self) -> None:
         """Give up what is on its way out."""
         await self._background.close()
-
-
-@contextmanager
-def stopwatch() -> Iterator[Callable[[], float]]:
-    """A function that tells the seconds since the block was entered."""
-    began = time.monotonic()
-    yield lambda: time.monotonic() - began

@@ -12,7 +12,7 @@ from s3lora_serve.errors import EngineDead, PlannerNotReady, SlotsBusy
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
 from s3lora_serve.fleet.states import LOADED, TRANSITIONS
 from s3lora_serve.serving import slot_allocator
-from s3lora_serve.serving.loader import Loader, stopwatch
+from s3lora_serve.serving.loader import Loader
 from s3lora_serve.serving.slot_allocator import SlotAllocator
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from s3lora_serve.fleet.slots import SlotTable
     from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
-
-__all__ = ["Loading", "stopwatch"]
 
 log = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "fleet": {"storage", "spectral", "adapters", "engine", "planners"},
     "evaluation": {"storage", "spectral", "adapters", "engine", "judging", "terminal"},
     "serving": {"adapters", "engine", "fleet", "config", "planners"},
-    "control": {"storage", "spectral", "adapters", "engine", "fleet", "serving", "config"},
+    "control": {"storage", "spectral", "adapters", "engine", "fleet", "config"},
     "service": {"adapters", "engine", "fleet", "serving", "control", "metrics", "config", "planners"},
     "server": {
         "storage",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from orders import ask, canary, held, order, serving, states, swap, until
@@ -10,6 +11,7 @@ from orders import ask, canary, held, order, serving, states, swap, until
 from s3lora_serve.config import SlotsConfig
 from s3lora_serve.control.operation import Step, Wanted
 from s3lora_serve.errors import SlotLoadError, SlotsBusy, UnknownPlanner
+from s3lora_serve.fleet.slots import slot_name
 from s3lora_serve.service.planner_service import CHECKS
 
 
@@ -200,8 +202,8 @@ async def test_who_waits_while_the_name_changes_gets_the_new_revision(fleet_of):
     waiting = asyncio.create_task(ask(fleet, "p"))
     await until(lambda: fleet.service._loading.waiting)
     alias = fleet.service._fleet.alias("p")
-    new = fleet.service._fleet.add("p", fleet.shelf.revisions["new"])
-    fleet.service._fleet.flip(alias, active=new.key, previous=None, candidate=None, rollout=None)
+    new = fleet.shelf.revisions["new"]
+    fleet.service._fleet.flip(replace(alias, active=slot_name("p", new.digest)), new)
     await until(lambda: gate.waiting)
     gate.open()
     assert await asyncio.wait_for(waiting, 5) == "2"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.orders.execution import Execution
-    from s3lora_serve.fleet.fleet import Fleet
+    from s3lora_serve.control.replica_port import Replica
     from s3lora_serve.fleet.planner import DesiredPlanner
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Change:
         return {"planner": self.planner, "what": self.what, "before": self.before, "after": self.after}
 
 
-def diff(fleet: Fleet, desired: Mapping[str, DesiredPlanner]) -> tuple[Change, ...]:
+def diff(replica: Replica, desired: Mapping[str, DesiredPlanner]) -> tuple[Change, ...]:
     """What must change, in the order of the file, removals last.
 
     A planner whose declaration is the one that was applied last is left alone, although an operator may have
@@ -43,19 +43,19 @@ def diff(fleet: Fleet, desired: Mapping[str, DesiredPlanner]) -> tuple[Change, .
     """
     changes = []
     for name, after in desired.items():
-        if name not in fleet.names():
+        if name not in replica.names():
             changes.append(Change(name, "added", None, _shown(after)))
             continue
-        before = fleet.alias(name).desired
+        before = replica.alias(name).desired
         if before == after:
             continue
         what: Literal["changed", "described"] = (
             "changed" if before.declared != after.declared else "described"
         )
         changes.append(Change(name, what, _shown(before), _shown(after)))
-    for name in fleet.names():
+    for name in replica.names():
         if name not in desired:
-            changes.append(Change(name, "removed", _shown(fleet.alias(name).desired), None))
+            changes.append(Change(name, "removed", _shown(replica.alias(name).desired), None))
     return tuple(changes)
 
 
@@ -66,7 +66,7 @@ async def apply(
     asked = fingerprint(Kind.APPLY, None, order, desired=shown(desired), dry_run=dry_run)
     if (known := await run.operations.known(order, asked)) is not None:
         return known
-    changes = diff(run.fleet, desired)
+    changes = diff(run.replica, desired)
     op = await run.operations.begin(
         Kind.APPLY,
         tuple(change.planner for change in changes),
@@ -97,8 +97,7 @@ class Apply:
     """
 
     def __init__(self, run: Execution) -> None:
-        self._fleet = run.fleet
-        self._loading = run.loading
+        self._replica = run.replica
         self._steps = run.steps
         self._operations = run.operations
 
@@ -117,7 +116,7 @@ class Apply:
             for change in changes:
                 name = change.planner
                 if change.what == "described":
-                    self._fleet.set_alias(replace(self._fleet.alias(name), desired=desired[name]))
+                    self._replica.flip(replace(self._replica.alias(name), desired=desired[name]))
                 elif change.what == "removed":
                     await self._remove(op, name)
                 else:
@@ -133,13 +132,13 @@ class Apply:
         await self._operations.end(op.id, Step.DONE, "apply.done")
 
     def _before(self, name: str) -> _Before:
-        alias = self._fleet.alias(name)
-        candidate = self._fleet[alias.candidate].revision if alias.candidate else None
-        return _Before(alias, self._fleet[alias.active].revision, candidate)
+        alias = self._replica.alias(name)
+        candidate = self._replica.revision(alias.candidate) if alias.candidate else None
+        return _Before(alias, self._replica.revision(alias.active), candidate)
 
     async def _retire(self, op: Operation, old: Alias, *, keep: bool) -> None:
         for key in (old.active, old.candidate):
-            if key is not None and self._fleet.role(key) is None:
+            if key is not None and not self._replica.meant(key):
                 await self._steps.retire(op, key, keep=keep and key == old.active)
 
     async def _serve(
@@ -147,8 +146,8 @@ class Apply:
     ) -> None:
         name = change.planner
         key = slot_name(name, revision.digest)
-        async with self._loading.held(key):
-            if change.what == "changed" and self._fleet.alias(name).active == key:
+        async with self._replica.held(key):
+            if change.what == "changed" and self._replica.alias(name).active == key:
                 # Another source or policy that comes to the same revision: only the declaration changes.
                 await self._declare(op, self._before(name), desired)
                 return
@@ -156,31 +155,21 @@ class Apply:
             if change.what == "added":
                 await self._declare(op, _Before(Alias(name, desired, key), revision, None), desired)
                 return
-            serving = self._fleet[self._fleet.alias(name).active].revision.digest
-            alias = await self._steps.flip(
-                op,
-                name,
-                "apply.flipped",
-                active=revision,
-                previous=serving,
-                declared=desired.declared,
-                judge=True,
+            serving = self._replica.revision(self._replica.alias(name).active).digest
+            await self._steps.flip(
+                op, name, "apply.flipped", active=revision, previous=serving, desired=desired, judge=True
             )
-            self._fleet.set_alias(replace(alias, desired=desired))
 
     async def _declare(self, op: Operation, meant: _Before, desired: DesiredPlanner) -> None:
         """Let the name mean this, under another declaration: first in the journal, then in memory."""
-        alias = meant.alias
-        record = alias.record(meant.active, meant.candidate, desired.declared)
+        alias = replace(meant.alias, desired=desired)
+        record = alias.record(meant.active, meant.candidate)
         await self._operations.write(op.id, "apply.declared", planner=record, step=Step.DRAINING)
-        for revision in (meant.active, meant.candidate):
-            if revision is not None:
-                self._fleet.add(alias.name, revision)  # the engine's death may have taken it meanwhile
-        self._fleet.mean(replace(alias, desired=desired))
+        self._replica.flip(alias, meant.active, *([meant.candidate] if meant.candidate else []))
 
     async def _remove(self, op: Operation, name: str) -> None:
         await self._operations.write(op.id, "apply.removed", remove=name, step=Step.DRAINING)
-        self._fleet.drop_alias(name)
+        self._replica.remove(name)
 
     async def _undo(self, op: Operation, done: Sequence[Change], before: Mapping[str, _Before]) -> None:
         for change in reversed(done):
@@ -192,18 +181,18 @@ class Apply:
     async def _take_back(self, op: Operation, change: Change, old: _Before | None) -> None:
         name = change.planner
         if old is None:
-            now = self._fleet.alias(name)
+            now = self._replica.alias(name)
             await self._remove(op, name)
             await self._retire(op, now, keep=False)
         elif change.what == "removed":
             await self._declare(op, old, old.alias.desired)
         elif change.what == "described":
-            self._fleet.set_alias(old.alias)
-        elif self._fleet.alias(name).active == old.alias.active:
+            self._replica.flip(old.alias)
+        elif self._replica.alias(name).active == old.alias.active:
             await self._declare(op, self._before(name), old.alias.desired)
         else:
-            now = self._fleet.alias(name)
-            alias = await self._steps.flip(
+            now = self._replica.alias(name)
+            await self._steps.flip(
                 op,
                 name,
                 "apply.taken_back",
@@ -211,9 +200,8 @@ class Apply:
                 previous=old.alias.previous,
                 candidate=old.candidate,
                 rollout=old.alias.rollout,
-                declared=old.alias.desired.declared,
+                desired=old.alias.desired,
             )
-            self._fleet.set_alias(replace(alias, desired=old.alias.desired))
             await self._retire(op, now, keep=False)
 
 

@@ -36,7 +36,7 @@ async def canary(
     if wanted is None:
         if alias.candidate is None:
             raise Conflict(f"planner {name!r} has no candidate", hint="name an adapter or a revision to try")
-        candidate = run.fleet[alias.candidate].revision
+        candidate = run.replica.revision(alias.candidate)
         op = await run.begin(kind, alias, order, asked, to_digest=candidate.digest, details=details)
         await run.decide(op, run.try_(op, alias, candidate, rollout, f"{kind}.changed"))
         return await run.operations.end(op.id, Step.DONE, f"{kind}.done")
@@ -47,12 +47,12 @@ async def canary(
 
 
 async def _begin(run: Execution, op: Operation, name: str, wanted: Wanted, rollout: Rollout) -> None:
-    desired = run.fleet.alias(name).desired
+    desired = run.replica.alias(name).desired
     revision = await run.steps.admit(op, name, replace(wanted, policy=wanted.policy or desired.policy))
-    alias = run.fleet.alias(name)
-    if revision.digest == run.fleet[alias.active].revision.digest:
+    alias = run.replica.alias(name)
+    if revision.digest == run.replica.revision(alias.active).digest:
         raise Conflict(f"planner {name!r} serves revision {revision.short} already", hint="nothing to try")
-    async with run.loading.held(slot_name(name, revision.digest)):
+    async with run.replica.held(slot_name(name, revision.digest)):
         await run.steps.deploy(op, name, revision)
         await run.try_(op, alias, revision, rollout, f"{op.kind}.flipped")
     await run.operations.end(op.id, Step.DONE, f"{op.kind}.done")

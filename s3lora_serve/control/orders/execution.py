@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.operations import Operations
+    from s3lora_serve.control.replica_port import Replica
     from s3lora_serve.control.steps import SwapSteps
-    from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.planner import Alias
     from s3lora_serve.fleet.rollout import Rollout
-    from s3lora_serve.serving.loading import Loading
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +28,8 @@ SHORTEST_PREFIX = 8  # hex digits; fewer could name several revisions
 class Execution:
     """One for all orders. An operation holds the decision about its planner until ``Operations.decided``."""
 
-    def __init__(self, fleet: Fleet, loading: Loading, steps: SwapSteps, operations: Operations) -> None:
-        self.fleet = fleet
-        self.loading = loading
+    def __init__(self, replica: Replica, steps: SwapSteps, operations: Operations) -> None:
+        self.replica = replica
         self.steps = steps
         self.operations = operations
         self._keyed = asyncio.Lock()
@@ -54,8 +52,8 @@ class Execution:
 
     def expected(self, name: str, order: Order) -> Alias:
         """What the name means now. Raises UnknownPlanner; Conflict if the order expects another revision."""
-        alias = self.fleet.alias(name)
-        serving = self.fleet[alias.active].revision.digest
+        alias = self.replica.alias(name)
+        serving = self.replica.revision(alias.active).digest
         expected = order.expected
         if expected is not None and (len(expected) < SHORTEST_PREFIX or not serving.startswith(expected)):
             short = len(expected) < SHORTEST_PREFIX
@@ -83,7 +81,7 @@ class Execution:
             order,
             step=Step.ADMITTING,
             fingerprint=asked,
-            from_digest=self.fleet[alias.active].revision.digest,
+            from_digest=self.replica.revision(alias.active).digest,
             to_digest=to_digest,
             details=details,
             decides=decides,
@@ -119,7 +117,7 @@ class Execution:
         self, op: Operation, alias: Alias, revision: Revision, action: str, *, judge: bool = True
     ) -> None:
         """Flip to ``revision``; from then on others may decide about the planner."""
-        before = self.fleet[alias.active].revision.digest
+        before = self.replica.revision(alias.active).digest
         await self.steps.flip(op, alias.name, action, active=revision, previous=before, judge=judge)
         self.operations.decided(op.id)
 
@@ -127,7 +125,7 @@ class Execution:
         self, op: Operation, alias: Alias, candidate: Revision | None, rollout: Rollout | None, action: str
     ) -> None:
         """Flip to the active revision with ``candidate`` beside it, or alone."""
-        active = self.fleet[alias.active].revision
+        active = self.replica.revision(alias.active)
         await self.steps.flip(
             op,
             alias.name,

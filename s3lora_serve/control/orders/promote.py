@@ -19,7 +19,7 @@ async def promote(run: Execution, name: str, order: Order) -> Operation:
     alias = run.expected(name, order)
     if alias.candidate is None:
         raise Conflict(f"planner {name!r} has no candidate", hint="order a canary of an adapter first")
-    revision = run.fleet[alias.candidate].revision
+    revision = run.replica.revision(alias.candidate)
     op = await run.begin(Kind.PROMOTE, alias, order, asked, to_digest=revision.digest)
     await run.decide(op, run.serve(op, alias, revision, "promote.flipped"))
     return run.go(op, run.finish(op, alias.active))

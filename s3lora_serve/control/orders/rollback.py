@@ -12,7 +12,7 @@ from s3lora_serve.fleet.slots import slot_name
 
 if TYPE_CHECKING:
     from s3lora_serve.control.orders.execution import Execution
-    from s3lora_serve.fleet.fleet import Fleet
+    from s3lora_serve.control.replica_port import Replica
     from s3lora_serve.fleet.planner import Alias
 
 _QUICK = (DeploymentState.STANDBY, DeploymentState.DRAINING)
@@ -35,12 +35,12 @@ async def rollback(run: Execution, name: str, order: Order, *, to: str | None) -
         op = await run.begin(Kind.ROLLBACK, alias, order, asked, details={"gives_up": alias.candidate})
         await run.decide(op, run.try_(op, alias, None, None, "rollback.flipped"))
         return run.go(op, run.finish(op, str(alias.candidate), keep=False))
-    goal = _goal(run.fleet, alias, to)
+    goal = _goal(run.replica, alias, to)
     key = slot_name(name, goal)
     op = await run.begin(Kind.ROLLBACK, alias, order, asked, to_digest=goal if len(goal) == 64 else None)
-    live = run.fleet.find(key)
+    live = run.replica.find(key)
     if live is not None and live.state in _QUICK:
-        async with run.loading.held(key):
+        async with run.replica.held(key):
             await run.decide(op, run.serve(op, alias, live.revision, "rollback.flipped", judge=False))
         return run.go(op, run.finish(op, alias.active))
     return run.go(op, _from_store(run, op, alias, goal))
@@ -48,20 +48,20 @@ async def rollback(run: Execution, name: str, order: Order, *, to: str | None) -
 
 async def _from_store(run: Execution, op: Operation, alias: Alias, goal: str) -> None:
     revision = await run.steps.admit(op, alias.name, Wanted(revision=goal))
-    if revision.digest == run.fleet[alias.active].revision.digest:
+    if revision.digest == run.replica.revision(alias.active).digest:
         raise Conflict(f"planner {alias.name!r} serves revision {revision.short} already")
-    async with run.loading.held(slot_name(alias.name, revision.digest)):
+    async with run.replica.held(slot_name(alias.name, revision.digest)):
         await run.steps.deploy(op, alias.name, revision)
         await run.serve(op, alias, revision, "rollback.flipped", judge=False)
     await run.finish(op, alias.active)
 
 
-def _goal(fleet: Fleet, alias: Alias, to: str | None) -> str:
+def _goal(replica: Replica, alias: Alias, to: str | None) -> str:
     """The digest to go back to, or what the caller gave of it when no live deployment has it.
 
     Raises Conflict when there is none, or when it serves already.
     """
-    serving = fleet[alias.active].revision.digest
+    serving = replica.revision(alias.active).digest
     goal = to or alias.previous
     if goal is None:
         raise Conflict(
@@ -72,7 +72,7 @@ def _goal(fleet: Fleet, alias: Alias, to: str | None) -> str:
         raise Conflict(f"{goal!r} is too short for a revision", hint="give at least 8 digits")
     if serving.startswith(goal):
         raise Conflict(f"planner {alias.name!r} serves revision {serving[:12]} already")
-    for deployment in fleet.of(alias.name):
+    for deployment in replica.of(alias.name):
         if deployment.revision.digest.startswith(goal):
             return deployment.revision.digest
     return goal

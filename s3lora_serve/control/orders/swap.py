@@ -31,17 +31,17 @@ async def swap(
 
 
 async def _swap(run: Execution, op: Operation, name: str, wanted: Wanted, dry_run: bool) -> None:
-    desired = run.fleet.alias(name).desired
+    desired = run.replica.alias(name).desired
     revision = await run.steps.admit(op, name, replace(wanted, policy=wanted.policy or desired.policy))
-    alias = run.fleet.alias(name)
-    serving = run.fleet[alias.active].revision
+    alias = run.replica.alias(name)
+    serving = run.replica.revision(alias.active)
     if dry_run or revision.digest == serving.digest:
         same = {"same": revision.digest == serving.digest, "would": _compared(serving, revision)}
         action = "swap.checked" if dry_run else "swap.done"
         await run.operations.end(op.id, Step.DONE, action, details={**op.details, **same})
         return
     key = slot_name(name, revision.digest)
-    async with run.loading.held(key):
+    async with run.replica.held(key):
         await run.steps.deploy(op, name, revision)
         await run.serve(op, alias, revision, "swap.flipped")
     if alias.candidate not in (None, key):
