@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 from dying_fleet import ORDER, SCENARIOS, Names, canary, fleet_at, shelve, swap
 
-from s3lora_serve.control import recovery
 from s3lora_serve.control.operation import Step
 from s3lora_serve.engine.fake.fake_engine import FakeEngine
 from s3lora_serve.engine.port import Sampling, Slot
+from s3lora_serve.serving import local_replica
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -251,7 +251,7 @@ async def test_a_canary_comes_back_with_as_few_slots_as_it_had(shelf, tried):
 
 async def test_a_canary_without_a_slot_is_given_up(shelf, tried, monkeypatch):
     """The start does not wait for ever for what cannot be; the planner serves, and the journal says why."""
-    monkeypatch.setattr(recovery, "_PATIENCE", 0.1)
+    monkeypatch.setattr(local_replica, "_PATIENCE", 0.1)
     fleet, last = await restarted(await tried(), shelf, {"one": "one", "two": "two"}, 1)
     assert names(fleet)["one"] == Names("one")
     assert await fleet.service.ready()
