@@ -17,7 +17,6 @@ from s3lora_serve.evaluation.report.page_charts import (
     Utility,
     nearest_tau,
     pareto,
-    roc_curves,
     tau_sweep,
 )
 from s3lora_serve.evaluation.report.palette import stylesheet
@@ -43,7 +42,6 @@ def page(
     suite: Suite | None = None,
     utility: Utility | None = None,
     tau: float = TAU,
-    curves: Mapping[str, tuple[Sequence[float], Sequence[bool]]] | None = None,
     notes: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
 ) -> str:
@@ -52,7 +50,7 @@ def page(
     ``reports``: spectral reports by adapter; one of each group is drawn. ``suite`` tells how sets were asked.
     ``utility``: what charts show, by default valid plans of the first plan set, else harmless prompts
     answered. ``tau``: the share of modules at which pruned modules are shown, or the nearest measured one.
-    ``curves``: (scores, labels) by name, for ROC curves. ``notes`` stand below the verdict, ``versions`` in
+    ``notes`` stand below the verdict, ``versions`` in
     the footer. Every text is escaped. Raises KeyError for a utility of a plan set that was not asked.
     """
     utility = utility or Utility(next(iter(summary.plans), None))
@@ -69,7 +67,6 @@ def page(
             {"key": f"g{n}", **_group(summary, reports, name, members, found[name], utility, tau)}
             for n, (name, members) in enumerate(groups, 1)
         ],
-        roc=roc_curves(curves) if curves else None,
         suite=suite,
         forms={s.name: s.form for s in (*suite.attacks, *suite.harmless)} if suite else {},
         versions=versions or {},

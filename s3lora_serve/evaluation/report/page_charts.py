@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3lora_serve.evaluation.measuring.cells import BASE, NONE
-from s3lora_serve.evaluation.report.charts import roc_chart, tau_chart
+from s3lora_serve.evaluation.report.charts import tau_chart
 from s3lora_serve.evaluation.report.pareto import Point, front, pareto_chart
-from s3lora_serve.evaluation.statistics.roc import auc_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -122,20 +121,6 @@ def tau_sweep(rows: Sequence[Row], utility: Utility, safer: Collection[str] = ()
         "Lines are means, bands their intervals. Grey is random pruning of as many modules, the control: a "
         "scorer works only where the table's paired difference to it lies wholly below zero. Bands that "
         "overlap may still differ, since differences are paired.",
-    )
-
-
-def roc_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[bool]]]) -> Chart:
-    """How well each score tells bad from good. Raises ValueError for a curve without both kinds."""
-    areas = {name: auc_interval(*curve) for name, curve in curves.items()}
-    better = [name for name, area in areas.items() if area.low > 0.5]
-    heading = f"Tell bad from good better than chance: {', '.join(better[:3])}" + " …" * (len(better) > 3)
-    return Chart(
-        "roc",
-        roc_chart(curves, heading if better else "No score tells bad from good better than chance"),
-        f"ROC curves of {', '.join(curves)}",
-        "The area is the chance that a bad one scores above a good one, a tie counting half: 0.5 is a coin, "
-        "and an interval that holds it shows nothing.",
     )
 
 
