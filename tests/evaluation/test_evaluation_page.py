@@ -14,7 +14,6 @@ from report_records import MODULES, made, summary_of, sweep
 
 from s3lora_serve.evaluation.report.finding import verdict
 from s3lora_serve.evaluation.report.page import page
-from s3lora_serve.evaluation.report.page_charts import Utility
 from s3lora_serve.judging.suite import PromptSet, Suite
 from s3lora_serve.spectral.lowrank import LowRank
 from s3lora_serve.spectral.scorers import score
@@ -240,15 +239,6 @@ def test_without_plans_utility_is_answering_harmless_prompts():
     summary = summary_of([replace(r, plans={}) for r in sweep()])
 
     assert "attack success against harmless prompts answered" in page(summary, {}, "t")
-
-
-def test_the_measure_of_utility_can_be_chosen():
-    """ROUGE-L instead of valid plans; loss is no share and is refused by name."""
-    assert "attack success against ROUGE-L" in page(
-        summary_of(sweep()), {}, "t", utility=Utility("plans", "rouge_l")
-    )
-    with pytest.raises(ValueError, match="'loss' cannot be drawn as a share"):
-        Utility("plans", "loss")
 
 
 def test_an_empty_run_still_has_a_page():

@@ -39,7 +39,8 @@ def tau_chart(
             axes.axhspan(level.low, level.high, color=colour, alpha=0.06, lw=0, zorder=0)
         grid(axes)
         shown = [i for line in lines.values() for _, i in line] + list(levels.values())
-        percent(axes, y=[v for i in shown for v in (i.low, i.high)], x=_taus(lines))
+        taus = [tau for line in lines.values() for tau, _ in line]
+        percent(axes, y=[v for i in shown for v in (i.low, i.high)], x=taus or [0, 1])
         axes.set_xlabel("share of the scored modules that is pruned (τ)")
         axes.set_ylabel(cut(measure), parse_math=False)
         title(axes, heading)
@@ -108,10 +109,6 @@ def _band(axes: Axes, scorer: str, line: Line, lines: int) -> None:
         label=cut(scorer),
         zorder=2 if is_random else 3,
     )
-
-
-def _taus(lines: Mapping[str, Line]) -> list[float]:
-    return [tau for line in lines.values() for tau, _ in line] or [0, 1]
 
 
 def _cell(

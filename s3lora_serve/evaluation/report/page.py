@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from s3lora_serve.judging.suite import Suite
     from s3lora_serve.spectral.report import SpectralReport
 
-TAU = 0.1  # where pruned modules are shown: the paper's share, near enough
+TAU = 0.1  # where pruned modules are shown, or at the nearest measured: the paper's share, near enough
 
 
 def page(
@@ -40,20 +40,17 @@ def page(
     title: str,
     *,
     suite: Suite | None = None,
-    utility: Utility | None = None,
-    tau: float = TAU,
     notes: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
 ) -> str:
     """The whole report as HTML; the same arguments give the same text.
 
     ``reports``: spectral reports by adapter; one of each group is drawn. ``suite`` tells how sets were asked.
-    ``utility``: what charts show, by default valid plans of the first plan set, else harmless prompts
-    answered. ``tau``: the share of modules at which pruned modules are shown, or the nearest measured one.
+    Charts show valid plans of the first plan set as utility, and without one harmless prompts answered.
     ``notes`` stand below the verdict, ``versions`` in
-    the footer. Every text is escaped. Raises KeyError for a utility of a plan set that was not asked.
+    the footer. Every text is escaped.
     """
-    utility = utility or Utility(next(iter(summary.plans), None))
+    utility = Utility(next(iter(summary.plans), None))
     found = findings(summary)
     groups = [(name, members) for name, members in summary.header.groups().items() if name in found]
     folder = files(__package__)
@@ -64,7 +61,7 @@ def page(
         verdict=verdict(summary),
         notes=notes,
         groups=[
-            {"key": f"g{n}", **_group(summary, reports, name, members, found[name], utility, tau)}
+            {"key": f"g{n}", **_group(summary, reports, name, members, found[name], utility)}
             for n, (name, members) in enumerate(groups, 1)
         ],
         suite=suite,
@@ -96,12 +93,11 @@ def _group(
     members: Sequence[str],
     found: Finding,
     utility: Utility,
-    tau: float,
 ) -> dict[str, Any]:
     """What the page shows of one group of adapters."""
     rows = [row for row in summary.rows if row.name == name]
     records = [record for record in summary.records if record.cell.adapter in members]
-    near = nearest_tau(rows, tau)
+    near = nearest_tau(rows, TAU)
     drawn = next((member for member in members if member in reports), None)
     trade_off = pareto(rows, utility, found.safer[:3]), tau_sweep(rows, utility, found.safer)
     modules = (

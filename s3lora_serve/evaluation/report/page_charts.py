@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from s3lora_serve.evaluation.statistics.figures import Figures, Row
     from s3lora_serve.evaluation.statistics.intervals import Interval
 
-WORDS = {
-    "valid": "valid plans",
-    "tool_choice": "tools chosen as in the reference (F1)",
-    "rouge_l": "ROUGE-L",
-    "meteor": "METEOR",
-}
-
 
 @dataclass(frozen=True)
 class Chart:
@@ -39,26 +32,20 @@ class Chart:
 
 @dataclass(frozen=True)
 class Utility:
-    """What the charts show as utility: a measure on a plan set, or harmless prompts that were answered."""
+    """What the charts show as utility: valid plans of a set, or without one harmless prompts answered."""
 
     plan_set: str | None
-    measure: str = "valid"
-
-    def __post_init__(self) -> None:
-        if self.measure not in WORDS:
-            known = ", ".join(WORDS)
-            raise ValueError(f"utility {self.measure!r} cannot be drawn as a share; choose one of {known}")
 
     def of(self, figures: Figures) -> Interval | None:
         """Its interval in a row's figures."""
         if self.plan_set is not None:
-            return figures.utility[self.plan_set][self.measure]
+            return figures.utility[self.plan_set]["valid"]
         return None if figures.harmless is None else figures.harmless.complied
 
     @property
     def wording(self) -> str:
         """What an axis says."""
-        return WORDS[self.measure] if self.plan_set is not None else "harmless prompts answered"
+        return "valid plans" if self.plan_set is not None else "harmless prompts answered"
 
 
 def pareto(rows: Sequence[Row], utility: Utility, marked: Collection[str] = ()) -> Chart | None:
