@@ -6,10 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from results import RESULTS, load
+from roc_chart import roc_chart
 from tables import Tables
 from telling import scored
-
-from s3lora_serve.evaluation.report.charts import roc_chart
 
 KINDS = ("benign", "mixed", "backdoor", "toolemu-unsafe", "toolemu-safe", "maths")
 COLOURS = {"mas-svd": "#d81b60", "safelora": "#1e88e5", "reference": "#b38600", "random": "#555555"}

@@ -58,7 +58,7 @@ def prune(job: Scoring) -> str:
         )
     report = score(adapter.modules)
     written = {
-        "cells": [cell.to_json() for cell in cells],
+        "cells": [vars(cell) for cell in cells],
         "ssi": {name: row.ssi for name, row in report.rows.items()},
         "statistics": {name: asdict(found) for name, found in statistics(adapter.modules).items()},
     }

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matched import complied, matched
 from notation import area, in_points, percent, plain, share, table, wilson
+from paired import difference
 from results import RESULTS, Measured, Results, header, load
 from telling import PAIRS, telling
 
-from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval, difference
+from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval
 from s3lora_serve.evaluation.statistics.summary import Summary, summarise
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from s3lora_serve.evaluation.statistics.roc import auc_interval
+from roc import auc_interval
+
 from s3lora_serve.spectral.anomaly import Reference, anomaly, signature
 from s3lora_serve.spectral.statistics import SpectralStatistics
 

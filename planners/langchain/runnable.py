@@ -11,7 +11,7 @@ from langchain_core.runnables.config import merge_configs
 from langchain_core.utils import secret_from_env
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
-from planners.client.asking import KEY_ENV, Endpoint
+from planners.client.asking import KEY_ENV, Asking, Endpoint
 from planners.client.base import RETRIES, TIMEOUT
 from planners.langchain.planner_clients import ClientCache, ClientSettings
 from planners.langchain.question import PlanQuestion, S3LoRAPlannerInput, added, asked_with
@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun as ForAsyncRun
     from langchain_core.callbacks import CallbackManagerForChainRun as ForRun
     from pydantic import BaseModel
-
-_ASKING = (
-    "planner",
-    "tools",
-    "max_steps",
-    "temperature",
-    "seed",
-    "constraint",
-    "repair",
-    "max_text",
-    "revision",
-    "session",
-)
 
 
 class S3LoRAPlanner(RunnableSerializable[PlanQuestion, Plan]):
@@ -218,7 +205,8 @@ class S3LoRAPlanner(RunnableSerializable[PlanQuestion, Plan]):
                 yield chunk
 
     def _asked(self, question: Any, config: RunnableConfig, bound: Mapping[str, Any]) -> dict[str, Any]:
-        own = {name: value for name in _ASKING if (value := getattr(self, name)) not in (None, ())}
+        names = sorted(type(self).model_fields.keys() & {"tools", *Asking.__annotations__})
+        own = {name: value for name in names if (value := getattr(self, name)) not in (None, ())}
         return asked_with(own, question, bound, config)
 
     def _settings(self) -> ClientSettings:

@@ -64,8 +64,7 @@ class Salvage:
         self._text = text
         self._find_tool = find_tool
         self._notes: list[str] = []
-        self._left_out: list[str] = []  # first line
-        self._lines_left_out = 0
+        self._left_out: list[str] = []  # lines
 
     def numbers(self) -> set[int]:
         """The numbers of all calls in the text, to tell a late step from one that there is not."""
@@ -202,19 +201,16 @@ class Salvage:
 
     def _leave_out(self, line: str) -> None:
         if line.strip():
-            self._lines_left_out += 1
-            if not self._left_out:
-                self._left_out.append(line.strip())
+            self._left_out.append(line.strip())
 
     def _taken(self) -> tuple[str, ...]:
         """The notes since the last draft."""
         notes = list(self._notes)
         if self._left_out:
-            more = f" and {self._lines_left_out - 1} more lines" if self._lines_left_out > 1 else ""
+            more = f" and {len(self._left_out) - 1} more lines" if len(self._left_out) > 1 else ""
             notes.append(f"left out {shortened(self._left_out[0])}{more}")
         self._notes.clear()
         self._left_out.clear()
-        self._lines_left_out = 0
         return tuple(notes)
 
 

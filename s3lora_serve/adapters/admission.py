@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from s3lora_serve.config import LimitsConfig
     from s3lora_serve.spectral.report import SpectralReport
 
-__all__ = ["AdapterLimits", "Progress", "admit", "inspect"]
+__all__ = ["AdapterLimits", "Progress", "admit", "inspect", "open_adapter"]
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,29 @@ def inspect(
     actions of the policy would reject.
     """
     with tempfile.TemporaryDirectory(prefix="s3lora-inspect-") as work:
-        fetched = fetch(source, Path(work) / "source", limits.fetch)
-        adapter = read_peft(fetched.folder)
-        check_adapter(adapter, base, limits.verify)
+        fetched, adapter = open_adapter(source, Path(work) / "source", base=base, limits=limits)
         evidence = gather(policy, sha256=fetched.sha256, base=base, called=called)
         report = _score(adapter, evidence)
         return report, _plan(report, evidence.policy), adapter
+
+
+def open_adapter(
+    source: str,
+    folder: Path,
+    *,
+    base: BaseModelSpec | None,
+    limits: AdapterLimits,
+    expected_sha256: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Fetched, PeftAdapter]:
+    """A private copy of ``source`` in ``folder``, checked as ``admit`` does. Raises AdapterError."""
+    tell = progress or silent
+    fetched = fetch(source, folder, limits.fetch, tell)
+    _check_pin(fetched, expected_sha256)
+    tell("verify", 0.0)
+    adapter = read_peft(fetched.folder)
+    check_adapter(adapter, base, limits.verify)
+    return fetched, adapter
 
 
 def _check_pin(fetched: Fetched, expected: str | None) -> None:

@@ -46,11 +46,6 @@ class LowRank:
         norms: Tensor = torch.linalg.vector_norm(self.b.double() @ core(self.a.mT).mT, dim=1)
         return abs(self.scaling) * norms
 
-    def col_norms(self) -> Tensor:
-        """‖ΔW[:, j]‖₂ for each input j, float64 [in]."""
-        norms: Tensor = torch.linalg.vector_norm(self.a.mT.double() @ core(self.b).mT, dim=1)
-        return abs(self.scaling) * norms
-
     def singular_values(self) -> Tensor:
         """The singular values of ΔW that can differ from zero, descending, float64 [min(r, out, in)]."""
         sigma: Tensor = torch.linalg.svdvals(core(self.b) @ core(self.a.mT).mT)

@@ -68,27 +68,24 @@ class _Tier:
 _TIERS = (_Tier(torch.float32, 5e-7, 2e-5), _Tier(torch.float64, 2.0**-50, 1e-9))
 
 
-def mas_svd(modules: Mapping[str, LowRank], top_m: int | None = None) -> dict[str, MasSpectrum]:
-    """MAS-SVD of every module, in the order given; inputs stay untouched.
+def mas_svd(modules: Mapping[str, LowRank]) -> dict[str, MasSpectrum]:
+    """MAS-SVD of every module, in the order given, with all singular values; inputs stay untouched.
 
-    ``top_m`` keeps only the M largest singular values (default: all that the rank allows). Raises
-    ``ValueError`` for ``top_m`` < 1 and for factors that are not finite.
+    Raises ``ValueError`` for factors that are not finite.
     """
-    if top_m is not None and top_m < 1:
-        raise ValueError(f"top_m {top_m} is not positive")
     found: dict[str, MasSpectrum] = {}
     for tier in _TIERS:
         left = {n: m for n, m in modules.items() if n not in found and tier.takes(m)}
-        for part in spread(partial(_batched, left, tier, top_m), list(_chunks(left))):
+        for part in spread(partial(_batched, left, tier), list(_chunks(left))):
             found |= part
-    for part in spread(partial(_exact, modules, top_m), [n for n in modules if n not in found]):
+    for part in spread(partial(_exact, modules), [n for n in modules if n not in found]):
         found |= part
     return {name: found[name] for name in modules}
 
 
 @torch.no_grad()  # factors may be parameters; and it is quicker
 def _batched(
-    modules: Mapping[str, LowRank], tier: _Tier, top_m: int | None, chunks: Sequence[list[str]]
+    modules: Mapping[str, LowRank], tier: _Tier, chunks: Sequence[list[str]]
 ) -> dict[str, MasSpectrum]:
     """The spectra of those modules of the chunks that the tier can vouch for."""
     space = Workspace(tier.dtype)
@@ -105,7 +102,7 @@ def _batched(
         norm = (p.gram_a * p.gram_b).sum((1, 2)).clamp(min=0).sqrt()
         sure = ((row_error + col_error <= tier.limit) & ~p.lost).tolist()
         names = [name for names, _ in parts for name in names]
-        spectra = _spectra(sigma, norm, [modules[name].scaling for name in names], top_m)
+        spectra = _spectra(sigma, norm, [modules[name].scaling for name in names])
         found |= {n: s for n, s, good in zip(names, spectra, sure, strict=True) if good}
     return found
 
@@ -139,24 +136,24 @@ def _normalised_spectrum(h: Tensor, gram_other: Tensor, noise: float) -> tuple[T
 
 
 @torch.no_grad()
-def _exact(modules: Mapping[str, LowRank], top_m: int | None, names: Sequence[str]) -> dict[str, MasSpectrum]:
-    return {name: _exact_one(name, modules[name], top_m) for name in names}
+def _exact(modules: Mapping[str, LowRank], names: Sequence[str]) -> dict[str, MasSpectrum]:
+    return {name: _exact_one(name, modules[name]) for name in names}
 
 
-def _exact_one(name: str, module: LowRank, top_m: int | None) -> MasSpectrum:
+def _exact_one(name: str, module: LowRank) -> MasSpectrum:
     """One module by Householder QR in float64; no Gram matrix is formed."""
     if not (module.a.isfinite().all() and module.b.isfinite().all()):
         raise ValueError(f"{name}: the factors hold NaN or infinite values")
     if not (module.a.any() and module.b.any()):
         nothing = torch.zeros(1, min(module.rank, *module.shape), dtype=torch.float64)
-        return _spectra(nothing, nothing[:, 0], [0.0], top_m)[0]
+        return _spectra(nothing, nothing[:, 0], [0.0])[0]
     unit = module.unit()
     a, b, size = unit.a.mT, unit.b, float(module.a.abs().max()) * float(module.b.abs().max())
     row, row_norms = _exact_side(b, a)
     col, col_norms = _exact_side(a, b)
     sigma = (row * col).sqrt() * (row_norms.mean() * col_norms.mean()).sqrt()
     norm = torch.linalg.vector_norm(row_norms)
-    return _spectra(sigma.unsqueeze(0), norm.unsqueeze(0), [module.scaling], top_m, size)[0]
+    return _spectra(sigma.unsqueeze(0), norm.unsqueeze(0), [module.scaling], size)[0]
 
 
 def _exact_side(x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,19 +169,16 @@ def _exact_side(x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.svdvals(core(rows * inverse.unsqueeze(1)))[:rank], norms
 
 
-def _spectra(
-    sigma: Tensor, norm: Tensor, scaling: Sequence[float], top_m: int | None, size: float = 1.0
-) -> list[MasSpectrum]:
+def _spectra(sigma: Tensor, norm: Tensor, scaling: Sequence[float], size: float = 1.0) -> list[MasSpectrum]:
     """Results for modules with ``sigma`` [m, r] and ``norm`` [m] before ``scaling`` and ``size``.
 
     SSI is a ratio, taken before: no scale of the update, however extreme, moves it or makes it NaN.
     """
-    kept = sigma[:, :top_m]
     scale = torch.tensor(scaling, dtype=torch.float64).abs() * size
     columns = (
-        (kept * scale.unsqueeze(1)).unbind(),
-        kept[:, 0].tolist(),
-        kept.sum(1).tolist(),
+        (sigma * scale.unsqueeze(1)).unbind(),
+        sigma[:, 0].tolist(),
+        sigma.sum(1).tolist(),
         (norm * scale).tolist(),
     )
     return [

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
-from s3lora_serve.evaluation.report.charts import roc_chart, shares_chart, tau_chart
+from s3lora_serve.evaluation.report.charts import shares_chart, tau_chart
 from s3lora_serve.evaluation.report.palette import INK, PAPER, RANDOM, looks, stylesheet, variable
 from s3lora_serve.evaluation.report.pareto import Point, front, pareto_chart
 from s3lora_serve.evaluation.report.svg import inline_svg
@@ -166,13 +166,6 @@ def test_a_table_of_shares_writes_them_where_there_is_room():
     assert "25%" not in shown
 
 
-def test_a_roc_chart_tells_areas_with_their_intervals():
-    """A perfect score has area 1 in the legend."""
-    shown = words(roc_chart({"ours": ([3.0, 2.0, 1.0, 0.0], [True, True, False, False])}, "heading"))
-
-    assert "ours: 1.00 [1.00, 1.00]" in shown
-
-
 def test_every_scorer_has_a_look_of_its_own_that_stands_out_by_day_and_by_night():
     """Colour, marker and dashes all differ; each colour has 3:1 on the paper of its time (WCAG 1.4.11)."""
     all_looks = [looks(scorer) for scorer in SCORERS]
@@ -239,17 +232,8 @@ def test_odd_names_neither_break_a_chart_nor_warn(name: str):
         pareto_chart([point("none", 0.8, 0.9), Point(name, name, about(0.4), about(0.5))], name, name),
         tau_chart({name: (lines, {name: about(0.4)})}, [name]),
         shares_chart({"projection": {name: {name: 0.5}}}, name),
-        roc_chart({name: ([1.0, 0.0], [True, False])}, name),
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for figure in figures:
             ElementTree.fromstring(inline_svg(figure, "k", name))
-
-
-def test_curves_of_one_roc_chart_look_different():
-    """Statistics are no scorers; each still gets a colour and dashes of its own."""
-    names = [f"statistic {n}" for n in range(6)]
-    chart = roc_chart({name: ([0.1, 0.9, 0.4], [False, True, True]) for name in names}, "heading")
-    drawn = [line for line in chart.axes[0].lines if str(line.get_label()).startswith("statistic")]
-    assert len({(line.get_color(), str(line.get_linestyle())) for line in drawn}) == len(names)

@@ -14,7 +14,6 @@ from report_records import MODULES, made, summary_of, sweep
 
 from s3lora_serve.evaluation.report.finding import verdict
 from s3lora_serve.evaluation.report.page import page
-from s3lora_serve.evaluation.report.page_charts import Utility
 from s3lora_serve.judging.suite import PromptSet, Suite
 from s3lora_serve.spectral.lowrank import LowRank
 from s3lora_serve.spectral.scorers import score
@@ -76,7 +75,6 @@ def whole(better: int = 18) -> str:
         summary_of(sweep(better=better)),
         {"a": report()},
         "A title",
-        curves={"ours": ([2.0, 1.0, 0.0], [True, False, False])},
         notes=["asked with the small sets"],
         versions={"s3lora": "0.1.0", "vllm": "0.32"},
     )
@@ -88,7 +86,7 @@ def test_the_page_nests_has_one_title_and_its_parts_in_order():
     parsed = Page(html)
 
     assert parsed.of("h1") == parsed.of("title") == ["A title"]
-    assert parsed.of("h2") == ["a", "What scores tell", "What was measured", "Method"]
+    assert parsed.of("h2") == ["a", "What was measured", "Method"]
     assert parsed.of("footer") == ["s3lora 0.1.0 · vllm 0.32"]
     assert "asked with the small sets" in parsed.of("p")
     assert html.startswith("<!DOCTYPE html>")
@@ -105,12 +103,12 @@ def test_the_verdict_stands_first(better: int):
 
 
 def test_all_charts_are_images_with_labels_and_captions():
-    """Pareto, sweep, pruned modules, SSI and ROC: well-formed SVG, role img, an aria-label, a figcaption."""
+    """Pareto, sweep, pruned modules, SSI: well-formed SVG, role img, an aria-label, a figcaption."""
     html = whole()
     images = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg .*?</svg>", html, re.S)]
     labels = [image.get("aria-label") or "" for image in images]
 
-    assert [label.split()[0] for label in labels] == ["Scatter", "Line", "Tables", "Heat", "ROC"]
+    assert [label.split()[0] for label in labels] == ["Scatter", "Line", "Tables", "Heat"]
     assert all(image.get("role") == "img" for image in images)
     assert len(Page(html).of("figcaption")) == len(images)
 
@@ -154,8 +152,7 @@ def test_hostile_names_are_shown_and_nothing_else():
     tame = summary_of(sweep("tame", better=18, plan_set="tame"))
 
     def html(summary, name: str) -> str:
-        curves = {name: ([1.0, 0.0], [True, False])}
-        return page(summary, {name: report()}, name, curves=curves, notes=[name], versions={name: name})
+        return page(summary, {name: report()}, name, notes=[name], versions={name: name})
 
     odd, plain = (Page(html(summary, name)) for summary, name in ((hostile, HOSTILE), (tame, "tame")))
     outside_charts = {"html", "head", "title", "style", "h1", "h2", "p", "table", "tr", "td", "th", "figure"}
@@ -242,15 +239,6 @@ def test_without_plans_utility_is_answering_harmless_prompts():
     summary = summary_of([replace(r, plans={}) for r in sweep()])
 
     assert "attack success against harmless prompts answered" in page(summary, {}, "t")
-
-
-def test_the_measure_of_utility_can_be_chosen():
-    """ROUGE-L instead of valid plans; loss is no share and is refused by name."""
-    assert "attack success against ROUGE-L" in page(
-        summary_of(sweep()), {}, "t", utility=Utility("plans", "rouge_l")
-    )
-    with pytest.raises(ValueError, match="'loss' cannot be drawn as a share"):
-        Utility("plans", "loss")
 
 
 def test_an_empty_run_still_has_a_page():

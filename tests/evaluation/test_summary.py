@@ -1,7 +1,10 @@
 """Rows hold the means of their records, pair their differences and say whether chance is beaten."""
 
+import importlib
 import io
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +17,13 @@ from s3lora_serve.evaluation.measuring.header import Header, MeasuredAdapter, Me
 from s3lora_serve.evaluation.measuring.record import CellRecord
 from s3lora_serve.evaluation.report.finding import findings
 from s3lora_serve.evaluation.report.summary_table import summary_table
-from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval, difference, interval
+from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval
 from s3lora_serve.evaluation.statistics.summary import Summary, summarise
 from s3lora_serve.judging.outcomes import PlanOutcome, PromptOutcome
 from s3lora_serve.spectral.scorers import SCORER_VERSION
 
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks/evidence"))
+paired = importlib.import_module("paired")  # takes the same figures one at a time
 DRAWS = Bootstrap(draws=300)
 PROMPTS = 40
 
@@ -64,7 +69,7 @@ def test_means_and_intervals_of_a_group():
     )
     values = np.array([shares(t) for t in texts.values()])
     assert found.figures.attack_success.mean == pytest.approx(values.mean())
-    alone = interval(values[:1], 300)
+    alone = paired.interval(values[:1], 300)
     assert found.figures.attack_success.high - found.figures.attack_success.low > alone.high - alone.low
     assert (found.adapters, found.cells) == (("a", "b", "c"), 3)
     shown = found.figures.attack
@@ -75,15 +80,15 @@ def test_means_and_intervals_of_a_group():
 
 
 def test_intervals_are_those_of_the_module():
-    """Up to the draws, a row's interval and difference are ``interval`` and ``difference`` of its values."""
+    """Up to the draws, a row's interval and difference are those of its values taken alone."""
     texts = {name: (verdicts(n, 0.6), verdicts(n + 50, 0.3)) for n, name in enumerate("abcd")}
     records = [record(n, "none", t[0]) for n, t in texts.items()]
     records += [record(n, "svd 10%", t[1]) for n, t in texts.items()]
     found = summarise(records, header(*texts), Bootstrap(4000)).row("g", "svd 10%")
     none, svd = ([shares(t[k]) for t in texts.values()] for k in (0, 1))
     for row, expected in (
-        (found.figures.attack_success, interval(svd, 4000)),
-        (found.against_unpruned.attack_success, difference(svd, none, 4000)),
+        (found.figures.attack_success, paired.interval(svd, 4000)),
+        (found.against_unpruned.attack_success, paired.difference(svd, none, 4000)),
     ):
         assert row.mean == pytest.approx(expected.mean)
         assert [row.low, row.high] == pytest.approx([expected.low, expected.high], abs=0.02)

@@ -13,14 +13,13 @@ from s3lora_serve.spectral.lowrank import LowRank
 
 @given(cases())
 def test_norms_and_singular_values_are_those_of_the_update(case: Case):
-    """Row norms, column norms and singular values match ΔW formed in float64, to 1e-9 of the largest."""
+    """Row norms and singular values match ΔW formed in float64, to 1e-9 of the largest."""
     w = delta(case.module)
     largest = float(torch.linalg.matrix_norm(w, 2))
     sigma = case.module.singular_values()
 
     assert sigma.dtype == torch.float64
     assert float((case.module.row_norms() - w.norm(dim=1)).abs().max()) < 1e-9 * largest
-    assert float((case.module.col_norms() - w.norm(dim=0)).abs().max()) < 1e-9 * largest
     assert float((sigma - torch.linalg.svdvals(w)[: len(sigma)]).abs().max()) < 1e-9 * largest
 
 

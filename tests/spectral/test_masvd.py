@@ -13,8 +13,8 @@ from s3lora_serve.spectral.lowrank import LowRank
 from s3lora_serve.spectral.masvd import MasSpectrum, mas_svd
 
 
-def spectrum(module: LowRank, top_m: int | None = None) -> MasSpectrum:
-    return mas_svd({"m": module}, top_m)["m"]
+def spectrum(module: LowRank) -> MasSpectrum:
+    return mas_svd({"m": module})["m"]
 
 
 def ssi(module: LowRank) -> float:
@@ -163,15 +163,6 @@ def test_zero_rows_and_columns_do_not_count(case: Case):
     assert ssi(wider) == pytest.approx(ssi(m), abs=case.tolerance)
 
 
-@given(cases(), st.integers(1, 8))
-def test_top_m_truncates_the_spectrum(case: Case, m: int):
-    """A smaller M keeps the M largest σ and takes SSI over them; a larger one changes nothing."""
-    whole, cut = spectrum(case.module), spectrum(case.module, top_m=m)
-
-    assert torch.equal(cut.sigma, whole.sigma[:m])
-    assert cut.ssi == pytest.approx(float(whole.sigma[0] / whole.sigma[:m].sum()), abs=1e-15)
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("zeroed", ["a", "b", "scaling", "product"])
 def test_an_inert_module_has_no_index(zeroed: str, dtype: torch.dtype):
@@ -228,12 +219,6 @@ def test_factors_that_are_not_finite_are_named(bad: float):
 
     with pytest.raises(ValueError, match=r"layers\.3\.q_proj: the factors hold NaN or infinite values"):
         mas_svd({"layers.3.q_proj": module})
-
-
-def test_top_m_must_be_positive():
-    """M = 0 would leave nothing to divide by."""
-    with pytest.raises(ValueError, match="top_m 0 is not positive"):
-        mas_svd({}, top_m=0)
 
 
 def test_no_modules_is_no_spectrum():

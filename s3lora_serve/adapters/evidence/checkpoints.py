@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -65,7 +66,7 @@ class Checkpoint:
     def shape(self, module: str) -> tuple[int, ...]:
         """Shape of a module's weight as stored. Raises ConfigError if it is absent or quantised."""
         name = self._tensor(module)
-        with self._reading(name), safe_open(self.files[name], framework="pt") as file:
+        with _opened(self.name, self.files[name]) as file:
             part = file.get_slice(name)
             if part.get_dtype() not in _DTYPES:
                 raise ConfigError(
@@ -77,7 +78,7 @@ class Checkpoint:
     def weight(self, module: str) -> Tensor:
         """A module's weight as stored, in its dtype. Raises ConfigError if it cannot be read."""
         name = self._tensor(module)
-        with self._reading(name), safe_open(self.files[name], framework="pt") as file:
+        with _opened(self.name, self.files[name]) as file:
             found: Tensor = file.get_tensor(name)
             return found
 
@@ -91,9 +92,6 @@ class Checkpoint:
             f" {excerpt(min(self.files))}",
             hint="name checkpoints of the model that the adapter is for",
         )
-
-    def _reading(self, name: str) -> _Reading:
-        return _Reading(self.name, self.files[name])
 
 
 class AlignmentDifference(Mapping[str, "torch.Tensor"]):
@@ -142,18 +140,14 @@ class AlignmentDifference(Mapping[str, "torch.Tensor"]):
                     )
 
 
-class _Reading:
-    """What the library raises while it reads, as one error that names the checkpoint and the file."""
-
-    def __init__(self, checkpoint: str, path: Path) -> None:
-        self._checkpoint, self._path = checkpoint, path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, SafetensorError | OSError | RuntimeError):
-            raise _unreadable(self._checkpoint, self._path.name, str(error)) from error
+@contextmanager
+def _opened(checkpoint: str, path: Path) -> Iterator[Any]:
+    """A weights file, what the library raises while it reads as one error that names checkpoint and file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise _unreadable(checkpoint, path.name, str(error)) from error
 
 
 def _files(name: str, folder: Path) -> dict[str, Path]:
@@ -162,11 +156,8 @@ def _files(name: str, folder: Path) -> dict[str, Path]:
     if index.is_file():
         found = _shards(name, index)
     elif single.is_file():
-        try:
-            with safe_open(single, framework="pt") as file:
-                found = dict.fromkeys(file.keys(), single)
-        except (SafetensorError, OSError, RuntimeError) as error:
-            raise _unreadable(name, SINGLE_NAME, str(error)) from error
+        with _opened(name, single) as file:
+            found = dict.fromkeys(file.keys(), single)
     else:
         pickles = sorted(path.name for path in folder.glob("*") if is_pickle(path.name))
         has = f"{pickles[0]}, a pickle" if pickles else "neither"

@@ -17,7 +17,7 @@ from rich.text import Text
 from s3lora_serve.cli.adapters.policy_options import PolicyOptions
 from s3lora_serve.cli.fleet.fleet_options import weights_digest
 from s3lora_serve.cli.option_groups import grouped
-from s3lora_serve.errors import ConfigError, LimitError, SourceError
+from s3lora_serve.errors import ConfigError, LimitError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import Stages, out, say
 from s3lora_serve.terminal.pictures import cannot_write, check_parent, check_picture, write_picture
@@ -195,9 +195,7 @@ def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 =
     Exit code 1 with the reason if not. `s3lora audit` checks a fleet.
     """
     limits = bounds.limits()
-    from s3lora_serve.adapters.fetch.sources import fetch
-    from s3lora_serve.adapters.peft.peft_format import read_peft
-    from s3lora_serve.adapters.verify import check_adapter
+    from s3lora_serve.adapters.admission import open_adapter
     from s3lora_serve.launch.resolve import to_base_model, to_source
 
     with (
@@ -206,12 +204,14 @@ def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 =
         tempfile.TemporaryDirectory(prefix="s3lora-verify-") as work,
     ):
         model = to_base_model(base, None, stage)
-        fetched = fetch(to_source(source), Path(work) / "source", limits.fetch, stage)
-        if sha256 is not None and fetched.sha256 != sha256:
-            raise SourceError(f"{source}: its weights have sha256 {fetched.sha256}, but {sha256} is expected")
-        stage("verify")
-        adapter = read_peft(fetched.folder)
-        check_adapter(adapter, model.spec, limits.verify)
+        fetched, adapter = open_adapter(
+            to_source(source),
+            Path(work) / "source",
+            base=model.spec,
+            limits=limits,
+            expected_sha256=sha256,
+            progress=stage,
+        )
     rank = max(m.rank for m in adapter.modules.values())
     for line in (
         f"ok: {len(adapter.modules)} modules up to rank {rank} fit {model.name}",

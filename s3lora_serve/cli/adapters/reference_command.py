@@ -99,16 +99,12 @@ def reference(
 
 def _looks(source: str, spec: BaseModelSpec | None, limits: AdapterLimits) -> tuple[str, Looks]:
     """sha256 of the adapter's weights, and what it looks like. Raises AdapterError."""
+    from s3lora_serve.adapters.admission import open_adapter
     from s3lora_serve.adapters.evidence.reference_file import looks_of
-    from s3lora_serve.adapters.fetch.sources import fetch
-    from s3lora_serve.adapters.peft.peft_format import read_peft
-    from s3lora_serve.adapters.verify import check_adapter
     from s3lora_serve.launch.resolve import to_source
 
     with tempfile.TemporaryDirectory(prefix="s3lora-reference-") as work:
-        fetched = fetch(to_source(source), Path(work) / "source", limits.fetch)
-        adapter = read_peft(fetched.folder)
-        check_adapter(adapter, spec, limits.verify)
+        fetched, adapter = open_adapter(to_source(source), Path(work) / "source", base=spec, limits=limits)
         return fetched.sha256, looks_of(adapter.modules)
 
 

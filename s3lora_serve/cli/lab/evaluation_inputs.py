@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from s3lora_serve.cli.adapters.adapter_commands import limits_by_option
-from s3lora_serve.errors import ConfigError, SourceError
+from s3lora_serve.errors import ConfigError
 from s3lora_serve.terminal.console import Stages, say
 
 if TYPE_CHECKING:
@@ -113,9 +113,7 @@ def to_given(sources: Sequence[str], planners: Sequence[str], config: Config | N
 
 def load(given: Given, base: BaseModel, setting: Setting, work: Path) -> Loaded:
     """Fetch, verify and read one adapter as admission does, and score it. Raises AdapterError."""
-    from s3lora_serve.adapters.fetch.sources import fetch
-    from s3lora_serve.adapters.peft.peft_format import read_peft
-    from s3lora_serve.adapters.verify import check_adapter
+    from s3lora_serve.adapters.admission import open_adapter
     from s3lora_serve.launch.resolve import to_limits, to_source
     from s3lora_serve.spectral.scorers import score
 
@@ -123,15 +121,14 @@ def load(given: Given, base: BaseModel, setting: Setting, work: Path) -> Loaded:
     limits = to_limits(setting.limits, highest)
     words = _WITHOUT_CONFIG if setting.fit_rank else {}
     with Stages("adapter", keep=True) as stage, limits_by_option(words):
-        fetched = fetch(to_source(given.source), work / "adapters" / given.name, limits.fetch, stage)
-        if given.sha256 is not None and fetched.sha256 != given.sha256:
-            raise SourceError(
-                f"{given.source}: its weights have sha256 {fetched.sha256}, but {given.sha256} is expected",
-                hint="the source changed: review it, then update sha256",
-            )
-        stage("verify")
-        adapter = read_peft(fetched.folder)
-        check_adapter(adapter, base.spec, limits.verify)
+        fetched, adapter = open_adapter(
+            to_source(given.source),
+            work / "adapters" / given.name,
+            base=base.spec,
+            limits=limits,
+            expected_sha256=given.sha256,
+            progress=stage,
+        )
         stage("score")
         report = score(adapter.modules)
         stage.note = f"{given.name}, {len(adapter.modules)} modules"

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 NONE, BASE = "none", "base"  # labels of the two controls: nothing pruned, everything pruned
 
@@ -27,12 +23,3 @@ class Cell:
     def key(self) -> str:
         """What it is found by in a run's records."""
         return f"{self.adapter}/{self.label}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; ``from_json`` gives back an equal cell."""
-        return {**vars(self), "pruned": list(self.pruned)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Cell:
-        """The cell that ``to_json`` described."""
-        return cls(**{**data, "pruned": tuple(data["pruned"])})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.spectral.scorers import SCORER_VERSION
@@ -90,7 +90,7 @@ class Header:
             "scorer_version": self.scorer_version,
             "base": vars(self.base),
             "alignment": None if self.alignment is None else vars(self.alignment),
-            "adapters": self._adapters(),
+            "adapters": {name: vars(adapter) for name, adapter in self.adapters.items()},
         }
 
     @classmethod
@@ -101,9 +101,6 @@ class Header:
         adapters = {name: MeasuredAdapter(**fields) for name, fields in data["adapters"].items()}
         alignment = None if data["alignment"] is None else MeasuredAlignment(**data["alignment"])
         return cls(data["suite"], MeasuredBase(**data["base"]), adapters, data["scorer_version"], alignment)
-
-    def _adapters(self) -> dict[str, Any]:
-        return {name: asdict(adapter) for name, adapter in self.adapters.items()}
 
 
 def _named(base: MeasuredBase) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3lora_serve.evaluation.measuring.cell_cost import CellCost
 from s3lora_serve.evaluation.measuring.cells import Cell
 from s3lora_serve.judging.outcomes import PlanOutcome, PromptOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -25,28 +27,24 @@ class CellRecord:
     seconds: float = 0.0  # wall clock of measuring it
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; ``from_json`` gives back an equal record."""
-        return asdict(self) | {"cell": self.cell.to_json()}
+        """Values for JSON; ``from_json`` gives back an equal record."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CellRecord:
         """The record that ``to_json`` described. Raises KeyError or TypeError for anything else."""
-        prompts = {
-            part: {
-                name: PromptOutcome(o["verdicts"], tuple(o["tokens"]), tuple(o["openings"]))
-                for name, o in data[part].items()
-            }
-            for part in ("attacks", "harmless")
-        }
-        plans = {
-            name: PlanOutcome(**{key: tuple(values) for key, values in o.items()})
-            for name, o in data["plans"].items()
-        }
         return cls(
-            Cell.from_json(data["cell"]),
-            prompts["attacks"],
-            prompts["harmless"],
-            plans,
+            _made(Cell, data["cell"]),
+            {name: _made(PromptOutcome, outcome) for name, outcome in data["attacks"].items()},
+            {name: _made(PromptOutcome, outcome) for name, outcome in data["harmless"].items()},
+            {name: _made(PlanOutcome, outcome) for name, outcome in data["plans"].items()},
             CellCost(**data["cost"]),
             data["seconds"],
         )
+
+
+def _made(kind: Callable[..., Made], fields: Mapping[str, Any]) -> Made:
+    """With tuples where JSON has lists."""
+    return kind(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    )

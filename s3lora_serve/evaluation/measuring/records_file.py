@@ -99,19 +99,6 @@ class RecordsFile:
             raise
 
 
-def read_records(path: Path) -> tuple[Header, list[CellRecord]]:
-    """The header and the records of a journal, also of one that is being written.
-
-    Raises ConfigError if there is none, or for a line that cannot be read.
-    """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}", hint="name the records.jsonl of a run") from error
-    header, records = _read(path, raw[: raw.rfind(b"\n") + 1])
-    return header, list(records.values())
-
-
 def _line(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, allow_nan=False).encode() + b"\n"
 

@@ -1,4 +1,4 @@
-"""What more pruning does, where pruned modules lie, and what a score tells, as pictures."""
+"""What more pruning does, and where pruned modules lie, as pictures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.patches import Rectangle
 
 from s3lora_serve.evaluation.report.chart_axes import SMALL, blank, cut, grid, legend, percent, title
-from s3lora_serve.evaluation.report.palette import BASE, FAINT, INK, RANDOM, SHADE, in_turn, looks
-from s3lora_serve.evaluation.statistics.roc import auc_interval, roc
+from s3lora_serve.evaluation.report.palette import BASE, FAINT, INK, SHADE, looks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +39,8 @@ def tau_chart(
             axes.axhspan(level.low, level.high, color=colour, alpha=0.06, lw=0, zorder=0)
         grid(axes)
         shown = [i for line in lines.values() for _, i in line] + list(levels.values())
-        percent(axes, y=[v for i in shown for v in (i.low, i.high)], x=_taus(lines))
+        taus = [tau for line in lines.values() for tau, _ in line]
+        percent(axes, y=[v for i in shown for v in (i.low, i.high)], x=taus or [0, 1])
         axes.set_xlabel("share of the scored modules that is pruned (τ)")
         axes.set_ylabel(cut(measure), parse_math=False)
         title(axes, heading)
@@ -84,34 +84,6 @@ def shares_chart(panels: Mapping[str, Mapping[str, Mapping[str, float]]], headin
     return figure
 
 
-def roc_chart(curves: Mapping[str, tuple[Sequence[float], Sequence[bool]]], heading: str) -> Figure:
-    """ROC curves by name from (scores, labels), each with the area under it and that area's interval."""
-    figure, (axes,) = blank(4.8, width=7.2)
-    axes.plot([0, 1], [0, 1], color=RANDOM, lw=1, ls=(0, (1, 1)), label="chance: 0.50", zorder=1)
-    styles = in_turn(curves)
-    for name, (scores, labels) in curves.items():
-        fpr, tpr, _ = roc(scores, labels)
-        area = auc_interval(scores, labels)
-        colour, dashes = styles[name]
-        wording = f"{cut(name)}: {area.mean:.2f} [{area.low:.2f}, {area.high:.2f}]"
-        axes.plot(fpr, tpr, color=colour, ls=dashes, lw=1.8, label=wording, zorder=3)
-    axes.set_aspect("equal")
-    grid(axes)
-    percent(axes, x=[0, 1], y=[0, 1])
-    axes.set_xlabel("good ones flagged (false positive rate)")
-    axes.set_ylabel("bad ones flagged (true positive rate)")
-    title(axes, heading)
-    figure.legend(
-        loc="outside right upper",
-        frameon=False,
-        fontsize=SMALL,
-        labelcolor=INK,
-        title="area under the curve [interval]",
-        title_fontsize=SMALL,
-    ).get_title().set_color(INK)
-    return figure
-
-
 def _band(axes: Axes, scorer: str, line: Line, lines: int) -> None:
     colour, marker, dashes = looks(scorer)
     taus, found = [tau for tau, _ in line], [interval for _, interval in line]
@@ -137,10 +109,6 @@ def _band(axes: Axes, scorer: str, line: Line, lines: int) -> None:
         label=cut(scorer),
         zorder=2 if is_random else 3,
     )
-
-
-def _taus(lines: Mapping[str, Line]) -> list[float]:
-    return [tau for line in lines.values() for tau, _ in line] or [0, 1]
 
 
 def _cell(

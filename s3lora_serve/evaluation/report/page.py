@@ -17,7 +17,6 @@ from s3lora_serve.evaluation.report.page_charts import (
     Utility,
     nearest_tau,
     pareto,
-    roc_curves,
     tau_sweep,
 )
 from s3lora_serve.evaluation.report.palette import stylesheet
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from s3lora_serve.judging.suite import Suite
     from s3lora_serve.spectral.report import SpectralReport
 
-TAU = 0.1  # where pruned modules are shown: the paper's share, near enough
+TAU = 0.1  # where pruned modules are shown, or at the nearest measured: the paper's share, near enough
 
 
 def page(
@@ -41,21 +40,17 @@ def page(
     title: str,
     *,
     suite: Suite | None = None,
-    utility: Utility | None = None,
-    tau: float = TAU,
-    curves: Mapping[str, tuple[Sequence[float], Sequence[bool]]] | None = None,
     notes: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
 ) -> str:
     """The whole report as HTML; the same arguments give the same text.
 
     ``reports``: spectral reports by adapter; one of each group is drawn. ``suite`` tells how sets were asked.
-    ``utility``: what charts show, by default valid plans of the first plan set, else harmless prompts
-    answered. ``tau``: the share of modules at which pruned modules are shown, or the nearest measured one.
-    ``curves``: (scores, labels) by name, for ROC curves. ``notes`` stand below the verdict, ``versions`` in
-    the footer. Every text is escaped. Raises KeyError for a utility of a plan set that was not asked.
+    Charts show valid plans of the first plan set as utility, and without one harmless prompts answered.
+    ``notes`` stand below the verdict, ``versions`` in
+    the footer. Every text is escaped.
     """
-    utility = utility or Utility(next(iter(summary.plans), None))
+    utility = Utility(next(iter(summary.plans), None))
     found = findings(summary)
     groups = [(name, members) for name, members in summary.header.groups().items() if name in found]
     folder = files(__package__)
@@ -66,10 +61,9 @@ def page(
         verdict=verdict(summary),
         notes=notes,
         groups=[
-            {"key": f"g{n}", **_group(summary, reports, name, members, found[name], utility, tau)}
+            {"key": f"g{n}", **_group(summary, reports, name, members, found[name], utility)}
             for n, (name, members) in enumerate(groups, 1)
         ],
-        roc=roc_curves(curves) if curves else None,
         suite=suite,
         forms={s.name: s.form for s in (*suite.attacks, *suite.harmless)} if suite else {},
         versions=versions or {},
@@ -99,12 +93,11 @@ def _group(
     members: Sequence[str],
     found: Finding,
     utility: Utility,
-    tau: float,
 ) -> dict[str, Any]:
     """What the page shows of one group of adapters."""
     rows = [row for row in summary.rows if row.name == name]
     records = [record for record in summary.records if record.cell.adapter in members]
-    near = nearest_tau(rows, tau)
+    near = nearest_tau(rows, TAU)
     drawn = next((member for member in members if member in reports), None)
     trade_off = pareto(rows, utility, found.safer[:3]), tau_sweep(rows, utility, found.safer)
     modules = (

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3lora_serve.evaluation.measuring.cells import BASE, NONE
-from s3lora_serve.evaluation.report.charts import roc_chart, tau_chart
+from s3lora_serve.evaluation.report.charts import tau_chart
 from s3lora_serve.evaluation.report.pareto import Point, front, pareto_chart
-from s3lora_serve.evaluation.statistics.roc import auc_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,13 +18,6 @@ if TYPE_CHECKING:
     from s3lora_serve.evaluation.report.charts import Line
     from s3lora_serve.evaluation.statistics.figures import Figures, Row
     from s3lora_serve.evaluation.statistics.intervals import Interval
-
-WORDS = {
-    "valid": "valid plans",
-    "tool_choice": "tools chosen as in the reference (F1)",
-    "rouge_l": "ROUGE-L",
-    "meteor": "METEOR",
-}
 
 
 @dataclass(frozen=True)
@@ -40,26 +32,20 @@ class Chart:
 
 @dataclass(frozen=True)
 class Utility:
-    """What the charts show as utility: a measure on a plan set, or harmless prompts that were answered."""
+    """What the charts show as utility: valid plans of a set, or without one harmless prompts answered."""
 
     plan_set: str | None
-    measure: str = "valid"
-
-    def __post_init__(self) -> None:
-        if self.measure not in WORDS:
-            known = ", ".join(WORDS)
-            raise ValueError(f"utility {self.measure!r} cannot be drawn as a share; choose one of {known}")
 
     def of(self, figures: Figures) -> Interval | None:
         """Its interval in a row's figures."""
         if self.plan_set is not None:
-            return figures.utility[self.plan_set][self.measure]
+            return figures.utility[self.plan_set]["valid"]
         return None if figures.harmless is None else figures.harmless.complied
 
     @property
     def wording(self) -> str:
         """What an axis says."""
-        return WORDS[self.measure] if self.plan_set is not None else "harmless prompts answered"
+        return "valid plans" if self.plan_set is not None else "harmless prompts answered"
 
 
 def pareto(rows: Sequence[Row], utility: Utility, marked: Collection[str] = ()) -> Chart | None:
@@ -122,20 +108,6 @@ def tau_sweep(rows: Sequence[Row], utility: Utility, safer: Collection[str] = ()
         "Lines are means, bands their intervals. Grey is random pruning of as many modules, the control: a "
         "scorer works only where the table's paired difference to it lies wholly below zero. Bands that "
         "overlap may still differ, since differences are paired.",
-    )
-
-
-def roc_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[bool]]]) -> Chart:
-    """How well each score tells bad from good. Raises ValueError for a curve without both kinds."""
-    areas = {name: auc_interval(*curve) for name, curve in curves.items()}
-    better = [name for name, area in areas.items() if area.low > 0.5]
-    heading = f"Tell bad from good better than chance: {', '.join(better[:3])}" + " …" * (len(better) > 3)
-    return Chart(
-        "roc",
-        roc_chart(curves, heading if better else "No score tells bad from good better than chance"),
-        f"ROC curves of {', '.join(curves)}",
-        "The area is the chance that a bad one scores above a good one, a tie counting half: 0.5 is a coin, "
-        "and an interval that holds it shows nothing.",
     )
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import cycle
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Final
 
 Dashes = str | tuple[int, tuple[int, ...]]
 
@@ -52,12 +48,6 @@ def looks(scorer: str) -> tuple[str, str, Dashes]:
     Those not known here share one look.
     """
     return _SCORERS.get(scorer.partition(" ")[0], _OTHER)
-
-
-def in_turn(names: Iterable[str]) -> dict[str, tuple[str, Dashes]]:
-    """Colour and dashes of each of several things that are no scorers, told apart in one chart."""
-    every = [(colour, dashes) for name, (colour, _, dashes) in _SCORERS.items() if name != "random"]
-    return dict(zip(names, cycle([*every, (_OTHER[0], _OTHER[2])]), strict=False))
 
 
 def variable(colour: str) -> str | None:

@@ -123,11 +123,10 @@ def _draw(axes: Axes, point: Point, *, strong: bool) -> None:
 
 
 def _legend(figure: Figure, points: Sequence[Point]) -> None:
-    def entry(colour: str, marker: str, label: str) -> Line2D:
-        return Line2D([], [], color=colour, marker=marker, ls="", markersize=7, label=label)
-
-    scorers = dict.fromkeys(p.scorer for p in points if p.scorer is not None)
-    handles = [entry(*looks(scorer)[:2], label=cut(scorer)) for scorer in scorers]
+    handles = []
+    for scorer in dict.fromkeys(p.scorer for p in points if p.scorer is not None):
+        colour, marker, _ = looks(scorer)
+        handles.append(Line2D([], [], color=colour, marker=marker, ls="", markersize=7, label=cut(scorer)))
     handles.append(Line2D([], [], color=INK, lw=1, ls=(0, (4, 3)), label="Pareto front"))
     legend(figure, handles)
 

@@ -1,16 +1,21 @@
-"""ROC curves: hand-made cases, and agreement with counting pairs."""
+"""ROC curves: hand-made cases, agreement with counting pairs, and the chart of them."""
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3lora_serve.evaluation.statistics.roc import auc_interval, roc
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks/evidence"))
+roc_module, roc_chart = map(importlib.import_module, ("roc", "roc_chart"))
+auc_interval, roc = roc_module.auc_interval, roc_module.roc
 
 CASES = st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=40).filter(
     lambda rows: len({label for _, label in rows}) == 2
@@ -99,3 +104,18 @@ def test_what_has_no_curve_is_refused(scores: list[float], labels: list[bool], m
     """One kind of label, none, unequal lengths and NaN are errors that name what is wrong."""
     with pytest.raises(ValueError, match=re.escape(message)):
         roc(scores, labels)
+
+
+def test_a_roc_chart_tells_areas_with_their_intervals() -> None:
+    """A perfect score has area 1 in the legend."""
+    chart = roc_chart.roc_chart({"ours": ([3.0, 2.0, 1.0, 0.0], [True, True, False, False])}, "heading")
+
+    assert "ours: 1.00 [1.00, 1.00]" in [line.get_label() for line in chart.axes[0].lines]
+
+
+def test_curves_of_one_roc_chart_look_different() -> None:
+    """Statistics are no scorers; each still gets a colour and dashes of its own."""
+    names = [f"statistic {n}" for n in range(6)]
+    chart = roc_chart.roc_chart({name: ([0.1, 0.9, 0.4], [False, True, True]) for name in names}, "heading")
+    drawn = [line for line in chart.axes[0].lines if str(line.get_label()).startswith("statistic")]
+    assert len({(line.get_color(), str(line.get_linestyle())) for line in drawn}) == len(names)
