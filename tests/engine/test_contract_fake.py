@@ -10,6 +10,7 @@ import pytest
 from answer_contract import AnswerContract
 from contract import HELLO, TOKENS, EngineContract
 from faulty_engine import FaultyEngine
+from slot_contract import SlotContract
 from stream_contract import StreamContract
 
 from s3lora_serve.engine.fake.fake_openai import UNGUARDED
@@ -17,7 +18,7 @@ from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineDead, SlotLoadError
 
 
-class TestFakeEngine(EngineContract, StreamContract, AnswerContract):
+class TestFakeEngine(EngineContract, SlotContract, StreamContract, AnswerContract):
     """The whole contract, then what only a fake can do."""
 
     @pytest.fixture

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from adapter_files import NEEDED
 from peft_builder import write_folder
 
 from s3lora_serve.adapters.fetch.listing import check_files, check_listing
@@ -14,8 +15,6 @@ from s3lora_serve.errors import FormatError, LimitError, UnsafeFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-NEEDED = ["adapter_config.json", "adapter_model.safetensors"]
 
 
 def test_the_two_files_are_let_in(tmp_path: Path):

@@ -9,16 +9,12 @@ from pathlib import Path
 
 import pytest
 from fake_evaluation import start_fake
+from plan_task import PLAN
 from tiny_model import write_adapter, write_base
 
 from s3lora_serve.cli.lab import evaluation_run
 
 PAGE = Path(__file__).parents[3] / "docs" / "measure.md"
-PLAN = {
-    "task": "Who directed Tenet?",
-    "tools": [{"name": "Search", "description": "finds facts"}],
-    "plan": "Plan: Find the director.\n#E1 = Search[director of Tenet]",
-}
 
 
 def commands() -> list[list[str]]:
