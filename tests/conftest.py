@@ -80,7 +80,7 @@ _slot_ids = itertools.count(
 
 @pytest.fixture(scope="session")
 def new_slot() -> Callable[[Path], Slot]:
-    """``new_slot(folder)``: a slot with an id and a name that nobody had before."""
+    """``new_slot(folder)``: a slot with an unused id and name."""
 
     def make(folder: Path) -> Slot:
         number = next(_slot_ids)

@@ -84,7 +84,7 @@ class TestFakeEngine(EngineContract, SlotContract, StreamContract, AnswerContrac
         assert [answer.status_code for answer in answers] == [400, 400, 400]
 
     async def test_it_brings_the_routes_that_a_server_must_hide(self, engine, client_of):
-        """As vLLM does, it serves operators' routes to anybody and shows paths in its list of models."""
+        """As vLLM does, it serves operators' routes to any client and shows paths in its list of models."""
         async with client_of(engine.openai_app()) as http:
             codes = {path: (await http.post(path)).status_code for path in UNGUARDED}
             models = (await http.get("/v1/models")).json()["data"]

@@ -248,7 +248,7 @@ def test_odd_names_neither_break_a_chart_nor_warn(name: str):
 
 
 def test_curves_of_one_roc_chart_look_different():
-    """Statistics are no scorers; each still gets a colour and dashes of its own."""
+    """Statistics are no scorers; each still gets its own colour and dashes."""
     names = [f"statistic {n}" for n in range(6)]
     chart = roc_chart({name: ([0.1, 0.9, 0.4], [False, True, True]) for name in names}, "heading")
     drawn = [line for line in chart.axes[0].lines if str(line.get_label()).startswith("statistic")]

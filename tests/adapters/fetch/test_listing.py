@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def test_the_two_files_are_let_in(tmp_path: Path):
-    """Nothing is refused for the sake of it."""
+    """A folder with the two files alone passes."""
     check_files(write_folder(tmp_path), LimitsConfig())
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "weights.pt", "x.pth", "x.pkl", "x.pickle", "x.CKPT"])
 def test_pickles_are_refused_unopened(tmp_path: Path, name: str):
-    """A pickle runs code when it is opened: this one is a pipe that would block whoever opens it."""
+    """A pickle runs code when it is opened: this one is a pipe, and opening it would block."""
     folder = write_folder(tmp_path)
     (folder / "adapter_model.safetensors").unlink()
     os.mkfifo(folder / name)

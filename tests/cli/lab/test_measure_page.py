@@ -39,7 +39,7 @@ def place(tmp_path, monkeypatch):
 
 
 def test_the_page_has_two_of_each():
-    """One pair of commands for the demo, one for files of one's own."""
+    """One pair of commands for the demo, one for the user's own files."""
     assert [arguments[0] for arguments in commands()] == ["evaluate", "sweep"] * 2
 
 
