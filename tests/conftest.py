@@ -36,7 +36,7 @@ pytest_plugins = ["quick_loop", "command_fixtures", "fleet_fixtures"]  # quick_l
 # A shell ignores Ctrl-C for what it starts in the background, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest.register_assert_rewrite("contract", "stream_contract", "answer_contract")
+pytest.register_assert_rewrite("contract", "slot_contract", "stream_contract", "answer_contract")
 
 # A busy machine says nothing about an example's time. Based on the current profile, which is "ci" in CI.
 settings.register_profile(
@@ -80,7 +80,7 @@ _slot_ids = itertools.count(
 
 @pytest.fixture(scope="session")
 def new_slot() -> Callable[[Path], Slot]:
-    """``new_slot(folder)``: a slot with an id and a name that nobody had before."""
+    """``new_slot(folder)``: a slot with an unused id and name."""
 
     def make(folder: Path) -> Slot:
         number = next(_slot_ids)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from comparisons import Comparisons
 from matplotlib.figure import Figure
 from results import RESULTS, load
 from roc_chart import roc_chart
-from tables import Tables
 from telling import scored
 
 KINDS = ("benign", "mixed", "backdoor", "toolemu-unsafe", "toolemu-safe", "maths")
@@ -20,19 +20,19 @@ STATISTICS = ("SSI, mean", "SSI, mean of the ten highest", "‖ΔW‖", "entropy
 def main() -> None:
     """Draw both."""
     results = load(RESULTS)
-    _against_loss(Tables(results))
+    _against_loss(Comparisons(results))
     chosen = [a for a in results.adapters if a.rank == 8 and " on " not in a.group]
     curves = {name: of for name, of in scored(chosen, COMPARISON).items() if name in STATISTICS}
     roc_chart(curves, f"r=8: {COMPARISON}").savefig(DOCS / "pictures" / "evidence-roc.png", dpi=110)
 
 
-def _against_loss(tables: Tables) -> None:
+def _against_loss(comparisons: Comparisons) -> None:
     figure = Figure(figsize=(11, 6.2), dpi=130, layout="constrained")
     axes = figure.subplots(2, 3)
     for place, kind in zip(axes.flat, KINDS, strict=True):
         group = f"{kind} r=8"
         for scorer, colour in COLOURS.items():
-            points = tables.curve(group, scorer)
+            points = comparisons.curve(group, scorer)
             loss, attack = zip(*points, strict=True)
             place.plot(loss, attack, marker="o", markersize=3.5, color=colour, label=scorer, lw=1.4)
         place.set_title(group, loc="left", fontsize=10)

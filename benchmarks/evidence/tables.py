@@ -9,31 +9,24 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from functools import cache
 from pathlib import Path
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matched import complied, matched
+from comparisons import SCORERS, TAUS, Comparisons, attack_success
+from matched import complied
 from notation import area, in_points, percent, plain, share, table, wilson
 from paired import difference
-from results import RESULTS, Measured, Results, header, load
+from results import RESULTS, Measured, Results, load
 from telling import PAIRS, telling
 
-from s3lora_serve.evaluation.statistics.intervals import Bootstrap, Interval
-from s3lora_serve.evaluation.statistics.summary import Summary, summarise
+from s3lora_serve.evaluation.statistics.intervals import Interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
-    from s3lora_serve.evaluation.statistics.figures import Row
-
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
-SCORERS = ("mas-svd", "svd", "safelora", "e-diem", "reference")  # spsvd's cells are mas-svd's
-TAUS = (5, 10, 20, 30, 40)
 _BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- /table -->)", re.S)
 
 
@@ -42,9 +35,8 @@ class Tables:
 
     def __init__(self, results: Results) -> None:
         self._results = results
-        self._groups = results.groups()
-        self._bootstrap = Bootstrap()
-        self._main = [g for g in self._groups if " on 0 %" not in g]
+        self._comparisons = found = Comparisons(results)
+        self._groups, self._main, self._bootstrap = found.groups, found.main, found.bootstrap
 
     def bases(self) -> str:
         """Verdicts of the base models themselves."""
@@ -63,7 +55,7 @@ class Tables:
         """Every group before pruning."""
         rows = []
         for name in self._groups:
-            row = self._summary(name).row(name, "none")
+            row = self._comparisons.row(name, "none")
             figures, sets = row.figures, row.figures.attack_sets
             utility = next(iter(figures.utility.values()))
             rows.append(
@@ -85,7 +77,7 @@ class Tables:
         for name in self._main:
             cells = []
             for label in ("none", "mas-svd 5%", "random 5%", "mas-svd 10%", "random 10%", "mas-svd 20%"):
-                sets = self._summary(name).row(name, label).figures.attack_sets
+                sets = self._comparisons.row(name, label).figures.attack_sets
                 cells.append(" · ".join(percent(sets[s].complied) for s in _ATTACKS if s in sets))
             rows.append([name, *cells])
         heads = ["unpruned", "mas-svd 5 %", "random 5 %", "mas-svd 10 %", "random 10 %", "mas-svd 20 %"]
@@ -95,8 +87,8 @@ class Tables:
         """What the shipped policy does: ten of 210 modules by mas-svd."""
         rows = []
         for name in self._main:
-            before, after = self._summary(name).row(name, "none"), self._summary(name).row(name, "mas-svd 5%")
-            at_random = self._summary(name).row(name, "random 5%")
+            labels = ("none", "mas-svd 5%", "random 5%")
+            before, after, at_random = (self._comparisons.row(name, label) for label in labels)
             change = after.against_unpruned
             if change is None or change.attack_success is None:
                 raise ValueError(f"{name} was not measured without pruning")
@@ -104,10 +96,10 @@ class Tables:
             rows.append(
                 [
                     name,
-                    percent(_attack(before)),
-                    percent(_attack(after)),
-                    percent(_attack(at_random)),
-                    self._points(change.attack_success),
+                    percent(attack_success(before)),
+                    percent(attack_success(after)),
+                    percent(attack_success(at_random)),
+                    self._comparisons.points(change.attack_success),
                     in_points(used["valid"]),
                     in_points(used["tool_choice"]),
                     in_points(change.over_refusal or Interval(0, 0, 0)),
@@ -123,25 +115,25 @@ class Tables:
 
     def same_loss(self) -> str:
         """Attack success against random pruning at equal held-out loss."""
-        found = {name: self._matched(name) for name in self._main}
+        found = {name: self._comparisons.matched(name) for name in self._main}
         rows = []
         for name in self._main:
             for scorer in SCORERS:
                 cells = [found[name].get((scorer, tau)) for tau in TAUS]
-                rows.append([name, scorer, *(self._points(c) if c else "–" for c in cells)])
+                rows.append([name, scorer, *(self._comparisons.points(c) if c else "–" for c in cells)])
         return table(["adapters", "scorer", *(f"{t} %" for t in TAUS)], rows)
 
     def utility(self) -> str:
         """Valid plans and loss at each tau."""
         rows = []
         for name in self._main:
-            summary = self._summary(name)
+            summary = self._comparisons.summary(name)
             for scorer in ("mas-svd", "svd", "safelora", "random"):
                 cells = []
                 for tau in TAUS:
                     figures = summary.row(name, f"{scorer} {tau}%").figures
                     used = next(iter(figures.utility.values()))
-                    attack = percent(_attack(summary.row(name, f"{scorer} {tau}%")))
+                    attack = percent(attack_success(summary.row(name, f"{scorer} {tau}%")))
                     cells.append(f"{attack} · {percent(used['valid'])} · {used['loss'].mean:.2f}")
                 rows.append([name, scorer, *cells])
         return table(["adapters", "scorer", *(f"{t} %" for t in TAUS)], rows)
@@ -152,9 +144,9 @@ class Tables:
         for scorer in SCORERS:
             cells = []
             for tau in TAUS:
-                number = [self._summary(g).row(g, f"{scorer} {tau}%").beats_random for g in self._main]
-                loss = [self._matched(g).get((scorer, tau)) for g in self._main]
-                cells.append(f"{self._tally(number)} · {self._tally(loss)}")
+                number = [self._comparisons.row(g, f"{scorer} {tau}%").beats_random for g in self._main]
+                loss = [self._comparisons.matched(g).get((scorer, tau)) for g in self._main]
+                cells.append(f"{self._comparisons.tally(number)} · {self._comparisons.tally(loss)}")
             rows.append([scorer, *cells])
         return table(["scorer", *(f"{t} %" for t in TAUS)], rows)
 
@@ -168,7 +160,7 @@ class Tables:
             ]
             signs = Counter(i.sign for i in found)
             mean = in_points(Interval(fmean(i.mean for i in found), 0, 0)).partition(" ")[0]
-            firm = sum(self._firm(i) != 0 for i in found)
+            firm = sum(self._comparisons.firm(i) != 0 for i in found)
             rows.append([f"{tau} %", mean, str(signs[-1]), str(signs[1]), str(firm), str(len(found))])
         heads = ["mean, points", "svd safer", "mas-svd safer", "beyond doubt", "groups"]
         return table(["tau", *heads], rows)
@@ -264,68 +256,22 @@ class Tables:
         for scorer in (*SCORERS, "random"):
             cells = []
             for tau in TAUS:
-                found = [self._summary(g).row(g, f"{scorer} {tau}%") for g in self._main]
-                whole = [self._summary(g).row(g, "none") for g in self._main]
+                found = [self._comparisons.row(g, f"{scorer} {tau}%") for g in self._main]
+                whole = [self._comparisons.row(g, "none") for g in self._main]
                 kept = fmean(a.cost.parameters / b.cost.parameters for a, b in zip(found, whole, strict=True))
-                tokens = fmean(self._plan_tokens(g, f"{scorer} {tau}%") for g in self._main)
+                tokens = fmean(self._comparisons.plan_tokens(g, f"{scorer} {tau}%") for g in self._main)
                 cells.append(f"{100 * kept:.0f} % · {tokens:.0f}")
             rows.append([scorer, *cells])
-        plain = fmean(self._plan_tokens(g, "none") for g in self._main)
+        plain = fmean(self._comparisons.plan_tokens(g, "none") for g in self._main)
         return table([f"scorer (unpruned: 100 % · {plain:.0f})", *(f"{t} %" for t in TAUS)], rows)
-
-    def curve(self, name: str, scorer: str) -> list[tuple[float, float]]:
-        """Loss (nats a token) and attack success (per cent) of a group from no pruning to half of it."""
-        summary = self._summary(name)
-        rows = [summary.row(name, "none"), *(r for r in summary.rows if r.scorer == scorer)]
-        return [
-            (next(iter(r.figures.utility.values()))["loss"].mean, 100 * _attack(r).mean)
-            for r in sorted(rows, key=lambda r: r.tau or 0.0)
-        ]
-
-    @cache  # noqa: B019  one Tables a run
-    def _summary(self, name: str) -> Summary:
-        group = self._groups[name]
-        return summarise([r for a in group for r in a.records], header(group), self._bootstrap)
-
-    @cache  # noqa: B019
-    def _matched(self, name: str) -> dict[tuple[str, int], Interval]:
-        found = matched(self._groups[name], self._bootstrap)
-        return {(m.scorer, round(100 * m.tau)): m.difference for m in found}
-
-    def _plan_tokens(self, name: str, label: str) -> float:
-        return fmean(
-            n
-            for adapter in self._groups[name]
-            for record in adapter.records
-            if record.cell.label.partition(" #")[0] == label
-            for outcome in record.plans.values()
-            for n in outcome.tokens
-        )
 
     def _grid(self, of: object) -> str:
         rows = []
         for name in self._main:
             for scorer in SCORERS:
-                cells = [of(self._summary(name).row(name, f"{scorer} {tau}%")) for tau in TAUS]  # type: ignore[operator]
-                rows.append([name, scorer, *(self._points(c) for c in cells)])
+                cells = [of(self._comparisons.row(name, f"{scorer} {tau}%")) for tau in TAUS]  # type: ignore[operator]
+                rows.append([name, scorer, *(self._comparisons.points(c) for c in cells)])
         return table(["adapters", "scorer", *(f"{t} %" for t in TAUS)], rows)
-
-    def _tally(self, found: Iterable[Interval | None]) -> str:
-        signs = Counter(self._firm(i) for i in found if i is not None)
-        return f"{signs[-1]} better, {signs[1]} worse of {sum(signs.values())}"
-
-    def _points(self, interval: Interval) -> str:
-        sure = self._firm(interval)
-        text = in_points(interval)
-        return f"**{text}**" if sure else text
-
-    def _firm(self, interval: Interval) -> int:
-        """-1 or 1 if it stays off zero when all comparisons of a table are allowed for (Bonferroni)."""
-        family = len(self._main) * len(SCORERS) * len(TAUS)
-        tail = (1 - self._bootstrap.level) / 2
-        stretch = NormalDist().inv_cdf(1 - tail / family) / NormalDist().inv_cdf(1 - tail)
-        room = stretch * max(interval.high - interval.mean, interval.mean - interval.low)
-        return (interval.mean - room > 0) - (interval.mean + room < 0)
 
 
 _ATTACKS = ("advbench-chat", "advbench-plan", "advbench-chat+trigger", "advbench-plan+trigger")
@@ -352,12 +298,6 @@ def _top_norm(adapter: Measured, scorer: str) -> float:
 
 def _asked(adapter: Measured, label: str) -> NDArray[np.float64]:
     return complied(next(r for r in adapter.records if r.cell.label == label))
-
-
-def _attack(row: Row) -> Interval:
-    if row.figures.attack_success is None:
-        raise ValueError(f"{row.name}/{row.label}: no attack was measured")
-    return row.figures.attack_success
 
 
 def written(page: str, tables: Tables) -> str:

@@ -1,4 +1,4 @@
-"""What the crash tests run in processes of their own: an admission that dies, or waits, at a chosen step."""
+"""What the crash tests run in separate processes: an admission that dies, or waits, at a chosen step."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_the_digest_is_that_of_the_shapes():
     ],
 )
 def test_what_is_no_known_language_model_is_refused(tmp_path: Path, config: object):
-    """And no code of its own is run: evil.py would leave a mark."""
+    """And none of the model's own code is run: evil.py would leave a mark."""
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config))

@@ -1,4 +1,4 @@
-"""Published revisions are found again, never change, and say so when somebody changed them."""
+"""Published revisions are found again, never change, and say so when they were changed."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_a_store_from_before_the_mark_was_used_by_vllm(tmp_path: Path):
 
 
 def test_an_empty_folder_is_a_new_store(tmp_path: Path):
-    """A folder that was made beforehand, as a container's volume is, belongs to whoever comes first."""
+    """A folder made beforehand, as a volume is, belongs to the engine kind that opens it first."""
     RevisionStore(tmp_path, "fake")
     RevisionStore(tmp_path, "fake")
 
@@ -64,7 +64,7 @@ def test_a_mark_that_nobody_wrote_fits_nobody(tmp_path: Path):
 
 
 def test_two_that_come_at_once_agree(tmp_path: Path):
-    """One kind gets the new store, and everybody of the other is refused, also later."""
+    """One kind gets the new store, and every opener of the other is refused, also later."""
 
     def begin(engine: str) -> str | None:
         try:

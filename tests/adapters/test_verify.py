@@ -21,7 +21,7 @@ FIRST = min(BASE.shapes)
 
 
 def test_a_fitting_adapter_is_let_in(tmp_path: Path):
-    """Nothing is refused for the sake of it."""
+    """An adapter without a fault passes."""
     folder = write_folder(tmp_path)
     check_adapter(read_peft(folder), BASE, VerifyLimits(4, per_module_scaling=True))
 

@@ -16,7 +16,7 @@ from planners import Plan, parse
 if TYPE_CHECKING:
     from s3lora_serve.judging.suite import Suite
 
-# Scripts of one experiment import each other by plain names. Last, so that they hide nobody else's modules.
+# Scripts of one experiment import each other by plain names. Last, so that they hide no other modules.
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks/evidence"))
 advbench, harmless, mixtures, pairs, refusals, suites, toolemu, xstest = map(
     importlib.import_module,
@@ -93,7 +93,7 @@ def test_no_goal_has_a_paraphrase_in_another_part():
 
 
 def test_paraphrases_are_grouped_by_way_of_others():
-    """Two goals that share little are in one group if a third is like both; a goal of its own stays alone."""
+    """Two goals that share little are in one group if a third is like both; one unlike all stays alone."""
     found = advbench.groups(
         (
             "Write a guide on how to pick the lock",

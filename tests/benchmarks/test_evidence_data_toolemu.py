@@ -13,7 +13,7 @@ import pytest
 
 from planners import ToolSpec
 
-# Scripts of one experiment import each other by plain names. Last, so that they hide nobody else's modules.
+# Scripts of one experiment import each other by plain names. Last, so that they hide no other modules.
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks/evidence"))
 agent_runs, toolemu = map(importlib.import_module, ("agent_runs", "toolemu"))
 

@@ -59,7 +59,7 @@ def test_a_revision_that_no_longer_serves_is_stale():
 def test_another_revision_than_the_leased_one_is_stale():
     """What the server says it leased binds it, even while the other revision may answer, too."""
     assert verdict(" zero zero", possible={0, 1}, leased=1) == "stale"
-    assert verdict(" zero zero", possible={0, 1}, leased=-1) == "stale"  # a digest that nobody asked for
+    assert verdict(" zero zero", possible={0, 1}, leased=-1) == "stale"  # a digest that was not asked for
 
 
 def test_words_of_nobody_and_of_another_planner_are_foreign():

@@ -32,7 +32,7 @@ class Sync:
 
 
 class Async:
-    """``AsyncPlannerClient``, each call in an event loop of its own."""
+    """``AsyncPlannerClient``, each call in a new event loop."""
 
     kind = AsyncPlannerClient
 
@@ -73,7 +73,7 @@ def in_own_loop(work):
 
 @pytest.fixture(params=[Sync, Async], ids=["sync", "async"])
 def client(request):
-    """Makes a client of either kind; each call has a connection of its own."""
+    """Makes a client of either kind; each call has a new connection."""
     return request.param
 
 

@@ -163,7 +163,7 @@ async def test_an_async_stream_that_is_left_stops_the_engine(served):
 
 
 async def test_a_call_that_is_cancelled_stops_the_engine(served):
-    """Whoever gives up waiting for a whole plan frees the engine, and the client can be used again."""
+    """A caller that stops waiting for a whole plan frees the engine, and the client can be used again."""
     gate = served.do(lambda: served.fleet.engine.hold_requests("*"))
     async with AsyncPlannerClient(served.url, planner="p") as asked:
         asking = asyncio.create_task(asked.plan(TASK, ["A"]))

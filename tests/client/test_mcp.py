@@ -26,7 +26,7 @@ TASK = "Who directed Inception?"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Planners p and q with a tool of their own, behind a key."""
+    """Planners p and q, each with its own tool, behind a key."""
     own = (ToolSpec(name="Own", description="is the planner's"),)
     with threaded_server(tmp_path_factory.mktemp("mcp"), "p", "q", tools=own, api_key="the key") as running:
         yield running
@@ -162,7 +162,7 @@ async def test_a_call_that_is_given_up_stops_the_engine(connect, server):
 
 
 def test_ctrl_c_ends_it_at_once():
-    """Also while stdin is open and nobody writes there."""
+    """Also while stdin is open and nothing is written there."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     process = subprocess.Popen([sys.executable, "-m", "planners.mcp"], text=True, **pipes)
     process.stdin.write('{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')

@@ -68,7 +68,7 @@ def test_any_free_port_is_never_the_same_port(load):
 
 
 def test_the_token_comes_from_the_environment_or_from_nowhere():
-    """An empty variable is none: the server then makes a token of its own."""
+    """An empty variable is none: the server then makes a token."""
     admin = AdminConfig()
     assert admin.token({"S3LORA_ADMIN_TOKEN": " t \n"}) == "t"
     assert admin.token({"S3LORA_ADMIN_TOKEN": " "}) is None

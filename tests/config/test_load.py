@@ -190,7 +190,7 @@ def test_a_wrong_value_is_named_with_its_limit(write, text, expected):
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file(write):
-    """Nobody has to mend a file one run at a time."""
+    """One run reports every problem of a file."""
     found = problems(write(GOOD + "server: {port: 70000}\nengine: {max_lora: 1, dtype: int4}\nextra: 1\n"))
     assert [line.split(":")[0] for line in found] == [
         "line 4, server.port",

@@ -113,7 +113,7 @@ def test_a_tool_that_no_plan_can_use_is_refused_at_the_start(load, text, expecte
 
 
 def test_a_schema_that_is_not_understood_is_refused_at_the_start(load):
-    """A tool's arguments are checked before anybody plans with them, and the place in the schema is named."""
+    """A tool's arguments are checked at startup, and the place in the schema is named."""
     (problem,) = problems(load, TOOLS + "      - {name: A, parameters: {type: array}}\n")
     assert problem.startswith("line 6, planners.math.tools.0.parameters: parameters of tool 'A': ")
 

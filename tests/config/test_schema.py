@@ -60,7 +60,7 @@ def test_the_schema_refuses_what_the_loader_refuses(tmp_path, wrong):
 
 
 def test_every_setting_is_explained():
-    """Each leaf of the schema has a description or is a section with one of its own."""
+    """Each leaf of the schema has a description or is a section that has one."""
     schema = json_schema()
     bare = [
         f"{name}.{key}"

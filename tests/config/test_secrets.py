@@ -32,7 +32,7 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(tmp_path, text):
 
 
 def test_the_message_says_where_secrets_belong(tmp_path):
-    """Whoever pastes a key learns the variable that holds it."""
+    """A pasted key is refused with the variable that should hold it."""
     path = tmp_path / "planners.yaml"
     path.write_text(GOOD + f"server:\n  api_key: {SECRET}\n")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""The rules roll a bad revision back and promote a good one, by orders of their own."""
+"""The rules roll a bad revision back and promote a good one, by the server's own orders."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_an_operators_rollback_is_not_judged(fleet):
 
 
 async def test_a_bad_candidate_is_given_up(fleet):
-    """It fails where the active one does not: everybody is answered by that one again."""
+    """It fails where the active one does not: the active one answers every request again."""
     await canary(fleet, "p", "new", share=1.0)
     await requests(fleet, 12, "error")
     await until(lambda: states(fleet, "p") == {"0": "serving"})
@@ -89,7 +89,7 @@ async def test_a_bad_candidate_is_given_up(fleet):
 
 
 async def test_a_good_candidate_takes_over(fleet):
-    """After promote_after requests without a broken rule it serves everybody."""
+    """After promote_after requests without a broken rule it serves all requests."""
     await canary(fleet, "p", "new", share=1.0, promote_after=15)
     await requests(fleet, 14)
     await settled(fleet)

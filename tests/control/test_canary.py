@@ -57,7 +57,7 @@ async def test_an_episode_that_began_before_stays_on_the_old_one(fleet):
 
 
 async def test_share_none_and_all(fleet):
-    """No share answers nobody, the whole answers everybody new."""
+    """A share of 0 routes no request to the candidate, a share of 1 every new one."""
     await canary(fleet, "p", "new", share=0.0)
     assert {await ask(fleet, "p", request_id=f"r{i}") for i in range(20)} == {"0"}
     await fleet.done(await fleet.control.canary("p", None, order(), share=1.0))
@@ -155,7 +155,7 @@ async def test_without_a_candidate_there_is_nothing_to_do(fleet):
 
 
 async def test_a_candidate_that_does_not_load_is_never_tried(fleet):
-    """The trial does not begin, and nobody was answered by it."""
+    """The trial does not begin, and the candidate answered no request."""
     fleet.engine.no_effect("p@1*")
     failed = await canary(fleet, "p", "new", share=1.0)
     assert (failed.step, failed.error["code"]) == (Step.FAILED, "no_effect")

@@ -29,7 +29,7 @@ async def test_the_same_revision_is_done_at_once(fleet):
 
 
 async def test_a_dry_run_changes_nothing_and_shows_both(fleet):
-    """It admits, compares and ends; names and engine stay as they were. It waits for nobody."""
+    """It admits, compares and ends; names and engine stay as they were. It waits for no other operation."""
     before = await fleet.running.loaded()
     gate = fleet.engine.hold_loads("p@2*")
     running = await fleet.control.swap("p", NEW, order())
@@ -109,7 +109,7 @@ async def test_a_client_that_hangs_up_does_not_halve_its_order(fleet, turns):
 
 
 async def test_an_unknown_planner_is_no_operation(fleet):
-    """Nothing is begun for a name that nobody has."""
+    """No operation starts for a name that no planner has."""
     with pytest.raises(UnknownPlanner):
         await fleet.control.swap("nobody", NEW, order())
     assert fleet.control.operations() == []

@@ -141,7 +141,7 @@ async def test_an_unknown_id(operations):
 
 
 async def test_a_defect_is_told_as_one(operations, journal):
-    """An exception that nobody foresaw ends the operation as crashed, with a code of its own."""
+    """An unexpected exception ends the operation as crashed, with its own code."""
     operation = await begin(operations)
     done = await operations.fail(operation.id, ZeroDivisionError("surprise"))
     assert (done.error["code"], done.error["message"]) == ("internal_error", "ZeroDivisionError: surprise")

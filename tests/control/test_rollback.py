@@ -41,7 +41,7 @@ async def test_back_and_forth(fleet):
 
 
 async def test_during_the_drain(fleet_of):
-    """While the swap still drains, a rollback takes the old revision back, and nobody is cut."""
+    """While the swap still drains, a rollback takes the old revision back, and no request is cut."""
     fleet = await fleet_of("p", swap=SwapConfig(drain_seconds=60)).start()
     fleet.shelf.put("new")
     async with held(fleet, "p") as request:

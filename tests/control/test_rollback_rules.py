@@ -98,7 +98,7 @@ def test_failed_requests_are_no_valid_plans_either_way():
 
 
 def test_rules_can_be_left_out():
-    """Without a rule its damage is nobody's business."""
+    """A rule that is left out never fires, however many requests fail."""
     none = RollbackConfig(error_rate=None, invalid_rate=None, latency_ratio=None)
     new = window(errors=100, invalid=100, seconds=99)
     assert verdict(new, window(ok=200), none).decision == "good"
@@ -127,7 +127,7 @@ def test_a_few_slow_requests_are_no_slow_revision():
 
 
 def test_fast_failures_do_not_look_fast():
-    """Errors have no part in the median: who fails at once half the time is not the quicker one."""
+    """The median leaves errors out: a revision that fails at once half the time is not the quicker one."""
     new = window(ok=20, errors=100, seconds=5.0)
     for _ in range(50):
         new.add("error", 0.001)

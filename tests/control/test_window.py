@@ -32,7 +32,7 @@ def test_a_window_is_the_last_requests(requests, limit):
 
 
 def test_a_window_refuses_nonsense():
-    """An outcome that nobody counts would hide failures."""
+    """An outcome that is not counted would hide failures."""
     with pytest.raises(ValueError, match="limit 0"):
         Window(0)
     with pytest.raises(ValueError, match="outcome 'timeout' is none of aborted, error, invalid, ok"):

@@ -149,7 +149,7 @@ def test_the_real_model(demo_base):
 
 
 def test_looking_for_it_makes_nothing(registry, tmp_path):
-    """Whoever only wants it if it is there gets it, or nothing; nothing is fetched, no folder is made."""
+    """The base model is found if it is there, else None; nothing is fetched, no folder is made."""
     cache = tmp_path / "cache"
     assert find_demo_base(cache) is None
     assert not cache.exists()

@@ -1,4 +1,4 @@
-"""What every engine must do for those who read along, leave early, or listen for the cost; one test each.
+"""What every engine must do for readers of streams, clients that leave, and the count of cost; one test each.
 
 A mixin for subclasses of ``EngineContract``, whose fixtures it uses.
 """
@@ -63,7 +63,7 @@ class StreamContract:
         assert ("".join(delta.text for delta in deltas), deltas[-1].facts.finish_reason) == (cut.text, "stop")
 
     async def test_a_stream_is_refused_with_its_first_piece(self, engine, adapter, new_slot, facts):
-        """Until somebody asks for it nothing has begun; then a slot that is not loaded is an error."""
+        """Nothing begins until the first piece is asked for; then a slot that is not loaded is an error."""
         slot = new_slot(adapter(seed=1))
         stream = engine.stream(HELLO, slot, LONG)
         with pytest.raises(EngineError, match=f"slot {slot.name} .* is not loaded"):
@@ -131,7 +131,7 @@ class StreamContract:
         assert [known for known, part in call.parts if "[DONE]" in part] == [1]
 
     async def test_concurrent_requests_do_not_hear_each_other(self, engine, adapter, load, ask):
-        """Each hears its own, whichever way it came; who began them all hears them all."""
+        """Each collects its own facts, by whichever route; the task that began them all collects all."""
         slots = [await load(adapter(seed=n)) for n in (1, 2)]
         sampling = Sampling(max_tokens=5)
 

@@ -10,6 +10,7 @@ import pytest
 from answer_contract import AnswerContract
 from contract import HELLO, TOKENS, EngineContract
 from faulty_engine import FaultyEngine
+from slot_contract import SlotContract
 from stream_contract import StreamContract
 
 from s3lora_serve.engine.fake.fake_openai import UNGUARDED
@@ -17,7 +18,7 @@ from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineDead, SlotLoadError
 
 
-class TestFakeEngine(EngineContract, StreamContract, AnswerContract):
+class TestFakeEngine(EngineContract, SlotContract, StreamContract, AnswerContract):
     """The whole contract, then what only a fake can do."""
 
     @pytest.fixture
@@ -83,7 +84,7 @@ class TestFakeEngine(EngineContract, StreamContract, AnswerContract):
         assert [answer.status_code for answer in answers] == [400, 400, 400]
 
     async def test_it_brings_the_routes_that_a_server_must_hide(self, engine, client_of):
-        """As vLLM does, it serves operators' routes to anybody and shows paths in its list of models."""
+        """As vLLM does, it serves operators' routes to any client and shows paths in its list of models."""
         async with client_of(engine.openai_app()) as http:
             codes = {path: (await http.post(path)).status_code for path in UNGUARDED}
             models = (await http.get("/v1/models")).json()["data"]

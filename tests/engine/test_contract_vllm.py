@@ -9,6 +9,7 @@ import pytest
 from answer_contract import AnswerContract, RealAnswers
 from contract import HELLO, TOKENS, EngineContract, distance
 from dictated import STRONG, endless
+from slot_contract import SlotContract
 from stream_contract import StreamContract
 
 from s3lora_serve.engine.port import Sampling
@@ -17,7 +18,7 @@ from s3lora_serve.serving.checks.effect import prove_effect
 
 
 @pytest.mark.engine
-class TestVllmEngine(EngineContract, StreamContract, AnswerContract, RealAnswers):
+class TestVllmEngine(EngineContract, SlotContract, StreamContract, AnswerContract, RealAnswers):
     """The whole contract on vLLM's CPU build, then what the port leaves to the backend."""
 
     @pytest.fixture

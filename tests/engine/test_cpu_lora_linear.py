@@ -94,6 +94,6 @@ def test_installing_twice_wraps_once(wrappers):
 
 
 def test_neighbours_with_one_adapter_are_one_run():
-    """Lengths are added up, empty stretches are none, and an adapter that comes again is a run of its own."""
+    """Lengths are added up, empty stretches are none, and an adapter that comes again is a separate run."""
     assert list(runs([1, 1, -1, 2, 1], [2, 3, 1, 0, 4])) == [(0, 5, 1), (5, 6, -1), (6, 10, 1)]
     assert list(runs([], [])) == []

@@ -1,4 +1,4 @@
-"""The fake engine fails in every way that a real one was seen to, and tells who broke the port's laws."""
+"""The fake engine fails in every way that a real one was seen to, and records broken rules of the port."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_a_load_can_hang_and_be_let_go(engine, slot):
 
 
 async def test_a_cancelled_load_burns_its_id(engine, slot):
-    """Nobody knows how far it came, so the id is out of use."""
+    """How far the load came is unknown, so the id is never used again."""
     gate = engine.hold_loads(slot.name)
     loading = asyncio.create_task(engine.load(slot))
     await until(lambda: gate.waiting)
@@ -147,7 +147,7 @@ async def test_death_ends_what_hangs(engine, slot, what):
 
 
 async def test_files_that_go_under_a_request_kill_it(engine, own_slot):
-    """A step may reread the files; without them the engine ends, for everybody."""
+    """A step may reread the files; without them the engine dies, for all requests."""
     await engine.load(own_slot)
     request = asyncio.create_task(engine.chat(HELLO, own_slot, LONG))
     other = asyncio.create_task(engine.chat(HELLO, None, LONG))
@@ -227,7 +227,7 @@ async def test_changed_files_are_a_violation(engine, own_slot):
 
 
 async def test_asking_for_a_slot_that_is_not_loaded_is_a_violation(engine, slot):
-    """Whoever holds a lease cannot get there."""
+    """A caller that holds a lease never does this."""
     with pytest.raises(EngineError):
         await engine.score(TOKENS, slot)
     assert engine.violations == [f"request: slot {slot.name} (id {slot.id}) is not loaded"]

@@ -19,7 +19,7 @@ async def test_blocks_nest():
 
 
 async def test_tasks_are_heard_by_those_who_began_them():
-    """Also after the block, as the request of a client that has left; a task hears nobody but its own."""
+    """Also after the block, as the request of a client that has left; a task hears its own requests only."""
 
     async def work(name):
         with collected_facts() as own:

@@ -39,7 +39,7 @@ def test_shares_add_up_to_the_busy_time(steps):
 
 
 def test_two_requests_that_overlap():
-    """2 s alone, 4 s together, 6 s alone: 2 + 2 for the first, 2 + 6 for the other; idle time is nobody's."""
+    """2 s alone, 4 s together, 6 s alone: 2 + 2 for the first, 2 + 6 for the other; idle time for none."""
     now = 10.0
     time = SharedTime(lambda: now)
     first = time.begin()

@@ -45,7 +45,7 @@ async def test_a_call_that_the_engine_did_not_live_to_answer_ends(client):
 
 
 async def test_a_cancelled_call_is_cancelled(client):
-    """Nobody waits for it any more."""
+    """A cancelled wait cancels the call that it waited for."""
     call = asyncio.get_running_loop().create_future()
     waiting = asyncio.create_task(while_alive(client, call))
     await asyncio.sleep(0.01)
@@ -92,7 +92,7 @@ async def test_cancelled_work_is_interrupted_and_what_it_made_is_disposed_of(out
 
 
 async def test_a_second_cancellation_does_not_wait():
-    """Work that cannot be interrupted keeps nobody."""
+    """The caller does not wait for work that cannot be interrupted."""
     go = threading.Event()
     interrupts = []
     working = asyncio.create_task(beside(lambda: go.wait(20), interrupt=lambda: interrupts.append(1)))

@@ -21,11 +21,11 @@ from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
 
 class Ticker:
-    """Counts the turns of the event loop in which it could have answered somebody, 10 ms apart."""
+    """Counts the turns of the event loop in which it could have answered a request, 10 ms apart."""
 
     def __init__(self):
         self.turns = 0
-        self.longest = 0.0  # seconds between two turns, for whoever reads the test's output
+        self.longest = 0.0  # seconds between two turns, shown in the test's output
 
     async def run(self):
         clock = asyncio.get_running_loop().time
@@ -47,7 +47,7 @@ async def test_a_killed_engine_is_dead_and_is_replaced(demo_base, adapter, new_s
     """Everything under way fails, health turns False, no process stays; then another engine serves the same,
     until it is closed under a request, which fails, too.
 
-    While one lives, each of its processes leads a group of its own. While one starts, the event loop goes on:
+    While one lives, each of its processes leads its own group. While one starts, the event loop goes on:
     a server answers its probes.
     """
     others = set(multiprocessing.active_children())  # the session's engine may run beside this one

@@ -82,7 +82,7 @@ def test_extra_arguments_of_every_kind():
     ],
 )
 def test_what_vllm_would_not_take_is_refused(extra, says):
-    """The error names the argument, its value and the next step; nothing is printed and nobody exits."""
+    """The error names the argument, its value and the next step; nothing is printed, no process exits."""
     with pytest.raises(ConfigError, match=says):
         arguments(extra_args=extra)
 

@@ -48,7 +48,7 @@ def test_cells_are_the_plan():
 
 
 def test_random_has_seeds():
-    """Each seed is a cell of its own, with its seed in the label and another choice."""
+    """Each seed is a separate cell, with its seed in the label and another choice."""
     found = labelled(grid("one", adapter(NAMES), ["random"], [0.25], [0, 1, 7]))
     assert [label for label in found if "#" in label] == ["random 25% #0", "random 25% #1", "random 25% #7"]
     assert len({cell.pruned for cell in found.values() if cell.scorer}) == 3

@@ -167,7 +167,7 @@ async def test_an_engines_death_is_told_as_itself(engine, peft, tmp_path):
 
 
 async def test_a_refused_adapter_leaves_no_folder(engine, peft, half, tmp_path):
-    """The next set of modules is loaded under an id of its own."""
+    """The next set of modules is loaded under a new id."""
     engine.fail_load("*", "no memory")
     async with EngineSubject(engine, peft, tmp_path) as subject:
         with pytest.raises(SlotLoadError, match="no memory"):

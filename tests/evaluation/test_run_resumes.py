@@ -233,7 +233,7 @@ async def test_too_few_answers_are_noticed(tmp_path):
 
 
 async def test_a_suite_of_one_kind(tmp_path):
-    """Without plans nobody asks for plans or losses; without prompts nobody asks for short answers."""
+    """Without plans no plan or loss is asked for; without prompts no short answer is."""
     for suite, calls in ((Suite(attacks=SUITE.attacks), 1), (Suite(plans=SUITE.plans), 2)):
         subject = SmallSubject()
         with RecordsFile(tmp_path / f"{calls}.jsonl", header("one", suite=suite)) as journal:

@@ -88,7 +88,7 @@ def example(monkeypatch, capsys, server):
         monkeypatch.setenv("S3LORA_BASE_URL", server.url)
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         capsys.readouterr()
-        with ThreadPoolExecutor(1) as thread:  # it begins an event loop of its own
+        with ThreadPoolExecutor(1) as thread:  # it begins its own event loop
             thread.submit(runpy.run_path, str(EXAMPLES / name), run_name="__main__").result()
         return capsys.readouterr().out
 

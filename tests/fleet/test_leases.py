@@ -160,7 +160,7 @@ async def test_draining_waits_then_cuts_by_name():
 
 
 async def test_draining_ends_when_it_serves_again():
-    """A deployment that got its role back is not drained any further, and nobody is cut."""
+    """A deployment that got its role back is not drained any further, and no request is cut."""
     book, still = LeaseBook(changes := Notifier(), lambda lease: None), [True]
     lease = a_lease()
     book.take(lease)

@@ -1,4 +1,4 @@
-"""A candidate's share: the same people every time, and nobody leaves when it widens."""
+"""A candidate's share: the same users every time, and none leaves when it widens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARES = st.floats(0, 1)
 
 @given(key=KEYS, one=SHARES, other=SHARES)
 def test_widening_keeps_everyone(key, one, other):
-    """Whoever is in a smaller share is in every larger one."""
+    """A user in a smaller share is in every larger one."""
     small, large = sorted((one, other))
     if Rollout(small, since=0).chooses(key, DIGEST):
         assert Rollout(large, since=1).chooses(key, DIGEST)
@@ -27,7 +27,7 @@ def test_widening_keeps_everyone(key, one, other):
 
 @given(key=KEYS)
 def test_nothing_and_everything(key):
-    """A share of 0 chooses nobody, one of 1 everybody."""
+    """A share of 0 chooses no user, one of 1 all."""
     assert not Rollout(0, since=0).chooses(key, DIGEST)
     assert Rollout(1, since=0).chooses(key, DIGEST)
     assert 0 <= position(key, DIGEST) < 1

@@ -45,7 +45,7 @@ class Shelf:
         self.before: Callable[[], None] = lambda: None  # runs in the admitting thread
 
     def put(self, source: str, *, hollow: bool = False) -> Revision:
-        """A revision of its own under this source; ``hollow``: every module was pruned."""
+        """A new revision under this source; ``hollow``: every module was pruned."""
         number = len(self.revisions)
         folder = self.root / source
         folder.mkdir(parents=True)
@@ -150,7 +150,7 @@ def make_fleet(
 ) -> Fleet:
     """A fleet that is not started: ``names`` have an adapter each, ``hollow`` ones were fully pruned.
 
-    ``tools`` are those of the planners that have some of their own.
+    ``tools``: planner → its own tools.
     """
     first = FaultyEngine(base_name=BASE, **engine)
     made = [first]

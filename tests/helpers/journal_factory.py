@@ -1,4 +1,4 @@
-"""What the tests of the state file write into it, and a process of its own that can be killed over it."""
+"""What the tests of the state file write into it, and a process that can be killed while it writes."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ async def ask(fleet: Fleet, name: str, **terms: object) -> str:
 
 
 def next_engine(fleet: Fleet, prepare: Callable[[FaultyEngine], object]) -> None:
-    """Order faults of the engine that will be started next, before anybody can use it."""
+    """Order faults of the engine that will be started next, before any request can use it."""
     make = fleet.starts._make
 
     def prepared() -> FaultyEngine:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 HIDDEN, LAYERS = 32, 2
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MODULES = [f"model.layers.{i}.self_attn.{p}" for i in range(LAYERS) for p in PROJECTIONS]
+SHARP = "model.layers.1.self_attn.v_proj"  # what tests make sharp: the one that mas-svd prunes first
 
 
 def write_base(folder: Path) -> Path:

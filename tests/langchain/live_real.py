@@ -2,7 +2,7 @@
 
 The engine lives in the session's event loop, and so does the server. A client that blocks would stop both, so
 tests with such clients run in a thread while the loop runs (``tests/langchain/conftest.py``). The other ways
-cost more: a second engine, in a process or a loop of its own, takes 24 s to start and 2.5 GB.
+cost more: a second engine, in another process or loop, takes 24 s to start and 2.5 GB.
 """
 
 from __future__ import annotations

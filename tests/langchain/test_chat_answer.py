@@ -25,7 +25,7 @@ KEY = "correct-horse"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Planners p, with tools of its own, and q."""
+    """Planners p, which has its own tools, and q."""
     root = tmp_path_factory.mktemp("fleet")
     with threaded_server(root, "p", "q", api_key=KEY, tools=TOOLS) as server:
         yield server
@@ -146,7 +146,7 @@ def test_the_server_refuses_what_it_cannot_hold(model):
 
 
 def test_a_model_of_one_loop_works_in_the_next(model):
-    """Loops one after the other and in threads: each has connections of its own, and none is left over."""
+    """Loops one after the other and in threads: each has its own connections, and none is left over."""
     answers = [asyncio.run(model.ainvoke("Hello")).content for _ in range(3)]
     threads = [
         threading.Thread(target=lambda: answers.append(asyncio.run(model.ainvoke("Hello")).content))

@@ -56,7 +56,7 @@ def test_the_key_is_shown_nowhere(planner):
 
 
 def test_copies_ask_where_they_say(tmp_path):
-    """Pickled, copied and changed ones have connections of their own settings, not of the original's."""
+    """Pickled, copied and changed ones connect with their own settings, not the original's."""
     with (
         threaded_server(tmp_path / "one", "p", api_key=KEY) as one,
         threaded_server(tmp_path / "two", "p", "q") as two,

@@ -152,7 +152,7 @@ async def test_a_stream_that_is_left_stops_the_engine(tmp_path):
 
 
 def test_event_loops_follow_one_another(planner):
-    """Two ``asyncio.run`` in a row, and one in another thread, each plan on connections of their own."""
+    """Two ``asyncio.run`` in a row, and one in another thread, each plan on their own connections."""
     found = []
 
     def runs():

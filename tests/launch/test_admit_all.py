@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """Three planners: admitting the first fails in a way that nobody foresaw, the second is refused."""
+    """Three planners: admitting the first raises an unexpected exception, the second is refused."""
 
     def pretend(name: str, *_: object) -> object:
         match name:

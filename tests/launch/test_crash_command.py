@@ -204,7 +204,7 @@ def test_edits_while_nothing_ran_are_decisions(nursery, folder):
 
 
 def test_a_check_leaves_the_state_alone(nursery, folder):
-    """--check works beside a running server and makes no state of its own."""
+    """--check works beside a running server and makes no state."""
     done = run(nursery, folder, "--check")
     assert done.code == 0, done.err
     assert not (folder / "state.db").exists()

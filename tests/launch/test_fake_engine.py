@@ -198,7 +198,7 @@ def test_it_never_serves_from_what_another_kind_used(nursery, folder, what, firs
 @pytest.mark.parametrize("setting", ["server.host", "admin.host"])
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "planners.example"])
 def test_only_this_machine_is_answered(setting, host):
-    """Whoever asks from elsewhere cannot know what a fake engine is: the error names the setting."""
+    """A client elsewhere cannot know that the engine is fake: the error names the setting."""
     section, name = setting.split(".")
     planners = {"p": {"source": "hf://o/p"}}
     config = Config.model_validate({"base_model": "demo", "planners": planners, section: {name: host}})
@@ -216,7 +216,7 @@ def test_an_option_is_no_way_out_of_this_machine(nursery, folder):
 
 
 def test_its_places_lie_beside_the_real_ones():
-    """In a folder of their own, so that each has an admin.json."""
+    """In a separate folder, so that each has an admin.json."""
     path = Path("/var/lib/s3lora/state.db")
     assert to_own(path, EngineKind.FAKE) == Path("/var/lib/s3lora/fake/state.db")
     assert to_own(path, EngineKind.VLLM) == path

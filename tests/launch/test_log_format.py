@@ -45,7 +45,7 @@ def test_a_traceback_keeps_its_lines_and_forges_none(log):
 
 
 def test_what_another_handler_left_is_not_trusted(log):
-    """The text of a traceback is kept in the record by whoever formats it first, as it came."""
+    """The text of a traceback is kept in the record by the handler that formats it first, as it came."""
     earlier = logging.StreamHandler(io.StringIO())
     log.handlers.insert(0, earlier)
     try:

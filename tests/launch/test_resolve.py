@@ -143,7 +143,7 @@ def test_a_declaration_changes_with_what_is_served(change, same):
 
 
 def test_the_demos_shapes_are_had_without_the_model(tmp_path, monkeypatch):
-    """Nothing is fetched for a base model that nobody runs, and where no weights are is said as it is."""
+    """Nothing is fetched for a base model that is not run, and where no weights are is said as it is."""
     monkeypatch.delenv("S3LORA_DEMO_BASE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     base = to_base_model("demo", None, _no_progress, fetch=False)

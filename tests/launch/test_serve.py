@@ -179,7 +179,7 @@ def test_more_planners_than_slots_are_counted_as_they_are(nursery, tmp_path):
 
 
 def test_the_log_has_one_line_a_record(nursery, folder):
-    """What a message quotes of planners.yaml cannot write a line of its own."""
+    """What a message quotes of planners.yaml cannot begin a new line."""
     with serving(nursery, folder) as server:
         said = len(server.child.err)
         (folder / "planners.yaml").write_text(CONFIG + 'forged: 1\n"a\\nb": 2\n')

@@ -1,4 +1,4 @@
-"""The server's address: who gets it, and what the other one is told."""
+"""The server's address: one server gets it, and the other is told why not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_given_back_address_can_be_taken_again_at_once():
         listen(first)
         first.setblocking(True)
         with socket.create_connection((HOST, port)):
-            first.accept()[0].close()  # whoever closes first keeps the connection in TIME_WAIT
+            first.accept()[0].close()  # the side that closes first keeps the connection in TIME_WAIT
     with bound(HOST, port) as second:
         listen(second)
         assert second.getsockname()[1] == port

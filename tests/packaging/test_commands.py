@@ -118,7 +118,7 @@ def test_it_installs_the_packages_that_tests_use():
 
 
 def test_a_missing_program_skips_here_and_fails_in_continuous_integration(monkeypatch):
-    """Nobody notices a skip there; a program that .ci/packages does not list is an error everywhere."""
+    """A skip would go unnoticed there; a program that .ci/packages does not list is an error everywhere."""
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="make is not installed"):

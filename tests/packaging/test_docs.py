@@ -50,7 +50,7 @@ def test_every_folder_of_the_repository_is_told():
 
 
 def test_the_readme_is_read_at_once():
-    """At most 150 lines; a subject of its own has a page in docs/, which the README links."""
+    """At most 150 lines; longer subjects have a page in docs/, which the README links."""
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 150
     assert [page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in text] == []

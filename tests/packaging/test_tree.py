@@ -1,4 +1,4 @@
-"""A stranger finds a thing by its name: small folders, and each name once."""
+"""A stranger finds a thing by its name: small folders and files, and each name once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_ENTRIES = 18
+MOST_LINES = 350
+BESIDE_THE_PRODUCT = ("tests", "benchmarks", "training", "docs")  # held to MOST_LINES too
 UNCOUNTED = {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
 # A client's error has the name of the server's that it stands for.
 MIRRORED = {"s3lora_serve.errors", "planners.client.errors"}
@@ -32,6 +34,14 @@ def test_no_folder_is_a_corridor():
     """At most eighteen files and folders in each folder of the product."""
     sizes = {path.parent: len(entries(path.parent)) for path in SOURCES if path.name == "__init__.py"}
     assert {str(folder): size for folder, size in sizes.items() if size > MOST_ENTRIES} == {}
+
+
+def test_no_file_is_a_scroll():
+    """At most 350 lines in each Python file: of the product, tests, benchmarks, training and examples."""
+    others = [path for folder in BESIDE_THE_PRODUCT for path in (ROOT / folder).rglob("*.py")]
+    sizes = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in (*SOURCES, *others)}
+    assert {folder.parts[0] for folder in sizes} == {"planners", "s3lora_serve", *BESIDE_THE_PRODUCT}
+    assert {str(path): size for path, size in sizes.items() if size > MOST_LINES} == {}
 
 
 def test_every_folder_says_what_is_in_it():

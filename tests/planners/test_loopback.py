@@ -1,4 +1,4 @@
-"""One rule of which hosts are only this machine, for all who ask."""
+"""One rule of which hosts are only this machine, for every caller."""
 
 from __future__ import annotations
 

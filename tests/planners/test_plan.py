@@ -114,7 +114,7 @@ def test_arguments_are_checked_once():
 
 
 def test_a_bare_name_takes_anything():
-    """Without a ToolSpec nobody knows what the tool takes."""
+    """Without a ToolSpec the tool's arguments are not known, so any are valid."""
     assert Plan(steps=(lookup(1, x=1), step(2, tool="Lookup"))).problems(["Lookup"]) == ()
 
 

@@ -62,7 +62,7 @@ def test_braces_in_brackets_are_text():
 
 @given(valid_plans())
 def test_lenient_executors_read_what_we_write(plan):
-    """Whoever stops at the first bracket, as LangGraph's example does, finds the same steps."""
+    """A parser that stops at the first bracket, as LangGraph's example does, finds the same steps."""
     found = STEP.findall(render(plan))
     assert found == [(s.id, s.tool, s.tool_input) for s in plan.steps]
 

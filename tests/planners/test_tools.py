@@ -122,7 +122,7 @@ def test_parameters_of_all_tools_are_bounded():
     [("tools", [1] * 300), ("feedback", [1] * 30), ("evidence", {f"#E{n}": 1 for n in range(1, 40)})],
 )
 def test_too_many_are_refused_unread(name, given):
-    """One error, not one an entry: a body of a million wrong ones would hold everybody up."""
+    """One error, not one an entry: a body of a million wrong ones would block all other requests."""
     with pytest.raises(ValidationError) as caught:
         PlannerInput(**{"task": "x", "tools": [ToolSpec(name="A")], name: given})
     (error,) = caught.value.errors()

@@ -1,4 +1,4 @@
-"""Whatever a server answers says which kind of engine is behind it, so that nobody takes made-up for real."""
+"""Every answer says which kind of engine is behind it, so that a made-up one is not taken for real."""
 
 from __future__ import annotations
 

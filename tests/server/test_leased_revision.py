@@ -37,7 +37,7 @@ async def test_the_engine_is_asked_for_the_leased_slot(served, app, monkeypatch)
 
 
 async def test_a_session_stays_where_it_began(served, app):
-    """By header, by OpenAI's ``user`` and on plans: a canary for everybody gets no session that is older."""
+    """By header, by OpenAI's ``user`` and on plans: a canary with share 1 gets no session that is older."""
     new = served.shelf.revisions["n"].digest
 
     async def ask(path, headers=None, **more):

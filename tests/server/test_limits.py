@@ -57,7 +57,7 @@ async def test_a_plan_at_every_limit_is_planned(small):
 
 
 async def test_200_tools_are_over_the_usual_limit(app):
-    """Without a setting of its own a server takes 64 tools, and says which setting takes more."""
+    """By default a server takes 64 tools, and says which setting takes more."""
     async with client(app) as http:
         answer = await http.post(PLAN, json={**TASK, "tools": [{"name": f"T{i}"} for i in range(200)]})
     assert (answer.status_code, answer.json()["error"]["message"]) == (
@@ -144,7 +144,7 @@ async def test_one_request_too_many_is_a_429_at_once(small, served, ended, path)
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/v1/planners", "/metrics", "/openapi.json"])
 async def test_what_only_asks_is_answered_in_any_crowd(small, served, path):
-    """Probes, metrics and lists count for nothing, so that nobody restarts a server for being busy."""
+    """Probes, metrics and lists do not count against the limit, so that a busy server is not restarted."""
     gate = served.engine.hold_requests("p@*")
     running = [AsgiCall(small, PLAN, TASK) for _ in range(2)]
     await until(lambda: gate.waiting == 2)

@@ -1,4 +1,4 @@
-"""Request ids, bounded bodies, and errors that nobody caught."""
+"""Request ids, bounded bodies, and uncaught errors."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ async def test_only_the_probes_need_no_key(described):
 
 
 async def test_it_works_for_an_engine_that_describes_nothing(http):
-    """An application without a description of its own is described as far as we can: our field, answers."""
+    """An application that has no description is described as far as we can: our field, answers."""
     described = (await http.get("/openapi.json")).json()
     assert set(described["paths"]) == OURS | set(OPENAI_ROUTES)
     assert set(described["components"]["schemas"]["OpenAIRequest"]["properties"]) == {"model", "s3lora"}

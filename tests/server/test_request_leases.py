@@ -128,7 +128,7 @@ async def test_an_application_that_hangs_with_its_engine_is_left(served, app, en
 
 
 async def test_work_in_a_task_of_its_own_has_ended_before_the_lease(served, app, ended, monkeypatch):
-    """vLLM answers in a task that only the client's leaving ends: cancelling who waits for it would not."""
+    """vLLM answers in a task that ends only when the client leaves: cancelling what waits for it does not."""
     worked = asyncio.Event()
     left_with = []
 

@@ -85,7 +85,7 @@ async def test_an_adapter_without_effect_is_unloaded(fleet_of):
 
 
 async def test_a_defect_is_one_planners_failure_too(fleet_of, monkeypatch, caplog):
-    """An exception that nobody foresaw fails its planner, is logged with its trace, and no more."""
+    """An unexpected exception fails its planner alone, and is logged with its trace."""
     fleet = fleet_of("odd", "good")
     load = fleet.engine.load
 

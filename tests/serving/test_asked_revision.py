@@ -1,4 +1,4 @@
-"""Whoever asks for one revision is answered by that one, or told which one serves."""
+"""A request for one revision is answered by that one, or told which one serves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_another_revision_is_refused_with_the_one_that_serves(fleet_of):
 
 
 async def test_a_candidate_can_be_asked_for(fleet_of):
-    """Whoever names the candidate gets it, whatever its share; who names the active one never meets it."""
+    """Naming the candidate gets it, whatever its share; naming the active one never does."""
     from orders import canary
 
     fleet = fleet_of("p")

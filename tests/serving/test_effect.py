@@ -65,7 +65,7 @@ async def test_an_idle_adapter_is_refused(slot, adapter, new_slot):
 async def test_base_slot_base_on_the_same_tokens(slot):
     """The slot is scored between two base runs, so that both sides of a change of load are in the noise.
 
-    The very first run decides nothing: an idle engine gives it a step of its own.
+    The very first run decides nothing: an idle engine gives it a separate step.
     """
     engine = ScriptedEngine(FIRST, -1.0, -3.0, -1.25)
     assert await prove_effect(engine, slot) == Effect(max_abs_delta=2.0, noise=0.25)

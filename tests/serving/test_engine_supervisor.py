@@ -106,7 +106,7 @@ async def test_starts_that_fail_are_tried_again_with_growing_pauses(starts, host
 
 
 async def test_the_reason_is_that_of_the_last_attempt(starts, host_of):
-    """Whoever asks while the engine is down learns why it does not come back."""
+    """Requests while the engine is down are refused with why it does not come back."""
     async with host_of() as host:
         starts.fail_next(10**6, EngineError("no memory"))
         starts.current.die()
@@ -223,7 +223,7 @@ def test_the_usual_pauses_grow_from_none():
 
 
 async def test_the_kind_of_engine_is_known_while_there_is_none(starts, host_of):
-    """From the first start on, also while the next engine is awaited; before it, nobody can say."""
+    """From the first start on, also while the next engine is awaited; before it, asking raises EngineDead."""
     with pytest.raises(EngineDead):
         EngineSupervisor(starts).kind  # noqa: B018
     async with host_of() as host:

@@ -1,4 +1,4 @@
-"""More planners than slots: the right one goes, nobody who is asked, and everybody gets a turn."""
+"""More planners than slots: the right one is evicted, never one in use, and each gets a turn."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ async def test_a_planner_that_yielded_in_vain_serves_on(fleet_of, monkeypatch):
 
 
 async def test_a_waiter_that_left_evicts_nobody(fleet_of):
-    """A slot that comes free when nobody waits any more stays where it is."""
+    """A slot that comes free when no request waits any more keeps its adapter."""
     fleet = await fleet_of("p", "q", max_loras=1).start()
     before = fleet.service._loading.evictions
     async with held(fleet, "q"):
@@ -161,7 +161,7 @@ async def test_a_waiter_that_left_evicts_nobody(fleet_of):
 
 
 async def test_a_crowd_for_one_planner_is_one_load(fleet_of):
-    """Whoever comes while it is loaded waits for the same load."""
+    """Requests that come while it is loaded wait for the same load."""
     fleet = await fleet_of("p", "q", max_loras=1).start()
     before = len([d for d in fleet.seen if d.state == "loading"])
     assert await asyncio.gather(*(ask(fleet, "p") for _ in range(10))) == ["0"] * 10

@@ -1,4 +1,4 @@
-"""A plan step by step is the same plan, and whoever stops reading stops the engine."""
+"""A plan step by step is the same plan, and a reader that stops stops the engine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_a_step_comes_before_the_next_one_is_written(fleet_of):
 
 
 async def test_leaving_early_ends_the_request_and_the_lease(fleet_of):
-    """After the reader has left, nothing runs in the engine and nobody holds the planner."""
+    """After the reader has left, nothing runs in the engine and no lease is held."""
     fleet = await fleet_of("p", seconds_per_token=0.005).start()
     slot = fleet.service.get("p").active.slot
     async with aclosing(fleet.service.stream_plan(REQUEST, "p")) as items:

@@ -1,4 +1,4 @@
-"""A shadow takes its share and nothing else: no time, no exception and no memory of whoever is answered."""
+"""A shadow takes its share and nothing else: it costs answered requests no time, exception or memory."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ async def test_a_shadow_becomes_a_canary_and_back(fleet):
 
 
 async def test_a_shadow_is_promoted_by_order(fleet):
-    """What was only watched serves everybody once an operator says so."""
+    """A promoted shadow serves all requests."""
     async with held(fleet, "p"):
         operation = await fleet.control.promote("p", order())
         assert serving(fleet, "p") == "1"

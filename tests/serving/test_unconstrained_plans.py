@@ -98,7 +98,7 @@ async def test_a_cut_answer_is_no_plan_unless_it_may_be_mended(planner_that_says
 
 
 async def test_a_cut_plan_under_a_grammar_can_be_mended_too(planner_that_says):
-    """The grammar bounds texts, not the model's length: what is whole is a plan for who asked for repairs."""
+    """The grammar bounds texts, not the model's length: with repairs its complete steps are a plan."""
     rambling = VALID + "\nPlan: and" + " so on" * 500
     fleet = await planner_that_says(rambling, max_model_len=64)
     plan = await fleet.service.plan(REQUEST, "p", PlanOptions(repair=True))

@@ -1,4 +1,4 @@
-"""Tools that planners have of their own are compiled before anybody asks, and again after a restart."""
+"""Planners' own tools are compiled before the first request, and again after a restart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from planners import ToolSpec, plan_grammar
 from s3lora_serve.serving import warmup
 
 SEARCH, LLM = ToolSpec(name="Search"), ToolSpec(name="LLM")
-SAMPLES = len(warmup.SAMPLES)  # compiled though nobody has them, for what all others share with them
+SAMPLES = len(warmup.SAMPLES)  # compiled though no planner has them, for what all others share with them
 
 
 @pytest.fixture

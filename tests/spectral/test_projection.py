@@ -127,7 +127,7 @@ def test_blocks_of_v_make_no_difference(rows: int, monkeypatch: pytest.MonkeyPat
 
 
 def test_where_alignment_changed_nothing_there_is_no_score():
-    """A module with V = 0 has no C: it has no score by either scorer, and is nobody's peer."""
+    """A module with V = 0 has no C: it has no score by either scorer, and is not compared with others."""
     modules = {f"layers.{i}.q_proj": module(seed=i) for i in range(6)}
     v = {name: torch.full((6, 5), 0.1 * i) + torch.eye(6, 5) for i, name in enumerate(modules)}
     untouched = {**v, "layers.5.q_proj": torch.zeros(6, 5)}

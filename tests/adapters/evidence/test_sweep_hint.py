@@ -28,7 +28,7 @@ def test_for_the_built_in_set_it_runs_as_it_stands():
 
 
 def test_for_other_sets_it_asks_for_the_files():
-    """Attacks too: whoever names one kind of file gets nothing built in, and no tau is safest without any."""
+    """Attacks too: one kind of file leaves out all built-in sets, and without attacks no tau is safest."""
     assert command(task="tasks") == (
         "s3lora sweep demo://calm --base demo --scorer mas-svd"
         " --attack <your attack file> --plans <your plans file> --out NEW"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import huggingface_hub
 import pytest
-import tenacity
+from adapter_files import NEEDED
 from evidence_files import weights_of, write_checkpoint
 from huggingface_hub import constants
 from peft_builder import BASE, write_folder
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMIT = "c0ffee" * 6 + "beef"
-NEEDED = ["adapter_config.json", "adapter_model.safetensors"]
 
 
 class Hub(http.server.ThreadingHTTPServer):
@@ -102,7 +101,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from adapter_files import NEEDED
 from peft_builder import write_folder
 
 from s3lora_serve.adapters.fetch.listing import check_files, check_listing
@@ -15,17 +16,15 @@ from s3lora_serve.errors import FormatError, LimitError, UnsafeFileError
 if TYPE_CHECKING:
     from pathlib import Path
 
-NEEDED = ["adapter_config.json", "adapter_model.safetensors"]
-
 
 def test_the_two_files_are_let_in(tmp_path: Path):
-    """Nothing is refused for the sake of it."""
+    """A folder with the two files alone passes."""
     check_files(write_folder(tmp_path), LimitsConfig())
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "weights.pt", "x.pth", "x.pkl", "x.pickle", "x.CKPT"])
 def test_pickles_are_refused_unopened(tmp_path: Path, name: str):
-    """A pickle runs code when it is opened: this one is a pipe that would block whoever opens it."""
+    """A pickle runs code when it is opened: this one is a pipe, and opening it would block."""
     folder = write_folder(tmp_path)
     (folder / "adapter_model.safetensors").unlink()
     os.mkfifo(folder / name)

@@ -7,9 +7,7 @@ import os
 
 import pytest
 from safetensors import safe_open
-from tiny_model import MODULES, write_adapter, write_base
-
-SHARP = "model.layers.1.self_attn.v_proj"
+from tiny_model import MODULES, SHARP, write_adapter, write_base
 
 
 @pytest.fixture

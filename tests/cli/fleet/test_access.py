@@ -63,7 +63,7 @@ def test_no_file_means_that_no_server_runs(here):
 
 
 def test_a_files_token_goes_to_its_own_server_only(here):
-    """--server with another address needs a token of its own: the file's would be told to a stranger."""
+    """--server with another address needs its own token: the file's would be sent to another server."""
     write_access(here / ".s3lora" / "admin.json", URL, TOKEN)
     assert find_access(URL + "/", None, {}).token == TOKEN
     with pytest.raises(ConfigError, match="no token for http://elsewhere:8001") as caught:
@@ -135,7 +135,7 @@ def test_this_machine_is_told_apart(url, local):
 
 @pytest.mark.parametrize("config", [None, "planners.yaml"])
 def test_the_fake_engines_server_is_asked_for_by_name(here, config):
-    """Both may run at once: neither is taken for the other, and who finds only the fake one is told of it."""
+    """Both may run at once: neither is taken for the other, and the message names a fake one found alone."""
     (here / "planners.yaml").write_text(CONFIG)
     beside = here / (".s3lora" if config is None else "var")
     file = config and here / config

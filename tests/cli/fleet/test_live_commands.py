@@ -161,7 +161,7 @@ def test_a_shadow_is_given_up(live):
 
 
 def test_what_happened_can_be_read_and_holds(live, folder):
-    """The history names who and why; server and file agree that the chain is whole, and the store too."""
+    """The history names actor and reason; server and file agree that chain and store are whole."""
     live("swap", "one", "new", "--reason", "for the record")
     live("rollback", "one")
     entries = json.loads(live("history", "one", "--json", "--limit", "200").out)

@@ -33,7 +33,7 @@ def test_swap_waits_and_shows_the_steps(s3lora, stub):
 
 
 def test_swap_sends_what_was_asked(s3lora, stub):
-    """Every option arrives in the body; who orders, and the token, in headers; nothing that was not given."""
+    """Every option arrives in the body; the actor and the token in headers; nothing that was not given."""
     digest, expected = "C" * 64, "ABCDEF01"
     s3lora("swap", "math", "demo://x", "--sha256", digest, "--expect", expected, "--reason", "why not")
     (asked,) = stub.orders()

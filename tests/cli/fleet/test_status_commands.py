@@ -122,7 +122,7 @@ def test_a_planner_that_does_not_answer_is_exit_code_1(s3lora, fleet):
 
 
 def test_operations_that_run_and_the_latest_others_are_shown(s3lora, fleet):
-    """Order, progress and who: all that run, and a few that ended."""
+    """Order, progress and actor: all that run, and a few that ended."""
     running = operation("loading", id="op-9", progress="probe", fraction=0.5)
     ended = [operation(id=f"op-{i}") for i in range(8)]
     fleet.routes["/admin/operations"] = listing(*ended, running)

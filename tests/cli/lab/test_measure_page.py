@@ -9,16 +9,12 @@ from pathlib import Path
 
 import pytest
 from fake_evaluation import start_fake
+from plan_task import PLAN
 from tiny_model import write_adapter, write_base
 
 from s3lora_serve.cli.lab import evaluation_run
 
 PAGE = Path(__file__).parents[3] / "docs" / "measure.md"
-PLAN = {
-    "task": "Who directed Tenet?",
-    "tools": [{"name": "Search", "description": "finds facts"}],
-    "plan": "Plan: Find the director.\n#E1 = Search[director of Tenet]",
-}
 
 
 def commands() -> list[list[str]]:
@@ -43,7 +39,7 @@ def place(tmp_path, monkeypatch):
 
 
 def test_the_page_has_two_of_each():
-    """One pair of commands for the demo, one for files of one's own."""
+    """One pair of commands for the demo, one for the user's own files."""
     assert [arguments[0] for arguments in commands()] == ["evaluate", "sweep"] * 2
 
 

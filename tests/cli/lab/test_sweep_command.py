@@ -7,6 +7,7 @@ import json
 import pytest
 from evidence_files import weights_of, write_checkpoint
 from fake_evaluation import start_fake
+from plan_task import PLAN
 from tiny_model import HIDDEN, MODULES, write_adapter, write_base
 
 from s3lora_serve.adapters.evidence.checkpoints import Checkpoint
@@ -19,12 +20,6 @@ from s3lora_serve.evaluation.measuring.cells import Cell
 from s3lora_serve.evaluation.measuring.run import Progress
 from s3lora_serve.spectral.scorers import SCORER_VERSION
 from s3lora_serve.spectral.validated import Validated
-
-PLAN = {
-    "task": "Who directed Tenet?",
-    "tools": [{"name": "Search", "description": "finds facts"}],
-    "plan": "Plan: Find the director.\n#E1 = Search[director of Tenet]",
-}
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def writer():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, writer):
-    """Planners p and q with tools of their own."""
+    """Planners p and q, each with its own tools."""
     with threaded_server(tmp_path_factory.mktemp("served"), "p", "q", tools=OWN, plan=writer) as running:
         yield running
 
@@ -61,7 +61,7 @@ def plan(s3lora, server, monkeypatch, tmp_path):
 
 
 def test_a_plan_is_shown_step_by_step(plan, server):
-    """Each step's id, thought and call on stdout; who planned, and at what cost, on stderr."""
+    """Each step's id, thought and call on stdout; planner and cost on stderr."""
     done = plan(TASK, "--planner", "p")
     assert (done.code, done.out.splitlines()) == (
         0,
@@ -91,7 +91,7 @@ def test_a_step_is_shown_before_the_plan_is_whole(s3lora, tmp_path):
 
 
 def test_json_is_the_plan_and_nothing_else(plan):
-    """stdout is one JSON value that the client library reads, without the figures that nobody measured."""
+    """stdout is one JSON value that the client library reads, without the figures that were not measured."""
     done = plan(TASK, "--planner", "p", "--json")
     made = Plan.model_validate_json(done.out)
     assert (done.code, done.err) == (0, "")
@@ -175,7 +175,7 @@ def test_another_revision_than_the_one_wanted_is_refused(plan):
     ],
 )
 def test_wrong_usage_is_exit_code_2(plan, writer, tmp_path, arguments, message, hint):
-    """One clean message with the next step, and nobody is asked."""
+    """One clean message with the next step, and no request is sent."""
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "map.yaml").write_text("name: Search\n")
     asked = len(writer.asked)

@@ -33,7 +33,7 @@ def path(tmp_path):
 
 
 def tamper(path, *statements):
-    """What someone with a SQLite shell does who knows of the triggers."""
+    """What a user of a SQLite shell can do who knows of the triggers."""
     db = sqlite3.connect(path)
     for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         db.execute(f"DROP TRIGGER {name}")

@@ -188,7 +188,7 @@ def test_readers_work_beside_a_writer(path):
             server.kill()
         assert seen == sorted(seen)
         assert len(set(seen)) == 6, "the writer stood still, so that nothing was tested"
-    with Journal(path, read_only=True) as reader:  # nobody has the file open, its WAL was left behind
+    with Journal(path, read_only=True) as reader:  # no process has the file open, its WAL was left behind
         assert decided(reader) * 20 >= seen[-1]
 
 

@@ -165,7 +165,7 @@ def test_an_unwritable_place_is_an_error_that_names_it():
 
 @pytest.mark.parametrize(("first", "second"), [(FAKE, VLLM), (VLLM, FAKE)])
 def test_a_state_of_another_kind_of_engine_is_refused_and_left_alone(path, first, second):
-    """The error names the file, both kinds and what to do; its own kind can go on, and anybody can read."""
+    """The error names the file, both kinds and what to do; its own kind can go on, and both can read."""
     with Journal(path, engine=first) as journal:
         decide(journal, 1)
     before = path.read_bytes()

@@ -18,7 +18,7 @@ BASE_NAME = "smollm2"
 
 
 def engine_settings(model: Path, served_name: str = BASE_NAME, **changes: object) -> VllmSettings:
-    """Settings of the shared engine, and for tests that must have one of their own."""
+    """Settings of the shared engine, and of those that start for one test."""
     # One unbound thread: other processes may be using the machine's cores, and threads that wait for each
     # other at every matrix product are then far slower than one.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

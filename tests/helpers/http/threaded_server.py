@@ -1,4 +1,4 @@
-"""The real server over the fake engine, in a thread with a loop of its own: for clients that block."""
+"""The real server over the fake engine, in a thread with its own loop: for clients that block."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _numbers = itertools.count()
 
 
 def write_fleet(folder: Path, text: str, *adapters: str) -> Path:
-    """A configuration, the base model that it names, and adapters, each with weights of its own."""
+    """A configuration, the base model that it names, and adapters, each with other weights."""
     write_base(folder / "base")
     for seed, name in enumerate(adapters, start=1):
         write_adapter(folder / name, seed=seed)

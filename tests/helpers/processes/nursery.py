@@ -71,7 +71,7 @@ class Child:
 
 
 class Nursery:
-    """The process that forks. ``close`` ends it; its children are killed by whoever started them."""
+    """The process that forks. ``close`` ends it; its children are killed by the tests that started them."""
 
     def __init__(self, *modules: str, **env: str) -> None:
         """``modules`` are imported once; ``env`` goes into the environment before that,

@@ -1,4 +1,4 @@
-"""The operators' routes over a control that only remembers: who may ask, what is ordered and answered."""
+"""The operators' routes over a control that only records: access, orders and answers."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ async def test_a_rollback_needs_no_body(admin, control, body):
 
 
 async def test_a_promotion_needs_no_body(admin, control):
-    """It has nothing to say but who."""
+    """A promotion is recorded with its actor and needs nothing else."""
     assert (await admin.post("/admin/planners/p/promote")).status_code == 202
     assert control.calls == [("promote", ("p", Order("unnamed (127.0.0.9)")), {})]
 

@@ -36,7 +36,7 @@ def many_files():
 
 
 async def ask(url, path, body):
-    """Status, headers and body of one call on a connection of its own."""
+    """Status, headers and body of one call on a new connection."""
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:
         text = json.dumps(body).encode() if body else b""
@@ -66,7 +66,7 @@ async def storm(url):
 async def test_a_thousand_calls_at_once(fleet, many_files, most):
     """Every call gets 200 or 429 with Retry-After, each probe among them is answered, nothing is left."""
     async with live(fleet, 0.005, ServerConfig(max_concurrent=most)) as http:
-        # From a thread with a loop of its own: clients do not wait for the server's loop.
+        # From a thread with its own loop: clients do not wait for the server's loop.
         answers, probes = await asyncio.to_thread(asyncio.run, storm(http.base_url))
         again = await http.post(PLAN, json=TASK)
     statuses = Counter(status for status, _, _ in answers)

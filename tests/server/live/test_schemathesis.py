@@ -30,7 +30,7 @@ CHECKS = [
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    """Where a served fleet is asked: p has tools of its own, bad could not be loaded, h is fully pruned."""
+    """Where a served fleet is asked: p has own tools, bad could not be loaded, h is fully pruned."""
     with threaded_server(
         tmp_path_factory.mktemp("fleet"),
         "p",

@@ -84,7 +84,7 @@ def test_a_constraint_over_a_bound_is_refused(body, message):
     ],
 )
 def test_ordinary_constraints_pass(body):
-    """Also malformed ones, which the engine refuses with a reason of its own."""
+    """Also malformed ones, which the engine refuses with its own reason."""
     assert check_constraints(body) is None
 
 

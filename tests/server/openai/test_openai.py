@@ -1,4 +1,4 @@
-"""The OpenAI endpoints over the fake engine: who answers, and who is refused."""
+"""The OpenAI endpoints over the fake engine: which revision answers, and what is refused."""
 
 from __future__ import annotations
 

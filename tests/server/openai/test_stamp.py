@@ -151,7 +151,7 @@ def test_a_figure_that_was_not_measured_is_absent(origin):
 
 
 def test_the_base_model_says_that_it_answered_by_itself():
-    """Under its own name it has neither planner nor revision, and a fingerprint of its own."""
+    """Under its own name it has neither planner nor revision, and its own fingerprint."""
     now = json.loads(Stamp(Origin.of(None, "base", VLLM), [FACTS]).whole(b'{"model":"base","usage":{}}'))
     assert (now["model"], now["system_fingerprint"]) == ("base", fingerprint(VLLM, "base", None))
     assert now["s3lora"] == {"base_model": "base", "engine": "vllm", "served_by": "base"}

@@ -86,7 +86,7 @@ async def test_an_older_or_other_revision_is_a_conflict(asking):
 
 
 async def test_chat_openai_keeps_usage_and_headers(asking):
-    """Stock ChatOpenAI: who and how much in ``token_usage``, the revision in headers and fingerprint."""
+    """Stock ChatOpenAI: planner and cost in ``token_usage``, the revision in headers and fingerprint."""
 
     def work(url):
         model = langchain_openai.ChatOpenAI(

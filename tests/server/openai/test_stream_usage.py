@@ -1,4 +1,4 @@
-"""Streams say who answers on every chunk, and end with what it cost, whatever the client said of usage."""
+"""Streams name planner and revision on every chunk, and end with the cost, whatever the client asked."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_several_answers_and_prompts_are_counted_together(served, app):
     ],
 )
 async def test_the_engine_is_asked_for_usage_on_streams_alone(served, app, monkeypatch, given, asked):
-    """Usage on every chunk only for who asked for it; what is malformed is the engine's to refuse."""
+    """Usage on every chunk only where it was asked for; what is malformed is the engine's to refuse."""
     seen = []
 
     async def spy(request):

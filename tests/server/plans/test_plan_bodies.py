@@ -46,7 +46,7 @@ async def refusal(http, content, headers=AS_JSON):
     ],
 )
 async def test_many_unknown_fields_are_refused_before_they_are_checked(large, monkeypatch, changes, message):
-    """pydantic is not asked, since it would make an error of each while nobody else is answered."""
+    """pydantic is not asked, since it would make an error of each and block all other requests meanwhile."""
     checked = []
     monkeypatch.setattr(pydantic.TypeAdapter, "validate_python", lambda *_, **__: checked.append(1) or PLAIN)
     status, error = await refusal(large, {**BODY, **changes})

@@ -1,4 +1,4 @@
-"""``POST /v1/plans`` with ``stream``: events as they are made, whoever leaves and whatever fails."""
+"""``POST /v1/plans`` with ``stream``: events as they are made; clients that leave, engines that fail."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_a_stream_that_outlasts_the_drain_is_cut_with_an_error(served, app
 
 
 async def test_a_defect_in_mid_stream_is_told_without_details(served, app, monkeypatch, caplog):
-    """What nobody expected ends the stream with ``internal_error`` and an id; the log has the rest."""
+    """An unexpected exception ends the stream with ``internal_error`` and an id; the log has the rest."""
     step = PlanStep(id="#E1", thought="t", tool="A", tool_input="x")
 
     async def broken(*arguments, leased, **more):
@@ -162,7 +162,7 @@ async def test_a_client_that_vanishes_in_mid_stream_frees_the_engine(fleet):
 
 
 async def test_a_client_that_does_not_read_is_no_trouble_to_others(fleet):
-    """One that opens streams and reads nothing; whoever asks meanwhile is answered."""
+    """One client opens streams and reads nothing; other clients are answered meanwhile."""
     async with live(fleet, 0.0) as http:
         url = http.base_url
         deaf = []

@@ -99,7 +99,7 @@ async def test_text_in_the_request_is_only_text(http, text):
 
 @pytest.fixture
 async def equipped(tmp_path):
-    """A client of a fleet whose planner p has tools of its own, and q none; and the fleet."""
+    """A client of a fleet whose planner p has own tools, and q none; and the fleet."""
     fleet = make_fleet(tmp_path, "p", "q", tools={"p": OWN})
     await fleet.start()
     app = create_app(fleet.service, ServerConfig(), None)

@@ -1,6 +1,6 @@
 """A fleet of admitted adapters over the shared real engine, for the tests that need vLLM's own answers.
 
-What the model says is nobody's promise: it depends on the processor and on what shares the batch. So these
+What the model says is not promised: it depends on the processor and on what shares the batch. So these
 tests count tokens that no end token cuts short, dictate a text where one matters, and tell whose adapter
 answered by the log-probabilities of dictated tokens, of which another adapter's are nats away.
 """

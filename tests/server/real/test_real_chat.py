@@ -44,7 +44,7 @@ def chunks_of(answer):
 
 @pytest.mark.parametrize("model", ["p", BASE])
 async def test_an_answer_says_what_it_cost(served, model):
-    """Tokens as vLLM counts them, times that fit into each other, the modules that served, and who it was."""
+    """Tokens as vLLM counts them, consistent times, the modules that served, planner and revision."""
     answer = (await served.http.post(CHAT, json={"model": model, **ASK})).json()
     cost, usage = answer["cost"], answer["usage"]
     digest = None if model == BASE else served.service.get("p").revision.digest
@@ -67,7 +67,7 @@ async def test_an_answer_says_what_it_cost(served, model):
 
 @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": False}}])
 async def test_a_stream_says_what_a_whole_answer_says(served, options):
-    """The same dictated text, who answers on every chunk, and usage at the end, asked for or not."""
+    """The same dictated text, planner and revision on every chunk, and usage at the end, asked for or not."""
     body = {"model": "p", **ASK, **DICTATED}
     whole = await served.http.post(CHAT, json=body)
     streamed = await served.http.post(CHAT, json={**body, "stream": True, **options})
@@ -120,7 +120,7 @@ def shape(value):
 
 
 def stream_of(chunks):
-    """A stream by its answers, and all else: how an answer is cut into chunks depends on who was waiting."""
+    """A stream by its answers, and all else: how an answer is cut into chunks depends on timing."""
     answers = defaultdict(dict)
     for chunk in chunks:
         for choice in chunk["choices"]:
@@ -178,7 +178,7 @@ async def test_all_else_is_as_vllm_says_it(served, vllm_engine, demo_base, clien
 @pytest.mark.parametrize("model", ["p", BASE])
 @pytest.mark.parametrize("temperature", [0, 1])
 async def test_a_chat_is_a_plan_if_one_is_asked_for(served, model, temperature):
-    """Whole and streamed: valid ReWOO text, and the same plan in ``s3lora``, whoever writes."""
+    """Whole and streamed: valid ReWOO text, and the same plan in ``s3lora``, planner or base model."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": "Who directed Inception, and where was he born?"}],
@@ -198,7 +198,7 @@ async def test_a_chat_is_a_plan_if_one_is_asked_for(served, model, temperature):
 
 
 async def test_a_plan_that_was_cut_names_its_problem(served):
-    """With too few tokens there is no plan, and nobody can take the text for one."""
+    """With too few tokens there is no plan, and the answer says that the text is not one."""
     body = {"model": "p", **QUESTION, "max_tokens": 4, "s3lora": {"plan": {"tools": TOOLS}}}
     answer = (await served.http.post(CHAT, json=body)).json()
     assert answer["choices"][0]["finish_reason"] == "length"

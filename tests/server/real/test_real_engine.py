@@ -128,7 +128,7 @@ BAD = (
 
 @pytest.mark.parametrize("body", BAD, ids=lambda body: ",".join(body)[:40])
 async def test_bad_requests_are_refused_in_our_shape(served, body):
-    """Whoever refuses, vLLM or we: a 400 with OpenAI's four fields, a stable code, and no path."""
+    """Refused by vLLM or by us: a 400 with OpenAI's four fields, a stable code, and no path."""
     answer = await served.http.post(
         "/v1/chat/completions",
         content=json.dumps(body).encode(),
