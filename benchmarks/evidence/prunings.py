@@ -70,7 +70,8 @@ def prune(job: Scoring) -> str:
 
 def read_cells(path: Path) -> list[Cell]:
     """The cells that ``prune`` wrote."""
-    return [Cell.from_json(row) for row in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    rows = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [Cell(**{**row, "pruned": tuple(row["pruned"])}) for row in rows]
 
 
 @lru_cache(maxsize=2)

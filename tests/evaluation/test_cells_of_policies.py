@@ -134,9 +134,3 @@ def test_a_validated_policy_has_a_short_name():
     """Its measurements are not in the label."""
     rule = Validated("runs/sweep", "plans", 0.9)
     assert policy_label(PrunePolicy("svd", rule)) == "svd validated valid>=0.9 on plans"
-
-
-def test_cells_come_back():
-    """A cell is equal after its way through JSON."""
-    for cell in grid("one", adapter(NAMES), ["random"], [0.1], [3]):
-        assert Cell.from_json(cell.to_json()) == cell
