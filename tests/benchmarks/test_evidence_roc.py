@@ -114,7 +114,7 @@ def test_a_roc_chart_tells_areas_with_their_intervals() -> None:
 
 
 def test_curves_of_one_roc_chart_look_different() -> None:
-    """Statistics are no scorers; each still gets a colour and dashes of its own."""
+    """Statistics are no scorers; each still gets its own colour and dashes."""
     names = [f"statistic {n}" for n in range(6)]
     chart = roc_chart.roc_chart({name: ([0.1, 0.9, 0.4], [False, True, True]) for name in names}, "heading")
     drawn = [line for line in chart.axes[0].lines if str(line.get_label()).startswith("statistic")]
