@@ -74,7 +74,9 @@ class WantedBody(OrderBody):
         """What the order names, if anything."""
         if self.source is None and self.revision is None:
             return None
-        policy = self.policy and PrunePolicy.from_json(self.policy.model_dump(exclude_none=True))
+        policy = None
+        if self.policy is not None:
+            policy = PrunePolicy.from_json(self.policy.model_dump(exclude_none=True))
         return Wanted(self.source, self.sha256, policy, self.revision)
 
 
