@@ -149,17 +149,15 @@ def prune(
     The copy is what the server would publish: checked against the base model, deterministic to the byte.
     """
     policy, limits = pruning.policy(), bounds.limits()
-    _check_new(destination)
+    if os.path.lexists(destination):
+        raise ConfigError(f"{destination} exists already", hint="name a new folder; nothing is overwritten")
+    check_parent(destination)
     from s3lora_serve.adapters.admission import admit
     from s3lora_serve.adapters.evidence.sweep_hint import Called
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.launch.resolve import to_base_model, to_served, to_source
 
-    with (
-        Stages(f"pruning {source}") as stage,
-        limits_by_option(),
-        _workshop(destination) as work,
-    ):
+    with Stages(f"pruning {source}") as stage, limits_by_option(), _workshop(destination) as work:
         model = to_base_model(base, None, stage)
         # As the server does it, into a separate store: so this is what the server would publish.
         store = RevisionStore(Path(work))
@@ -237,12 +235,6 @@ def limits_by_option(options: Mapping[str, str] = OPTIONS) -> Iterator[None]:
 def _highest(report: SpectralReport, count: int) -> SpectralReport:
     rows = sorted(report.rows.values(), key=lambda row: (-(row.score or 0.0), row.module))
     return replace(report, rows={row.module: row for row in rows[:count]})
-
-
-def _check_new(destination: Path) -> None:
-    if os.path.lexists(destination):
-        raise ConfigError(f"{destination} exists already", hint="name a new folder; nothing is overwritten")
-    check_parent(destination)
 
 
 def _workshop(destination: Path) -> tempfile.TemporaryDirectory[str]:
