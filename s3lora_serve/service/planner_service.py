@@ -99,27 +99,14 @@ class PlannerService:
         self._leases = LeaseBook(self._notifier, self._ended)
         self.shadows = Shadows(self._fleet, self._leases, base_model)
         self._loading = Loading(
-            host,
-            self._fleet,
-            self._slots,
-            self._leases,
-            self._notifier,
-            slots,
-            checks,
-            admission.restore,
+            host, self._fleet, self._slots, self._leases, self._notifier, slots, checks, admission.restore
         )
         self.lease = Acquirer(host, self._fleet, self._loading, self._leases, base_model).lease
         self._operations = Operations(journal, self._notifier, self._counted)
         flips = Flips()
         self._replica = LocalReplica(host, self._fleet, self._slots, self._loading, self._leases)
-        steps = SwapSteps(
-            self._replica,
-            self._operations,
-            flips,
-            admission,
-            swap or SwapConfig(),
-            slots.wait_seconds,
-        )
+        swap = swap or SwapConfig()
+        steps = SwapSteps(self._replica, self._operations, flips, admission, swap, slots.wait_seconds)
         run = Execution(self._replica, steps, self._operations)
         check = partial(audit, journal, admission, self._replica, self._operations.deciding)
         self.control = Orders(run, journal, read, check, base_model)
