@@ -15,6 +15,8 @@ from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import EXIT_CODES, out
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from s3lora_serve.config import Config, PolicyConfig
 
 app = typer.Typer(help="Check a planners.yaml, or print its JSON Schema.", no_args_is_help=True)
@@ -24,10 +26,8 @@ app = typer.Typer(help="Check a planners.yaml, or print its JSON Schema.", no_ar
 def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> None:
     """Check a configuration and show what it resolves to. Opens no adapter: `s3lora-serve --check` does."""
     from s3lora_serve.config import load_config
-    from s3lora_serve.launch.resolve import tool_problems
 
-    config = load_config(file, tool_problems)
-    _check_demo_sources(file, config)
+    config = load_config(file, _problems)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("planner", "source", "policy"):
         table.add_column(column, overflow="fold")
@@ -54,20 +54,16 @@ def schema() -> None:
     typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
-def _check_demo_sources(file: Path, config: Config) -> None:
-    """Raises ConfigError for demo adapters that the package does not carry."""
-    # Here and not in the settings, which know nothing of the adapters that the package carries.
-    from s3lora_serve.launch.resolve import to_source
+def _problems(config: Config) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """What the settings cannot know of: tools that no plan can use, demo adapters that the package lacks."""
+    from s3lora_serve.launch.resolve import to_source, tool_problems
 
-    problems = []
+    yield from tool_problems(config)
     for name, planner in config.planners.items():
         try:
             to_source(planner.source)
         except ConfigError as error:
-            problems.append(f"  planners.{name}.source: {error}")
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ConfigError("\n".join([f"{file} has {count}:", *problems]))
+            yield ("planners", name, "source"), str(error)
 
 
 def _in_words(policy: PolicyConfig) -> str:

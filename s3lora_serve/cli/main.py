@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from s3lora_serve import __version__
 from s3lora_serve.cli import config_commands
 from s3lora_serve.cli.adapters import adapter_commands, reference_command
 from s3lora_serve.cli.fleet import apply_command, audit_command, order_commands, status_commands
@@ -15,7 +14,7 @@ from s3lora_serve.cli.fleet.fleet_options import ORDER_CODES
 from s3lora_serve.cli.lab import evaluate_command, sweep_command
 from s3lora_serve.cli.lab.evaluation_options import EVALUATION_CODES
 from s3lora_serve.cli.plan import plan_command
-from s3lora_serve.terminal.console import EXIT_CODES, print_error, run, say
+from s3lora_serve.terminal.console import EXIT_CODES, print_error, run, say, show_version
 
 
 class _Commands(TyperGroup):
@@ -86,16 +85,11 @@ app.command(epilog=EXIT_CODES)(audit_command.audit)
 app.add_typer(config_commands.app, name="config")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"s3lora-serve {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     pass

@@ -14,20 +14,8 @@ if TYPE_CHECKING:
     from s3lora_serve.config import Config
     from s3lora_serve.fleet.planner import DesiredPlanner
 
-# Everything but the planners and the fleet's policy is used once, at the start.
-_FIXED = (
-    "base_model",
-    "base_model_revision",
-    "limits",
-    "engine",
-    "plans",
-    "swap",
-    "rollback",
-    "slots",
-    "admin",
-    "state",
-    "store",
-)
+# All else is used once, at the start.
+_CHANGEABLE = frozenset({"planners", "policy", "server"})
 
 
 def read_again(path: Path, declared: Config) -> dict[str, DesiredPlanner]:
@@ -37,7 +25,8 @@ def read_again(path: Path, declared: Config) -> dict[str, DesiredPlanner]:
     differ in the file.
     """
     config = load_config(path, tool_problems)
-    changed = [name for name in _FIXED if getattr(config, name) != getattr(declared, name)]
+    fixed = [name for name in type(config).model_fields if name not in _CHANGEABLE]
+    changed = [name for name in fixed if getattr(config, name) != getattr(declared, name)]
     if changed:
         raise ConfigError(
             f"{path}: {', '.join(changed)} changed, which only a restart can do; nothing was applied",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from pathlib import Path  # noqa: TC003  (typer reads the annotation)
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,7 @@ from s3lora_serve import __version__
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.launch.engine_choice import for_engine
 from s3lora_serve.launch.log_format import set_logging
-from s3lora_serve.terminal.console import EXIT_CODES, OK, say
+from s3lora_serve.terminal.console import EXIT_CODES, OK, say, show_version
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -49,7 +48,7 @@ def serve(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     _: Annotated[
         bool,
-        typer.Option("--version", callback=lambda v: _version(v), is_eager=True, help="Print the version."),
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Serve the planners of a configuration on vLLM.
@@ -58,8 +57,6 @@ def serve(
     model's answers. Startup fails if any planner cannot be served; the message names every one that failed.
     """
     set_logging(log_level)
-    # SIGTERM takes the way of an error, so that temporary folders and engine processes go.
-    signal.signal(signal.SIGTERM, _terminated)
     from s3lora_serve.config import load_config
     from s3lora_serve.launch.resolve import tool_problems
 
@@ -114,13 +111,3 @@ def _changed(section: BaseModel, name: str, value: Any, option: str) -> BaseMode
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Input ")
         raise ConfigError(f"{option} {value}: {reason}") from error
-
-
-def _terminated(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"s3lora-serve {__version__}")
-        raise typer.Exit

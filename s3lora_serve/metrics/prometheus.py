@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -51,44 +52,32 @@ class Metrics:
     ) -> None:
         self.registry = CollectorRegistry()
         self.live = LiveMetrics(self.registry, live)
-        by_planner = ("planner",)
+        counter = partial(Counter, labelnames=("planner",), registry=self.registry)
+        histogram = partial(Histogram, labelnames=("planner",), registry=self.registry)
         self._requests = Counter(
             "s3lora_requests", "Finished engine requests.", ("planner", "outcome"), registry=self.registry
         )
         self._http = Counter(
             "s3lora_http_requests", "HTTP responses.", ("route", "planner", "status"), registry=self.registry
         )
-        self._duration = Histogram(
+        self._duration = histogram(
             "s3lora_request_duration_seconds",
             "From arrival in the engine to the last token.",
-            by_planner,
             buckets=_DURATION,
-            registry=self.registry,
         )
-        self._first_token = Histogram(
+        self._first_token = histogram(
             "s3lora_time_to_first_token_seconds",
             "From arrival in the engine to the first token.",
-            by_planner,
             buckets=_WAIT,
-            registry=self.registry,
         )
-        self._queue = Histogram(
+        self._queue = histogram(
             "s3lora_queue_seconds",
             "From arrival in the engine to the first step that worked on the request.",
-            by_planner,
             buckets=_WAIT,
-            registry=self.registry,
         )
-        self._prompt = Counter("s3lora_prompt_tokens", "Prompt tokens.", by_planner, registry=self.registry)
-        self._cached = Counter(
-            "s3lora_cached_prompt_tokens",
-            "Prompt tokens that the prefix cache held.",
-            by_planner,
-            registry=self.registry,
-        )
-        self._output = Counter(
-            "s3lora_output_tokens", "Generated tokens.", by_planner, registry=self.registry
-        )
+        self._prompt = counter("s3lora_prompt_tokens", "Prompt tokens.")
+        self._cached = counter("s3lora_cached_prompt_tokens", "Prompt tokens that the prefix cache held.")
+        self._output = counter("s3lora_output_tokens", "Generated tokens.")
         self.registry.register(PlannerCollector(planners))
 
     def declare(self, name: str) -> None:
@@ -98,14 +87,8 @@ class Metrics:
         """
         for outcome in OUTCOMES:
             self._requests.labels(name, outcome)
-        for metric in (
-            self._duration,
-            self._first_token,
-            self._queue,
-            self._prompt,
-            self._cached,
-            self._output,
-        ):
+        tokens = (self._prompt, self._cached, self._output)
+        for metric in (self._duration, self._first_token, self._queue, *tokens):
             metric.labels(name)
 
     def observe(self, name: str, facts: Facts) -> None:

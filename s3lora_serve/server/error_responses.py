@@ -15,6 +15,7 @@ from planners import Problem
 from s3lora_serve.errors import (
     AdapterError,
     ConfigError,
+    Conflict,
     ControlError,
     EngineDead,
     EngineError,
@@ -154,11 +155,9 @@ def error_body(status: int, message: str, *, code: str, param: str | None = None
     return {"error": error}
 
 
-def conflict_response(
-    message: str, revision: str | None, generation: int | None, *, code: str = "conflict"
-) -> JSONResponse:
+def conflict_response(message: str, revision: str | None, generation: int | None) -> JSONResponse:
     """A 409 with what serves at present; both None when it is not about one planner."""
-    body = {**error_body(409, message, code=code), "revision": revision, "generation": generation}
+    body = {**error_body(409, message, code=Conflict.code), "revision": revision, "generation": generation}
     return JSONResponse(body, status_code=409)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import httpx
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse
 
@@ -12,7 +13,7 @@ from s3lora_serve.errors import EngineDead
 from s3lora_serve.server.error_responses import documented
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Scope
+    from starlette.types import ASGIApp
 
     from s3lora_serve.service.planner_service import PlannerService
 
@@ -59,35 +60,11 @@ async def _engine_metrics(engine_app: ASGIApp) -> bytes:
     Asked in process rather than read from a registry: with several processes vLLM keeps its own
     (vllm/v1/metrics/prometheus.py).
     """
-    status, body = 0, bytearray()
-
-    async def send(message: Message) -> None:
-        nonlocal status
-        if message["type"] == "http.response.start":
-            status = message["status"]
-        else:
-            body.extend(message.get("body", b""))
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    scope: Scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": "/metrics",
-        "raw_path": b"/metrics",
-        "query_string": b"",
-        "root_path": "",
-        "headers": [],
-        "client": None,
-        "server": None,
-        "state": {},
-    }
-    await engine_app(scope, receive, send)
-    return bytes(body) if status == 200 else b""
+    transport = httpx.ASGITransport(engine_app)
+    plain = {"accept-encoding": "identity"}  # prometheus_client would compress it for nobody
+    async with httpx.AsyncClient(transport=transport, base_url="http://engine", headers=plain) as client:
+        answer = await client.get("/metrics")
+    return answer.content if answer.status_code == 200 else b""
 
 
 def _without_ours(text: bytes) -> bytes:

@@ -1,13 +1,23 @@
-"""Server-sent events: taken one by one from the engine's stream, and written with their JSON on one line."""
+"""Server-sent events: cut out of the engine's stream, written with their JSON on one line, and sent."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+
+from s3lora_serve.server.disconnect import Client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping
+
+    from starlette.types import Receive, Scope, Send
 
 EVENT_STREAM = "text/event-stream"
 # A proxy that collects an answer before it passes it on would hold back every event.
-STREAM_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _DATA = b"data:"
 _END = b"\n\n"
 
@@ -49,3 +59,36 @@ class SseReader:
             whole.append(self._rest)
             self._rest = b""
         return whole
+
+
+class EventStream(Response):
+    """Sends events while they are made; when the client leaves, the making ends, too.
+
+    Nothing is sent before the first event: a failure until then raises, and gets its own HTTP status.
+    """
+
+    media_type = EVENT_STREAM
+
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], headers: Callable[[], Mapping[str, str]] = dict
+    ) -> None:
+        """``headers`` is asked when the first event is there."""
+        self._events = events
+        self._late_headers = headers
+        super().__init__(headers=_HEADERS)
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = Client(receive, send)
+        await client.unless_gone(self._answer(client.send))
+
+    async def _answer(self, send: Send) -> None:
+        async with aclosing(self._events) as events:
+            first = await anext(events, b"")
+            self.headers.update(self._late_headers())
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+            async for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        # After all was given back: a client that has read the end finds it so.
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-# Fields of each object in a body, by the path that leads to it (without list positions; "*" is any key).
+# Fields of each object in a body, by the path that leads to it (without list positions).
 Fields = Mapping[tuple[str, ...], Iterable[str]]
 
 PLAN_FIELDS: Fields = {
@@ -109,7 +109,7 @@ def _sentence(error: Mapping[str, Any], fields: Fields) -> str:
     if kind == "extra_forbidden":
         parent = tuple(part for part in path[:-1] if isinstance(part, str))
         name = str(path[-1])[:80]
-        return f"unknown field {name!r}; {nearest(name, _known(parent, fields))}"
+        return f"unknown field {name!r}; {nearest(name, fields.get(parent, ()))}"
     if kind == "too_short" and path == ("tools",):
         return "tools: offer at least one tool"
     if kind == "too_long" and path[-1:] == ("tools",):
@@ -129,13 +129,6 @@ def _sentence(error: Mapping[str, Any], fields: Fields) -> str:
     return f"{_dotted(error)}: {message}" + (
         "" if kind == "value_error" else f", not {_short(error['input'])}"
     )
-
-
-def _known(parent: tuple[str, ...], fields: Fields) -> Iterable[str]:
-    for path, names in fields.items():
-        if len(path) == len(parent) and all(a in ("*", b) for a, b in zip(path, parent, strict=True)):
-            return names
-    return ()
 
 
 def _path(error: Mapping[str, Any]) -> tuple[int | str, ...]:

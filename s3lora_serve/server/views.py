@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from s3lora_serve.server.redact import Redactor
     from s3lora_serve.service.planner_service import PlannerService
 
+# What is told of a lineage: no path, and nothing that only the engine needs.
+_LINEAGE = (
+    "source",
+    "source_sha256",
+    "scorer",
+    "scorer_version",
+    "policy",
+    "action",
+    "weights_sha256",
+    "weights_bytes",
+    "created_at",
+    "warnings",
+    "anomaly",
+)
+
 
 def base_card(service: PlannerService, max_model_len: int) -> dict[str, Any]:
     """The base model's entry in ``/v1/models``."""
@@ -32,14 +47,10 @@ def base_card(service: PlannerService, max_model_len: int) -> dict[str, Any]:
 def planner_card(planner: Planner, service: PlannerService, max_model_len: int) -> dict[str, Any]:
     """A planner's entry in ``/v1/models``: OpenAI's fields, and ours under ``s3lora``."""
     return {
+        **base_card(service, max_model_len),
         "id": planner.name,
-        "object": "model",
         "created": int(planner.revision.lineage.created_at.timestamp()),
-        "owned_by": "s3lora-serve",
-        "root": service.base_model,
         "parent": service.base_model,
-        "max_model_len": max_model_len,
-        "engine": service.engine_kind,
         "s3lora": {
             "revision": planner.revision.digest,
             "ssi": _ssi(planner),
@@ -78,42 +89,20 @@ def planner_summary(planner: Planner, service: PlannerService, redact: Redactor)
 def planner_report(planner: Planner, service: PlannerService, redact: Redactor) -> dict[str, Any]:
     """All that is known of a planner: summary, lineage, prune plan, proof of effect, a row a module."""
     lineage = planner.revision.lineage
-    pruned = frozenset(lineage.pruned)
+    pruned, told = frozenset(lineage.pruned), lineage.to_json()
     return {
         **planner_summary(planner, service, redact),
         "lineage": {
+            **{name: told[name] for name in _LINEAGE if name in told},
             "source": public_source(lineage.source),
-            "source_sha256": lineage.source_sha256,
-            "scorer": lineage.scorer,
-            "scorer_version": lineage.scorer_version,
-            "policy": dict(lineage.policy),
-            "action": lineage.action,
-            "weights_sha256": lineage.weights_sha256,
-            "weights_bytes": lineage.weights_bytes,
-            "created_at": lineage.created_at.isoformat(),
             "warnings": [redact(warning) for warning in lineage.warnings],
-            **({} if lineage.anomaly is None else {"anomaly": dict(lineage.anomaly)}),
         },
-        "plan": {
-            "pruned": list(lineage.plan.pruned),
-            "reason": lineage.plan.reason,
-            "abstained": lineage.plan.abstained,
-        },
+        "plan": told["plan"],
         "effect": dataclasses.asdict(planner.active.effect) if planner.active.effect else None,
         "seconds": dict(planner.active.seconds),
         "modules": [
-            {
-                "module": row.module,
-                "shape": list(row.shape),
-                "rank": row.rank,
-                "scaling": row.scaling,
-                "norm": row.norm,
-                "ssi": row.ssi,
-                "score": row.score,
-                "inert": row.inert,
-                "pruned": name in pruned,
-            }
-            for name, row in lineage.report.rows.items()
+            {key: value for key, value in row.items() if key != "sigma"} | {"pruned": row["module"] in pruned}
+            for row in told["report"]["modules"]
         ],
     }
 
@@ -158,12 +147,4 @@ def _deployments(planner: Planner, active: str) -> list[dict[str, Any]]:
 
 
 def _ssi(planner: Planner) -> dict[str, Any]:
-    ssi = planner.revision.lineage.report.summary()
-    return {
-        "min": ssi.min,
-        "median": ssi.median,
-        "max": ssi.max,
-        "mean": ssi.mean,
-        "modules": ssi.modules,
-        "inert": ssi.inert,
-    }
+    return dataclasses.asdict(planner.revision.lineage.report.summary())

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from planners import Plan, PlanStep
 from planners.grammar import MAX_TEXT
 from s3lora_serve.config import RollbackConfig, SlotsConfig, SwapConfig
-from s3lora_serve.control.audit import AuditFinding, audit
+from s3lora_serve.control.audit import audit
 from s3lora_serve.control.auto_rollback import AutoRollback
 from s3lora_serve.control.flipped import Flips
 from s3lora_serve.control.journal.entry import NewEntry
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Operation
     from s3lora_serve.engine.port import Engine, EngineKind, RequestFacts
     from s3lora_serve.fleet.planner import DesiredPlanner, Planner
-    from s3lora_serve.metrics.fleet_metrics import LiveSample
     from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
@@ -99,34 +99,23 @@ class PlannerService:
         self._leases = LeaseBook(self._notifier, self._ended)
         self.shadows = Shadows(self._fleet, self._leases, base_model)
         self._loading = Loading(
-            host,
-            self._fleet,
-            self._slots,
-            self._leases,
-            self._notifier,
-            slots,
-            checks,
-            admission.restore,
+            host, self._fleet, self._slots, self._leases, self._notifier, slots, checks, admission.restore
         )
         self.lease = Acquirer(host, self._fleet, self._loading, self._leases, base_model).lease
         self._operations = Operations(journal, self._notifier, self._counted)
         flips = Flips()
         self._replica = LocalReplica(host, self._fleet, self._slots, self._loading, self._leases)
-        steps = SwapSteps(
-            self._replica,
-            self._operations,
-            flips,
-            admission,
-            swap or SwapConfig(),
-            slots.wait_seconds,
-        )
+        swap = swap or SwapConfig()
+        steps = SwapSteps(self._replica, self._operations, flips, admission, swap, slots.wait_seconds)
         run = Execution(self._replica, steps, self._operations)
-        self.control = Orders(run, journal, read, self._verify, base_model)
+        check = partial(audit, journal, admission, self._replica, self._operations.deciding)
+        self.control = Orders(run, journal, read, check, base_model)
         self._auto_rollback = AutoRollback(self._replica, rules or RollbackConfig(), self.control)
         flips.subscribe(self._auto_rollback.flipped)
         self._admission = admission
         self.metrics = Metrics(
-            lambda: [sample(p, base_model, self.host.alive) for p in self.planners()], self._live
+            lambda: [sample(p, base_model, host.alive) for p in self.planners()],
+            lambda: live_sample(host, self._fleet, self._loading, self._leases),
         )
         self.metrics.declare(base_model)
         self._warmer = Warmer(max_text)
@@ -218,14 +207,6 @@ class PlannerService:
         planners = self.planners()
         return bool(planners) and all(p.answers for p in planners) and await self.healthy()
 
-    async def _verify(self) -> list[AuditFinding]:
-        return await audit(
-            self.journal,
-            self._admission,
-            self._replica,
-            self._operations.deciding,
-        )
-
     # Requests
 
     async def plan(
@@ -310,9 +291,6 @@ class PlannerService:
             self.metrics.declare(deployment.planner)  # it may be a planner that an apply has added
         if self._watch is not None:
             self._watch(deployment)
-
-    def _live(self) -> LiveSample:
-        return live_sample(self.host, self._fleet, self._loading, self._leases)
 
     # The engine
 

@@ -10,10 +10,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from s3lora_serve import __version__
 from s3lora_serve.errors import ConfigError, S3LoRAError
 from s3lora_serve.storage.printable import printable
 
@@ -31,7 +33,7 @@ err = Console(stderr=True)
 
 def run(command: Callable[[], object]) -> None:
     """Run a command line; an error of ours becomes one message on stderr and an exit code, no traceback."""
-    # SIGTERM takes the way of an error, so that temporary folders go.
+    # SIGTERM takes the way of an error, so that temporary folders and engine processes go.
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
         command()
@@ -75,6 +77,13 @@ def print_error(code: str, message: str, hint: str = "", command: str = "") -> N
         error = {"code": code, "message": message, "hint": hint, **run}
         sys.stdout.write(json.dumps({"error": error}) + "\n")
         sys.stdout.flush()
+
+
+def show_version(wanted: bool) -> None:
+    """What ``--version`` does: print the version and leave."""
+    if wanted:
+        typer.echo(f"s3lora-serve {__version__}")
+        raise typer.Exit
 
 
 def say(text: str, style: str = "") -> None:

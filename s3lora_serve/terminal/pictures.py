@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -29,30 +30,28 @@ def check_picture(option: str, path: Path, *, texts: Iterable[str] = ()) -> None
 
 def check_parent(path: Path) -> None:
     """Refuse a path whose folder is not there or cannot be looked at. Raises ConfigError."""
-    try:
+    with writing(path):
         there = path.parent.is_dir()
-    except OSError as error:
-        raise cannot_write(path, error) from error
     if not there:
         raise ConfigError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
 
 
 def write_picture(figure: Figure, path: Path) -> None:
     """Write it in the format that the name says. Raises ConfigError."""
-    try:
+    with writing(path):
         figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise cannot_write(path, error) from error
 
 
 def write_text(text: str, path: Path) -> None:
     """Write it as UTF-8. Raises ConfigError."""
-    try:
+    with writing(path):
         path.write_text(text, "utf-8")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A block that writes there. Raises ConfigError, which names the path, for what the system refuses."""
+    try:
+        yield
     except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-def cannot_write(path: Path, error: OSError) -> ConfigError:
-    """The error to raise for a path that the system refused."""
-    return ConfigError(f"cannot write {path}: {error.strerror or error}")
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error

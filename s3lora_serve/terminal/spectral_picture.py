@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from s3lora_serve.spectral.prune_policy import PrunePlan
     from s3lora_serve.spectral.report import SpectralReport
 
-PRUNED = (
-    "#d81b60"  # stands out from cividis in every common form of colour blindness, and in grey by its frame
-)
+# Stands out from cividis in every common form of colour blindness, and in grey by its frame.
+PRUNED = "#d81b60"
 INERT = "#9e9e9e"
 ABSENT = "#f2f2f2"
 MAX_LINES, MAX_COLUMNS = 48, 256  # a picture with more can be neither read nor drawn in seconds
@@ -45,7 +44,7 @@ def report_plot(report: SpectralReport, plan: PrunePlan | None = None) -> Figure
 
     longest = max((len(_cut(name)) for name in projections), default=0)
     labels = 0.1 * max(0, longest - 14)  # inches beyond the usual: the title needs the rest
-    width = _clamp(2.6 + 0.34 * len(layers), 6.4, 18) + labels
+    width = min(max(2.6 + 0.34 * len(layers), 6.4), 18) + labels
     figure = Figure(figsize=(width, 2.1 + 0.42 * len(projections)), dpi=150)
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
@@ -101,7 +100,7 @@ def _frame(axes: Axes, spots: Sequence[tuple[int, int]]) -> None:
 
 def _label(axes: Axes, layers: list[int], projections: list[str]) -> None:
     step = max(1, -(-len(layers) // 40))
-    axes.set_xticks(range(0, len(layers), step), [_layer_name(n) for n in layers[::step]])
+    axes.set_xticks(range(0, len(layers), step), ["–" if n < 0 else str(n) for n in layers[::step]])
     axes.set_yticks(range(len(projections)), [_cut(name) for name in projections])
     axes.set_xticks([x - 0.5 for x in range(1, len(layers))], minor=True)
     axes.set_yticks([y - 0.5 for y in range(1, len(projections))], minor=True)
@@ -129,11 +128,9 @@ def _legend(figure: Figure, report: SpectralReport, plan: PrunePlan | None, *, a
 
 def _title(report: SpectralReport, plan: PrunePlan | None, left_out: Sequence[str]) -> str:
     summary = report.summary()
-    span = (
-        ""
-        if summary.median is None
-        else f", SSI {summary.min:.3f} to {summary.max:.3f}, median {summary.median:.3f}"
-    )
+    span = ""
+    if summary.median is not None:
+        span = f", SSI {summary.min:.3f} to {summary.max:.3f}, median {summary.median:.3f}"
     chosen = "" if plan is None else f"\nscorer {report.scorer}, {plan.reason}"
     modules = "1 module" if summary.modules == 1 else f"{summary.modules} modules"
     drawn = f"\ndrawn: {', '.join(left_out)}, those with the highest SSI" if left_out else ""
@@ -151,11 +148,3 @@ def _sharpest(keys: list[_Key], values: Iterable[tuple[_Key, float]], limit: int
 
 def _cut(name: str) -> str:
     return name if len(name) <= MAX_LABEL else "…" + name[1 - MAX_LABEL :]
-
-
-def _layer_name(layer: int) -> str:
-    return "–" if layer < 0 else str(layer)
-
-
-def _clamp(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)

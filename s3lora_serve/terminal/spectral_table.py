@@ -9,7 +9,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from s3lora_serve.spectral.prune_policy import PrunePlan
-    from s3lora_serve.spectral.report import ModuleRow, SpectralReport
+    from s3lora_serve.spectral.report import SpectralReport
 
 
 def report_table(report: SpectralReport, plan: PrunePlan | None = None) -> Table:
@@ -27,7 +27,7 @@ def report_table(report: SpectralReport, plan: PrunePlan | None = None) -> Table
     if plan is not None:
         table.add_column("plan", no_wrap=True)
     pruned = set(plan.pruned) if plan else set()
-    for row in sorted(report.rows.values(), key=_risk):
+    for row in sorted(report.rows.values(), key=lambda r: (r.score is None, -(r.score or 0.0), r.module)):
         cells = [
             row.module,
             f"{row.shape[0]}×{row.shape[1]}",
@@ -42,10 +42,6 @@ def report_table(report: SpectralReport, plan: PrunePlan | None = None) -> Table
         style = "bold yellow" if row.module in pruned else "dim" if row.inert else None
         table.add_row(*cells, style=style)
     return table
-
-
-def _risk(row: ModuleRow) -> tuple[bool, float, str]:
-    return row.score is None, -(row.score or 0.0), row.module
 
 
 def _index(value: float | None) -> str:

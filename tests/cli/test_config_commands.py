@@ -66,8 +66,8 @@ def test_check_knows_the_demo_adapters(s3lora, tmp_path):
     assert (done.code, done.out) == (2, "")
     assert done.err.splitlines() == [
         f"error: {path} has 2 problems:",
-        "  planners.a.source: no demo adapter 'nope'; choose gsm8k-planner or hotpot-planner",
-        "  planners.b.source: no demo adapter 'x'; choose gsm8k-planner or hotpot-planner",
+        "  line 3, planners.a.source: no demo adapter 'nope'; choose gsm8k-planner or hotpot-planner",
+        "  line 4, planners.b.source: no demo adapter 'x'; choose gsm8k-planner or hotpot-planner",
     ]
 
 

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -20,13 +20,12 @@ from s3lora_serve.cli.option_groups import grouped
 from s3lora_serve.errors import ConfigError, LimitError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import Stages, out, say
-from s3lora_serve.terminal.pictures import cannot_write, check_parent, check_picture, write_picture
+from s3lora_serve.terminal.pictures import check_parent, check_picture, write_picture, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from s3lora_serve.adapters.admission import AdapterLimits
-    from s3lora_serve.spectral.prune_policy import PrunePlan
     from s3lora_serve.spectral.report import SpectralReport
 
 
@@ -115,7 +114,7 @@ def inspect(
         facts = {
             "source": source,
             "policy": policy.to_json(),
-            "plan": _plan_json(plan),
+            "plan": plan.to_json(),
             "report": report.to_json(),
             **({} if outcome is None else {"anomaly": outcome.to_json()}),
         }
@@ -150,17 +149,15 @@ def prune(
     The copy is what the server would publish: checked against the base model, deterministic to the byte.
     """
     policy, limits = pruning.policy(), bounds.limits()
-    _check_new(destination)
+    if os.path.lexists(destination):
+        raise ConfigError(f"{destination} exists already", hint="name a new folder; nothing is overwritten")
+    check_parent(destination)
     from s3lora_serve.adapters.admission import admit
     from s3lora_serve.adapters.evidence.sweep_hint import Called
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.launch.resolve import to_base_model, to_served, to_source
 
-    with (
-        Stages(f"pruning {source}") as stage,
-        limits_by_option(),
-        _workshop(destination) as work,
-    ):
+    with Stages(f"pruning {source}") as stage, limits_by_option(), _workshop(destination) as work:
         model = to_base_model(base, None, stage)
         # As the server does it, into a separate store: so this is what the server would publish.
         store = RevisionStore(Path(work))
@@ -173,7 +170,8 @@ def prune(
             progress=stage,
             called=Called(source, base),
         )
-        _move(revision.path, destination)
+        with writing(destination):
+            revision.path.rename(destination)
     lineage = revision.lineage
     total = lineage.kept + len(lineage.pruned)
     out.print(
@@ -234,31 +232,12 @@ def limits_by_option(options: Mapping[str, str] = OPTIONS) -> Iterator[None]:
         raise LimitError(message, hint=hint) from error
 
 
-def _plan_json(plan: PrunePlan) -> dict[str, Any]:
-    return {"pruned": list(plan.pruned), "reason": plan.reason, "abstained": plan.abstained}
-
-
 def _highest(report: SpectralReport, count: int) -> SpectralReport:
     rows = sorted(report.rows.values(), key=lambda row: (-(row.score or 0.0), row.module))
     return replace(report, rows={row.module: row for row in rows[:count]})
 
 
-def _check_new(destination: Path) -> None:
-    if os.path.lexists(destination):
-        raise ConfigError(f"{destination} exists already", hint="name a new folder; nothing is overwritten")
-    check_parent(destination)
-
-
 def _workshop(destination: Path) -> tempfile.TemporaryDirectory[str]:
     # Beside the destination, so that the finished folder is moved there in one step.
-    try:
+    with writing(destination):
         return tempfile.TemporaryDirectory(dir=destination.parent, prefix=".s3lora-prune-")
-    except OSError as error:
-        raise cannot_write(destination, error) from error
-
-
-def _move(folder: Path, destination: Path) -> None:
-    try:
-        folder.rename(destination)
-    except OSError as error:
-        raise cannot_write(destination, error) from error

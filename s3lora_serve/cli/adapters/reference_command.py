@@ -11,16 +11,12 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from s3lora_serve.cli.adapters.adapter_commands import (
-    LimitOptions,
-    OptionalBase,
-    limits_by_option,
-)
+from s3lora_serve.cli.adapters.adapter_commands import LimitOptions, OptionalBase, limits_by_option
 from s3lora_serve.cli.option_groups import grouped
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import Stages, out, say
-from s3lora_serve.terminal.pictures import cannot_write, check_parent
+from s3lora_serve.terminal.pictures import check_parent, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,10 +70,8 @@ def reference(
             adapters.append({"source": source, "sha256": sha256})
     good = KnownGood.fit(looks, spec)
     scores = _each_against_the_others([one.signature for one in looks.values()])
-    try:
+    with writing(destination):
         write_reference(destination, good, adapters)
-    except OSError as error:
-        raise cannot_write(destination, error) from error
     if as_json:
         rows = [adapter | {"score": score} for adapter, score in zip(adapters, scores, strict=True)]
         typer.echo(json.dumps({"reference": good.to_json(), "adapters": rows}, indent=2, allow_nan=False))
@@ -87,14 +81,9 @@ def reference(
         out.print(Text(f"{shown}  {printable(adapter['source'])}"), soft_wrap=True)
     if None in scores:
         say("-: too few others, or of another kind than them: no score", "dim")
-    out.print(
-        Text(
-            printable(
-                f"{destination}: {len(good.statistics.mean)} statistics of {good.statistics.count} adapters"
-            )
-        ),
-        soft_wrap=True,
-    )
+    statistics = good.statistics
+    told = f"{destination}: {len(statistics.mean)} statistics of {statistics.count} adapters"
+    out.print(Text(printable(told)), soft_wrap=True)
 
 
 def _looks(source: str, spec: BaseModelSpec | None, limits: AdapterLimits) -> tuple[str, Looks]:

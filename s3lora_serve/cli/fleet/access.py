@@ -141,9 +141,8 @@ def _from_file(path: Path) -> Access:
     try:
         given = json.loads(raw)
         url, token, pid, clients = given["url"], given["token"], given.get("pid"), given.get("clients")
-        if not (isinstance(url, str) and isinstance(token, str) and isinstance(pid, int | None)):
-            raise TypeError("a value of the wrong type")
-        if not isinstance(clients, str | None):
+        texts = isinstance(url, str) and isinstance(token, str) and isinstance(clients, str | None)
+        if not (texts and isinstance(pid, int | None)):
             raise TypeError("a value of the wrong type")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path} is not what a server writes", hint="restart the server") from error

@@ -62,13 +62,13 @@ class AdminClient:
 
         With ``seen``, the step that the caller knows of, at once if it is at another one.
         """
-        given = {"wait": wait or None, "seen": seen if wait else None}
-        return self._get(f"/admin/operations/{_part(id_)}", {k: v for k, v in given.items() if v is not None})
+        params = {"wait": wait or None, "seen": seen if wait else None}
+        return self._get(f"/admin/operations/{_part(id_)}", params)
 
     def history(self, planner: str | None, after: int, limit: int) -> list[dict[str, Any]]:
         """Entries of the journal."""
-        given = {"planner": planner, "after": after, "limit": limit}
-        return self._data(self._get("/admin/history", {k: v for k, v in given.items() if v is not None}))
+        params = {"planner": planner, "after": after, "limit": limit}
+        return self._data(self._get("/admin/history", params))
 
     def audit(self) -> dict[str, Any]:
         """What the server finds when it compares journal, store and engine."""
@@ -85,7 +85,8 @@ class AdminClient:
     def _get(
         self, path: str, params: Mapping[str, Any] | None = None, read_seconds: float = READ_SECONDS
     ) -> dict[str, Any]:
-        return self._send("GET", path, params=dict(params or {}), read_seconds=read_seconds)
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        return self._send("GET", path, params=given, read_seconds=read_seconds)
 
     def _data(self, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
         data = answer.get("data")

@@ -42,7 +42,8 @@ def show_operation(operation: Mapping[str, Any], *, waited: bool) -> None:
         say(f"follow it with: s3lora wait {id_}", "dim")
         return
     if operation["step"] != "done":
-        _show_failure(operation, subject)
+        hint = (operation.get("error") or {}).get("hint") or ""
+        say_error(ControlError(str(operation["summary"]), hint=str(hint)), subject)
         return
     _show_done(operation, subject)
     cut = [str(request) for request in operation.get("cut") or ()]
@@ -81,20 +82,14 @@ def _subject(operation: Mapping[str, Any]) -> str:
     return f"{operation['kind']} {operation['planner'] or ''}".strip()
 
 
-def _show_failure(operation: Mapping[str, Any], subject: str) -> None:
-    error: Mapping[str, Any] = operation.get("error") or {}
-    say_error(ControlError(str(operation["summary"]), hint=str(error.get("hint") or "")), subject)
-
-
 def _show_done(operation: Mapping[str, Any], subject: str) -> None:
     details: Mapping[str, Any] = operation.get("details") or {}
     if isinstance(details.get("would"), dict) and details.get("dry_run"):
         _show_comparison(details["would"])
-    if details.get("changes") == []:
-        _line(Text(str(operation["summary"])))
-    elif details.get("dry_run"):
+    nothing = details.get("changes") == []
+    if details.get("dry_run") and not nothing:
         _line(Text(f"dry run: {operation['summary']}"))
-    elif details.get("same"):
+    elif details.get("same") or nothing:
         _line(Text(str(operation["summary"])))
     else:
         _line(Text.assemble(("✓ ", "green"), f"{subject}: {operation['summary']}", _timings(operation)))

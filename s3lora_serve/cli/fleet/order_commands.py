@@ -60,7 +60,7 @@ def swap(
     The new one is admitted, loaded and proved before it answers; running requests end on the old one.
     """
     wanted = _wanted(source, revision, sha256)
-    if not wanted:
+    if source is None and revision is None:
         raise ConfigError("name what to serve: SOURCE or --revision")
     body = {**wanted, "expected_revision": expect, "reason": reason, "dry_run": dry_run}
     _order(planner, "swap", body, order, at)
@@ -164,12 +164,8 @@ def _wanted(source: str | None, revision: str | None, sha256: str | None) -> dic
         raise ConfigError("give SOURCE or --revision, not both")
     if sha256 is not None and source is None:
         raise ConfigError("--sha256 belongs to a SOURCE")
-    given = {
-        "source": None if source is None else _absolute(source),
-        "revision": revision,
-        "sha256": sha256,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+    place = None if source is None else _absolute(source)
+    return {"source": place, "revision": revision, "sha256": sha256}
 
 
 def _absolute(source: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,9 +91,9 @@ def _facts(client: AdminClient, planner: str | None) -> dict[str, Any]:
     return {"planners": planners, "operations": [op for op in operations if not op["ended"] or op in ended]}
 
 
-def _print(facts: dict[str, Any], as_json: bool) -> None:
+def _print(facts: dict[str, Any], as_json: bool, indent: int | None = 2) -> None:
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(json.dumps(facts, indent=indent))
         return
     from s3lora_serve.cli.fleet import fleet_tables
 
@@ -102,22 +103,17 @@ def _print(facts: dict[str, Any], as_json: bool) -> None:
 def _watch(client: AdminClient, planner: str | None, every: float, as_json: bool) -> None:
     from s3lora_serve.cli.fleet import fleet_tables
 
+    live = None if as_json or not out.is_terminal else Live(console=out, auto_refresh=False)
+    shown = None
     try:
-        if as_json or not out.is_terminal:
-            shown = None
+        with live or nullcontext():
             while True:
                 facts = _facts(client, planner)
-                if facts != shown:  # a log holds changes, not repetitions
-                    if as_json:
-                        typer.echo(json.dumps(facts))
-                    else:
-                        _print(facts, as_json=False)
-                    shown = facts
-                time.sleep(every)
-        with Live(console=out, auto_refresh=False) as live:
-            while True:
-                facts = _facts(client, planner)
-                live.update(fleet_tables.fleet(facts["planners"], facts["operations"]), refresh=True)
+                if live is not None:
+                    live.update(fleet_tables.fleet(facts["planners"], facts["operations"]), refresh=True)
+                elif facts != shown:  # a log holds changes, not repetitions
+                    _print(facts, as_json, indent=None)
+                shown = facts
                 time.sleep(every)
     except KeyboardInterrupt:
         raise typer.Exit(OK) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,7 +12,7 @@ from s3lora_serve.cli.fleet.access import Unreachable
 from s3lora_serve.terminal.console import Stages, err, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from s3lora_serve.cli.fleet.admin_client import AdminClient
 
@@ -31,7 +31,7 @@ def follow(client: AdminClient, operation: Mapping[str, Any], seconds: float | N
     """
     id_, until = str(operation["id"]), None if seconds is None else time.monotonic() + seconds
     with ExitStack() as owned:
-        show = owned.enter_context(_Progress(operation))
+        show = owned.enter_context(_progress(operation))
         show(operation)
         try:
             while not operation["ended"]:
@@ -70,28 +70,19 @@ def _next(
             time.sleep(PAUSE)
 
 
-class _Progress:
-    """Shows an operation's step, and how far it is in it."""
+@contextmanager
+def _progress(begun: Mapping[str, Any]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Shows an operation's step, and how far it is in it, each time that it is called."""
+    title, told = f"{begun['kind']} {begun['planner'] or ''}".strip(), ""
+    with Stages(title) if err.is_terminal else nullcontext() as stages:
 
-    def __init__(self, operation: Mapping[str, Any]) -> None:
-        self._title = f"{operation['kind']} {operation['planner'] or ''}".strip()
-        self._stages: Stages | None = None
-        self._step = ""
+        def show(operation: Mapping[str, Any]) -> None:
+            nonlocal told
+            step, progress = str(operation["step"]), str(operation.get("progress") or "")
+            if stages is not None:
+                stages(f"{step}: {progress}" if progress else step, operation.get("fraction"))
+            elif step != told and not operation["ended"]:
+                told = step
+                say(f"  {title}: {step}", "dim")
 
-    def __enter__(self) -> _Progress:
-        if err.is_terminal:
-            self._stages = Stages(self._title)
-            self._stages.__enter__()
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        if self._stages is not None:
-            self._stages.__exit__(*raised)
-
-    def __call__(self, operation: Mapping[str, Any]) -> None:
-        step, progress = str(operation["step"]), str(operation.get("progress") or "")
-        if self._stages is not None:
-            self._stages(f"{step}: {progress}" if progress else step, operation.get("fraction"))
-        elif step != self._step and not operation["ended"]:
-            self._step = step
-            say(f"  {self._title}: {step}", "dim")
+        yield show

@@ -63,8 +63,6 @@ def evaluate(
         suite=run.suite(),
         make_cells=lambda one, model: policy_cells(one, model, policies, run.random_seeds),
         folder=out,
-        seed=run.seed,
-        as_json=run.as_json,
-        first_look=run.first_look,
+        options=run,
     )
     carry_out(order)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from s3lora_serve.cli.adapters.adapter_commands import limits_by_option
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.terminal.console import Stages, say
+from s3lora_serve.terminal.pictures import writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,13 +146,9 @@ def max_lora_rank(loaded: Sequence[Loaded]) -> int:
 
 def open_folder(folder: Path, marker: str) -> None:
     """Make the folder, or check that it is a run's. Raises ConfigError."""
-    from s3lora_serve.terminal.pictures import cannot_write
-
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in folder.iterdir()}
-    except OSError as error:
-        raise cannot_write(folder, error) from error
     if names and marker not in names:
         raise ConfigError(
             f"{folder} is not empty and not the folder of a run: it has no {marker}", hint="name a new folder"

@@ -23,13 +23,14 @@ from s3lora_serve.errors import ConfigError, S3LoRAError
 from s3lora_serve.launch.resolve import to_base_model
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import Stages, out, say
-from s3lora_serve.terminal.pictures import cannot_write
+from s3lora_serve.terminal.pictures import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from s3lora_serve.cli.lab.evaluation_cells import Chosen
     from s3lora_serve.cli.lab.evaluation_inputs import Given, Loaded, Setting
+    from s3lora_serve.cli.lab.evaluation_options import RunOptions
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
     from s3lora_serve.evaluation.measuring.cells import Cell
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from s3lora_serve.judging.suite import Suite
     from s3lora_serve.launch.resolve import BaseModel
 
-    StartEngine = Callable[[VllmSettings, Callable[[str], None]], Awaitable[Engine]]
     MakeCells = Callable[[Loaded, BaseModel], Chosen]
 
 RECORDS, REPORT, SWEEP, PAGE = "records.jsonl", "report.json", "sweep.json", "report.html"
@@ -56,18 +56,17 @@ class RunSpec:
     suite: Suite
     make_cells: MakeCells
     folder: Path
-    seed: int = 0
-    as_json: bool = False
+    options: RunOptions
     sweep: bool = False  # write sweep.json too
-    first_look: bool = False  # asked with our own small sets
 
 
-def carry_out(order: RunSpec, start: StartEngine | None = None) -> None:
+def carry_out(order: RunSpec) -> None:
     """Measure what is not yet measured, write the reports and print the table.
 
-    ``start`` makes the engine, by default vLLM; it is not made if nothing is left to measure. Raises
-    ConfigError, AdapterError, EngineError; leaves with 130 when interrupted. Each finished cell is kept.
+    Raises ConfigError, AdapterError, EngineError; leaves with 130 when interrupted. Each finished cell is
+    kept.
     """
+    from s3lora_serve.evaluation.measuring.records_file import RecordsFile
     from s3lora_serve.evaluation.statistics.intervals import Bootstrap
     from s3lora_serve.evaluation.statistics.summary import summarise
 
@@ -80,11 +79,13 @@ def carry_out(order: RunSpec, start: StartEngine | None = None) -> None:
         chosen = {one.name: order.make_cells(one, base) for one in loaded}
         cells = {name: each.cells for name, each in chosen.items()}
         header = _header(order, base, loaded, [each.alignment for each in chosen.values()])
-        with _journal(order.folder / RECORDS, header) as journal:
+        with writing(order.folder / RECORDS):
+            journal = RecordsFile(order.folder / RECORDS, header)
+        with journal:
             _check_same(journal, cells)
-            with _going_on(order.folder, journal, cells):
-                _measure(order, base, loaded, cells, journal, Path(work), start or start_vllm)
-            summary = summarise(journal.records.values(), journal.header, Bootstrap(seed=order.seed))
+            with writing(order.folder), _going_on(order.folder, journal, cells):
+                asyncio.run(_measure(order, base, loaded, cells, journal, Path(work)))
+            summary = summarise(journal.records.values(), journal.header, Bootstrap(seed=order.options.seed))
     _leave(order, summary, loaded)
 
 
@@ -126,15 +127,6 @@ def _header(
     )
 
 
-def _journal(path: Path, header: Header) -> RecordsFile:
-    from s3lora_serve.evaluation.measuring.records_file import RecordsFile
-
-    try:
-        return RecordsFile(path, header)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
 def _check_same(journal: RecordsFile, cells: Mapping[str, Sequence[Cell]]) -> None:
     for cell in itertools.chain(*cells.values()):
         record = journal.records.get(cell.key)
@@ -145,33 +137,21 @@ def _check_same(journal: RecordsFile, cells: Mapping[str, Sequence[Cell]]) -> No
             )
 
 
-def _measure(
+async def _measure(
     order: RunSpec,
     base: BaseModel,
     loaded: Sequence[Loaded],
     cells: Mapping[str, Sequence[Cell]],
     journal: RecordsFile,
     work: Path,
-    start: StartEngine,
 ) -> None:
+    """Measure the cells that have no record, on an engine that is started only if there are any."""
     pending = [cell for cell in itertools.chain(*cells.values()) if cell.key not in journal.records]
     total = sum(map(len, cells.values()))
     if len(pending) < total:
         say(f"{total - len(pending)} of {total} cells were measured before")
-    if pending:
-        asyncio.run(_on_engine(order, base, loaded, cells, pending, journal, work, start))
-
-
-async def _on_engine(
-    order: RunSpec,
-    base: BaseModel,
-    loaded: Sequence[Loaded],
-    cells: Mapping[str, Sequence[Cell]],
-    pending: Sequence[Cell],
-    journal: RecordsFile,
-    work: Path,
-    start: StartEngine,
-) -> None:
+    if not pending:
+        return
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
     from s3lora_serve.evaluation.measuring.engine_subject import EngineSubject
     from s3lora_serve.evaluation.measuring.run import measure
@@ -181,7 +161,7 @@ async def _on_engine(
         section = section.model_copy(update={"max_lora_rank": max_lora_rank(loaded)})
     settings = VllmSettings(base.location or base.name, section, base.revision, base.name)
     with Stages("engine", keep=True) as stage:
-        engine = await start(settings, stage)
+        engine = await start_vllm(settings, stage)
         stage.note = engine.version
     ids, shapes = itertools.count(1), base.spec.shapes.values()
     try:
@@ -232,10 +212,7 @@ def _going_on(folder: Path, journal: RecordsFile, cells: Mapping[str, Sequence[C
     except KeyboardInterrupt:
         tell()
         raise typer.Exit(INTERRUPTED) from None
-    except OSError as error:  # a full disk
-        tell()
-        raise cannot_write(folder, error) from error
-    except S3LoRAError:
+    except (OSError, S3LoRAError):  # OSError: a full disk
         tell()
         raise
 
@@ -255,11 +232,11 @@ def _leave(order: RunSpec, summary: Summary, loaded: Sequence[Loaded]) -> None:
             {one.name: one.report for one in loaded},
             order.title,
             suite=order.suite,
-            notes=[f"{FIRST_LOOK}."] if order.first_look else [],
+            notes=[f"{FIRST_LOOK}."] if order.options.first_look else [],
             versions={"s3lora-serve": __version__},
         )
         _write(order.folder / PAGE, written)
-    if order.as_json:
+    if order.options.as_json:
         typer.echo(report, nl=False)
     else:
         from s3lora_serve.evaluation.report.summary_table import summary_table
@@ -267,7 +244,7 @@ def _leave(order: RunSpec, summary: Summary, loaded: Sequence[Loaded]) -> None:
         out.print(summary_table(summary))
         sentence = verdict(summary).replace("\N{NO-BREAK SPACE}", " ")
         out.print(Text(printable(sentence), style="bold"), soft_wrap=True)
-    if order.first_look:
+    if order.options.first_look:
         say(FIRST_LOOK, "yellow")
     say(f"wrote {order.folder / PAGE}, {REPORT}{f', {SWEEP}' if order.sweep else ''} and {RECORDS}")
 
@@ -279,8 +256,6 @@ def _json(value: Mapping[str, Any]) -> str:
 def _write(path: Path, text: str) -> None:
     """Write the file, or leave the one that is there as it was."""
     half = path.with_name(f".{path.name}.part")
-    try:
+    with writing(path):
         half.write_text(text, "utf-8")
         half.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error

@@ -62,9 +62,7 @@ def sweep(
         suite=run.suite(),
         make_cells=lambda one, model: tau_cells(one, model, scorers, taus, run.random_seeds, alignment),
         folder=out,
-        seed=run.seed,
-        as_json=run.as_json,
+        options=run,
         sweep=True,
-        first_look=run.first_look,
     )
     carry_out(order)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from s3lora_serve.control.audit import AuditFinding
 from s3lora_serve.control.operation_summary import summary
 from s3lora_serve.server.redact import public_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from s3lora_serve.control.audit import AuditFinding
     from s3lora_serve.control.journal.entry import Entry
     from s3lora_serve.control.operation import Operation
     from s3lora_serve.fleet.deployment import Deployment
@@ -109,14 +109,6 @@ class EntryView(BaseModel):
     hash: str
 
 
-class AuditFindingView(BaseModel):
-    """One thing that was checked."""
-
-    ok: bool
-    subject: str
-    message: str
-
-
 class PlannerList(BaseModel):
     """Every planner, in the order of the configuration."""
 
@@ -142,7 +134,7 @@ class Verification(BaseModel):
     """Whether journal, store and engine agree, and what was looked at."""
 
     ok: bool
-    findings: list[AuditFindingView]
+    findings: list[AuditFinding]
 
 
 def planner_view(planner: Planner, service: PlannerService, redact: Redactor) -> PlannerView:
@@ -192,55 +184,28 @@ def deployment_view(deployment: Deployment, leases: int, redact: Redactor) -> De
 
 def operation_view(operation: Operation, redact: Redactor) -> OperationView:
     """An operation, in words without paths of the server."""
-    order = operation.order
-    return OperationView(
-        id=operation.id,
-        kind=operation.kind.value,
-        planner=operation.planner,
-        order=OrderView(
-            actor=order.actor, reason=redact(order.reason), expected=order.expected, key=order.key
-        ),
-        step=operation.step.value,
-        ended=operation.step.ended,
-        started_at=operation.started_at,
-        ended_at=operation.ended_at,
-        from_digest=operation.from_digest,
-        to_digest=operation.to_digest,
-        progress=redact(operation.progress),
-        fraction=operation.fraction,
-        seconds=dict(operation.seconds),
-        cut=list(operation.cut),
-        error=cleaned(operation.error, redact) if operation.error else None,
-        details=cleaned(operation.details, redact),
-        summary=redact(summary(operation)),
-    )
+    told = operation.to_json()
+    shown = {
+        "order": {**told["order"], "reason": redact(operation.order.reason)},
+        "ended": operation.step.ended,
+        "progress": redact(operation.progress),
+        "error": cleaned(operation.error, redact),
+        "details": cleaned(operation.details, redact),
+        "summary": redact(summary(operation)),
+    }
+    return OperationView(**told | shown)
 
 
 def entry_view(entry: Entry, redact: Redactor) -> EntryView:
     """A line of the history. Its hash is of what is stored, which may hold paths that are not shown."""
-    return EntryView(
-        seq=entry.seq,
-        at=entry.at,
-        actor=entry.actor,
-        action=entry.action,
-        planner=entry.planner,
-        operation=entry.operation,
-        from_digest=entry.from_digest,
-        to_digest=entry.to_digest,
-        reason=redact(entry.reason),
-        details=cleaned(entry.details, redact),
-        previous_hash=entry.previous_hash,
-        hash=entry.hash,
-    )
+    shown = {"reason": redact(entry.reason), "details": cleaned(entry.details, redact)}
+    return EntryView(**entry.to_json() | shown)
 
 
 def verification(findings: Iterable[AuditFinding], redact: Redactor) -> Verification:
     """Findings, and whether all is well."""
-    views = [
-        AuditFindingView(ok=found.ok, subject=redact(found.subject), message=redact(found.message))
-        for found in findings
-    ]
-    return Verification(ok=all(view.ok for view in views), findings=views)
+    shown = [AuditFinding(found.ok, redact(found.subject), redact(found.message)) for found in findings]
+    return Verification(ok=all(found.ok for found in shown), findings=shown)
 
 
 def cleaned(value: Any, redact: Redactor) -> Any:

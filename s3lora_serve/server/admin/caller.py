@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Header, Request
@@ -10,7 +11,7 @@ from fastapi import Header, Request
 from s3lora_serve.control.operation import Order
 
 # Printable ASCII: both go into the history and onto terminals.
-_PRINTABLE = r"^[ -~]*$"
+_Printable = partial(Header, min_length=1, pattern=r"^[ -~]*$")
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,15 @@ def caller(
     request: Request,
     idempotency_key: Annotated[
         str | None,
-        Header(
-            min_length=1,
+        _Printable(
             max_length=128,
-            pattern=_PRINTABLE,
             description="the same order again under the same key returns the same operation",
         ),
     ] = None,
     x_s3lora_actor: Annotated[
         str | None,
-        Header(
-            min_length=1,
+        _Printable(
             max_length=100,
-            pattern=_PRINTABLE,
             description="who orders, as they say; the peer's address is recorded beside it",
         ),
     ] = None,

@@ -74,12 +74,10 @@ class WantedBody(OrderBody):
         """What the order names, if anything."""
         if self.source is None and self.revision is None:
             return None
-        return Wanted(
-            source=self.source,
-            sha256=self.sha256,
-            policy=to_policy(self.policy) if self.policy else None,
-            revision=self.revision,
-        )
+        policy = None
+        if self.policy is not None:
+            policy = PrunePolicy.from_json(self.policy.model_dump(exclude_none=True))
+        return Wanted(self.source, self.sha256, policy, self.revision)
 
 
 class SwapBody(WantedBody):
@@ -134,11 +132,6 @@ class ApplyBody(BaseModel):
 
     reason: Reason = ""
     dry_run: Annotated[bool, Field(description="show what would change, and change nothing")] = False
-
-
-def to_policy(config: PolicyConfig) -> PrunePolicy:
-    """The settings of a policy as the pure function's own type."""
-    return PrunePolicy.from_json(config.model_dump(exclude_none=True))
 
 
 # Fields of the objects in the body of each order, by the last part of its path, to name the nearest one.

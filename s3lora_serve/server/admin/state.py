@@ -20,9 +20,9 @@ from s3lora_serve.server.admin.admin_views import (
     planner_view,
     verification,
 )
-from s3lora_serve.server.admin.state_events import StateEvents, StateEventStream
+from s3lora_serve.server.admin.state_events import state_events
 from s3lora_serve.server.error_responses import documented
-from s3lora_serve.server.sse import EVENT_STREAM
+from s3lora_serve.server.sse import EVENT_STREAM, EventStream
 
 if TYPE_CHECKING:
     from s3lora_serve.server.redact import Redactor
@@ -78,12 +78,12 @@ def state_router(service: PlannerService, redact: Redactor) -> APIRouter:
         return operation_view(found, redact)
 
     @router.get("/events", response_class=Response, responses={200: _EVENTS, **documented()})
-    async def events() -> StateEventStream:
+    async def events() -> EventStream:
         """Every change of state as a server-sent event: `engine`, `planner`, `operation`, `removed`.
 
         First all that is, then what changes. A stream ends when the server stops; connect again then.
         """
-        return StateEventStream(StateEvents(service, redact))
+        return EventStream(state_events(service, redact))
 
     @router.get("/history", responses=documented(404, 422, 503))
     async def history(planner: str | None = None, after: After = 0, limit: Limit = 100) -> History:

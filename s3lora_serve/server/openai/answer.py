@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 
 from s3lora_serve.errors import EngineDead, EngineError
 from s3lora_serve.server.error_responses import error_body
-from s3lora_serve.server.sse import SseReader, written
+from s3lora_serve.server.sse import EVENT_STREAM, SseReader, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # Inside a JSON text every quote is escaped, so no answer of a model can look like this.
 _ERROR_EVENT = b'data: {"error"'
-_EVENTS = "text/event-stream"
 
 
 class UpstreamAnswer:
@@ -65,7 +64,7 @@ class UpstreamAnswer:
         if message["type"] == "http.response.start":
             if message["status"] >= 400:
                 self.refused = message["status"]
-            elif Headers(raw=message["headers"]).get("content-type", "").startswith(_EVENTS):
+            elif Headers(raw=message["headers"]).get("content-type", "").startswith(EVENT_STREAM):
                 self._events = SseReader()
             self._start = message
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -25,6 +26,8 @@ from s3lora_serve.serving.plan_verdict import outcome_of_cut
 from s3lora_serve.serving.planning import too_late
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.types import Receive, Scope, Send
 
     from s3lora_serve.config import PlansConfig
@@ -101,13 +104,11 @@ class OpenAIRoute:
         if not await running.engine.healthy():
             raise engine_dead()
         plan = PlanText(asked.plan) if asked.plan else None
-        late = Alarm(self._plans.seconds if plan else None)
-        stops = (running.gone, late.rung, *((lease.cut,) if lease else ()))
         stop, crash = None, None
-        with collected_facts() as facts, late:
-            answer = UpstreamAnswer(
-                send, running.engine, _headers(lease), self._redact, Stamp(origin, facts, plan)
-            )
+        with collected_facts() as facts, _alarm(self._plans.seconds if plan else None) as late:
+            headers, stamp = headers_of(lease) if lease else {}, Stamp(origin, facts, plan)
+            answer = UpstreamAnswer(send, running.engine, headers, self._redact, stamp)
+            stops = (running.gone, late, *((lease.cut,) if lease else ()))
             try:
                 stop = await call(running.app, scope, body, answer.send, stops)
             except Exception as error:  # vLLM's answers first and then raises for its server's log
@@ -121,7 +122,7 @@ class OpenAIRoute:
                 lease.outcome = outcome_of_cut(prompt, running.engine.max_model_len, bounded=asked.bounded)
             return
         why: S3LoRAError | None = answer.spoiled
-        if stop is late.rung:
+        if stop is late:
             why = too_late(origin.model, self._plans.seconds)
         elif lease is not None and stop is lease.cut:
             why = lease.error()
@@ -172,24 +173,13 @@ class OpenAIRoute:
             raise RequestRefused(str(error), reason=error.code, status=404, param="model") from error
 
 
-class Alarm:
-    """Sets ``rung`` after so many seconds, unless the block ends first; never without a number."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.rung = asyncio.Event()
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        self._timer = (
-            None
-            if self._seconds is None
-            else asyncio.get_running_loop().call_later(self._seconds, self.rung.set)
-        )
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-def _headers(lease: Lease | None) -> dict[str, str]:
-    return {} if lease is None else headers_of(lease)
+@contextmanager
+def _alarm(seconds: float | None) -> Iterator[asyncio.Event]:
+    """An event that is set after so many seconds, unless the block ends first; never without a number."""
+    rung = asyncio.Event()
+    timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, rung.set)
+    try:
+        yield rung
+    finally:
+        if timer is not None:
+            timer.cancel()

@@ -60,15 +60,9 @@ async def call(
             task.cancel()
         if not working.done():
             leave.set()
-            await _ended(working)
+            await asyncio.wait((working,), timeout=_LEAVE_SECONDS)
+            working.cancel()  # one that did not leave
         await asyncio.gather(working, *waiting, return_exceptions=True)
-
-
-async def _ended(working: asyncio.Future[None]) -> None:
-    """Wait for the application to leave, then make it."""
-    await asyncio.wait((working,), timeout=_LEAVE_SECONDS)
-    if not working.done():
-        working.cancel()
 
 
 async def _run(app: ASGIApp, scope: Scope, receive: object, send: Send) -> None:

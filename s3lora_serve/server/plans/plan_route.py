@@ -14,8 +14,9 @@ from s3lora_serve.server.limits import check_plan
 from s3lora_serve.server.plans.offered_tools import tools_of
 from s3lora_serve.server.plans.plan_body import PlanRoute
 from s3lora_serve.server.plans.plan_description import ANSWERS, EXAMPLES
-from s3lora_serve.server.plans.plan_events import PlanEventStream
+from s3lora_serve.server.plans.plan_events import plan_events
 from s3lora_serve.server.plans.session import session_of
+from s3lora_serve.server.sse import EventStream
 from s3lora_serve.server.validation import RequestRefused
 from s3lora_serve.server.views import headers_of, headers_of_plan
 from s3lora_serve.serving.planning import PlanOptions
@@ -54,7 +55,8 @@ def plans_router(service: PlannerService, limits: PlansConfig, redact: Redactor)
         if body.stream:
             held: list[Lease] = []
             items = service.stream_plan(body, planner.name, options, **asked, leased=held.append)
-            return PlanEventStream(items, lambda: headers_of(held[0]), redact)
+            events = plan_events(items, redact, request.state.request_id)
+            return EventStream(events, lambda: headers_of(held[0]))
         made = await Client(request.receive).unless_gone(service.plan(body, planner.name, options, **asked))
         if made is None:
             return Response(status_code=499)  # the client has left; for the metrics

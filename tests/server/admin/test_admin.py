@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from types import SimpleNamespace
 
 import pytest
 from control_stub import NEW, TOKEN, operators_client
 
+from s3lora_serve.control.audit import AuditFinding
+from s3lora_serve.control.journal.entry import Entry
 from s3lora_serve.errors import (
     ConfigError,
     Conflict,
@@ -178,7 +179,7 @@ async def test_what_cannot_be_told(admin, path, status, code):
 async def test_history_and_verification_are_told(admin, control):
     """Entries as they were written, and findings with one word over all of them."""
     control.entries = [
-        SimpleNamespace(
+        Entry(
             seq=7,
             at="2026-01-02T03:04:05.000006+00:00",
             actor="a",
@@ -194,8 +195,8 @@ async def test_history_and_verification_are_told(admin, control):
         )
     ]
     control.findings = [
-        SimpleNamespace(ok=True, subject="journal", message="whole"),
-        SimpleNamespace(ok=False, subject="p", message="revision 0000: adapter_model.safetensors is missing"),
+        AuditFinding(ok=True, subject="journal", message="whole"),
+        AuditFinding(ok=False, subject="p", message="revision 0000: adapter_model.safetensors is missing"),
     ]
     history = (await admin.get("/admin/history?planner=p&after=6&limit=2")).json()
     assert (history["data"][0], control.calls[-1]) == (
@@ -214,10 +215,10 @@ async def test_no_answer_holds_a_server_path(admin, control, tmp_path):
     control.raises = Conflict(f"locked by {gone}")
     told.append((await admin.post("/admin/planners/p/promote")).text)
     control.raises = None
-    control.findings = [SimpleNamespace(ok=False, subject=gone, message=gone)]
+    control.findings = [AuditFinding(ok=False, subject=gone, message=gone)]
     entry = dict.fromkeys(("actor", "action", "at", "previous_hash", "hash"), "x")
     control.entries = [
-        SimpleNamespace(
+        Entry(
             **entry, seq=1, planner=None, operation=None, from_digest=None, to_digest=None,
             reason=gone, details={"sources": [{"from": gone}]},
         )

@@ -6,13 +6,14 @@ import asyncio
 import json
 from contextlib import aclosing
 
+import httpx
 import pytest
 from orders import ask, order, rollback, swap
 
 from s3lora_serve.errors import UnknownPlanner
 from s3lora_serve.server.admin import state_events
-from s3lora_serve.server.admin.state_events import StateEvents
 from s3lora_serve.server.redact import redactor
+from s3lora_serve.server.sse import EventStream
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def read(event):
 @pytest.fixture
 async def stream(served):
     """The events of a fleet, one after the other."""
-    async with aclosing(StateEvents(served.service, redactor(lambda: ())).events()) as events:
+    async with aclosing(state_events.state_events(served.service, redactor(lambda: ()))) as events:
         yield events
 
 
@@ -106,3 +107,16 @@ async def test_a_stop_ends_the_stream(served, stream, monkeypatch):
     asyncio.get_running_loop().call_later(0.05, served.service.end_streams)
     async with asyncio.timeout(30):
         assert [read(event) async for event in stream] in ([], [None])
+
+
+async def test_a_stream_after_the_stop_is_an_empty_answer(served):
+    """It has no first event to begin with, and still must be a whole HTTP answer."""
+    served.service.end_streams()
+    answer = EventStream(state_events.state_events(served.service, redactor(lambda: ())))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(answer), base_url="http://x") as http:
+        told = await http.get("/")
+    assert (told.status_code, told.headers["content-type"], told.content) == (
+        200,
+        "text/event-stream; charset=utf-8",
+        b"",
+    )
