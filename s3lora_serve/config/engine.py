@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from s3lora_serve.config.section import Section
 
@@ -39,6 +39,12 @@ _ELSEWHERE = {
 }
 
 
+def _not_ours(name: str) -> str:
+    if (instead := _ELSEWHERE.get(name.lstrip("-").replace("-", "_").lower())) is not None:
+        raise ValueError(f"{name} is not allowed; {instead}")
+    return name
+
+
 class EngineConfig(Section):
     """The vLLM engine. Unset values are vLLM's own defaults."""
 
@@ -58,14 +64,6 @@ class EngineConfig(Section):
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the base model")
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1, description="share of each GPU's memory")
     cpu_kv_cache_gib: int = Field(1, ge=1, description="KV cache of the CPU engine, GiB")
-    extra_args: dict[str, Any] = Field(
+    extra_args: dict[Annotated[str, AfterValidator(_not_ours)], Any] = Field(
         default_factory=dict, description="further vLLM engine arguments, by their Python names"
     )
-
-    @field_validator("extra_args")
-    @classmethod
-    def _not_ours(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        for name in extra:
-            if (instead := _ELSEWHERE.get(name.lstrip("-").replace("-", "_"))) is not None:
-                raise ValueError(f"{name} is not allowed; {instead}")
-        return extra

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ REMOVED = {
 }
 
 
+@cache
+def _warn(message: str) -> None:
+    log.warning(message)  # once: a command may read the file several times
+
+
 def without_removed(
     path: Path, data: Mapping[str, Any], lines: Mapping[tuple[int | str, ...], int]
 ) -> Mapping[str, Any]:
@@ -28,6 +34,6 @@ def without_removed(
         if isinstance(given, Mapping) and name in given:
             line = lines.get((section, name))
             where = f"{path}, line {line}" if line else path
-            log.warning("%s: %s.%s is ignored: %s; delete it", where, section, name, instead)
+            _warn(f"{where}: {section}.{name} is ignored: {instead}; delete it")
             kept[section] = {key: value for key, value in given.items() if key != name}
     return kept

@@ -132,6 +132,8 @@ class Operations:
         id_: str,
         action: str,
         *,
+        name: str | None = None,
+        moved: tuple[str | None, str | None] | None = None,
         planner: PlannerRecord | None = None,
         remove: str | None = None,
         about: Mapping[str, Any] | None = None,
@@ -139,13 +141,13 @@ class Operations:
     ) -> Operation:
         """Write a decision down, with the desired state that follows from it, in one transaction.
 
-        Memory follows once it is written. ``about`` goes into the journal entry. Raises StateError; then
-        nothing was decided.
+        Memory follows once it is written. Into the entry go the planner's ``name``, digests from and to
+        (``moved``) where they are not those of the operation, which may be about several planners, and what
+        is said ``about`` it. Raises StateError; then nothing was decided.
         """
         before = self._running[id_]
         after = dataclasses.replace(before, **changes)
-        name = planner.name if planner else remove
-        entry = self._entry(after, action, about, name)
+        entry = self._entry(after, action, about, name or (planner.name if planner else remove), moved)
         await self._write(after, (entry,), planner=planner, remove=remove)
         # Progress that was noted meanwhile stays.
         return self.update(id_, **changes)
@@ -245,14 +247,16 @@ class Operations:
         action: str,
         about: Mapping[str, Any] | None = None,
         planner: str | None = None,
+        moved: tuple[str | None, str | None] | None = None,
     ) -> NewEntry:
+        from_digest, to_digest = moved or (operation.from_digest, operation.to_digest)
         return NewEntry(
             actor=operation.order.actor,
             action=action,
             planner=planner or operation.planner,
             operation=operation.id,
-            from_digest=operation.from_digest,
-            to_digest=operation.to_digest,
+            from_digest=from_digest,
+            to_digest=to_digest,
             reason=operation.order.reason,
             details={**operation.details, **(about or {})}
             if action.endswith(".begun")

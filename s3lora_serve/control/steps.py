@@ -70,7 +70,9 @@ class SwapSteps:
         await self._operations.write(
             op.id,
             "revision.admitted",
-            to_digest=revision.digest,
+            name=planner,
+            moved=(op.from_digest, revision.digest),
+            to_digest=revision.digest if op.planner else None,
             step=Step.LOADING,
             seconds={**op.seconds, "admit": took()},
             progress="",
@@ -140,7 +142,10 @@ class SwapSteps:
         )
         with stopwatch() as took:
             record = now.record(active, candidate)
-            await self._operations.write(op.id, action, planner=record, step=Step.DRAINING)
+            moved = (
+                (self._replica.revision(before.active).digest, active.digest) if op.planner is None else None
+            )
+            await self._operations.write(op.id, action, planner=record, moved=moved, step=Step.DRAINING)
         commit = took()
         with stopwatch() as took:
             self._replica.flip(now, active, *([candidate] if candidate else []))

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from s3lora_serve.fleet.planner import DesiredPlanner
 
 # All else is used once, at the start.
-_CHANGEABLE = frozenset({"planners", "policy", "server"})
+_CHANGEABLE = frozenset({"planners", "policy"})
 
 
 def read_again(path: Path, declared: Config) -> dict[str, DesiredPlanner]:
     """What planners.yaml declares now. Raises ConfigError for any problem, and names what needs a restart.
 
-    ``declared`` is what it said at the start, before options like ``--port`` went before it. ``server`` may
-    differ in the file.
+    ``declared`` is what it said at the start, before options like ``--port`` went before it.
     """
     config = load_config(path, tool_problems)
     fixed = [name for name in type(config).model_fields if name not in _CHANGEABLE]

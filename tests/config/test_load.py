@@ -340,3 +340,13 @@ def test_a_setting_that_is_no_more_is_ignored_and_told(write, caplog):
     turns, task = (record.getMessage() for record in caplog.records)
     assert "line 4: slots.turn_seconds is ignored: a planner that was just loaded keeps its slot" in turns
     assert "line 6: plans.max_task_chars is ignored: a task has at most 32000 characters" in task
+
+
+def test_every_argument_that_has_a_setting_is_told_with_its_line(write):
+    """Whatever its spelling; and each at once."""
+    args = "engine:\n  extra_args:\n    Max-Loras: 9\n    max_num_seqs: 4\n    --lora-modules: [x]\n"
+    assert problems(write(GOOD + args)) == [
+        "line 6, engine.extra_args: Max-Loras is not allowed; set engine.max_loras",
+        "line 8, engine.extra_args: --lora-modules is not allowed; list the adapter under planners, so that"
+        " it is verified first",
+    ]

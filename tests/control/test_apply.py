@@ -8,6 +8,7 @@ import pytest
 from fleet_factory import BASE, desired
 from orders import ask, canary, held, order, serving, states, swap, until
 
+from planners import ToolSpec
 from s3lora_serve.control.operation import Step, Wanted
 from s3lora_serve.errors import ConfigError, Conflict, StateError, UnknownPlanner
 
@@ -54,6 +55,35 @@ async def test_everything_at_once(fleet):
     assert fleet.service._fleet.of("r") == ()
     assert b'planner="s"' in fleet.service.metrics.exposition()
     assert [finding for finding in await fleet.control.verify() if not finding.ok] == []
+
+
+async def test_the_history_names_the_revisions_of_each_planner(fleet):
+    """An apply is about several: each entry has its own planner, what served and what serves then."""
+    await apply(fleet, p=desired("new"), r=None, s=desired("newer"))
+    names = {None: None, **{r.digest: source for source, r in fleet.shelf.revisions.items()}}
+    entries = [e for e in fleet.service.journal.entries() if e.operation and e.action != "deployment.loaded"]
+    found = {(e.action, e.planner, names[e.from_digest], names[e.to_digest]) for e in entries}
+    assert found == {
+        ("apply.begun", None, None, None),
+        ("revision.admitted", "p", None, "new"),
+        ("revision.admitted", "s", None, "newer"),
+        ("apply.flipped", "p", "p", "new"),
+        ("apply.declared", "s", None, "newer"),
+        ("apply.removed", "r", "r", None),
+        ("deployment.drained", "p", "p", None),
+        ("deployment.drained", "r", "r", None),
+        ("deployment.unloaded", "r", "r", None),
+        ("apply.done", None, None, None),
+    }
+
+
+async def test_only_tools_that_differ_are_shown(fleet):
+    """A planner whose own tools alone are edited is described anew, and the difference says so."""
+    done = await apply(fleet, q=desired("q", description="a test planner", tools=(ToolSpec(name="Search"),)))
+    (change,) = done.details["changes"]
+    before, after = change["before"], change["after"]
+    assert (change["what"], before["tools"], after["tools"]) == ("described", [], ["Search"])
+    assert {key for key in after if before[key] != after[key]} == {"tools"}
 
 
 async def test_nothing_to_change_is_done_at_once(fleet):

@@ -77,6 +77,7 @@ def test_extra_arguments_of_every_kind():
         ({"max_num_seq": 8}, "extra_args.max_num_seq: vLLM has no such argument; did you mean max_num_seqs?"),
         ({"zzzzqqqq": 1}, "no such argument; names are those of vLLM's EngineArgs"),
         ({"enable_prefix_caching": "yes"}, "is 'yes'; it is a switch: true or false"),
+        ({"logits_processors": ["x", "--max-loras=64"]}, "processors: '--max-loras=64' begins with '-'"),
         ({"max_num_seqs": "many"}, "vLLM refuses the engine settings: argument --max-num-seqs: .*many"),
         ({"kv_cache_dtype": "int3"}, "argument --kv-cache-dtype: .*int3"),
     ],

@@ -120,7 +120,8 @@ def _notes(planner: Mapping[str, Any]) -> list[str]:
     if shadow := planner.get("shadow"):
         notes.append(f"{planner['id']}: {_shadow(shadow)}")
     shown = {other["revision"] for other in planner["others"]} | {planner["revision"]}
-    if planner["previous"] and planner["previous"] not in shown:
+    # With a candidate on trial a rollback gives that up, and loads nothing.
+    if planner["candidate"] is None and planner["previous"] and planner["previous"] not in shown:
         previous = short(planner["previous"])
         notes.append(f"{planner['id']}: a rollback loads {previous} from the store")
     return notes

@@ -164,11 +164,14 @@ class Apply:
         """Let the name mean this, under another declaration: first in the journal, then in memory."""
         alias = replace(meant.alias, desired=desired)
         record = alias.record(meant.active, meant.candidate)
-        await self._operations.write(op.id, "apply.declared", planner=record, step=Step.DRAINING)
+        known = meant.alias.name in self._replica.names()
+        moved = (meant.active.digest if known else None, meant.active.digest)
+        await self._operations.write(op.id, "apply.declared", planner=record, moved=moved, step=Step.DRAINING)
         self._replica.flip(alias, meant.active, *([meant.candidate] if meant.candidate else []))
 
     async def _remove(self, op: Operation, name: str) -> None:
-        await self._operations.write(op.id, "apply.removed", remove=name, step=Step.DRAINING)
+        moved = (self._replica.revision(self._replica.alias(name).active).digest, None)
+        await self._operations.write(op.id, "apply.removed", remove=name, moved=moved, step=Step.DRAINING)
         self._replica.remove(name)
 
     async def _undo(self, op: Operation, done: Sequence[Change], before: Mapping[str, _Before]) -> None:
@@ -221,4 +224,5 @@ def _shown(desired: DesiredPlanner) -> dict[str, Any]:
         "policy": desired.policy.to_json(),
         "description": desired.description,
         "pinned": desired.pinned,
+        "tools": [tool.name for tool in desired.tools],
     }

@@ -93,10 +93,20 @@ def _as_words(action: Any, name: str, value: Any) -> list[str]:
     if action.nargs == 0:
         return _switch(action, flag, name, value)
     if isinstance(value, list | tuple) and action.nargs in ("+", "*"):
-        return [flag, *(str(item) for item in value)]
+        return [flag, *(_item(name, item) for item in value)]
     if isinstance(value, bool | list | tuple | dict):
         return [f"{flag}={json.dumps(value)}"]
     return [f"{flag}={value}"]
+
+
+def _item(name: str, item: object) -> str:
+    """One word of a list: it must not pass for an argument, which would go past what is checked."""
+    if isinstance(item, str) and item.startswith("-"):
+        raise ConfigError(
+            f"engine.extra_args.{name}: {item!r} begins with '-'",
+            hint="give arguments by their names, one each",
+        )
+    return str(item)
 
 
 def _switch(action: Any, flag: str, name: str, value: Any) -> list[str]:

@@ -110,6 +110,8 @@ def test_a_rollback_that_would_take_a_load_is_announced(s3lora, fleet):
     """An operator sees beforehand that the revision before is no longer loaded."""
     fleet.routes["/admin/planners"] = listing(planner(previous=THIRD))
     assert "math: a rollback loads cccccccccccc from the store" in s3lora("status").out
+    fleet.routes["/admin/planners"] = listing(planner(previous=THIRD, candidate=deployment(NEW, "canary")))
+    assert "a rollback loads" not in s3lora("status").out  # it gives the candidate up
 
 
 def test_a_planner_that_does_not_answer_is_exit_code_1(s3lora, fleet):
