@@ -204,7 +204,8 @@ class Loading:
         if self._loads.get(load.key) is load:
             del self._loads[load.key]
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("%s was not loaded: %s", load.key, error)  # and is thus retrieved
+            why = "no name means it any more" if isinstance(error, KeyError) else error
+            log.warning("%s was not loaded: %s", load.key, why)  # and is thus retrieved
         self._notifier.ring()
 
     async def _load(self, load: _Load) -> Deployment:

@@ -77,6 +77,23 @@ async def test_the_history_names_the_revisions_of_each_planner(fleet):
     }
 
 
+async def test_a_planner_that_is_pinned_now_is_loaded(fleet_of):
+    """Pinned means always loaded, also where an edit says so of a planner that had given its slot up."""
+    fleet = await fleet_of("p", "q", "r", max_loras=2).start()
+    assert states(fleet, "p") == {"0": "evicted"}
+    done = await apply(fleet, p=desired("p", description="a test planner", pinned=True))
+    assert (done.step, states(fleet, "p")) == (Step.DONE, {"0": "serving"})
+
+
+async def test_an_error_says_of_which_planner(fleet):
+    """Among several that are admitted, the operator learns which one stands in the way."""
+    done = await apply(fleet, p=desired("new"), s=desired("nowhere"))
+    assert (done.step, done.error["message"]) == (
+        Step.FAILED,
+        "planner 's': nowhere: there is no such adapter",
+    )
+
+
 async def test_only_tools_that_differ_are_shown(fleet):
     """A planner whose own tools alone are edited is described anew, and the difference says so."""
     done = await apply(fleet, q=desired("q", description="a test planner", tools=(ToolSpec(name="Search"),)))

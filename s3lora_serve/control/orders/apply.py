@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted, fingerprint
+from s3lora_serve.errors import S3LoRAError
+from s3lora_serve.fleet.deployment import DeploymentState
 from s3lora_serve.fleet.planner import Alias
 from s3lora_serve.fleet.slots import slot_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.orders.execution import Execution
@@ -105,22 +108,25 @@ class Apply:
         self, op: Operation, changes: Sequence[Change], desired: Mapping[str, DesiredPlanner]
     ) -> None:
         """Raises what failed first; then the fleet is as it was."""
-        revisions = {
-            change.planner: await self._steps.admit(op, change.planner, _wanted(desired[change.planner]))
-            for change in changes
-            if change.what in ("added", "changed")
-        }
+        revisions = {}
+        for name in (change.planner for change in changes if change.what in ("added", "changed")):
+            with _naming(name):
+                revisions[name] = await self._steps.admit(op, name, _wanted(desired[name]))
         before = {c.planner: self._before(c.planner) for c in changes if c.what != "added"}
         done: list[Change] = []
         try:
             for change in changes:
                 name = change.planner
-                if change.what == "described":
-                    self._replica.flip(replace(self._replica.alias(name), desired=desired[name]))
-                elif change.what == "removed":
-                    await self._remove(op, name)
-                else:
-                    await self._serve(op, change, desired[name], revisions[name])
+                with _naming(name):
+                    if change.what == "described":
+                        self._replica.flip(replace(self._replica.alias(name), desired=desired[name]))
+                        done.append(change)
+                        await self._pin(op, name)
+                        continue
+                    if change.what == "removed":
+                        await self._remove(op, name)
+                    else:
+                        await self._serve(op, change, desired[name], revisions[name])
                 done.append(change)
         except Exception:  # when the server stops, the next start continues from the journal
             await self._undo(op, done, before)
@@ -130,6 +136,13 @@ class Apply:
             if change.what in ("changed", "removed"):
                 await self._retire(op, before[change.planner].alias, keep=change.what == "changed")
         await self._operations.end(op.id, Step.DONE, "apply.done")
+
+    async def _pin(self, op: Operation, name: str) -> None:
+        """Load a pinned planner that has no slot now: a pinned one is always loaded."""
+        alias = self._replica.alias(name)
+        active = self._replica.find(alias.active)
+        if alias.desired.pinned and active is not None and active.state is DeploymentState.EVICTED:
+            await self._steps.deploy(op, name, active.revision)
 
     def _before(self, name: str) -> _Before:
         alias = self._replica.alias(name)
@@ -206,6 +219,16 @@ class Apply:
                 desired=old.alias.desired,
             )
             await self._retire(op, now, keep=False)
+
+
+@contextmanager
+def _naming(planner: str) -> Iterator[None]:
+    """An error of one among several planners says which."""
+    try:
+        yield
+    except S3LoRAError as error:
+        error.message = f"planner {planner!r}: {error.message}"
+        raise
 
 
 def _wanted(desired: DesiredPlanner) -> Wanted:
