@@ -47,8 +47,7 @@ def page(
 
     ``reports``: spectral reports by adapter; one of each group is drawn. ``suite`` tells how sets were asked.
     Charts show valid plans of the first plan set as utility, and without one harmless prompts answered.
-    ``notes`` stand below the verdict, ``versions`` in
-    the footer. Every text is escaped.
+    ``notes`` stand below the verdict, ``versions`` in the footer. Every text is escaped.
     """
     utility = Utility(next(iter(summary.plans), None))
     found = findings(summary)
