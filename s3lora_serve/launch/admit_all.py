@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.control.operation import Wanted
 from s3lora_serve.engine.port import EngineKind
-from s3lora_serve.errors import AdapterError, BaseModelMismatch, S3LoRAError
+from s3lora_serve.errors import AdapterError, BaseModelMismatch, S3LoRAError, StoreError
 from s3lora_serve.launch.resolve import to_base_model, to_desired, to_limits, to_served, to_source
 from s3lora_serve.terminal.console import Stages, say_error
 
@@ -133,7 +133,14 @@ def _revision(
 ) -> Revision:
     if record is not None and record.declared == desired.declared:
         with Stages("restore", keep=True) as stage:
-            revision = admission.restore(record.active)
+            try:
+                revision = admission.restore(record.active)
+            except StoreError as error:
+                raise StoreError(
+                    f"{error.message}, and {name} served it last",
+                    hint="put the store's folder back as it was; or change the planner's source, sha256 or policy"
+                    " in the configuration, and what that names is admitted anew",
+                ) from error
             stage.note = f"{name} as revision {revision.short}, as it was served last"
         return revision
     wanted = Wanted(source=desired.source, sha256=desired.sha256, policy=desired.policy)

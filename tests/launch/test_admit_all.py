@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.config import Config
-from s3lora_serve.errors import AdapterError, FormatError
+from s3lora_serve.errors import AdapterError, FormatError, StoreError
+from s3lora_serve.fleet.planner import DesiredPlanner
+from s3lora_serve.fleet.planner_record import PlannerRecord
 from s3lora_serve.launch import admit_all
+from s3lora_serve.spectral.prune_policy import PrunePolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,3 +55,13 @@ def test_an_unexpected_failure_does_not_hide_the_others(
     assert len(shown) < 2000
     (record,) = caplog.records
     assert (record.levelname, record.exc_info[0]) == ("DEBUG", ZeroDivisionError)
+
+
+def test_a_revision_that_went_from_the_store_is_told_with_the_ways_out(tmp_path: Path):
+    """It may be one that an operator swapped in: admitting what the file names is a decision, and offered."""
+    want = DesiredPlanner.of("hf://org/math", PrunePolicy())
+    record = PlannerRecord("math", "a" * 64, None, None, None, want.declared, 1)
+    admission = admit_all.StoreAdmission(None, None, RevisionStore(tmp_path / "store"))
+    with pytest.raises(StoreError, match="is in the store, and math served it last") as caught:
+        admit_all._revision("math", want, admission, record)
+    assert "change the planner's source, sha256 or policy" in caught.value.hint
