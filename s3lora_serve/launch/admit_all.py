@@ -138,8 +138,8 @@ def _revision(
             except StoreError as error:
                 raise StoreError(
                     f"{error.message}, and {name} served it last",
-                    hint="put the store's folder back as it was; or change the planner's source, sha256 or policy"
-                    " in the configuration, and what that names is admitted anew",
+                    hint="put the store's folder back as it was; or change the planner's source, sha256 or"
+                    " policy in the configuration, and what that names is admitted anew",
                 ) from error
             stage.note = f"{name} as revision {revision.short}, as it was served last"
         return revision
