@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s3lora_serve.config import PlansConfig, SlotsConfig, load_config
+from s3lora_serve.config import load_config
 from s3lora_serve.errors import ConfigError
 
 GOOD = "base_model: org/model\nplanners:\n  math: {source: hf://org/math@v1}\n"
@@ -328,25 +328,4 @@ def test_the_kind_of_engine_is_not_a_setting(write, text, where):
     assert problems(write(GOOD + text)) == [
         f"line 4, {where}: which engine serves is not set here: start s3lora-serve with --engine, and leave"
         " this out"
-    ]
-
-
-def test_a_setting_that_is_no_more_is_ignored_and_told(write, caplog):
-    """For one release a file that has it loads as if it had not; where it stands and what holds is said."""
-    config = load_config(
-        write(GOOD + "slots: {turn_seconds: 9, wait_seconds: 7}\nplans:\n  max_task_chars: 4000\n")
-    )
-    assert (config.slots, config.plans) == (SlotsConfig(wait_seconds=7), PlansConfig())
-    turns, task = (record.getMessage() for record in caplog.records)
-    assert "line 4: slots.turn_seconds is ignored: a planner that was just loaded keeps its slot" in turns
-    assert "line 6: plans.max_task_chars is ignored: a task has at most 32000 characters" in task
-
-
-def test_every_argument_that_has_a_setting_is_told_with_its_line(write):
-    """Whatever its spelling; and each at once."""
-    args = "engine:\n  extra_args:\n    Max-Loras: 9\n    max_num_seqs: 4\n    --lora-modules: [x]\n"
-    assert problems(write(GOOD + args)) == [
-        "line 6, engine.extra_args: Max-Loras is not allowed; set engine.max_loras",
-        "line 8, engine.extra_args: --lora-modules is not allowed; list the adapter under planners, so that"
-        " it is verified first",
     ]
