@@ -60,7 +60,7 @@ def _desired(journal: Journal, replica: Replica, name: str, deciding: bool) -> A
         if written != digest and not deciding:  # else it is being written down at this very moment
             told = f"{what} is {_short(digest)}, written down is {_short(written)}"
             return AuditFinding(False, subject, told)
-    state = deployment.state if (deployment := replica.find(alias.active)) else "gone"
+    state = next(deployment.state for deployment in replica.of(name) if deployment.key == alias.active)
     return AuditFinding(True, subject, f"serves {_short(serving)} ({state})")
 
 
