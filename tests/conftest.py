@@ -8,6 +8,7 @@ model; without it the model is downloaded once into the user's cache.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -43,6 +44,12 @@ settings.register_profile(
     "unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_heard() -> None:
+    """Whatever ran before in this process: an engine that starts hushes every logger below errors."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")
