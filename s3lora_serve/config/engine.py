@@ -8,6 +8,9 @@ from pydantic import AfterValidator, Field
 
 from s3lora_serve.config.section import Section
 
+_KV = "a store of keys and values beside the engine's may mix adapters up (vllm#44250)"
+_RANKS = "an adapter would be proved on one rank only, and others would answer"
+
 # vLLM arguments that planners.yaml says elsewhere, or that would break what the runtime promises.
 _ELSEWHERE = {
     "model": "set base_model",
@@ -34,13 +37,19 @@ _ELSEWHERE = {
     "config": "planners.yaml is the only configuration file",
     "headless": "one process owns the engine",
     "api_server_count": "one process owns the engine",
+    "kv_transfer_config": _KV,
+    "kv_offloading_size": _KV,
+    "kv_offloading_backend": _KV,
+    "ec_transfer_config": _KV,
     "grpc": "only HTTP is served",
     "grpc_port": "only HTTP is served",
 }
 
 
 def _not_ours(name: str) -> str:
-    if (instead := _ELSEWHERE.get(name.lstrip("-").replace("-", "_").lower())) is not None:
+    plain = name.lstrip("-").replace("-", "_").lower()
+    instead = _RANKS if plain.startswith("data_parallel") else _ELSEWHERE.get(plain)
+    if instead is not None:
         raise ValueError(f"{name} is not allowed; {instead}")
     return name
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,19 @@ class ServerConfig(Section):
         description="requests for plans, chats and completions that are answered at once; more get 429",
     )
     max_n: int = Field(8, ge=1, description="answers that one chat or completion request may ask for ('n')")
+
+    break_control_tokens: bool = Field(
+        False,
+        description="in chats too, as in tasks and tools always: what the base model takes for control tokens"
+        " is broken up, so that a message cannot speak in another's name",
+    )
+    allow_fields: tuple[
+        Literal["priority", "vllm_xargs", "kv_transfer_params", "ec_transfer_params"], ...
+    ] = Field(
+        (),
+        strict=False,  # YAML has lists
+        description="fields of chats and completions that steer the engine, which are refused unless here",
+    )
 
     def api_key(self, environ: Mapping[str, str]) -> str | None:
         """The API key from ``environ``, or None; raises ConfigError if one is needed to bind ``host``."""

@@ -142,6 +142,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Texts that the base model's tokenizer turns into control tokens, wherever they stand."""
+        ...
+
+    @property
     def capacity(self) -> int:
         """Number of slots that can be loaded at once."""
         ...

@@ -58,7 +58,7 @@ def create_app(
         lifespan=lifespan,
         exception_handlers=exception_handlers(redact),
     )
-    openai = OpenAIRoute(apps, service, redact, plans, settings.max_n)
+    openai = OpenAIRoute(apps, service, redact, plans, settings)
     app.router.routes.extend(Route(path, openai, methods=["POST"]) for path in OPENAI_ROUTES)
     routers = (
         plans_router(service, plans, redact),

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from planners import plan_grammar, render_messages
 from planners.grammar import MAX_TEXT
+from planners.prompts.control_tokens import control_tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from planners import PlannerInput
+    from s3lora_serve.engine.port import Engine
 
 # "Plan: ", "\n#E32 = ", a tool's name, brackets, a line break and the input's references, in characters.
 _STEP_FRAME = 24 + 64 + 28
@@ -28,17 +30,17 @@ class EnginePrompt:
 
     @classmethod
     def of(
-        cls, request: PlannerInput, *, max_text: int, max_model_len: int, constrained: bool = True
+        cls, request: PlannerInput, engine: Engine, *, max_text: int, constrained: bool = True
     ) -> EnginePrompt:
-        """``max_text``: characters of a thought or an input; ``max_model_len``: tokens of prompt and plan."""
+        """``max_text``: characters of a thought or an input; the rest of the limits is the engine's."""
         return cls(
-            messages=render_messages(request),
+            messages=render_messages(request, control_tokens_of(engine.control_tokens)),
             grammar=plan_grammar(
                 request.tools, request.max_steps, first=request.first_step, max_text=max_text
             )
             if constrained
             else None,
-            max_tokens=token_budget(request, max_model_len, max_text),
+            max_tokens=token_budget(request, engine.max_model_len, max_text),
         )
 
 

@@ -166,8 +166,8 @@ class Planning:
         options = self.options
         prompt = EnginePrompt.of(
             request,
+            self.engine,
             max_text=options.max_text,
-            max_model_len=self.engine.max_model_len,
             constrained=options.constraint == "grammar",
         )
         sampling = Sampling(

@@ -140,6 +140,21 @@ def test_an_unknown_key_names_the_nearest_known_one(write, text, expected):
             "line 4, engine.extra_args: trust_remote_code is not allowed; a base model must not bring code",
         ),
         (
+            GOOD + "engine: {extra_args: {data-parallel-size-local: 2}}\n",
+            "line 4, engine.extra_args: data-parallel-size-local is not allowed; an adapter would be proved"
+            " on one rank only, and others would answer",
+        ),
+        (
+            GOOD + "engine: {extra_args: {kv_transfer_config: {}}}\n",
+            "line 4, engine.extra_args: kv_transfer_config is not allowed; a store of keys and values beside"
+            " the engine's may mix adapters up (vllm#44250)",
+        ),
+        (
+            GOOD + "server: {allow_fields: [priority, cache_salt]}\n",
+            "line 4, server.allow_fields.1: should be 'priority', 'vllm_xargs', 'kv_transfer_params' or"
+            " 'ec_transfer_params', not 'cache_salt'",
+        ),
+        (
             GOOD.replace("v1}", "v1, pinned: true}")
             + "  code: {source: hf://o/c, pinned: true}\nengine: {max_loras: 2}\n",
             "engine.max_loras is 2 but 2 planners are pinned, and one slot must be left to load into;"

@@ -45,12 +45,14 @@ class FakeEngine:
         max_lora_rank: int = 16,
         plan: PlanWriter = write_plan,
         seconds_per_token: float = 0.0,
+        control_tokens: tuple[str, ...] = (),
     ) -> None:
         self._dead = False
         self._base_name = base_name
         self.seconds_per_token = seconds_per_token
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
+        self._control_tokens = control_tokens
         self._plan = plan
         self._in_flight = InFlight()
         self._slots = FakeSlots(self.die, self._in_flight, base_name, max_loras, max_lora_rank)
@@ -98,6 +100,10 @@ class FakeEngine:
     @property
     def base_name(self) -> str:
         return self._base_name
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        return self._control_tokens
 
     @property
     def capacity(self) -> int:

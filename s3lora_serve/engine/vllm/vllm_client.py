@@ -103,8 +103,12 @@ def _make(arguments: Namespace) -> Any:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from s3lora_serve.engine.vllm.vllm_metrics import planner_metrics
+
     settings = AsyncEngineArgs.from_cli_args(arguments)
-    return AsyncLLM.from_engine_args(settings, usage_context=UsageContext.OPENAI_API_SERVER)
+    return AsyncLLM.from_engine_args(
+        settings, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[planner_metrics()]
+    )
 
 
 def _kill_new(before: set[Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.engine.vllm import vllm_cpu
 from s3lora_serve.engine.vllm.vllm_client import beside, start_client, stop_client, while_alive
+from s3lora_serve.engine.vllm.vllm_control_tokens import control_tokens
 from s3lora_serve.engine.vllm.vllm_requests import VllmRequests
 from s3lora_serve.engine.vllm.vllm_settings import VllmSettings, engine_arguments
 from s3lora_serve.engine.vllm.vllm_slots import VllmSlots
@@ -44,6 +45,9 @@ class VllmEngine:
         self._closed = False
         self._slots = VllmSlots(client, tap, app.state.openai_serving_models)
         self._requests = VllmRequests(client, tap, self._slots, app.state.online_renderer)
+        self._control_tokens = control_tokens(
+            getattr(client.renderer, "tokenizer", None), app.state.online_renderer.chat_template
+        )
 
     @classmethod
     async def start(cls, settings: VllmSettings, progress: Callable[[str], None] | None = None) -> VllmEngine:
@@ -92,6 +96,10 @@ class VllmEngine:
     @property
     def base_name(self) -> str:
         return self._slots.base_name
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        return self._control_tokens
 
     @property
     def capacity(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,17 +12,21 @@ from s3lora_serve.server.openai.chat_fields import check_count, check_fields
 from s3lora_serve.server.openai.constraints import check_constraints
 from s3lora_serve.server.openai.extras import Extras, extras_of, planner_input
 from s3lora_serve.server.openai.plan_chat import check_plan_fields, plan_fields, task_of
+from s3lora_serve.server.openai.steering_fields import check_steering, with_own_salt
 from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from planners import PlannerInput, ToolSpec
-    from s3lora_serve.config import PlansConfig
+    from planners.prompts.control_tokens import ControlTokens
+    from s3lora_serve.config import PlansConfig, ServerConfig
+    from s3lora_serve.engine.port import Engine
 
 CHAT = "/v1/chat/completions"
 # As vLLM reads it: "true" and 1 are true, too.
 _FLAG = TypeAdapter(bool)
+_TOLD = ("messages", "tools", "documents")  # what a chat template puts into the prompt
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,11 @@ class CheckedRequest:
     bounded: bool = False  # by the client's own number of tokens
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any], path: str, max_n: int) -> CheckedRequest:
-        """Check the body. Raises RequestRefused for what would do nothing and for what is over a limit."""
+    def of(cls, fields: Mapping[str, Any], path: str, limits: ServerConfig) -> CheckedRequest:
+        """Check the body. Raises RequestRefused for what would do nothing, is over a limit or not allowed."""
         check_fields(fields)
-        check_count(fields, max_n)
+        check_count(fields, limits.max_n)
+        check_steering(fields, limits.allow_fields)
         check_constraints(fields)
         extras = extras_of(fields)
         if extras.plan is not None:
@@ -51,22 +56,27 @@ class CheckedRequest:
                 )
             check_plan_fields(fields)
         ours = {name: value for name, value in fields.items() if name != "s3lora"}
-        return cls(_with_usage(ours), extras)
+        return cls(_with_usage(with_own_salt(ours)), extras)
 
     @property
     def stream(self) -> bool:
         """Whether the answer comes in chunks."""
         return self.fields.get("stream") is True
 
-    def planning(self, own: tuple[ToolSpec, ...], limits: PlansConfig, max_model_len: int) -> CheckedRequest:
+    def planning(self, own: tuple[ToolSpec, ...], limits: PlansConfig, engine: Engine) -> CheckedRequest:
         """The request for a plan that ``s3lora.plan`` makes of it, else itself. Raises RequestRefused."""
         if self.extras.plan is None:
             return self
         who = str(self.fields["model"])
         request, max_text = planner_input(self.extras.plan, task_of(self.fields), own, who, limits)
-        fields = plan_fields(self.fields, request, max_text, max_model_len)
+        fields = plan_fields(self.fields, request, max_text, engine)
         bounded = any(self.fields.get(name) is not None for name in ("max_tokens", "max_completion_tokens"))
         return CheckedRequest(fields, self.extras, request, bounded)
+
+    def as_text(self, control: ControlTokens) -> CheckedRequest:
+        """The chat with control tokens in its messages and tools broken up."""
+        told = {name: control.broken_in(self.fields[name]) for name in _TOLD if name in self.fields}
+        return replace(self, fields={**self.fields, **told})
 
     def body(self, model: str) -> bytes:
         """The body for the engine's application; ``model`` is what the engine knows it by.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from planners.prompts.control_tokens import control_tokens_of
 from s3lora_serve.engine.request_facts import collected_facts
 from s3lora_serve.errors import EngineError, UnknownPlanner
 from s3lora_serve.server.disconnect import Client
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from s3lora_serve.config import PlansConfig
+    from s3lora_serve.config import PlansConfig, ServerConfig
     from s3lora_serve.errors import S3LoRAError
     from s3lora_serve.fleet.leases import Lease
     from s3lora_serve.fleet.planner import Planner
@@ -54,22 +55,24 @@ class OpenAIRoute:
         service: PlannerService,
         redact: Redactor,
         plans: PlansConfig,
-        max_n: int,
+        limits: ServerConfig,
     ) -> None:
         self._apps = apps
         self._service = service
         self._redact = redact
-        self._plans, self._max_n = plans, max_n
+        self._plans, self._limits = plans, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         fields = parse_object(await request.body(), request)
-        asked = CheckedRequest.of(fields, scope["path"], self._max_n)
+        asked = CheckedRequest.of(fields, scope["path"], self._limits)
         planner = self._planner(asked)
         scope["state"]["planner"] = planner.name if planner else self._service.base_model
         if asked.extras.plan is not None:
             own = planner.tools if planner else ()
-            asked = asked.planning(own, self._plans, self._service.engine.max_model_len)
+            asked = asked.planning(own, self._plans, self._service.engine)
+        elif self._limits.break_control_tokens and scope["path"] == CHAT:
+            asked = asked.as_text(control_tokens_of(self._service.engine.control_tokens))
         client = Client(receive, send)
         if planner is None:
             await client.unless_gone(self._answer(scope, asked, client.send, None))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from planners import PlannerInput
+    from s3lora_serve.engine.port import Engine
 
 _TOOLS = "name the plan's tools in s3lora.plan.tools; the answer has its steps in s3lora.plan"
 _SHAPE = "leave it out: s3lora.plan sets the constraint; without it, this field has its usual meaning"
@@ -112,11 +113,11 @@ def _text(content: Any) -> str | None:
 
 
 def plan_fields(
-    fields: Mapping[str, Any], request: PlannerInput, max_text: int, max_model_len: int
+    fields: Mapping[str, Any], request: PlannerInput, max_text: int, engine: Engine
 ) -> dict[str, Any]:
     """The fields of a chat request whose answer is a plan for ``request``."""
     passed = {name: value for name, value in fields.items() if name in PASSED and value is not None}
-    prompt = EnginePrompt.of(request, max_text=max_text, max_model_len=max_model_len)
+    prompt = EnginePrompt.of(request, engine, max_text=max_text)
     if "max_tokens" not in passed and "max_completion_tokens" not in passed:
         passed["max_completion_tokens"] = prompt.max_tokens
     return {
