@@ -25,6 +25,10 @@ class ServerConfig(Section):
         description="name of the environment variable that holds the API key",
     )
     max_body_mib: float = Field(4, gt=0, description="largest request body, MiB")
+    body_seconds: float = Field(30, gt=0, description="time for a request's body to arrive")
+    max_header_kib: int = Field(64, ge=1, description="request line and at most 100 headers, KiB")
+    header_seconds: float = Field(10, gt=0, description="time for a request's headers to arrive")
+    max_connections: int = Field(2048, ge=1, description="open connections of clients; more get 503")
     max_concurrent: int = Field(
         128,
         ge=1,

@@ -15,8 +15,9 @@ from s3lora_serve.fleet.states import DeploymentState
 from s3lora_serve.launch.admit_all import admit_fleet
 from s3lora_serve.launch.banner import show_planners
 from s3lora_serve.launch.engine_choice import start_engine
+from s3lora_serve.launch.http_protocol import HttpLimits
 from s3lora_serve.launch.reload import read_again
-from s3lora_serve.launch.resolve import to_engine_settings
+from s3lora_serve.launch.resolve import to_engine_settings, to_http_limits
 from s3lora_serve.launch.servers import Server, address, announced, make_token, serve_both
 from s3lora_serve.launch.sockets import bound, listen, room_for_connections
 from s3lora_serve.terminal.console import Stages, say
@@ -164,12 +165,16 @@ async def _serve(
     url, admin_url = address(clients), address(operators)
     secret = token or make_token()
     key_env = config.server.api_key_env if key else None
+
+    def refused(status: int) -> None:
+        service.metrics.http("other", "", status)
+
     public = Server(
         create_app(service, config.server, key, config.plans),
         lambda: show_planners(service.planners(), url, key_env, admin_url, service.engine_kind),
+        to_http_limits(config.server, room_for_connections(), refused),
     )
-    admin = Server(create_admin_app(service, secret), lambda: None)
-    room_for_connections()
+    admin = Server(create_admin_app(service, secret), lambda: None, HttpLimits(refused=refused))
     listen(clients)
     listen(operators)
     # A token from the environment is known to its users, and does not belong on the disk.

@@ -15,9 +15,17 @@ if TYPE_CHECKING:
     from planners import ToolSpec
     from s3lora_serve.adapters.admission import AdapterLimits
     from s3lora_serve.adapters.base_model import BaseModelSpec
-    from s3lora_serve.config import Config, LimitsConfig, PlannerConfig, PlansConfig, PolicyConfig
+    from s3lora_serve.config import (
+        Config,
+        LimitsConfig,
+        PlannerConfig,
+        PlansConfig,
+        PolicyConfig,
+        ServerConfig,
+    )
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
     from s3lora_serve.fleet.planner import DesiredPlanner
+    from s3lora_serve.launch.http_protocol import HttpLimits
     from s3lora_serve.spectral.prune_policy import PrunePolicy
 
 DEMO = "demo"
@@ -146,6 +154,18 @@ def to_engine_settings(config: Config, base: BaseModel) -> VllmSettings:
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
 
     return VllmSettings(base.location or base.name, config.engine, base.revision, base.name)
+
+
+def to_http_limits(config: ServerConfig, room: int, refused: Callable[[int], None]) -> HttpLimits:
+    """Of the listener for clients; ``room`` is how many connections the system lets this process hold."""
+    from s3lora_serve.launch.http_protocol import HttpLimits
+
+    return HttpLimits(
+        header_bytes=config.max_header_kib * 1024,
+        header_seconds=config.header_seconds,
+        connections=min(config.max_connections, max(room, 1)),
+        refused=refused,
+    )
 
 
 def to_desired(config: Config) -> dict[str, DesiredPlanner]:

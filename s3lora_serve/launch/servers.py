@@ -8,11 +8,13 @@ import os
 import secrets
 import signal
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from s3lora_serve.errors import StateError
+from s3lora_serve.launch.http_protocol import BoundedProtocol, HttpLimits
 from s3lora_serve.terminal.console import say
 
 if TYPE_CHECKING:
@@ -31,10 +33,12 @@ GRACE_SECONDS = 30  # for running requests after a signal; a second signal does 
 class Server(uvicorn.Server):
     """uvicorn with our signal handling, and a callback once it listens."""
 
-    def __init__(self, app: ASGIApp, listening: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, listening: Callable[[], None], limits: HttpLimits | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                http=partial(BoundedProtocol, limits=limits or HttpLimits()),  # type: ignore[arg-type]
+                ws="none",
                 log_config=None,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,

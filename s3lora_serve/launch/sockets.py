@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 _MOST_FILES = 65_536
+_OTHER_FILES = 256  # of the journal, adapters that are read, the engine
 
 
 @contextmanager
@@ -49,8 +50,8 @@ def listen(bound_socket: socket.socket) -> None:
         raise _taken(host, port, error) from error
 
 
-def room_for_connections() -> None:
-    """Let this process hold as many open connections as the system allows it.
+def room_for_connections() -> int:
+    """Let this process hold as many open connections as the system allows it; how many those are.
 
     The usual soft limit of 1,024 files is for programs that use select(); above it, connections of a burst
     would wait unanswered instead of getting their 429.
@@ -60,6 +61,8 @@ def room_for_connections() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(ValueError, OSError):  # a system may refuse; the burst is then answered more slowly
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (_MOST_FILES if soft == resource.RLIM_INFINITY else soft) - _OTHER_FILES
 
 
 def _guard(address: str) -> socket.socket:

@@ -11,11 +11,12 @@ from starlette.routing import Route
 from s3lora_serve import __version__
 from s3lora_serve.config import PlansConfig
 from s3lora_serve.server.auth import OPEN_PATHS, RequireKey, check_binding
+from s3lora_serve.server.body_limit import BodyLimit
 from s3lora_serve.server.catalogue import catalogue_router
 from s3lora_serve.server.concurrency import ConcurrencyLimit
 from s3lora_serve.server.error_responses import exception_handlers
 from s3lora_serve.server.health import health_router
-from s3lora_serve.server.middleware import ENGINE, BodyLimit, RequestScope, counting
+from s3lora_serve.server.middleware import ENGINE, RequestScope, counting
 from s3lora_serve.server.openai.openai_route import OPENAI_ROUTES, OpenAIRoute
 from s3lora_serve.server.openai.upstream_app import UpstreamApps
 from s3lora_serve.server.openapi import openapi_of
@@ -72,8 +73,14 @@ def create_app(
     app.openapi = openapi_of(app, service, served=OPENAI_ROUTES, open_paths=OPEN_PATHS)  # type: ignore[method-assign]
 
     # Each one wraps those before it: the last is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=int(settings.max_body_mib * 2**20))
     app.add_middleware(ConcurrencyLimit, most=settings.max_concurrent, paths=(*OPENAI_ROUTES, PLANS))
+    most_bytes = int(settings.max_body_mib * 2**20)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=most_bytes,
+        seconds=settings.body_seconds,
+        held_bytes=settings.max_concurrent * most_bytes,
+    )
     app.add_middleware(RequireKey, api_key=key)
     counted, says = counting(service.metrics, routes), {ENGINE: service.engine_kind}
     app.add_middleware(RequestScope, count=counted, says=says)

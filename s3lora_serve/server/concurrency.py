@@ -20,8 +20,8 @@ _RETRY_AFTER = 1.0  # seconds: a place comes free as soon as any answer ends
 class ConcurrencyLimit:
     """ASGI middleware: 429 for a request that comes while ``most`` others to ``paths`` are being answered.
 
-    It stands before the body is read, so that a refusal costs neither memory nor time; a queue would only
-    move the wait to where the client cannot see it.
+    A place is taken once the body is there: half-sent ones, which anybody can hold back, would take them all.
+    There is no queue, which would only move the wait to where the client cannot see it.
     """
 
     def __init__(self, app: ASGIApp, *, most: int, paths: Iterable[str]) -> None:

@@ -1,8 +1,7 @@
-"""What every request passes before routing: it gets an id, its body is limited, its outcome is counted."""
+"""What every request passes before routing: it gets an id, and its outcome is counted."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import uuid
@@ -24,7 +23,6 @@ log = logging.getLogger(__name__)
 REQUEST_ID = "x-request-id"
 ENGINE = "x-s3lora-engine"
 _REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_BODY_SECONDS = 30.0
 
 
 class RequestScope:
@@ -77,72 +75,3 @@ def counting(metrics: Metrics, routes: Iterable[str]) -> Callable[[Scope, int], 
         metrics.http(route if route in known else "other", scope["state"].get("planner", ""), status)
 
     return count
-
-
-class BodyLimit:
-    """ASGI middleware: reads the whole body, within a size and a time, before anything sees the request."""
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        max_bytes: int,
-        seconds: float = _BODY_SECONDS,
-        setting: str = "server.max_body_mib",
-    ) -> None:
-        """``setting`` is what raises the limit, if anything does."""
-        self._app = app
-        self._max = max_bytes
-        self._setting = setting
-        self._seconds = seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        declared = Headers(scope=scope).get("content-length", "")
-        if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._max:
-            await self._too_large()(scope, receive, send)
-            return
-        try:
-            async with asyncio.timeout(self._seconds):
-                body = await self._read(receive)
-        except TimeoutError:
-            message = f"the body did not arrive within {self._seconds:g} seconds"
-            await error_response(408, message, code="body_timeout", headers=_CLOSE)(scope, receive, send)
-            return
-        if body is None:
-            return  # the client left
-        if len(body) > self._max:
-            await self._too_large()(scope, receive, send)
-            return
-        await self._app(scope, replay(body, receive), send)
-
-    async def _read(self, receive: Receive) -> bytes | None:
-        body = bytearray()
-        while len(body) <= self._max:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            if not message.get("more_body", False):
-                break
-        return bytes(body)
-
-    def _too_large(self) -> ASGIApp:
-        hint = f"; raise {self._setting}" if self._setting else ""
-        message = f"the body is over the limit of {self._max} bytes{hint}"
-        return error_response(413, message, code="body_too_large", headers=_CLOSE)
-
-
-# The rest of the body is still on its way; without this the server would read it as the next request.
-_CLOSE = {"connection": "close"}
-
-
-def replay(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives the body once more, then what the client does next: leave, in the end."""
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return again

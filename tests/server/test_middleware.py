@@ -1,19 +1,15 @@
-"""Request ids, bounded bodies, and uncaught errors."""
+"""Request ids, and uncaught errors."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from s3lora_serve.server.middleware import BodyLimit, RequestScope, replay
+from s3lora_serve.server.middleware import RequestScope
 
 LIMIT = 100
 
@@ -27,88 +23,6 @@ async def echo(scope, receive, send):
 def client(app):
     """A client of an ASGI application, which sees what the server's answer would be."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
-
-
-async def chunks(sizes):
-    """A body of unknown length, in pieces."""
-    for size in sizes:
-        yield b"x" * size
-
-
-@given(st.lists(st.integers(0, 60), max_size=6))
-async def test_a_body_passes_exactly_up_to_the_limit(sizes):
-    """However it is cut into pieces, a body of at most the limit arrives whole and a longer one gets 413."""
-    async with client(BodyLimit(echo, LIMIT)) as http:
-        answer = await http.post("/", content=chunks(sizes))
-    total = sum(sizes)
-    assert (answer.status_code, answer.text if total <= LIMIT else "") == (
-        (200, str(total)) if total <= LIMIT else (413, "")
-    )
-
-
-async def test_a_declared_length_over_the_limit_is_refused_unread():
-    """A body that says it is too long is not read at all."""
-    reads = []
-
-    async def receive():
-        reads.append(1)
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {"type": "http", "headers": [(b"content-length", str(10**30).encode())]}
-    await BodyLimit(echo, LIMIT)(scope, receive, send)
-    assert (reads, sent[0]["status"], json.loads(sent[1]["body"])["error"]["code"]) == (
-        [],
-        413,
-        "body_too_large",
-    )
-
-
-async def test_a_body_that_does_not_come_is_given_up():
-    """A client that trickles its body does not hold the connection for ever."""
-
-    async def never():
-        await asyncio.sleep(60)
-
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    await BodyLimit(echo, LIMIT, seconds=0.01)({"type": "http", "headers": []}, never, send)
-    assert (sent[0]["status"], (b"connection", b"close") in sent[0]["headers"]) == (408, True)
-
-
-async def test_a_client_that_left_gets_no_answer():
-    """A connection that closes before the body is complete reaches nothing and sends nothing."""
-
-    async def gone():
-        return {"type": "http.disconnect"}
-
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    await BodyLimit(echo, LIMIT)({"type": "http", "headers": []}, gone, send)
-    assert sent == []
-
-
-async def test_replay_gives_the_body_once_and_then_the_client():
-    """After the body comes what the client does: engines watch that to stop for a client that left."""
-
-    async def gone():
-        return {"type": "http.disconnect"}
-
-    receive = replay(b"body", gone)
-    assert [await receive(), await receive()] == [
-        {"type": "http.request", "body": b"body", "more_body": False},
-        {"type": "http.disconnect"},
-    ]
 
 
 @pytest.mark.parametrize("given_id", ["abc", "chat:1.2-3_4", "x" * 128])

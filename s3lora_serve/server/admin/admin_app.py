@@ -13,8 +13,9 @@ from s3lora_serve.server.admin.order_bodies import FIELDS
 from s3lora_serve.server.admin.order_routes import orders_router
 from s3lora_serve.server.admin.state import state_router
 from s3lora_serve.server.auth import RequireKey
+from s3lora_serve.server.body_limit import BodyLimit
 from s3lora_serve.server.error_responses import conflict_response, error_response, exception_handlers
-from s3lora_serve.server.middleware import ENGINE, BodyLimit, RequestScope, counting
+from s3lora_serve.server.middleware import ENGINE, RequestScope, counting
 from s3lora_serve.server.redact import redactor, revision_roots
 
 if TYPE_CHECKING:
