@@ -200,7 +200,7 @@ class InvalidPlan(PlannerError):
 
 
 class PlanTimeout(PlannerError):
-    """The plan was not whole within the configured time."""
+    """The plan, or the answer to a chat or completion, was not whole within the configured time."""
 
     code = "plan_timeout"
 

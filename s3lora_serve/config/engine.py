@@ -73,6 +73,12 @@ class EngineConfig(Section):
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the base model")
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1, description="share of each GPU's memory")
     cpu_kv_cache_gib: int = Field(1, ge=1, description="KV cache of the CPU engine, GiB")
+    watchdog_seconds: float = Field(
+        60,
+        ge=10,
+        description="an engine that makes no step for so long, while anything is asked of it, is killed and "
+        "restarted; ten times its slowest step so far if that is longer",
+    )
     extra_args: dict[Annotated[str, AfterValidator(_not_ours)], Any] = Field(
         default_factory=dict, description="further vLLM engine arguments, by their Python names"
     )

@@ -48,6 +48,11 @@ class ServerConfig(Section):
         strict=False,  # YAML has lists
         description="fields of chats and completions that steer the engine, which are refused unless here",
     )
+    answer_seconds: float = Field(
+        600,
+        gt=0,
+        description="a chat or completion that has not ended within this gets 503; see plans.seconds",
+    )
 
     def api_key(self, environ: Mapping[str, str]) -> str | None:
         """The API key from ``environ``, or None; raises ConfigError if one is needed to bind ``host``."""

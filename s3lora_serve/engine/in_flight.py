@@ -30,6 +30,11 @@ class InFlight:
         """Number of requests under this slot's name that have begun and not ended; None: the base model."""
         return self._running[slot]
 
+    @property
+    def count(self) -> int:
+        """Number of all requests that have begun and not ended."""
+        return self._running.total()
+
     def begin(self, slot: str | None, also: Observer | None = None) -> Stay:
         """Let a request in; ``also`` is told of this one only."""
         self._running[slot] += 1

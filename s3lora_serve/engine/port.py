@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from s3lora_serve.engine.signs_of_life import EngineProgress
+
 Outcome = Literal["ok", "aborted", "error"]
 
 
@@ -111,8 +113,10 @@ class Engine(Protocol):
     * ``engine/request_facts.py`` hears of a request before its last output is handed out, whatever its route.
     * A request that names no slot gets the base model, whatever else shares its batch.
     * The same tokens under the same slot score the same, up to the noise of the engine's arithmetic.
+    * ``progress`` shows another number of signs after each step and each answered call of ``loaded``,
+      ``load`` and ``unload``; an engine that hangs shows none.
     * Once the engine is dead, ``healthy`` is False and every call that needs it raises ``EngineDead``, the
-      calls and requests under way among them. ``close`` is a death, too.
+      calls and requests under way among them. ``close`` and ``kill`` are deaths, too.
     * Nothing but this package's errors (and cancellation) leaves a method.
     """
 
@@ -210,6 +214,17 @@ class Engine(Protocol):
 
     async def healthy(self) -> bool:
         """False once the engine can no longer serve; never raises."""
+        ...
+
+    def progress(self) -> EngineProgress:
+        """Whether it gets on: signs of life so far, requests in it, what holds it up. Never raises."""
+        ...
+
+    def kill(self) -> None:
+        """End the engine at once, even if it hangs; ``close`` frees what is left. Never raises.
+
+        For one that does not answer: its processes are asked for nothing, requests and calls fail.
+        """
         ...
 
     def observe(self, observer: Observer) -> None:

@@ -77,7 +77,7 @@ async def launch(
 
         async def make() -> Engine:
             if started:
-                return await begin(settings, log.warning)
+                return await begin(settings, host.stage)
             with Stages("engine", keep=True) as stage:
                 first = await begin(settings, stage)
                 stage.note = (
@@ -85,7 +85,11 @@ async def launch(
                 )
                 return first
 
-        host = EngineSupervisor(make)
+        host = EngineSupervisor(
+            make,
+            watchdog_seconds=config.engine.watchdog_seconds,
+            load_seconds=config.slots.load_seconds,
+        )
         await host.start()
         started = True
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from fastapi import APIRouter
@@ -32,15 +32,21 @@ def health_router(service: PlannerService) -> APIRouter:
 
     @router.get("/readyz", responses={503: {"description": "not all planners serve"}})
     async def readyz() -> JSONResponse:
-        """200 while the engine is healthy and every planner serves. Needs no key, so it names no planner."""
+        """200 while the engine is healthy and every planner serves. Needs no key, so it names no planner.
+
+        While the engine is restarted, `restart` says what that is at.
+        """
         ready, alive = await service.ready(), await service.healthy()
         planners = service.planners()
         serving = sum(planner.answers for planner in planners) if alive else 0
-        body = {
+        body: dict[str, Any] = {
             "status": "ready" if ready else "not ready",
             "engine": service.engine_kind,
             "planners": {"serving": serving, "configured": len(planners)},
         }
+        if (restart := service.host.restart) is not None:
+            seconds = round(restart.seconds, 1)
+            body["restart"] = {"stage": restart.stage, "attempt": restart.attempt, "seconds": seconds}
         return JSONResponse(body, status_code=200 if ready else 503)
 
     @router.get("/metrics", response_class=PlainTextResponse, responses=documented(403))

@@ -141,7 +141,7 @@ class PlannerService:
         warm = self._warmer.warm(self.host.current, (planner.tools for planner in desired.values()))
         await asyncio.gather(self._recovery.restore(desired, revisions), warm)
         self.host.current.observe(self._observe)  # from here on: the probes above are not requests
-        self.host.subscribe(down=self._engine_down, up=self._engine_up)
+        self.host.subscribe(down=self._engine_down, up=self._engine_up, told=self._notifier.ring)
 
     async def commit(self) -> None:
         """Write down that this is what serves now. Raises StateError."""
@@ -305,8 +305,9 @@ class PlannerService:
         self._note("engine.died", reason)
 
     async def _engine_up(self, engine: Engine) -> None:
+        # Nothing waits for the grammars: the first plans do, as they would for tools of their own.
+        self._begin(self._warmer.warm(engine, [planner.tools for planner in self.planners()]))
         await self._replica.reload()
-        await self._warmer.warm(engine, (planner.tools for planner in self.planners()))
         engine.observe(self._observe)
         self._note("engine.restarted", f"restart {self.host.restarts}")
 

@@ -132,10 +132,12 @@ class LocalReplica:
             wanted.append((not alias.desired.pinned, alias.active))
             if alias.candidate is not None:
                 wanted.append((False, alias.candidate))
-        for _, key in sorted(wanted)[: self._loading.capacity]:
+        wanted = sorted(wanted)[: self._loading.capacity]
+        for number, (_, key) in enumerate(wanted, start=1):
             # An order may have changed what the names mean while others were loaded.
             if not self.meant(key) or self._fleet[key].state is not _S.EVICTED:
                 continue
+            self._host.stage(f"loading planner {number} of {len(wanted)}")
             try:
                 await self._loading.load(key, seconds=_PATIENCE)
             except EngineDead:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from s3lora_serve.config import EngineConfig
 from s3lora_serve.engine.vllm import vllm_start
 from s3lora_serve.engine.vllm.plugins import cpu_lora_fix
 from s3lora_serve.errors import ConfigError, EngineError
@@ -47,7 +48,7 @@ def test_the_environment_is_set_before_vllm_is_imported(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "1")
     monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "forkserver")
-    vllm_start.set_environment(cpu_kv_cache_gib=3)
+    vllm_start.set_environment(EngineConfig(cpu_kv_cache_gib=3))
     assert {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

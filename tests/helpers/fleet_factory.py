@@ -146,11 +146,12 @@ def make_fleet(
     swap: object = None,
     rules: object = None,
     tools: Mapping[str, tuple[ToolSpec, ...]] | None = None,
+    watchdog: Mapping[str, float] | None = None,
     **engine: object,
 ) -> Fleet:
     """A fleet that is not started: ``names`` have an adapter each, ``hollow`` ones were fully pruned.
 
-    ``tools``: planner → its own tools.
+    ``tools``: planner → its own tools; ``watchdog``: seconds of the supervisor's.
     """
     first = FaultyEngine(base_name=BASE, **engine)
     made = [first]
@@ -170,7 +171,7 @@ def make_fleet(
     }
     seen: list[Deployment] = []
     service = PlannerService(
-        EngineSupervisor(starts, backoff=(0.0,), poll_seconds=0.005),
+        EngineSupervisor(starts, backoff=(0.0,), poll_seconds=0.005, **(watchdog or {})),
         Journal(root / "state.db"),
         shelf,
         base_model=BASE,

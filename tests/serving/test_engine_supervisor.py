@@ -155,8 +155,11 @@ async def test_an_engine_that_cannot_be_brought_back_is_given_up(starts, host_of
         await until(lambda: host.alive and host.restarts)
         assert [engine.alive for engine in starts.engines] == [False, False, False, False, True]
         assert [loss.partition(": ")[2] for loss in losses] == [
-            "", "nothing loads", "it died meanwhile", "bringing it back was cancelled"
-        ]  # fmt: skip
+            "",
+            "nothing loads",
+            "meanwhile it died; its log names the cause",
+            "bringing it back was cancelled",
+        ]
         assert host.restarts == 4
 
 

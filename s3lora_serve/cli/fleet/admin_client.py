@@ -45,6 +45,10 @@ class AdminClient:
         if self._client is not None:
             self._client.close()
 
+    def engine(self) -> dict[str, Any]:
+        """Whether the engine runs; if not, why, and what its restart is at."""
+        return self._get("/admin/engine")
+
     def planners(self) -> list[dict[str, Any]]:
         """Every planner with its deployments."""
         return self._data(self._get("/admin/planners"))

@@ -29,7 +29,11 @@ _STYLES = {
 _STEP_STYLES = {"done": "green", "failed": "bold red", "undone": "bold red"}
 
 
-def fleet(planners: Sequence[Mapping[str, Any]], operations: Sequence[Mapping[str, Any]]) -> Group:
+def fleet(
+    planners: Sequence[Mapping[str, Any]],
+    operations: Sequence[Mapping[str, Any]],
+    engine: Mapping[str, Any],
+) -> Group:
     """Every planner with all its revisions, what is being tried, and the operations."""
     table = plain_table("planner", "revision", "role", "state", "requests", "slot", "pruned", "source")
     notes: list[str] = []
@@ -53,12 +57,21 @@ def fleet(planners: Sequence[Mapping[str, Any]], operations: Sequence[Mapping[st
                 notes.append(f"{planner['id']} {short(deployment['revision'])}: {deployment['reason']}")
         notes += _notes(planner)
     table = fitted(table, "source", "pruned", "slot")
-    engines = {str(planner.get("engine") or "vllm") for planner in planners} - {"vllm"}
-    notes = [*(f"engine: {engine}" for engine in engines), *notes]
+    notes = [*_engine_notes(engine), *notes]
     parts: list[Any] = [table, *(Text(printable(note), "yellow") for note in notes)]
     if operations:
         parts += [Text(), operation_list(operations)]
     return Group(*parts)
+
+
+def _engine_notes(engine: Mapping[str, Any]) -> list[str]:
+    notes = [] if engine["kind"] == "vllm" else [f"engine: {engine['kind']}"]
+    if restart := engine["restart"]:
+        seconds = took(max(0.0, time.time() - restart["began_at"]))
+        notes.append(f"the engine restarts, {seconds} so far: {restart['stage']} ({engine['reason']})")
+    elif not engine["alive"]:
+        notes.append(f"the engine does not run: {engine['reason']}")
+    return notes
 
 
 def operation_list(operations: Iterable[Mapping[str, Any]]) -> Table:

@@ -88,7 +88,8 @@ def _facts(client: AdminClient, planner: str | None) -> dict[str, Any]:
     if planner is not None:
         operations = [op for op in operations if op["planner"] in (planner, None)]
     ended = [op for op in operations if op["ended"]][:_OPERATIONS]
-    return {"planners": planners, "operations": [op for op in operations if not op["ended"] or op in ended]}
+    shown = [op for op in operations if not op["ended"] or op in ended]
+    return {"engine": client.engine(), "planners": planners, "operations": shown}
 
 
 def _print(facts: dict[str, Any], as_json: bool, indent: int | None = 2) -> None:
@@ -97,7 +98,7 @@ def _print(facts: dict[str, Any], as_json: bool, indent: int | None = 2) -> None
         return
     from s3lora_serve.cli.fleet import fleet_tables
 
-    out.print(fleet_tables.fleet(facts["planners"], facts["operations"]))
+    out.print(fleet_tables.fleet(facts["planners"], facts["operations"], facts["engine"]))
 
 
 def _watch(client: AdminClient, planner: str | None, every: float, as_json: bool) -> None:
@@ -110,7 +111,10 @@ def _watch(client: AdminClient, planner: str | None, every: float, as_json: bool
             while True:
                 facts = _facts(client, planner)
                 if live is not None:
-                    live.update(fleet_tables.fleet(facts["planners"], facts["operations"]), refresh=True)
+                    live.update(
+                        fleet_tables.fleet(facts["planners"], facts["operations"], facts["engine"]),
+                        refresh=True,
+                    )
                 elif facts != shown:  # a log holds changes, not repetitions
                     _print(facts, as_json, indent=None)
                 shown = facts

@@ -15,6 +15,7 @@ from s3lora_serve.engine.fake.fake_text import PlanWriter, answer, words, write_
 from s3lora_serve.engine.in_flight import InFlight
 from s3lora_serve.engine.port import Completion, Delta, EngineKind, RequestFacts, Sampling, Slot
 from s3lora_serve.engine.request_facts import collected_facts
+from s3lora_serve.engine.signs_of_life import SignsOfLife
 from s3lora_serve.errors import EngineDead, EngineRefused
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from s3lora_serve.engine.port import Observer
+    from s3lora_serve.engine.signs_of_life import EngineProgress
 
 Call = Literal["score", "stream"]
 
@@ -55,6 +57,7 @@ class FakeEngine:
         self._control_tokens = control_tokens
         self._plan = plan
         self._in_flight = InFlight()
+        self._signs = SignsOfLife()
         self._slots = FakeSlots(self.die, self._in_flight, base_name, max_loras, max_lora_rank)
         self._app = make_app(self)
 
@@ -78,6 +81,7 @@ class FakeEngine:
         """Take the time of one word of a request, after ``words`` of it. Raises EngineDead, EngineError."""
         await asyncio.sleep(self.seconds_per_token)
         self.check_alive()
+        self._signs.sign()
 
     # The port
 
@@ -111,12 +115,14 @@ class FakeEngine:
 
     async def load(self, slot: Slot) -> None:
         self.check_alive()
-        await self._slots.load(slot)
+        with self._signs.loading():
+            await self._slots.load(slot)
         self.check_alive()
 
     async def unload(self, slot: Slot) -> None:
         self.check_alive()
-        await self._slots.unload(slot)
+        with self._signs.loading():
+            await self._slots.unload(slot)
         self.check_alive()
 
     def running(self, slot: Slot) -> int:
@@ -124,6 +130,7 @@ class FakeEngine:
 
     async def loaded(self) -> frozenset[int]:
         self.check_alive()
+        self._signs.sign()
         return self._slots.ids
 
     async def score(self, token_ids: Sequence[int], slot: Slot | None) -> tuple[float, ...]:
@@ -162,6 +169,12 @@ class FakeEngine:
 
     async def healthy(self) -> bool:
         return not self._dead
+
+    def progress(self) -> EngineProgress:
+        return self._signs.progress(self._in_flight.count)
+
+    def kill(self) -> None:
+        self.die()
 
     def observe(self, observer: Observer) -> None:
         self._in_flight.observers.append(observer)

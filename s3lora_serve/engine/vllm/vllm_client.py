@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -12,17 +13,23 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from s3lora_serve.engine.vllm.vllm_steps import step_logger
+
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Awaitable, Callable
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.1
 
 
-async def start_client(arguments: Namespace) -> Any:
+async def start_client(arguments: Namespace, step: Callable[[], None]) -> Any:
     """An ``AsyncLLM`` whose engine is up, in 10 to 20 s on CPU; other tasks run meanwhile.
+
+    ``step`` is called for each step that the engine makes from then on, in the event loop.
 
     If cancelled, the engine's processes are killed before this returns. Raises whatever vLLM raises.
 
@@ -31,7 +38,7 @@ async def start_client(arguments: Namespace) -> Any:
     """
     before = set(multiprocessing.active_children())
     return await beside(
-        partial(_make, arguments),
+        partial(_make, arguments, step),
         interrupt=partial(_kill_new, before),
         dispose=lambda client: client.shutdown(),
     )
@@ -46,6 +53,24 @@ async def stop_client(client: Any) -> None:
     if client.output_handler is not None:
         client.output_handler.cancel()  # before it finds the engine gone and logs that as a failure
     await beside(partial(client.shutdown, timeout=client.vllm_config.shutdown_timeout))
+
+
+def kill_client(client: Any) -> None:
+    """SIGKILL the engine's processes, the workers first; what runs on it ends with EngineDeadError.
+
+    The workers first, so that none is left behind by a core that is gone. A process that is stopped
+    (SIGSTOP) dies of it, too, where it would leave SIGTERM lying.
+    """
+    from vllm.v1.utils import kill_process_tree
+
+    client.output_processor.propagate_error(client.dead_error)
+    manager = client.engine_core.resources.engine_manager
+    for core in getattr(manager, "processes", ()):  # none if they are another program's
+        try:
+            kill_process_tree(core.pid)
+        except Exception:  # one of them ended meanwhile
+            log.exception("not every process of the engine could be found")
+        core.kill()
 
 
 async def while_alive(client: Any, call: Awaitable[T]) -> T:
@@ -98,7 +123,7 @@ async def beside(
         raise
 
 
-def _make(arguments: Namespace) -> Any:
+def _make(arguments: Namespace, step: Callable[[], None]) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -107,7 +132,9 @@ def _make(arguments: Namespace) -> Any:
 
     settings = AsyncEngineArgs.from_cli_args(arguments)
     return AsyncLLM.from_engine_args(
-        settings, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[planner_metrics()]
+        settings,
+        usage_context=UsageContext.OPENAI_API_SERVER,
+        stat_loggers=[planner_metrics(), step_logger(step)],
     )
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.engine.signs_of_life import SignsOfLife
 from s3lora_serve.engine.vllm import vllm_cpu
-from s3lora_serve.engine.vllm.vllm_client import beside, start_client, stop_client, while_alive
+from s3lora_serve.engine.vllm.vllm_client import beside, kill_client, start_client, stop_client, while_alive
 from s3lora_serve.engine.vllm.vllm_control_tokens import control_tokens
 from s3lora_serve.engine.vllm.vllm_requests import VllmRequests
 from s3lora_serve.engine.vllm.vllm_settings import VllmSettings, engine_arguments
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from s3lora_serve.engine.port import Completion, Delta, Observer, Sampling, Slot
+    from s3lora_serve.engine.signs_of_life import EngineProgress
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +39,17 @@ class VllmEngine:
     The methods are those of the Engine protocol in ``engine/port.py``, which says what each promises.
     """
 
-    def __init__(self, version: str, client: Any, tap: RequestTap, app: Starlette) -> None:
+    def __init__(
+        self, version: str, client: Any, tap: RequestTap, app: Starlette, signs: SignsOfLife
+    ) -> None:
         self._version = version
         self._client = client
         self._tap = tap
         self._app = app
+        self._signs = signs
         self._closed = False
-        self._slots = VllmSlots(client, tap, app.state.openai_serving_models)
+        self._killed = False
+        self._slots = VllmSlots(client, tap, app.state.openai_serving_models, signs)
         self._requests = VllmRequests(client, tap, self._slots, app.state.online_renderer)
         self._control_tokens = control_tokens(
             getattr(client.renderer, "tokenizer", None), app.state.online_renderer.chat_template
@@ -58,14 +64,15 @@ class VllmEngine:
         for anything else; then, and when cancelled, no process stays.
         """
         say = progress or log.info
-        set_environment(settings.engine.cpu_kv_cache_gib)
+        set_environment(settings.engine)
         say("importing vLLM")
         version, arguments = await beside(lambda: _prepare(settings))
         say(f"starting vLLM {version} with {settings.base_name}")
+        signs = SignsOfLife()
         try:
-            client = await start_client(arguments)
+            client = await start_client(arguments, signs.sign)
             try:
-                tap, app = await _build_app(client, arguments)
+                tap, app = await _build_app(client, arguments, signs)
             except BaseException:
                 await stop_client(client)
                 raise
@@ -75,7 +82,7 @@ class VllmEngine:
             raise EngineError(
                 f"vLLM did not start: {error}", hint="the lines of EngineCore above name the cause"
             ) from error
-        return cls(version, client, tap, app)
+        return cls(version, client, tap, app, signs)
 
     @property
     def kind(self) -> EngineKind:
@@ -136,7 +143,15 @@ class VllmEngine:
         return self._requests.stream(messages, slot, sampling)
 
     async def healthy(self) -> bool:
-        return not (self._closed or self._client.errored)
+        return not (self._closed or self._killed or self._client.errored)
+
+    def progress(self) -> EngineProgress:
+        return self._signs.progress(self._tap.count)
+
+    def kill(self) -> None:
+        if not (self._closed or self._killed):
+            self._killed = True
+            kill_client(self._client)
 
     def observe(self, observer: Observer) -> None:
         self._tap.add(observer)
@@ -178,9 +193,9 @@ def _app_functions() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return build_app, init_app_state
 
 
-async def _build_app(client: Any, arguments: Namespace) -> tuple[RequestTap, Starlette]:
+async def _build_app(client: Any, arguments: Namespace, signs: SignsOfLife) -> tuple[RequestTap, Starlette]:
     build_app, init_app_state = _app_functions()
-    tap = RequestTap(client.generate)
+    tap = RequestTap(client.generate, signs)
     client.generate = tap.generate  # before the app is made, so that no route can have kept the original
     await while_alive(client, client.reset_mm_cache())  # dummy data of the start
     tasks = await while_alive(client, client.get_supported_tasks())

@@ -13,6 +13,7 @@ from s3lora_serve.errors import EngineError, SlotLoadError
 
 if TYPE_CHECKING:
     from s3lora_serve.engine.port import Slot
+    from s3lora_serve.engine.signs_of_life import SignsOfLife
     from s3lora_serve.engine.vllm.vllm_tap import RequestTap
 
 
@@ -23,8 +24,9 @@ class VllmSlots:
     ``models`` is the app's OpenAIServingModels, in which routes look adapters up by name.
     """
 
-    def __init__(self, client: Any, tap: RequestTap, models: Any) -> None:
+    def __init__(self, client: Any, tap: RequestTap, models: Any, signs: SignsOfLife) -> None:
         self._client = client
+        self._signs = signs
         self._tap = tap
         self._models = models
         self._requests: dict[int, Any] = {}  # slot id → LoRARequest, of loaded slots
@@ -46,7 +48,8 @@ class VllmSlots:
         """Load the slot, or nothing if just this slot is loaded. Raises SlotLoadError, EngineDead."""
         async with self._lock:  # check and load are one step
             try:
-                await self._load(slot)
+                with self._signs.loading():
+                    await self._load(slot)
             except SlotLoadError:
                 if slot.id not in self._requests:
                     self._burnt.add(slot.id)
@@ -60,14 +63,16 @@ class VllmSlots:
                 self._models.lora_requests.pop(request.lora_name, None)
                 del self._requests[slot.id]
             # Also for ids unknown here: an earlier attempt may have been cancelled on its way to vLLM.
-            with translated(f"unloading slot {slot.name}"):
+            with translated(f"unloading slot {slot.name}"), self._signs.loading():
                 await while_alive(self._client, self._client.remove_lora(slot.id))
             self._occupied.discard(slot.id)
 
     async def listed(self) -> frozenset[int]:
         """The ids that vLLM itself reports. Raises EngineDead."""
         with translated("listing slots"):
-            return frozenset(await while_alive(self._client, self._client.list_loras()))
+            listed = frozenset(await while_alive(self._client, self._client.list_loras()))
+        self._signs.sign()
+        return listed
 
     def request_of(self, slot: Slot) -> Any:
         """The LoRARequest of a loaded slot. Raises EngineError for any other."""
@@ -151,6 +156,7 @@ class VllmSlots:
         with suppress(Exception):  # best effort: the load's own error is the one to report
             await while_alive(self._client, self._client.remove_lora(slot.id))
             self._occupied.discard(slot.id)
+            self._signs.sign()
 
 
 def _lora_request(slot: Slot) -> Any:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from s3lora_serve.engine.vllm.plugins import process_group
 from s3lora_serve.errors import EngineError
+
+if TYPE_CHECKING:
+    from s3lora_serve.config import EngineConfig
 
 _INSTALL_HINT = "install an engine: pip install 's3lora-serve[cpu]', or 's3lora-serve[gpu]' on a CUDA machine"
 _TORCH_EXTRAS = ("torchvision", "torchaudio", "torchcodec")
 
 
-def set_environment(cpu_kv_cache_gib: int) -> None:
+def set_environment(engine: EngineConfig) -> None:
     """Set what vLLM reads from the environment, for this process and those that it starts.
 
     Must run before vLLM is imported. No usage reports; no adapters loaded by name through the OpenAI routes,
@@ -22,8 +26,10 @@ def set_environment(cpu_kv_cache_gib: int) -> None:
         VLLM_NO_USAGE_STATS="1",
         DO_NOT_TRACK="1",
         VLLM_ALLOW_RUNTIME_LORA_UPDATING="0",
-        VLLM_CPU_KVCACHE_SPACE=str(cpu_kv_cache_gib),  # GiB; the CUDA build does not read it
+        VLLM_CPU_KVCACHE_SPACE=str(engine.cpu_kv_cache_gib),  # GiB; the CUDA build does not read it
     )
+    # Of a worker, by vLLM's core: a second net below the watchdog, which allows ten times the slowest step.
+    os.environ.setdefault("VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS", str(int(10 * engine.watchdog_seconds)))
     # fork copies whatever threads and CUDA state the server has; vLLM's own command line sets this too.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     process_group.announce()

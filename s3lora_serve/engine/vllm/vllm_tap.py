@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.in_flight import InFlight
 from s3lora_serve.engine.port import Observer, Outcome, RequestFacts
+from s3lora_serve.engine.signs_of_life import SignsOfLife
 from s3lora_serve.errors import EngineError
 
 if TYPE_CHECKING:
@@ -29,8 +30,12 @@ class RequestTap:
     (lora/worker_manager.py). So a request whose adapter is not admitted here is refused.
     """
 
-    def __init__(self, generate: Callable[..., AsyncGenerator[Any, None]]) -> None:
+    def __init__(
+        self, generate: Callable[..., AsyncGenerator[Any, None]], signs: SignsOfLife | None = None
+    ) -> None:
+        """``signs`` are told of each output, and of grammars that may have to be compiled."""
         self._generate = generate
+        self._signs = signs or SignsOfLife()
         self._in_flight = InFlight()
         self._admitted: dict[str, int] = {}  # adapter name → its id
 
@@ -50,6 +55,11 @@ class RequestTap:
     def running(self, name: str) -> int:
         """Number of requests for this adapter that have begun and not ended."""
         return self._in_flight.running(name)
+
+    @property
+    def count(self) -> int:
+        """Number of all requests that have begun and not ended."""
+        return self._in_flight.count
 
     def add(self, observer: Observer) -> None:
         """Call ``observer`` for each request that ends from now on."""
@@ -72,22 +82,27 @@ class RequestTap:
         tally = _Tally(prompt, sampling_params, slot)
         stay = self._in_flight.begin(slot, also)  # no await between the check and the count
         outcome: Outcome = "aborted"  # unless something else ends it: the consumer left or was cancelled
-        try:
-            async with aclosing(self._generate(prompt, sampling_params, request_id, **options)) as outputs:
-                async for output in outputs:
-                    tally.add(output)
-                    if output.finished:  # now: a consumer need not come back after the last output
-                        outcome = tally.outcome
-                        stay.end(tally.facts(outcome))
-                    yield output
-            outcome = tally.outcome  # streamed input ends without a finished output
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
-        except BaseException:
-            outcome = "error"
-            raise
-        finally:
-            stay.end(tally.facts(outcome))
+        grammar = getattr(sampling_params, "structured_outputs", None)
+        with self._signs.compiling(grammar) as living:
+            try:
+                async with aclosing(
+                    self._generate(prompt, sampling_params, request_id, **options)
+                ) as outputs:
+                    async for output in outputs:
+                        living()
+                        tally.add(output)
+                        if output.finished:  # now: a consumer need not come back after the last output
+                            outcome = tally.outcome
+                            stay.end(tally.facts(outcome))
+                        yield output
+                outcome = tally.outcome  # streamed input ends without a finished output
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException:
+                outcome = "error"
+                raise
+            finally:
+                stay.end(tally.facts(outcome))
 
     def _let_in(self, lora_request: Any | None) -> str | None:
         """The adapter's name, if it may be used."""

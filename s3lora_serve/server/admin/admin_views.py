@@ -109,6 +109,24 @@ class EntryView(BaseModel):
     hash: str
 
 
+class RestartView(BaseModel):
+    """How far the restart of a lost engine has come; ``attempt`` 0 still closes the lost one."""
+
+    stage: str
+    attempt: int
+    began_at: float
+
+
+class EngineView(BaseModel):
+    """The engine: whether it runs, why not, and what its restart is at."""
+
+    kind: str
+    alive: bool
+    restarts: int
+    reason: str | None
+    restart: RestartView | None
+
+
 class PlannerList(BaseModel):
     """Every planner, in the order of the configuration."""
 
@@ -135,6 +153,21 @@ class Verification(BaseModel):
 
     ok: bool
     findings: list[AuditFinding]
+
+
+def engine_view(service: PlannerService, redact: Redactor) -> EngineView:
+    """The engine that is kept running."""
+    host = service.host
+    restart = host.restart and RestartView(
+        stage=host.restart.stage, attempt=host.restart.attempt, began_at=host.restart.began_at
+    )
+    return EngineView(
+        kind=service.engine_kind,
+        alive=host.alive,
+        restarts=host.restarts,
+        reason=redact(host.down_reason) or None,
+        restart=restart,
+    )
 
 
 def planner_view(planner: Planner, service: PlannerService, redact: Redactor) -> PlannerView:

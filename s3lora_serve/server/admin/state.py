@@ -9,12 +9,14 @@ from fastapi import APIRouter, Query, Response
 
 from s3lora_serve.control.operation import Step
 from s3lora_serve.server.admin.admin_views import (
+    EngineView,
     History,
     OperationList,
     OperationView,
     PlannerList,
     PlannerView,
     Verification,
+    engine_view,
     entry_view,
     operation_view,
     planner_view,
@@ -50,6 +52,11 @@ After = Annotated[int, Query(ge=0, description="only what follows this seq")]
 def state_router(service: PlannerService, redact: Redactor) -> APIRouter:
     """The GET routes of ``/admin``."""
     router = APIRouter(prefix="/admin", tags=["state"])
+
+    @router.get("/engine", responses=documented())
+    async def engine() -> EngineView:
+        """Whether the engine runs; if not, why, and what its restart is at."""
+        return engine_view(service, redact)
 
     @router.get("/planners", responses=documented())
     async def planners() -> PlannerList:

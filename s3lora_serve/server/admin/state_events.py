@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.server.admin.admin_views import operation_view, planner_view
+from s3lora_serve.server.admin.admin_views import engine_view, operation_view, planner_view
 from s3lora_serve.server.sse import named
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ async def state_events(service: PlannerService, redact: Redactor) -> AsyncGenera
 
 def _now(service: PlannerService, redact: Redactor) -> dict[tuple[str, str], dict[str, Any]]:
     """All that is told of, by kind and name."""
-    host = service.host
-    engine = {"kind": str(service.engine_kind), "alive": host.alive, "restarts": host.restarts}
+    engine = engine_view(service, redact).model_dump(mode="json")
     now: dict[tuple[str, str], dict[str, Any]] = {("engine", ""): engine}
     for planner in service.planners():
         now["planner", planner.name] = planner_view(planner, service, redact).model_dump(mode="json")

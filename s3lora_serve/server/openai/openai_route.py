@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from planners.prompts.control_tokens import control_tokens_of
 from s3lora_serve.engine.request_facts import collected_facts
-from s3lora_serve.errors import EngineError, UnknownPlanner
+from s3lora_serve.errors import EngineError, PlanTimeout, UnknownPlanner
 from s3lora_serve.server.disconnect import Client
 from s3lora_serve.server.error_responses import error_response
 from s3lora_serve.server.openai.answer import UpstreamAnswer, engine_dead
@@ -19,7 +17,7 @@ from s3lora_serve.server.openai.checked_request import CHAT, CheckedRequest
 from s3lora_serve.server.openai.plan_text import PlanText
 from s3lora_serve.server.openai.shadow_answers import Listener, ask_again
 from s3lora_serve.server.openai.stamp import Origin, Stamp
-from s3lora_serve.server.openai.upstream import call
+from s3lora_serve.server.openai.upstream import alarm, call
 from s3lora_serve.server.plans.session import session_of
 from s3lora_serve.server.validation import RequestRefused, parse_object
 from s3lora_serve.server.views import headers_of
@@ -27,8 +25,6 @@ from s3lora_serve.serving.plan_verdict import outcome_of_cut
 from s3lora_serve.serving.planning import too_late
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from starlette.types import Receive, Scope, Send
 
     from s3lora_serve.config import PlansConfig, ServerConfig
@@ -95,7 +91,8 @@ class OpenAIRoute:
 
             async def again(shadow: Lease) -> Rerun:
                 body = asked.body(shadow.model)
-                return await ask_again(self._apps, scope, body, shadow, plan=asked.plan is not None)
+                plan, seconds = asked.plan is not None, self._seconds(asked)
+                return await ask_again(self._apps, scope, body, shadow, seconds, plan=plan)
 
             self._service.shadows.offer(lease, heard, again)
 
@@ -108,7 +105,7 @@ class OpenAIRoute:
             raise engine_dead()
         plan = PlanText(asked.plan) if asked.plan else None
         stop, crash = None, None
-        with collected_facts() as facts, _alarm(self._plans.seconds if plan else None) as late:
+        with collected_facts() as facts, alarm(self._seconds(asked)) as late:
             headers, stamp = headers_of(lease) if lease else {}, Stamp(origin, facts, plan)
             answer = UpstreamAnswer(send, running.engine, headers, self._redact, stamp)
             stops = (running.gone, late, *((lease.cut,) if lease else ()))
@@ -126,7 +123,7 @@ class OpenAIRoute:
             return
         why: S3LoRAError | None = answer.spoiled
         if stop is late:
-            why = too_late(origin.model, self._plans.seconds)
+            why = self._too_late(origin.model, asked)
         elif lease is not None and stop is lease.cut:
             why = lease.error()
         elif stop is running.gone or not await running.engine.healthy():
@@ -143,6 +140,19 @@ class OpenAIRoute:
             raise crash
         else:
             await answer.fail(EngineError("the engine broke its answer off"))
+
+    def _seconds(self, asked: CheckedRequest) -> float:
+        """How long the engine may take over the answer."""
+        return self._limits.answer_seconds if asked.plan is None else self._plans.seconds
+
+    def _too_late(self, model: str, asked: CheckedRequest) -> PlanTimeout:
+        seconds = self._seconds(asked)
+        if asked.plan is not None:
+            return too_late(model, seconds)
+        return PlanTimeout(
+            f"{model!r} had not ended its answer within {seconds:g} s",
+            hint="try again when less is going on, ask for fewer tokens, or raise server.answer_seconds",
+        )
 
     async def _refuse(self, answer: UpstreamAnswer, status: int, send: Send) -> None:
         """Send the application's error in our shape."""
@@ -174,15 +184,3 @@ class OpenAIRoute:
             return self._service.get(model)
         except UnknownPlanner as error:
             raise RequestRefused(str(error), reason=error.code, status=404, param="model") from error
-
-
-@contextmanager
-def _alarm(seconds: float | None) -> Iterator[asyncio.Event]:
-    """An event that is set after so many seconds, unless the block ends first; never without a number."""
-    rung = asyncio.Event()
-    timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, rung.set)
-    try:
-        yield rung
-    finally:
-        if timer is not None:
-            timer.cancel()

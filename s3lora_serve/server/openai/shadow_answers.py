@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from planners import parse
 from s3lora_serve.errors import EngineError
-from s3lora_serve.server.openai.upstream import call
+from s3lora_serve.server.openai.upstream import alarm, call
 from s3lora_serve.serving.shadow import Rerun
 
 if TYPE_CHECKING:
@@ -42,15 +42,19 @@ class Listener:
 
 
 async def ask_again(
-    apps: UpstreamApps, scope: Scope, body: bytes, lease: Lease, *, plan: bool = False
+    apps: UpstreamApps, scope: Scope, body: bytes, lease: Lease, seconds: float, *, plan: bool = False
 ) -> Rerun:
-    """What the leased deployment answers to the body. Raises EngineError, LeaseCut, EngineDead."""
+    """What the leased deployment answers to the body within the time that a client's request would get.
+
+    Raises EngineError, LeaseCut, EngineDead.
+    """
 
     async def discard(_: Message) -> None:
         return
 
     running, listener, began = await apps.current(), Listener(discard, plan=plan), time.monotonic()
-    stop = await call(running.app, scope, body, listener.send, (running.gone, lease.cut))
+    with alarm(seconds) as late:
+        stop = await call(running.app, scope, body, listener.send, (running.gone, lease.cut, late))
     if stop is lease.cut:
         raise lease.error()
     answer = listener.heard(time.monotonic() - began)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from s3lora_serve.server.middleware import REQUEST_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from starlette.types import ASGIApp, Message, Scope, Send
 
@@ -63,6 +64,17 @@ async def call(
             await asyncio.wait((working,), timeout=_LEAVE_SECONDS)
             working.cancel()  # one that did not leave
         await asyncio.gather(working, *waiting, return_exceptions=True)
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[asyncio.Event]:
+    """An event for ``stops`` that is set after so many seconds, unless the block ends first."""
+    rung = asyncio.Event()
+    timer = asyncio.get_running_loop().call_later(seconds, rung.set)
+    try:
+        yield rung
+    finally:
+        timer.cancel()
 
 
 async def _run(app: ASGIApp, scope: Scope, receive: object, send: Send) -> None:

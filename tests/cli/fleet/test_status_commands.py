@@ -52,7 +52,13 @@ def fleet(stub):
     """A stub with one planner and no operations."""
     stub.routes["/admin/planners"] = listing(planner())
     stub.routes["/admin/operations"] = listing()
+    stub.routes["/admin/engine"] = (200, engine())
     return stub
+
+
+def engine(**changes: object) -> dict:
+    """The engine as the admin routes show it."""
+    return {"kind": "vllm", "alive": True, "restarts": 0, "reason": None, "restart": None, **changes}
 
 
 def test_every_revision_of_a_planner_has_a_line(s3lora, fleet):
@@ -151,11 +157,34 @@ def test_an_unknown_planner_is_named(s3lora, fleet):
     assert (done.code, done.err) == (1, "error: there is no planner 'nope'\n")
 
 
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        (
+            {"alive": False, "reason": "it hangs: no step for 61 s", "restart": True},
+            " s so far: attempt 2: loading planner 1 of 2 (it hangs: no step for 61 s)",
+        ),
+        ({"alive": False, "reason": "it was stopped"}, "the engine does not run: it was stopped"),
+        ({"kind": "fake"}, "engine: fake"),
+    ],
+)
+def test_what_the_engine_is_at_is_shown(s3lora, fleet, state, line):
+    """Below the planners: a restart with its stage, how long it has taken, and why it came to that."""
+    if state.get("restart"):
+        began = time.time() - 12.3
+        stage = "attempt 2: loading planner 1 of 2"
+        state = {**state, "restart": {"stage": stage, "attempt": 2, "began_at": began}}
+    fleet.routes["/admin/engine"] = (200, engine(**state))
+    done = s3lora("status")
+    assert line in " ".join(done.out.split())
+
+
 def test_status_as_json(s3lora, fleet):
     """Planners and operations as the server has them."""
     fleet.routes["/admin/operations"] = listing(operation(started_at=1.0, ended_at=2.0))
     done = s3lora("status", "--json")
     assert json.loads(done.out) == {
+        "engine": engine(),
         "planners": [planner()],
         "operations": [operation(started_at=1.0, ended_at=2.0)],
     }

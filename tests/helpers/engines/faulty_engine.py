@@ -48,6 +48,7 @@ class FaultyEngine(FakeEngine):
         )
         self._gates: list[tuple[Literal["load", "request"], str, Gate]] = []
         self._deaths: list[tuple[Call, str, int]] = []  # call, glob, words that still come out
+        self._hung: Gate | None = None
 
     @property
     def alive(self) -> bool:
@@ -78,6 +79,10 @@ class FaultyEngine(FakeEngine):
         """Let matching requests hang before their first word."""
         return self._gate("request", glob)
 
+    def hang(self) -> None:
+        """Stand still, as when the engine's processes are stopped: nothing is answered, and it looks well."""
+        self._hung = Gate()
+
     def forget(self, slot: Slot) -> None:
         """Lose a loaded slot: it is listed no more and cannot be used. KeyError if it is not loaded."""
         self._slots._held.pop(slot.id)
@@ -91,6 +96,8 @@ class FaultyEngine(FakeEngine):
         super().die()
         for _, _, gate in self._gates:
             gate.open()
+        if self._hung is not None:
+            self._hung.open()
 
     def die_during(self, call: Call, glob: str = "*", *, after: int = 0) -> None:
         """Die in the middle of the next matching call; of a stream, once ``after`` words have come out."""
@@ -111,9 +118,19 @@ class FaultyEngine(FakeEngine):
         for at, glob, gate in self._gates:
             if at == kind and fnmatchcase(name, glob):
                 await gate.wait()
+        await self._stand_still()
+
+    async def loaded(self) -> frozenset[int]:
+        await self._stand_still()
+        return await super().loaded()
+
+    async def _stand_still(self) -> None:
+        if self._hung is not None:
+            await self._hung.wait()
         self.check_alive()
 
     async def step(self, call: Call, slot: Slot | None, words: int) -> None:
+        await self._stand_still()
         if words == 0:
             await self.wait_at("request", slot.name if slot else "")
         await super().step(call, slot, words)
