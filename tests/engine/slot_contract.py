@@ -39,6 +39,23 @@ class SlotContract:
         await engine.unload(slot)
         assert before == await engine.loaded()
 
+    async def test_progress_shows_that_it_lives(self, engine, adapter, load):
+        """Each answered call and each step is another sign; requests are counted while they run."""
+        signs, running = engine.progress().signs, engine.progress().running
+        await engine.loaded()
+        assert engine.progress().signs > signs
+        slot = await load(adapter(seed=1))
+        signs = engine.progress().signs
+        call = asyncio.create_task(engine.chat(HELLO, slot, endless(20)))
+        await until(lambda: engine.progress().running == running + 1)
+        await call
+        assert engine.progress().running == running
+        assert engine.progress().signs > signs
+        signs = engine.progress().signs
+        await engine.unload(slot)
+        assert engine.progress().held == ""
+        assert engine.progress().signs > signs
+
     @pytest.mark.parametrize(
         ("defect", "says"),
         [

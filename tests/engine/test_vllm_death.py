@@ -1,4 +1,4 @@
-"""What a killed vLLM leaves to its callers and to the machine, and that another one takes its place."""
+"""What a vLLM that was killed or hangs leaves to its callers, and that another one takes its place."""
 
 from __future__ import annotations
 
@@ -40,6 +40,72 @@ def signal_engine(others, number):
     """Send a signal to the engine's own process, which its workers do not outlive."""
     for process in set(multiprocessing.active_children()) - others:
         os.kill(process.pid, number)
+
+
+def processes_since(before):
+    """vLLM's processes that were started since."""
+    now = set(psutil.Process().children(recursive=True)) - before
+    return [process for process in now if process.name().startswith("VLLM")]
+
+
+@pytest.mark.engine
+async def test_a_stopped_engine_is_killed_and_replaced(demo_base, adapter, new_slot, monkeypatch):
+    """Stopped altogether under requests, which fail, and then, idle, a worker alone: no process stays, and
+    another engine serves. While it is well it is left alone, also through a load.
+    """
+    monkeypatch.setattr("s3lora_serve.serving.watchdog.PROBE_SECONDS", 1.0)
+    before = set(psutil.Process().children(recursive=True))
+    host = EngineSupervisor(
+        lambda: VllmEngine.start(engine_settings(demo_base, max_model_len=256)), watchdog_seconds=5
+    )
+    lost, slots = [], []
+
+    async def up(engine):
+        slots.append(new_slot(adapter(seed=1, strength=STRONG)))
+        await engine.load(slots[-1])
+
+    host.subscribe(down=lost.append, up=up)
+
+    async def killed(engines):
+        async with asyncio.timeout(120):
+            while not lost:
+                await asyncio.sleep(0.05)
+        assert psutil.wait_procs(engines, timeout=60)[1] == []
+        return lost.pop()
+
+    try:
+        await host.start()
+        engine = host.current
+        await up(engine)
+        facts, engines = [], processes_since(before)
+        engine.observe(facts.append)
+        # For longer than the limit, with more signs than outputs: each step is one.
+        await engine.chat(HELLO, slots[-1], endless(200))
+        signs = engine.progress().signs
+        await until(lambda: engine.progress().signs >= signs + 3)  # probes
+        running = asyncio.create_task(engine.chat(HELLO, slots[-1], endless(200)))
+        reading = asyncio.create_task(drain(engine.stream(HELLO, slots[-1], endless(200))))
+        await until(lambda: engine.running(slots[-1]) == 2)
+        assert (signs > 100, lost) == (True, [])
+        for process in engines:
+            process.suspend()
+        for call in (running, reading):
+            with pytest.raises(EngineDead):
+                await asyncio.wait_for(call, timeout=120)
+        assert (await engine.healthy(), [f.outcome for f in facts]) == (False, ["ok", "error", "error"])
+        assert "2 requests in it" in await killed(engines)
+        async with asyncio.timeout(300):
+            while not host.alive:
+                await asyncio.sleep(0.05)
+        assert await host.current.loaded() == {slots[-1].id}
+
+        engines = processes_since(before)
+        (worker,) = (process for process in engines if "Worker" in process.name())
+        worker.suspend()
+        assert "a probe unanswered" in await killed(engines)
+    finally:
+        await host.close()
+    assert psutil.wait_procs(processes_since(before), timeout=60)[1] == []
 
 
 @pytest.mark.engine

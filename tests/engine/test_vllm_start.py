@@ -43,8 +43,11 @@ def test_an_unfixed_cpu_build_does_not_start(monkeypatch):
 
 
 def test_the_environment_is_set_before_vllm_is_imported(monkeypatch):
-    """No usage reports, no adapters by request, the KV cache in GiB; the operator's start method stays."""
-    for name in ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "VLLM_CPU_KVCACHE_SPACE"):
+    """No usage reports, no adapters by request, the KV cache in GiB, a limit for workers that the watchdog's
+    comes before; the operator's start method stays.
+    """
+    limit = "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS"
+    for name in ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "VLLM_CPU_KVCACHE_SPACE", limit):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "1")
     monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "forkserver")
@@ -55,6 +58,7 @@ def test_the_environment_is_set_before_vllm_is_imported(monkeypatch):
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
         "VLLM_CPU_KVCACHE_SPACE": "3",
         "VLLM_WORKER_MULTIPROC_METHOD": "forkserver",
+        limit: "600",
     }.items() <= os.environ.items()
 
 

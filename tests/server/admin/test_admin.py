@@ -275,6 +275,7 @@ async def test_every_answer_is_described(admin):
     assert paths == {
         **{f"/admin/planners/{{name}}/{order}": ["post"] for order in ORDERS},
         "/admin/apply": ["post"],
+        "/admin/engine": ["get"],
         "/admin/planners": ["get"],
         "/admin/planners/{name}": ["get"],
         "/admin/operations": ["get"],
