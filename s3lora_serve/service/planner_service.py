@@ -305,9 +305,10 @@ class PlannerService:
         self._note("engine.died", reason)
 
     async def _engine_up(self, engine: Engine) -> None:
-        # Nothing waits for the grammars: the first plans do, as they would for tools of their own.
-        self._begin(self._warmer.warm(engine, [planner.tools for planner in self.planners()]))
         await self._replica.reload()
+        # After the loads, whose probes would be slowed, and awaited by nobody: what serves answers meanwhile,
+        # and the first plans wait for their grammar as they would for one of their own tools.
+        self._begin(self._warmer.warm(engine, [planner.tools for planner in self.planners()]))
         engine.observe(self._observe)
         self._note("engine.restarted", f"restart {self.host.restarts}")
 

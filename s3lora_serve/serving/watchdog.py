@@ -70,8 +70,10 @@ class Watchdog:
             return Look()
         requests = f"{progress.running} request{'' if progress.running == 1 else 's'} in it"
         asked = requests if progress.running else f"{held} under way" if held else "a probe unanswered"
+        slow = STEPS * self._slowest > self._seconds
+        by = "ten times its slowest step" if slow else "engine.watchdog_seconds sets it"
         return Look(
-            hung=f"it hangs: no step for {self._quiet:.0f} s, {asked}, and the limit is {limit:.0f} s"
+            hung=f"it hangs: no step for {self._quiet:.0f} s, {asked}; the limit is {limit:.0f} s ({by})"
         )
 
     def _limit(self, held: str) -> float:

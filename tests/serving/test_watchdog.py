@@ -39,12 +39,14 @@ class Watched:
 
 
 def test_requests_without_a_step_are_a_hang():
-    """After the limit, whose reason names the time, the requests and the limit; not a second before."""
+    """After the limit, not before; the reason names the time, the requests, the limit and its setting."""
     watched = Watched()
     watched.state["running"] = 2
     watched.look()
     assert watched.until_hung(100) == 61
-    assert watched.look().hung == "it hangs: no step for 62 s, 2 requests in it, and the limit is 60 s"
+    assert watched.look().hung == (
+        "it hangs: no step for 62 s, 2 requests in it; the limit is 60 s (engine.watchdog_seconds sets it)"
+    )
 
 
 def test_an_engine_that_steps_does_not_hang():
@@ -54,6 +56,7 @@ def test_an_engine_that_steps_does_not_hang():
     for _ in range(20):
         watched.step(30)
     assert watched.until_hung(400) == 301
+    assert watched.look().hung.endswith("the limit is 300 s (ten times its slowest step)")
 
 
 def test_the_limit_is_what_is_configured_if_steps_are_quick():

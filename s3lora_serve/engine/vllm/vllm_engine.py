@@ -67,7 +67,7 @@ class VllmEngine:
         set_environment(settings.engine)
         say("importing vLLM")
         version, arguments = await beside(lambda: _prepare(settings))
-        say(f"starting vLLM {version} with {settings.base_name}")
+        say("starting vLLM")
         signs = SignsOfLife()
         try:
             client = await start_client(arguments, signs.sign)
