@@ -76,6 +76,7 @@ class EngineConfig(Section):
     watchdog_seconds: float = Field(
         60,
         ge=10,
+        le=86_400,
         description="an engine that makes no step for so long, while anything is asked of it, is killed and "
         "restarted; ten times its slowest step so far if that is longer",
     )

@@ -82,3 +82,10 @@ def test_a_token_in_the_file_is_refused_and_not_repeated(load, text):
         load(text % SECRET)
     assert SECRET not in str(caught.value)
     assert "S3LORA_ADMIN_TOKEN" in str(caught.value) or "name of an environment" in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", ["0", "null", "9", "false", ".inf", "1e9"])
+def test_the_watchdog_cannot_be_switched_off(load, wrong):
+    """A limit of nothing or none is a mistake, not a silent absence."""
+    with pytest.raises(ConfigError, match=r"engine\.watchdog_seconds"):
+        load(f"engine: {{watchdog_seconds: {wrong}}}\n")
