@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from s3lora_serve.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.serving.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
 
 DIED = "it died; its log names the cause"
 
@@ -32,7 +38,7 @@ class EngineWatch:
                     clock(), self.engine.progress(), starting=starting(), probing=self._probing
                 )
                 if look.hung:
-                    self.engine.kill()
+                    self._kill()
                     return look.hung
                 if look.probe:
                     self._probe = asyncio.create_task(self._ask(), name="engine-probe")
@@ -48,6 +54,13 @@ class EngineWatch:
     def _probing(self) -> bool:
         return self._probe is not None and not self._probe.done()
 
+    def _kill(self) -> None:
+        try:
+            self.engine.kill()
+        except Exception:  # it must be replaced all the same; closing it is the second try
+            log.exception("the engine that hangs could not be killed")
+
     async def _ask(self) -> None:
         # The engine's loop and every worker take part in the answer, which counts as a sign by itself.
-        await self.engine.loaded()
+        with suppress(EngineError):  # a death shows in `healthy`; any other error is no silence
+            await self.engine.loaded()

@@ -77,6 +77,15 @@ async def test_an_idle_engine_that_hangs_is_noticed(watched, monkeypatch):
     assert not watched.engine.alive
 
 
+async def test_an_engine_that_cannot_be_killed_is_replaced(watched, monkeypatch):
+    """The watch goes on whatever a backend's ``kill`` does; the old engine is closed as a dead one is."""
+    monkeypatch.setattr("s3lora_serve.serving.watchdog.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(watched.engine, "kill", lambda: 1 / 0)
+    watched.engine.hang()
+    await until(lambda: watched.running is not watched.engine and watched.service.host.alive)
+    assert not watched.engine.alive
+
+
 async def test_an_idle_engine_that_answers_is_left_alone(watched, monkeypatch):
     """Probes go on and harm nothing."""
     monkeypatch.setattr("s3lora_serve.serving.watchdog.PROBE_SECONDS", 0.01)
