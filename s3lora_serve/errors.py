@@ -21,6 +21,7 @@
     * ``PlannerError``: a request named a planner that cannot answer
         * ``UnknownPlanner``: no planner of that name
         * ``PlannerNotReady``: it exists, but does not serve at present
+            * ``PlannerWithheld``: what it shall serve is not what the journal proves
         * ``PlanIncomplete``: it answered, but not with a complete plan
         * ``InvalidPlan``: it answered without a constraint, and not with a valid plan
         * ``PlanTimeout``: it did not finish within the configured time
@@ -181,6 +182,12 @@ class PlannerNotReady(PlannerError):
     """The planner exists, but does not serve at present."""
 
     code = "planner_not_ready"
+
+
+class PlannerWithheld(PlannerNotReady):
+    """What the planner shall serve is not what the journal proves: an operator has to say."""
+
+    code = "state_mismatch"
 
 
 class PlanIncomplete(PlannerError):

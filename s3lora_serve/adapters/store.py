@@ -7,6 +7,7 @@
     <root>/staging/              work in progress; what a crash leaves is swept when the store is opened
     <root>/lock                  held shared while staging, exclusively while sweeping
     <root>/engine                the kind of engine that it is used with: vllm, or fake
+    <root>/fleets                the ids of the fleets that served from it, a line each
 
 A revision appears by one rename of a synced folder, so after a crash it is whole or absent.
 """
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 from s3lora_serve.adapters.lineage import Lineage, Revision
 from s3lora_serve.adapters.peft.adapter_config import CONFIG_NAME
 from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME, config_bytes
+from s3lora_serve.adapters.store_fleets import mark_unserved
 from s3lora_serve.adapters.store_mark import claim
 from s3lora_serve.errors import StoreError
 from s3lora_serve.storage.durable import rename_unless_there, sync_folder, write_synced
@@ -53,8 +55,12 @@ class RevisionStore:
             self._root / name for name in ("revisions", "keys", "staging")
         )
         try:
+            new = not self._revisions.is_dir()
             if engine is not None:
                 claim(self._root, engine, self._revisions)
+            if new:
+                self._root.mkdir(parents=True, exist_ok=True)
+                mark_unserved(self._root)
             for folder in (self._revisions, self._keys, self._staging):
                 folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -124,7 +130,7 @@ class RevisionStore:
 
     def resolve(self, prefix: str) -> str:
         """The digest that begins with these digits. Raises StoreError when none or several do."""
-        found = [place.name for place in self._revisions.iterdir() if _DIGEST.fullmatch(place.name)]
+        found = self._names()
         matching = sorted(name for name in found if prefix and name.startswith(prefix))
         if len(matching) == 1:
             return matching[0]
@@ -145,12 +151,17 @@ class RevisionStore:
 
     def list(self) -> tuple[Revision, ...]:
         """All revisions, oldest first. Raises StoreError at the first damaged one."""
-        names = (place.name for place in self._revisions.iterdir())
-        found = [self.get(name) for name in names if _DIGEST.fullmatch(name)]
+        found = [self.get(name) for name in self._names()]
         return tuple(sorted(found, key=lambda revision: (revision.lineage.created_at, revision.digest)))
 
     def check(self, digest: str) -> Revision:
         """Read every byte of a revision again. Raises StoreError if anything is not what was published."""
+        try:
+            return self._check(digest)
+        except OSError as error:
+            raise _damaged(digest, f"it cannot be read: {error.strerror or error}") from error
+
+    def _check(self, digest: str) -> Revision:
         revision = self.get(digest)
         lineage, place = revision.lineage, revision.path
         if lineage.digest != digest:
@@ -166,6 +177,16 @@ class RevisionStore:
         if extra := {entry.name for entry in place.iterdir()} - expected:
             raise _damaged(digest, f"{min(extra)!r} was not published")
         return revision
+
+    def _names(self) -> tuple[str, ...]:
+        try:
+            places = tuple(self._revisions.iterdir())
+        except OSError as error:
+            raise StoreError(
+                f"the store's folder cannot be read: {error.strerror or error}",
+                hint="put it back, or restore a backup",
+            ) from error
+        return tuple(place.name for place in places if _DIGEST.fullmatch(place.name))
 
     def _remember(self, key: str, digest: str) -> None:
         with self.staging() as folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -73,6 +74,20 @@ class StateConfig(Section):
         Path(".s3lora/state.db"),
         strict=False,
         description="SQLite file, made when missing; one server at a time; admin.json lies beside it",
+    )
+    on_mismatch: Literal["stop", "serve_last_proved"] = Field(
+        "stop",
+        description="a planner whose row is not what the journal proves: stop it and serve the others, "
+        "or serve what the journal proved last",
+    )
+    head_seconds: float = Field(
+        300, gt=0, description="the journal's head is given out this often while it moves: log, file, URL"
+    )
+    head_file: Path | None = Field(
+        None, strict=False, description="file to which heads are appended, a line each; null: none"
+    )
+    head_url: str | None = Field(
+        None, pattern="^https?://[^/]+", description="URL to which heads are posted as JSON; null: none"
     )
 
     @property

@@ -173,7 +173,12 @@ def _anchored(config: Config, folder: Path) -> Config:
             "planners": planners,
             "policy": config.policy.with_files(anchor),
             "store": config.store.model_copy(update={"path": Path(anchor(str(config.store.path)))}),
-            "state": config.state.model_copy(update={"path": Path(anchor(str(config.state.path)))}),
+            "state": config.state.model_copy(
+                update={
+                    "path": Path(anchor(str(config.state.path))),
+                    "head_file": config.state.head_file and Path(anchor(str(config.state.head_file))),
+                }
+            ),
         }
     )
 

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import S3LoRAError
+from s3lora_serve.control.journal.journal_findings import AuditFinding, journal_findings
+from s3lora_serve.errors import S3LoRAError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from s3lora_serve.control.admission_port import Admission
+    from s3lora_serve.control.journal.chain import Head
     from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.control.replica_port import Replica
-
-
-@dataclass(frozen=True)
-class AuditFinding:
-    """One thing that was checked."""
-
-    ok: bool
-    subject: str  # journal, a planner, a revision, the engine
-    message: str
+    from s3lora_serve.fleet.planner_record import PlannerRecord
 
 
 async def audit(
@@ -30,36 +23,39 @@ async def audit(
     admission: Admission,
     replica: Replica,
     deciding: Callable[[str], bool],
+    noted: Head | None = None,
 ) -> list[AuditFinding]:
-    """Check the journal's chain, every revision that a planner needs, desired state, the engine's slots."""
+    """Check the journal's chain and tables, every revision that a planner needs, and the engine's slots.
+
+    ``noted`` is a head of the journal that was kept elsewhere. What cannot be read is a finding.
+    """
     agrees, told = await replica.engine_agrees()
-    return [
-        await asyncio.to_thread(_journal, journal),
-        *[_desired(journal, replica, name, deciding(name)) for name in replica.names()],
-        *await asyncio.to_thread(_revisions, journal, admission),
-        AuditFinding(agrees, "engine", told),
-    ]
+    found = await asyncio.to_thread(journal_findings, journal, noted)
+    try:
+        rows = (await asyncio.to_thread(journal.tables)).planners
+    except StateError:  # which is among the findings by now
+        rows = None
+    bad = {finding.subject for finding in found if not finding.ok}
+    if rows is not None:
+        names = (name for name in replica.names() if f"planner {name}" not in bad)
+        found += [_desired(rows.get(name), replica, name, deciding(name)) for name in names]
+        found += await asyncio.to_thread(_revisions, rows, admission)
+    return [*found, AuditFinding(agrees, "engine", told)]
 
 
-def _journal(journal: Journal) -> AuditFinding:
-    broken = journal.verify()
-    if broken is not None:
-        return AuditFinding(False, "journal", broken.reason)
-    return AuditFinding(
-        True, "journal", f"{journal.head().seq} entries, every hash follows from the one before"
-    )
-
-
-def _desired(journal: Journal, replica: Replica, name: str, deciding: bool) -> AuditFinding:
-    subject, record, alias = f"planner {name}", journal.planners().get(name), replica.alias(name)
+def _desired(record: PlannerRecord | str | None, replica: Replica, name: str, deciding: bool) -> AuditFinding:
+    subject, alias = f"planner {name}", replica.alias(name)
+    if alias.withheld:
+        hint = "order a swap to what it shall serve"
+        return AuditFinding(False, subject, f"is not served since the start: {alias.withheld}", hint)
     serving = replica.revision(alias.active).digest
     candidate = replica.revision(alias.candidate).digest if alias.candidate else None
     memory = {"active": serving, "candidate": candidate, "previous": alias.previous}
     for what, digest in memory.items():
-        written = getattr(record, what) if record else None
+        written = getattr(record, what, None)
         if written != digest and not deciding:  # else it is being written down at this very moment
             told = f"{what} is {_short(digest)}, written down is {_short(written)}"
-            return AuditFinding(False, subject, told)
+            return AuditFinding(False, subject, told, "the next order or restart settles it; look who writes")
     state = next(deployment.state for deployment in replica.of(name) if deployment.key == alias.active)
     return AuditFinding(True, subject, f"serves {_short(serving)} ({state})")
 
@@ -68,11 +64,12 @@ def _short(digest: str | None) -> str:
     return digest[:12] if digest else "none"
 
 
-def _revisions(journal: Journal, admission: Admission) -> list[AuditFinding]:
+def _revisions(rows: Mapping[str, PlannerRecord | str], admission: Admission) -> list[AuditFinding]:
     found = []
     needed = {
         digest: f"{record.name}, {what}"
-        for record in journal.planners().values()
+        for record in rows.values()
+        if not isinstance(record, str)
         for what, digest in (
             ("previous", record.previous),
             ("candidate", record.candidate),
@@ -84,7 +81,7 @@ def _revisions(journal: Journal, admission: Admission) -> list[AuditFinding]:
         try:
             revision = admission.restore(digest)
         except S3LoRAError as error:
-            found.append(AuditFinding(False, f"revision {digest[:12]} ({who})", error.message))
+            found.append(AuditFinding(False, f"revision {digest[:12]} ({who})", error.message, error.hint))
         else:
             size = revision.lineage.weights_bytes / 2**20
             found.append(

@@ -6,10 +6,13 @@ import asyncio
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.control.journal.agreement import rows_digest
+from s3lora_serve.control.journal.derived import STARTED, shown
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.operation import Kind, Operation, Step
+from s3lora_serve.control.reconciliation import Reconciled
 from s3lora_serve.errors import EngineDead
 from s3lora_serve.fleet.planner import Alias
 from s3lora_serve.fleet.rollout import Rollout
@@ -33,16 +36,27 @@ _ACTOR = "s3lora-serve"
 class Recovery:
     """Restores names, candidates and rollback goals; the journal says what became of orders cut short."""
 
-    def __init__(self, replica: Replica, journal: Journal, admission: Admission) -> None:
+    def __init__(
+        self, replica: Replica, journal: Journal, admission: Admission, found: Reconciled | None = None
+    ) -> None:
+        """``found``: who is withheld, and which operations are not what was written down."""
         self._replica = replica
         self._journal = journal
         self._admission = admission
+        self._found = found or Reconciled()
         self._given_up: dict[str, str] = {}  # planner → why its candidate did not come back
 
     async def restore(self, desired: Mapping[str, DesiredPlanner], revisions: Mapping[str, Revision]) -> None:
         """Load and prove every planner. Names keep the order of ``desired``. Raises EngineDead."""
-        records = await asyncio.to_thread(self._journal.planners)
-        aliases = [_alias(name, want, revisions[name], records.get(name)) for name, want in desired.items()]
+        records = self._found.records((await asyncio.to_thread(self._journal.tables)).planners)
+        withheld = self._found.withheld
+        aliases = [
+            replace(
+                _alias(name, want, revisions[name], records.get(name)),
+                withheld=withheld[name].reason if name in withheld else "",
+            )
+            for name, want in desired.items()
+        ]
         await self._replica.restore([(alias, revisions[alias.name]) for alias in aliases])
         # Last: a candidate keeps its slot and its planner's, which must not be the last ones.
         for name in desired:
@@ -50,7 +64,7 @@ class Recovery:
 
     async def _restore_candidate(self, name: str, record: PlannerRecord | None) -> None:
         alias = self._replica.alias(name)
-        if record is None or record.candidate is None or record.rollout is None:
+        if alias.withheld or record is None or record.candidate is None or record.rollout is None:
             return
         if record.active != self._replica.revision(alias.active).digest:
             # It was tried against another revision, and may be the very one that serves now.
@@ -72,34 +86,39 @@ class Recovery:
 
     async def commit(self) -> None:
         """Write down what serves now, and how the orders ended that the last run left. Raises StateError."""
-        records = await asyncio.to_thread(self._journal.planners)
+        rows = (await asyncio.to_thread(self._journal.tables)).planners
+        records = self._found.records(rows)
         for operation in await asyncio.to_thread(self._journal.running):
             await self._end(operation)
         for name in self._replica.names():
+            if self._replica.alias(name).withheld:
+                continue  # nothing is decided by a start that cannot prove what was
             record = self._record(self._replica.alias(name))
             before = records.get(name)
             if record != before:
                 await self._write("planner.serves", record, before)
-        for name in records.keys() - set(self._replica.names()):
+        for name in rows.keys() - set(self._replica.names()):
             entry = NewEntry(
                 _ACTOR,
                 "planner.removed",
                 name,
-                from_digest=records[name].active,
+                from_digest=records[name].active if name in records else None,
                 reason="not in planners.yaml",
             )
             await asyncio.to_thread(self._journal.write, entry, remove=name)
-        await asyncio.to_thread(
-            self._journal.write,
-            NewEntry(
-                _ACTOR,
-                "server.started",
-                details={
-                    name: self._replica.revision(self._replica.alias(name).active).digest
-                    for name in self._replica.names()
-                },
-            ),
-        )
+        await asyncio.to_thread(self._journal.write, NewEntry(_ACTOR, STARTED, details=self._all()))
+
+    def _all(self) -> dict[str, Any]:
+        """All that is to be served, and what all rows of operations came to: later starts read on from it."""
+        serves: dict[str, Any] = {}
+        for name in self._replica.names():
+            alias = self._replica.alias(name)
+            record = self._found.withheld[name].proved if alias.withheld else self._record(alias)
+            serves[name] = None if record is None else shown(record)
+        details: dict[str, Any] = {"fleet": self._journal.fleet, "serves": serves}
+        if not self._found.operations:  # else each start says so again until they are accepted
+            details["operations"] = rows_digest(self._journal.tables().operations)
+        return details
 
     async def _end(self, operation: Operation) -> None:
         """An order that the last run left: finished if it had been decided, else undone."""
@@ -111,7 +130,10 @@ class Recovery:
             if decided
             else f"the server ended at step {operation.step}, before the decision; nothing changed"
         )
-        if operation.kind is Kind.APPLY:
+        if (changed := self._found.operations.pop(operation.id, None)) is not None:
+            step, action = Step.UNDONE, f"{operation.kind}.undone"
+            reason = f"{changed}: what became of it is not known"
+        elif operation.kind is Kind.APPLY:
             # Each start follows planners.yaml, so it does what the order was for, if the file still says so.
             reason = f"the server ended at step {operation.step}; this start follows planners.yaml itself"
         entry = NewEntry(

@@ -106,7 +106,8 @@ class Replica(Protocol):
         """Let the names mean this, and load and prove each, pinned ones last so that their slots stay.
 
         With more planners than slots each is loaded once all the same: a defect must show at the start, not
-        with the first request. One that fails is FAILED with its reason. Raises EngineDead.
+        with the first request. One that fails is FAILED with its reason, one that is withheld is not
+        loaded. Raises EngineDead.
         """
         ...
 

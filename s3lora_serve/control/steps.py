@@ -123,12 +123,13 @@ class SwapSteps:
         rollout: Rollout | None = None,
         desired: DesiredPlanner | None = None,
         judge: bool = False,
+        withheld: str = "",
     ) -> None:
         """Decide what the planner's name means: first in the journal, then in memory.
 
         The caller's operation must hold the decision about the planner. ``desired`` is another declaration of
-        it. With ``judge`` the rules compare the new revision's first requests with the old one's last. Raises
-        StateError; then nothing changed.
+        it, ``withheld`` keeps it from answering. With ``judge`` the rules compare the new revision's first
+        requests with the old one's last. Raises StateError; then nothing changed.
         """
         before = self._replica.alias(planner)
         now = replace(
@@ -138,6 +139,7 @@ class SwapSteps:
             previous=previous,
             candidate=slot_name(planner, candidate.digest) if candidate else None,
             rollout=rollout,
+            withheld=withheld,
             generation=before.generation + 1,
         )
         with stopwatch() as took:

@@ -144,7 +144,7 @@ class Fleet:
         """The state that this deployment has once it is loaded; None if no name means it."""
         deployment = self._deployments.get(key)
         alias = self._aliases.get(deployment.planner) if deployment else None
-        if alias is None:
+        if alias is None or alias.withheld:
             return None
         if alias.active == key:
             return _S.SERVING

@@ -59,6 +59,7 @@ class Alias:
     candidate: str | None = None
     rollout: Rollout | None = None  # how the candidate is tried
     previous: str | None = None  # digest of what served before; a rollback's goal
+    withheld: str = ""  # why no request is answered until an order says what serves
 
     def record(self, active: Revision, candidate: Revision | None) -> PlannerRecord:
         """What the journal keeps of it; ``active`` and ``candidate`` are the revisions behind the keys."""
@@ -120,8 +121,13 @@ class Planner:
 
     @property
     def state(self) -> DeploymentState:
-        """Of the active deployment."""
-        return self.active.state
+        """Of the active deployment; FAILED for a planner that is withheld."""
+        return self.active.state.FAILED if self.alias.withheld else self.active.state
+
+    @property
+    def reason(self) -> str:
+        """Why it does not serve, where that is known."""
+        return self.alias.withheld or self.active.reason
 
     @property
     def up(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.config import Config
+    from s3lora_serve.control.reconciliation import Withheld
     from s3lora_serve.fleet.planner import DesiredPlanner
     from s3lora_serve.fleet.planner_record import PlannerRecord
     from s3lora_serve.launch.resolve import BaseModel
@@ -82,12 +84,13 @@ def admit_fleet(
     config: Config,
     records: Mapping[str, PlannerRecord] | None = None,
     engine: EngineKind = EngineKind.VLLM,
+    withheld: Mapping[str, Withheld] | None = None,
 ) -> AdmittedFleet:
     """Prepare the base model and find every planner's revision, admitting where it is not known.
 
     ``records`` is what was served last: a planner that is declared as it was then gets that revision, which
     an operator may have chosen since. ``engine`` is what is to load them; a fake one needs no base model but
-    its shapes.
+    its shapes. ``withheld`` planners will not be served: any revision may stand for them meanwhile.
 
     Raises StoreError for a store that another kind of engine used; AdapterError after all were tried, naming
     each that was refused or failed; the reasons are on stderr by then.
@@ -105,7 +108,11 @@ def admit_fleet(
     revisions, refused = {}, []
     for name, wanted in desired.items():
         try:
-            revisions[name] = _revision(name, wanted, admission, (records or {}).get(name))
+            held = (withheld or {}).get(name)
+            known = _known(admission, held) if held is not None else None
+            revisions[name] = known or _revision(
+                name, wanted, admission, None if held is not None else (records or {}).get(name)
+            )
         except S3LoRAError as error:
             say_error(error, name)
             refused.append(name)
@@ -119,6 +126,14 @@ def admit_fleet(
             hint="fix or remove them in the configuration",
         )
     return AdmittedFleet(admission, desired, revisions)
+
+
+def _known(admission: StoreAdmission, withheld: Withheld) -> Revision | None:
+    """A revision that a withheld planner may be meant to serve, if the store has one."""
+    for digest in withheld.digests:
+        with suppress(S3LoRAError):
+            return admission.restore(digest)
+    return None
 
 
 def _unexpected(error: Exception) -> AdapterError:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.config import Config
     from s3lora_serve.control.journal.journal import Journal
+    from s3lora_serve.control.reconciliation import Reconciled
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
     from s3lora_serve.fleet.deployment import Deployment
@@ -50,16 +51,22 @@ async def launch(
     *,
     engine: EngineKind = EngineKind.VLLM,
     declared: Config | None = None,
+    new_state: bool = False,
+    accept_state: bool = False,
 ) -> None:
     """Serve until a signal comes. ``path`` is where the configuration can be read again, ``declared`` what
     was read there, if options changed it since; ``start`` makes the engine, by default one of the kind
-    ``engine``.
+    ``engine``. ``new_state``: serve from a store whose fleet's state is not here. ``accept_state``: the
+    state file's tables are right where the journal proves something else.
 
     Raises ConfigError before anything heavy is begun, StateError and StoreError if another server runs on the
     same state or another kind of engine used it, AdapterError if a planner was refused, EngineError if the
-    engine fails or one planner cannot be served.
+    engine fails or one planner cannot be served, but for planners of which the journal proves something else.
     """
+    from s3lora_serve.adapters.store_fleets import check_fleet, claim_fleet
+    from s3lora_serve.control.head_notes import HeadNotes
     from s3lora_serve.control.journal.journal import Journal
+    from s3lora_serve.control.reconciliation import reconcile
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
     key = config.server.api_key(environ)
@@ -70,7 +77,15 @@ async def launch(
         bound(config.admin.host, config.admin.port) as operators,
         Journal(config.state.path, engine=engine) as journal,
     ):
-        fleet = admit_fleet(config, journal.planners(), engine)
+        if not new_state:
+            check_fleet(config.store.path, journal.path, str(journal.fleet), used=journal.last.seq > 0)
+        found = reconcile(
+            journal,
+            config.planners,
+            last_proved=config.state.on_mismatch == "serve_last_proved",
+            accept=accept_state,
+        )
+        fleet = admit_fleet(config, found.records(journal.tables().planners), engine, found.withheld)
         settings = to_engine_settings(config, fleet.base)
         begin = start or partial(start_engine, engine)
         started = False
@@ -94,10 +109,12 @@ async def launch(
         started = True
         try:
             service = await _bring_up(
-                host, journal, fleet, config, lambda: read_again(path, declared or config)
+                host, journal, fleet, config, lambda: read_again(path, declared or config), found
             )
+            claim_fleet(config.store.path, str(journal.fleet))
             try:
-                await _serve(service, config, key, token, clients, operators, hangup)
+                async with HeadNotes(journal, config.state).given():
+                    await _serve(service, config, key, token, clients, operators, hangup)
             finally:
                 await service.close()
         finally:
@@ -110,6 +127,7 @@ async def _bring_up(
     fleet: AdmittedFleet,
     config: Config,
     read: Callable[[], Mapping[str, DesiredPlanner]],
+    found: Reconciled,
 ) -> PlannerService:
     from s3lora_serve.service.planner_service import CHECKS, PlannerService
 
@@ -135,9 +153,9 @@ async def _bring_up(
             watch=watch,
             max_text=config.plans.max_text,
         )
-        await service.start(fleet.desired, fleet.revisions)
+        await service.start(fleet.desired, fleet.revisions, found)
         planners = service.planners()
-        if down := [planner for planner in planners if not planner.up]:
+        if down := [planner for planner in planners if not (planner.up or planner.alias.withheld)]:
             reasons = "".join(f"\n  {planner.name}: {planner.active.reason}" for planner in down)
             raise EngineError(f"{len(down)} of {len(planners)} planners cannot be served:{reasons}")
         await service.commit()
@@ -148,6 +166,9 @@ async def _bring_up(
 
 def _proved(planners: Sequence[Planner]) -> str:
     """What the start came to: with more planners than slots, some had to make room again."""
+    if withheld := [planner.name for planner in planners if planner.alias.withheld]:
+        planners = [planner for planner in planners if not planner.alias.withheld]
+        return f"{len(planners)} planners proved; not served: {', '.join(withheld)}"
     loaded = sum(planner.active.state is not DeploymentState.EVICTED for planner in planners)
     if loaded == len(planners):
         return f"{loaded} planners loaded and proved to change the answers"

@@ -45,6 +45,21 @@ def serve(
         bool,
         typer.Option("--check", help="Admit every planner, show the result, and stop before the engine."),
     ] = False,
+    new_state: Annotated[
+        bool,
+        typer.Option(
+            "--new-state",
+            help="Serve from a store whose fleet's state file is not here: begin anew from planners.yaml.",
+        ),
+    ] = False,
+    accept_state: Annotated[
+        bool,
+        typer.Option(
+            "--accept-state",
+            help="Where the state file's tables and its journal differ, the tables are right: "
+            "write that down and serve.",
+        ),
+    ] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     _: Annotated[
         bool,
@@ -76,7 +91,16 @@ def serve(
     else:
         from s3lora_serve.launch.launch import launch
 
-        asyncio.run(launch(settings, config, dict(os.environ), engine=engine, declared=declared))
+        serving = launch(
+            settings,
+            config,
+            dict(os.environ),
+            engine=engine,
+            declared=declared,
+            new_state=new_state,
+            accept_state=accept_state,
+        )
+        asyncio.run(serving)
         # All is closed. Libraries below vLLM print a screenful of leaks when the interpreter is taken down.
         sys.stdout.flush()
         sys.stderr.flush()

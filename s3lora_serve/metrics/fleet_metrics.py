@@ -28,6 +28,8 @@ class LiveSample:
     alive: bool = True
     engine: str = ""  # its kind
     leases: Mapping[str, int] = field(default_factory=dict)  # requests that run, by planner
+    head: int = 0  # number of the journal's last entry
+    announced: str = ""  # SEQ:HASH of the journal's head that was given out last
 
 
 class LiveMetrics:
@@ -80,7 +82,16 @@ class _Live(Collector):
         )
         info.add_metric((now.engine,), 1)
         yield info
+        # One series, which changes as seldom as heads are given out: not with every entry.
+        noted = GaugeMetricFamily(
+            "s3lora_journal_head_info",
+            "Always 1; head: the journal's SEQ:HASH given out last.",
+            labels=("head",),
+        )
+        noted.add_metric((now.announced,), 1)
+        yield noted
         for name, text, value in (
+            ("s3lora_journal_head_seq", "Number of the journal's last entry.", now.head),
             ("s3lora_engine_up", "1 while the engine runs and holds what it should.", float(now.alive)),
             ("s3lora_slots", "Adapters that the engine can hold at once.", now.slots),
             ("s3lora_slots_taken", "Adapters that it holds or is about to.", now.taken),

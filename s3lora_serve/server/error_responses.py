@@ -25,6 +25,7 @@ from s3lora_serve.errors import (
     Overloaded,
     PlanIncomplete,
     PlannerNotReady,
+    PlannerWithheld,
     PlanTimeout,
     RevisionMismatch,
     S3LoRAError,
@@ -207,6 +208,8 @@ def retry_headers(error: S3LoRAError) -> dict[str, str]:
         return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
     if isinstance(error, LeaseCut):
         return {"retry-after": "1"}  # another revision serves already
+    if isinstance(error, PlannerWithheld):
+        return {}  # it passes by an order, not by itself
     if isinstance(error, RevisionMismatch):
         return {"x-should-retry": "false"}  # the openai client would send every 409 again
     return {"retry-after": str(RETRY)} if status_of(error) == 503 else {}

@@ -39,10 +39,13 @@ def health_router(service: PlannerService) -> APIRouter:
         ready, alive = await service.ready(), await service.healthy()
         planners = service.planners()
         serving = sum(planner.answers for planner in planners) if alive else 0
+        counts = {"serving": serving, "configured": len(planners)}
+        if withheld := sum(bool(planner.alias.withheld) for planner in planners):
+            counts["withheld"] = withheld  # what they shall serve is not what the journal proves
         body: dict[str, Any] = {
             "status": "ready" if ready else "not ready",
             "engine": service.engine_kind,
-            "planners": {"serving": serving, "configured": len(planners)},
+            "planners": counts,
         }
         if (restart := service.host.restart) is not None:
             seconds = round(restart.seconds, 1)

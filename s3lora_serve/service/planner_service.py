@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.admission_port import Admission
     from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.control.operation import Operation
+    from s3lora_serve.control.reconciliation import Reconciled
     from s3lora_serve.engine.port import Engine, EngineKind, RequestFacts
     from s3lora_serve.fleet.planner import DesiredPlanner, Planner
     from s3lora_serve.serving.checks.check import Check
@@ -115,7 +116,7 @@ class PlannerService:
         self._admission = admission
         self.metrics = Metrics(
             lambda: [sample(p, base_model, host.alive) for p in self.planners()],
-            lambda: live_sample(host, self._fleet, self._loading, self._leases),
+            lambda: live_sample(host, self._fleet, self._loading, self._leases, journal),
         )
         self.metrics.declare(base_model)
         self._warmer = Warmer(max_text)
@@ -123,9 +124,15 @@ class PlannerService:
 
     # Life
 
-    async def start(self, desired: Mapping[str, DesiredPlanner], revisions: Mapping[str, Revision]) -> None:
+    async def start(
+        self,
+        desired: Mapping[str, DesiredPlanner],
+        revisions: Mapping[str, Revision],
+        found: Reconciled | None = None,
+    ) -> None:
         """Load, prove and serve every planner: ``revisions`` says which revision of each.
 
+        ``found`` is what comparing the journal with its tables came to: who is withheld, and why.
         One that fails is FAILED with its reason and the others go on; the caller decides whether that will
         do, and calls ``commit`` if so. Raises EngineDead, since then no planner can serve; ConfigError.
         """
@@ -134,7 +141,7 @@ class PlannerService:
                 f"planner {self.base_model!r} has the name of the base model",
                 hint="give one of them another name",
             )
-        self._recovery = Recovery(self._replica, self.journal, self._admission)
+        self._recovery = Recovery(self._replica, self.journal, self._admission, found)
         for name in desired:
             self.metrics.declare(name)
         # vLLM compiles grammars in its own thread, beside the loads.
@@ -182,7 +189,7 @@ class PlannerService:
         """State and reason of its active deployment as a client meets it: under a dead engine none serves."""
         if planner.up and not self.host.alive:
             return _S.EVICTED, "the engine has stopped and is being restarted"
-        return planner.state, planner.active.reason
+        return planner.state, planner.reason
 
     async def changed(self, seen: int, seconds: float) -> int:
         """The count of changes of state so far, once it is not ``seen`` any more or after ``seconds``."""

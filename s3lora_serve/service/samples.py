@@ -8,6 +8,7 @@ from s3lora_serve.metrics.fleet_metrics import LiveSample
 from s3lora_serve.metrics.planner_metrics import PlannerSample
 
 if TYPE_CHECKING:
+    from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.leases import LeaseBook
     from s3lora_serve.fleet.planner import Planner
@@ -39,9 +40,11 @@ def sample(planner: Planner, base_model: str, alive: bool) -> PlannerSample:
     )
 
 
-def live_sample(host: EngineSupervisor, fleet: Fleet, loading: Loading, leases: LeaseBook) -> LiveSample:
-    """Slots, waits and leases now."""
-    counts = leases.counts()
+def live_sample(
+    host: EngineSupervisor, fleet: Fleet, loading: Loading, leases: LeaseBook, journal: Journal
+) -> LiveSample:
+    """Slots, waits, leases and the journal's head now."""
+    counts, announced = leases.counts(), journal.announced
     return LiveSample(
         slots=loading.capacity if host.alive else 0,
         taken=loading.taken,
@@ -51,4 +54,6 @@ def live_sample(host: EngineSupervisor, fleet: Fleet, loading: Loading, leases: 
         alive=host.alive,
         engine=host.kind,
         leases={name: sum(counts.get(d.key, 0) for d in fleet.of(name)) for name in fleet.names()},
+        head=journal.last.seq,
+        announced=f"{announced.seq}:{announced.hash}",
     )

@@ -7,7 +7,14 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import EngineDead, EngineRefused, LeaseCut, PlannerNotReady, S3LoRAError
+from s3lora_serve.errors import (
+    EngineDead,
+    EngineRefused,
+    LeaseCut,
+    PlannerNotReady,
+    PlannerWithheld,
+    S3LoRAError,
+)
 from s3lora_serve.fleet.leases import Lease
 from s3lora_serve.fleet.routing import Routing
 from s3lora_serve.fleet.states import UP, DeploymentState
@@ -53,7 +60,7 @@ class Acquirer:
         """Hold the planner's deployment for one request; lookup and lease are one step.
 
         ``revision`` (a digest, or its beginning) is the only one that may answer, if given. Raises
-        UnknownPlanner, RevisionMismatch, PlannerNotReady, SlotsBusy, EngineDead.
+        UnknownPlanner, RevisionMismatch, PlannerWithheld, PlannerNotReady, SlotsBusy, EngineDead.
         """
         lease = await self._take(name, revision, session, request_id)
         try:
@@ -71,6 +78,11 @@ class Acquirer:
             self._host.current  # noqa: B018  (raises EngineDead while there is none)
             key, role = self._choice.of(name, session, request_id, revision=revision, without=without)
             deployment = self._fleet[key]
+            if self._fleet.alias(name).withheld:
+                raise PlannerWithheld(
+                    f"planner {name!r} is stopped: what it shall serve is not what the journal proves",
+                    hint="an operator has to order what it shall serve; the audit says more",
+                )
             if self._loading.usable(deployment):
                 # No await since the choice: nothing can have changed in between.
                 lease = Lease(deployment, deployment.model(self._base_model), role, request_id, session)

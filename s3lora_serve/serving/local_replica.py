@@ -94,7 +94,8 @@ class LocalReplica:
         for alias, revision in planners:
             self._fleet.place(alias, revision)
         for alias, _ in sorted(planners, key=lambda planner: planner[0].desired.pinned):
-            await self._bring_in(alias.active)
+            if not alias.withheld:
+                await self._bring_in(alias.active)
 
     async def _bring_in(self, key: str) -> None:
         try:

@@ -232,7 +232,7 @@ def change(fleet):
         (lambda f: f.running.forget(f.service.get("q").slot), "engine", "does not hold q@1"),
         (lambda f: f.shelf.revisions.pop("q"), "revision 1", "not in the store"),
         (lambda f: f.engine.die(), "engine", "the "),
-        (change, "planner p", "active is 000000000000, written down is ffffffffffff"),
+        (change, "planner p", "its row says active ffffffffffff, entry 3 (server.started) says 000000000000"),
     ],
 )
 async def test_what_is_wrong_is_found(fleet, damage, subject, said):

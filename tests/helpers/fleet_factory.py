@@ -11,6 +11,7 @@ from faulty_engine import FaultyEngine
 from revision_factory import make_revision
 
 from s3lora_serve.control.journal.journal import Journal
+from s3lora_serve.control.reconciliation import reconcile
 from s3lora_serve.errors import SourceError, StoreError
 from s3lora_serve.fleet.planner import DesiredPlanner
 from s3lora_serve.service.planner_service import CHECKS, PlannerService
@@ -103,16 +104,17 @@ class Fleet:
                 states.append(deployment.state.value)
         return steps
 
-    async def start(self) -> Fleet:
-        """Start the engine's host and the service, as the command does."""
+    async def start(self, **options: bool) -> Fleet:
+        """Start the engine's host and the service, as the command does; ``options`` are reconcile's."""
+        found = reconcile(self.service.journal, self.desired, **options)
         await self.service.host.start()
         revisions = {name: self.shelf.revisions[want.source] for name, want in self.desired.items()}
-        records = self.service.journal.planners()
+        records = found.records(self.service.journal.tables().planners)
         for name in self.desired:
             if name in records and records[name].declared == self.desired[name].declared:
                 revisions[name] = self.shelf.restore(records[name].active)
-        await self.service.start(self.desired, revisions)
-        if all(planner.up for planner in self.service.planners()):
+        await self.service.start(self.desired, revisions, found)
+        if all(planner.up or planner.alias.withheld for planner in self.service.planners()):
             await self.service.commit()
         return self
 

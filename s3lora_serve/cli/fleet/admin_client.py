@@ -74,9 +74,9 @@ class AdminClient:
         params = {"planner": planner, "after": after, "limit": limit}
         return self._data(self._get("/admin/history", params))
 
-    def audit(self) -> dict[str, Any]:
-        """What the server finds when it compares journal, store and engine."""
-        return self._get("/admin/verify", read_seconds=600)
+    def audit(self, head: str | None = None) -> dict[str, Any]:
+        """What the server finds when it compares journal, store and engine; ``head`` was noted earlier."""
+        return self._get("/admin/verify", {"head": head}, read_seconds=600)
 
     def order(self, path: str, body: Mapping[str, Any], key: str) -> dict[str, Any]:
         """Give an order; the operation that it began. ``path`` is below ``/admin/``.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,17 +11,17 @@ from rich.text import Text
 
 from s3lora_serve.cli.fleet.fleet_options import AsJson, ServerOptions
 from s3lora_serve.cli.option_groups import grouped
-from s3lora_serve.errors import ConfigError, StoreError
+from s3lora_serve.errors import ConfigError, StateError, StoreError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import REFUSED, out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from s3lora_serve.control.journal.journal import Head, Journal
+    from s3lora_serve.control.journal.chain import Head
+    from s3lora_serve.control.journal.journal import Journal
+    from s3lora_serve.control.journal.journal_findings import AuditFinding
     from s3lora_serve.engine.port import EngineKind
-
-_HEAD = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
 
 
 @grouped
@@ -34,7 +33,9 @@ def audit(
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(help="With --state: SEQ:HASH noted earlier; that entry must still be there, unchanged."),
+        typer.Option(
+            help="SEQ:HASH of the journal, noted earlier; that entry must still be there, unchanged."
+        ),
     ] = None,
     as_json: AsJson = False,
     at: ServerOptions,
@@ -43,13 +44,12 @@ def audit(
 
     One line per finding. Exit code 0 if all is well, 1 with the reason if not.
     """
-    if head is not None and state is None:
-        raise ConfigError("--head is about a --state file")
+    noted = _noted(head)
     if state is not None:
-        findings = _offline(state, _noted(head), at.config, at.engine)
+        findings = _offline(state, noted, at.config, at.engine)
     else:
         with at.connect() as client:
-            findings = client.audit()["findings"]
+            findings = client.audit(f"{noted.seq}:{noted.hash}" if noted else None)["findings"]
     _report(findings, as_json)
 
 
@@ -62,62 +62,65 @@ def _report(findings: Sequence[dict[str, Any]], as_json: bool) -> None:
             mark = ("ok   ", "green") if finding["ok"] else ("bad  ", "bold red")
             line = Text.assemble(mark, printable(f"{finding['subject']}: {finding['message']}"))
             out.print(line, soft_wrap=True, highlight=False)
+            if not finding["ok"] and finding.get("hint"):
+                out.print(Text(f"     next: {printable(finding['hint'])}"), soft_wrap=True, highlight=False)
     if not well:
         raise typer.Exit(REFUSED)
 
 
 def _noted(head: str | None) -> Head | None:
-    from s3lora_serve.control.journal.journal import Head
+    from s3lora_serve.control.journal.chain import Head
 
-    if head is None:
-        return None
-    if (found := _HEAD.fullmatch(head.lower())) is None:
+    try:
+        return None if head is None else Head.parse(head)
+    except ValueError as error:
         raise ConfigError(
-            f"--head {head[:100]!r} is not SEQ:HASH", hint="as `s3lora audit --state` prints it"
-        )
-    return Head(int(found[1]), found[2])
+            f"--head {error}", hint="as `s3lora audit` and the server's log print it"
+        ) from error
 
 
 def _offline(
     state: Path, noted: Head | None, config: Path | None, engine: EngineKind
 ) -> list[dict[str, Any]]:
     from s3lora_serve.control.journal.journal import Journal
+    from s3lora_serve.control.journal.journal_findings import AuditFinding, journal_findings
 
-    with Journal(state, read_only=True) as journal:
-        return [
-            {"ok": ok, "subject": subject, "message": message}
-            for ok, subject, message in (*_chain(journal, noted), *_revisions(journal, config, engine))
-        ]
+    try:
+        with Journal(state, read_only=True) as journal:
+            found = journal_findings(journal, noted)
+            if config is not None:
+                from s3lora_serve.config import load_config
+                from s3lora_serve.launch.engine_choice import to_own
+
+                found += _revisions(journal, to_own(load_config(config).store.path, engine))
+    except StateError as error:
+        found = [AuditFinding(False, "file", error.message, error.hint)]
+    return [vars(finding) for finding in found]
 
 
-def _chain(journal: Journal, noted: Head | None) -> Iterator[tuple[bool, str, str]]:
-    if (broken := journal.verify(noted)) is not None:
-        yield False, "journal", broken.reason
-        return
-    head = journal.head()
-    yield True, "journal", f"{head.seq} entries, an unbroken chain; its head is {head.seq}:{head.hash}"
-
-
-def _revisions(journal: Journal, config: Path | None, engine: EngineKind) -> Iterator[tuple[bool, str, str]]:
+def _revisions(journal: Journal, path: Path) -> Iterator[AuditFinding]:
     """Every byte of what each planner is to serve, read again."""
-    if config is None:
-        return
     from s3lora_serve.adapters.store import RevisionStore
-    from s3lora_serve.config import load_config
-    from s3lora_serve.launch.engine_choice import to_own
+    from s3lora_serve.control.journal.journal_findings import AuditFinding
+    from s3lora_serve.fleet.planner_record import PlannerRecord
 
-    path = to_own(load_config(config).store.path, engine)
     if not path.is_dir():
-        yield False, "store", f"there is no folder {path}"
+        yield AuditFinding(False, "store", f"there is no folder {path}", "put it back, or restore a backup")
         return
-    store = RevisionStore(path)
-    for name, record in journal.planners().items():
+    try:
+        store, rows = RevisionStore(path), journal.tables().planners
+    except StateError:  # which is among the findings by now
+        return
+    except StoreError as error:
+        yield AuditFinding(False, "store", error.message, error.hint)
+        return
+    for name, record in rows.items():
         for role in ("active", "candidate", "previous"):
-            if (digest := getattr(record, role)) is None:
+            if not isinstance(record, PlannerRecord) or (digest := getattr(record, role)) is None:
                 continue
             try:
                 store.check(digest)
             except StoreError as error:
-                yield False, name, f"{role} {digest[:12]}: {error}"
+                yield AuditFinding(False, name, f"{role} {digest[:12]}: {error.message}", error.hint)
             else:
-                yield True, name, f"{role} {digest[:12]}: as published"
+                yield AuditFinding(True, name, f"{role} {digest[:12]}: as published")

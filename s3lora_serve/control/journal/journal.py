@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from s3lora_serve.control.journal.chain import Broken, Head, chained, first_broken
+from s3lora_serve.control.journal.agreement import Tables
+from s3lora_serve.control.journal.chain import (
+    Broken,
+    Head,
+    chained,
+    first_broken,
+)
+from s3lora_serve.control.journal.derived import told
 from s3lora_serve.control.journal.rows import (
     ENTRY_COLUMNS,
+    OPERATION_COLUMNS,
     PLANNER_COLUMNS,
     entry_of,
     entry_row,
     operation_json,
     operation_of,
+    operation_row,
     planner_of,
+    planner_or_why,
     planner_row,
 )
 from s3lora_serve.control.journal.state_file import (
+    damage,
+    fleet_of,
     open_for_reading,
     open_for_writing,
     snapshot,
@@ -32,10 +45,10 @@ from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import StateError
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from s3lora_serve.control.journal.agreement import OperationRow
     from s3lora_serve.control.journal.entry import Entry, NewEntry
     from s3lora_serve.fleet.planner_record import PlannerRecord
 
@@ -43,11 +56,14 @@ _T = TypeVar("_T")
 
 __all__ = ["Broken", "Head", "Journal"]
 
-_ENTRY, _PLANNER = ", ".join(ENTRY_COLUMNS), ", ".join(PLANNER_COLUMNS)
+_ENTRY, _PLANNER, _OPERATION = (
+    ", ".join(columns) for columns in (ENTRY_COLUMNS, PLANNER_COLUMNS, OPERATION_COLUMNS)
+)
 _ADD_ENTRY = f"INSERT INTO journal ({_ENTRY}) VALUES ({', '.join('?' * len(ENTRY_COLUMNS))})"
 _PUT_PLANNER = f"REPLACE INTO planners ({_PLANNER}) VALUES ({', '.join('?' * len(PLANNER_COLUMNS))})"
 _PUT_OPERATION = """INSERT INTO operations (id, key, fingerprint, step, started_at, body)
     VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET step = excluded.step, body = excluded.body"""
+_NUMBERS = "SELECT seq FROM journal WHERE action = ? ORDER BY seq DESC"
 _RUNNING = tuple(step.value for step in Step if not step.ended)
 _CHUNK = 1000  # entries read at a time while the chain is checked, so that writers need not wait for it
 _MOST = 2**63 - 1  # SQLite's largest integer
@@ -69,6 +85,8 @@ class Journal:
             self.path = path.resolve()  # two names of one file are one file
         self._guard = threading.Lock()
         self._open, self._read_only = True, read_only
+        self._last: Head | None = None
+        self.announced = Head()  # the head that was given out last, beyond this file
         self._lock: sqlite3.Connection | None = None
         if read_only:
             self._db = open_for_reading(self.path)
@@ -97,21 +115,41 @@ class Journal:
         if self._read_only:
             raise StateError(f"{self.path} was opened for reading only", hint="only a server writes to it")
         with self._using(), transaction(self._db):
-            written = self._append(entries) if entries else ()
+            row = None
             if planner is not None:
                 self._db.execute(_PUT_PLANNER, planner_row(planner))
             if operation is not None:
-                key, step = operation.order.key, operation.step.value
-                identity = (operation.id, key, fingerprint, step, operation.started_at)
-                self._db.execute(_PUT_OPERATION, (*identity, operation_json(operation)))
+                row = self._put(operation, fingerprint).digest
             if remove is not None:
                 self._db.execute("DELETE FROM planners WHERE name = ?", (remove,))
+            # The first entry tells what else was written, so that the chain covers it.
+            also = told(planner, remove, row)
+            first = (replace(each, details={**each.details, **also}) for each in entries[:1])
+            written = self._append((*first, *entries[1:])) if entries else ()
+        if written:
+            self._last = Head(written[-1].seq, written[-1].hash)
         return written
+
+    def _put(self, operation: Operation, fingerprint: str) -> OperationRow:
+        key, step = operation.order.key, operation.step.value
+        identity = (operation.id, key, fingerprint, step, operation.started_at)
+        self._db.execute(_PUT_OPERATION, (*identity, operation_json(operation)))
+        kept = self._db.execute(f"SELECT {_OPERATION} FROM operations WHERE id = ?", (operation.id,))
+        return operation_row(kept.fetchone())
 
     def planners(self) -> dict[str, PlannerRecord]:
         """What each planner shall serve, by name."""
         rows = self._rows(f"SELECT {_PLANNER} FROM planners ORDER BY name")
         return {record.name: record for record in self._read(planner_of, rows)}
+
+    def tables(self) -> Tables:
+        """All that there is to compare with the entries, as it is at one moment."""
+        with self._using(), snapshot(self._db):
+            last, kept = self._span()
+            planners = self._db.execute(f"SELECT {_PLANNER} FROM planners ORDER BY name").fetchall()
+            operations = self._db.execute(f"SELECT {_OPERATION} FROM operations").fetchall()
+        rows = tuple(operation_row(row) for row in operations)
+        return Tables(last, kept, {str(row[0]): planner_or_why(row) for row in planners}, rows)
 
     def operation(self, id: str) -> Operation | None:
         """The operation of that id."""
@@ -145,6 +183,40 @@ class Journal:
         with self._using():
             return self._head()
 
+    @property
+    def last(self) -> Head:
+        """The head as this process knows it, without asking the disk."""
+        if self._last is None:
+            self._last = self.head()
+        return self._last
+
+    @property
+    def fleet(self) -> str | None:
+        """The random id that the file was given when it was made, which its store carries too."""
+        with self._using():
+            return fleet_of(self._db)
+
+    def damage(self) -> str | None:
+        """What SQLite finds wrong with the file's pages; None if nothing. Does not read values."""
+        with self._using():
+            return damage(self._db)
+
+    def numbers(self, action: str) -> list[int]:
+        """The numbers of the entries with this action, newest first."""
+        return [seq for (seq,) in self._rows(_NUMBERS, action)]
+
+    def backup(self, path: Path, progress: Callable[[int, int], None] = lambda done, all_: None) -> None:
+        """Copy the whole file as it is at one moment, also while it is written. Raises StateError."""
+
+        def tell(_: int, remaining: int, total: int) -> None:
+            progress(total - remaining, total)
+
+        with self._using():
+            with contextlib.closing(sqlite3.connect(path)) as copy:
+                self._db.backup(copy, pages=256, progress=tell, sleep=0.0)
+                copy.execute("PRAGMA journal_mode = DELETE")  # one file: nothing beside it is to be copied
+            path.chmod(0o600)
+
     def verify(self, noted: Head | None = None) -> Broken | None:
         """Check every entry and the whole chain; None if all holds. Does not block writers.
 
@@ -152,11 +224,11 @@ class Journal:
         up to its end together with the head, or an older copy of the whole file in its place.
         """
         with self._using(), snapshot(self._db):
-            last = self._db.execute("SELECT max(seq) FROM journal").fetchone()[0] or 0
-            if (kept := self._kept()) is None:
-                return Broken(last, "the head of the journal was deleted")
+            last, kept = self._span()
+        if kept is None:
+            return Broken(last, "the head of the journal was deleted")
         # The head may move on while entries are read; those up to this one cannot change any more.
-        return first_broken(self._up_to(last), kept, noted)
+        return first_broken(self.between(-_MOST, last), kept, noted)
 
     def close(self) -> None:
         """Close the file. Does nothing the second time."""
@@ -190,14 +262,16 @@ class Journal:
             raise StateError(why, hint="restore the file from a backup")
         return kept
 
+    def _span(self) -> tuple[int, Head | None]:
+        return self._db.execute("SELECT max(seq) FROM journal").fetchone()[0] or 0, self._kept()
+
     def _kept(self) -> Head | None:
         row = self._db.execute("SELECT seq, hash FROM head").fetchone()
         return None if row is None else Head(*row)
 
-    def _up_to(self, last: int) -> Iterator[Entry | Broken]:
-        """Every row up to that number, also those that should not be there, in chunks."""
+    def between(self, after: int, last: int) -> Iterator[Entry | Broken]:
+        """Every row with such a number, also those that should not be there, in chunks."""
         sql = f"SELECT {_ENTRY} FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-        after = -_MOST
         while rows := self._rows(sql, after, last, _CHUNK):
             for row in rows:
                 try:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.control.journal.agreement import OperationRow
 from s3lora_serve.control.journal.entry import Entry
 from s3lora_serve.control.operation import Operation
 from s3lora_serve.fleet.planner_record import PlannerRecord
-from s3lora_serve.storage.canonical_json import canonical_bytes, strict_loads
+from s3lora_serve.storage.canonical_json import canonical_bytes, canonical_digest, strict_loads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ENTRY_COLUMNS = tuple(each.name for each in fields(Entry))
+OPERATION_COLUMNS = ("id", "key", "fingerprint", "step", "started_at", "body")
 PLANNER_COLUMNS = tuple(each.name for each in fields(PlannerRecord))
 
 
@@ -41,6 +43,29 @@ def planner_of(row: Sequence[Any]) -> PlannerRecord:
     if values["rollout"] is not None:
         values["rollout"] = _mapping(values["rollout"], f"planner {values['name']!r}: its rollout")
     return PlannerRecord(**values)
+
+
+def planner_or_why(row: Sequence[Any]) -> PlannerRecord | str:
+    """The record in a row, or why it cannot be read."""
+    try:
+        return planner_of(row)
+    except ValueError as error:
+        return str(error)
+
+
+def operation_row(row: Sequence[Any]) -> OperationRow:
+    """What there is to compare of a row of OPERATION_COLUMNS."""
+    id_, key, fingerprint, step, started_at, body = row
+    problem = ""
+    try:
+        operation = operation_of(body)
+        if (operation.id, operation.order.key, operation.step.value) != (id_, key, step):
+            problem = "its columns say other than its body"
+    except ValueError as error:
+        problem = str(error)
+    values = [id_, key, fingerprint, step, started_at, body]
+    digest = canonical_digest([value.hex() if isinstance(value, bytes) else value for value in values])
+    return OperationRow(str(id_), str(step), digest, problem)
 
 
 def operation_json(operation: Operation) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import secrets
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,8 @@ CREATE TRIGGER head_stays BEFORE DELETE ON head
     BEGIN SELECT RAISE(ABORT, 'the head of the journal only goes forward'); END;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+# Added to files of releases that had none: they read and write such a file as before.
+_FLEET = "CREATE TABLE IF NOT EXISTS fleet (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL)"
 
 
 def take_lock(path: Path) -> sqlite3.Connection:
@@ -106,8 +109,11 @@ def open_for_writing(path: Path, engine: EngineKind) -> sqlite3.Connection:
                     db.execute(f"PRAGMA application_id = {APPLICATION_IDS[engine]}")
                     for statement in _statements(_SCHEMA):
                         db.execute(statement)
-            elif (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            elif (found := damage(db)) is not None:
                 raise _damaged(path, found)
+            with transaction(db):
+                db.execute(_FLEET)
+                db.execute("INSERT OR IGNORE INTO fleet VALUES (1, ?)", (secrets.token_hex(16),))
         except BaseException:
             db.close()
             raise
@@ -132,6 +138,20 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
                 ) from error
             raise
     return db
+
+
+def damage(db: sqlite3.Connection) -> str | None:
+    """What SQLite itself finds wrong with the pages of the file; None if nothing."""
+    found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+    return None if found == "ok" else " ".join(found.split())
+
+
+def fleet_of(db: sqlite3.Connection) -> str | None:
+    """The random id that the file was given; None for one of a release that gave none."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'fleet'").fetchone():
+        return None
+    row = db.execute("SELECT id FROM fleet").fetchone()
+    return None if row is None else str(row[0])
 
 
 @contextlib.contextmanager

@@ -175,7 +175,7 @@ class Apply:
 
     async def _declare(self, op: Operation, meant: _Before, desired: DesiredPlanner) -> None:
         """Let the name mean this, under another declaration: first in the journal, then in memory."""
-        alias = replace(meant.alias, desired=desired)
+        alias = replace(meant.alias, desired=desired, withheld="")  # what is declared anew is an order
         record = alias.record(meant.active, meant.candidate)
         known = meant.alias.name in self._replica.names()
         moved = (meant.active.digest if known else None, meant.active.digest)
@@ -217,6 +217,7 @@ class Apply:
                 candidate=old.candidate,
                 rollout=old.alias.rollout,
                 desired=old.alias.desired,
+                withheld=old.alias.withheld,
             )
             await self._retire(op, now, keep=False)
 

@@ -27,6 +27,10 @@ async def canary(
     if (known := await run.operations.known(order, asked)) is not None:
         return known
     alias = run.expected(name, order)
+    if alias.withheld:
+        raise Conflict(
+            f"planner {name!r} is stopped: {alias.withheld}", hint="order a swap to what it shall serve first"
+        )
     try:
         rollout = terms.applied(alias.rollout if wanted is None else None, time.time())
     except ValueError as error:

@@ -16,9 +16,10 @@ from s3lora_serve.fleet.rollout import RolloutOrder
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from s3lora_serve.control.audit import AuditFinding
+    from s3lora_serve.control.journal.chain import Head
     from s3lora_serve.control.journal.entry import Entry
     from s3lora_serve.control.journal.journal import Journal
+    from s3lora_serve.control.journal.journal_findings import AuditFinding
     from s3lora_serve.control.operation import Operation, Order, Wanted
     from s3lora_serve.control.orders.execution import Execution
     from s3lora_serve.fleet.planner import DesiredPlanner
@@ -34,7 +35,7 @@ class Orders:
         run: Execution,
         journal: Journal,
         read: Callable[[], Mapping[str, DesiredPlanner]] | None = None,
-        check: Callable[[], Awaitable[list[AuditFinding]]] | None = None,
+        check: Callable[[Head | None], Awaitable[list[AuditFinding]]] | None = None,
         base_model: str = "",
     ) -> None:
         """``read`` reads planners.yaml again, ``check`` compares journal, store and engine.
@@ -107,9 +108,12 @@ class Orders:
 
     # Questions
 
-    async def verify(self) -> list[AuditFinding]:
-        """Whether journal, store and engine agree with each other and with what was written once."""
-        return await self._check() if self._check else []
+    async def verify(self, noted: Head | None = None) -> list[AuditFinding]:
+        """Whether journal, store and engine agree with each other and with what was written once.
+
+        ``noted`` is a head of the journal that was kept elsewhere.
+        """
+        return await self._check(noted) if self._check else []
 
     def operation(self, id_: str) -> Operation:
         """Raises UnknownOperation."""

@@ -48,7 +48,7 @@ async def rollback(run: Execution, name: str, order: Order, *, to: str | None) -
 
 async def _from_store(run: Execution, op: Operation, alias: Alias, goal: str) -> None:
     revision = await run.steps.admit(op, alias.name, Wanted(revision=goal))
-    if revision.digest == run.replica.revision(alias.active).digest:
+    if revision.digest == run.replica.revision(alias.active).digest and not alias.withheld:
         raise Conflict(f"planner {alias.name!r} serves revision {revision.short} already")
     async with run.replica.held(slot_name(alias.name, revision.digest)):
         await run.steps.deploy(op, alias.name, revision)
@@ -70,7 +70,7 @@ def _goal(replica: Replica, alias: Alias, to: str | None) -> str:
         )
     if len(goal) < SHORTEST_PREFIX:
         raise Conflict(f"{goal!r} is too short for a revision", hint="give at least 8 digits")
-    if serving.startswith(goal):
+    if serving.startswith(goal) and not alias.withheld:
         raise Conflict(f"planner {alias.name!r} serves revision {serving[:12]} already")
     for deployment in replica.of(alias.name):
         if deployment.revision.digest.startswith(goal):

@@ -35,7 +35,7 @@ async def _swap(run: Execution, op: Operation, name: str, wanted: Wanted, dry_ru
     revision = await run.steps.admit(op, name, replace(wanted, policy=wanted.policy or desired.policy))
     alias = run.replica.alias(name)
     serving = run.replica.revision(alias.active)
-    if dry_run or revision.digest == serving.digest:
+    if dry_run or (revision.digest == serving.digest and not alias.withheld):
         same = {"same": revision.digest == serving.digest, "would": _compared(serving, revision)}
         action = "swap.checked" if dry_run else "swap.done"
         await run.operations.end(op.id, Step.DONE, action, details={**op.details, **same})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from s3lora_serve.control.audit import AuditFinding
+from s3lora_serve.control.journal.journal_findings import AuditFinding
 from s3lora_serve.control.operation_summary import summary
 from s3lora_serve.server.redact import public_source
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from s3lora_serve.control.journal.chain import Head
 from s3lora_serve.control.operation import Step
 from s3lora_serve.server.admin.admin_views import (
     EngineView,
@@ -46,6 +47,10 @@ Seen = Annotated[
     Query(description="the step that the caller saw last: with another one by now the answer comes at once"),
 ]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+NotedHead = Annotated[
+    str | None,
+    Query(pattern="^[0-9]{1,18}:[0-9a-f]{64}$", description="a head of the journal that was noted elsewhere"),
+]
 After = Annotated[int, Query(ge=0, description="only what follows this seq")]
 
 
@@ -98,9 +103,10 @@ def state_router(service: PlannerService, redact: Redactor) -> APIRouter:
         entries = await asyncio.to_thread(service.control.history, planner, after=after, limit=limit)
         return History(data=[entry_view(entry, redact) for entry in entries])
 
-    @router.get("/verify", responses=documented(503))
-    async def verify() -> Verification:
+    @router.get("/verify", responses=documented(422, 503))
+    async def verify(head: NotedHead = None) -> Verification:
         """Compare journal, store and engine, and read every byte of the revisions that serve."""
-        return verification(await service.control.verify(), redact)
+        noted = None if head is None else Head.parse(head)
+        return verification(await service.control.verify(noted), redact)
 
     return router
