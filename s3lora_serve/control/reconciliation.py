@@ -34,7 +34,7 @@ class Withheld:
     def digests(self) -> tuple[str, ...]:
         """Revisions that it may be meant to serve, the proved one first."""
         records = (self.proved, self.written)
-        return tuple(dict.fromkeys(record.active for record in records if record is not None))
+        return tuple(dict.fromkeys(str(record.active) for record in records if record is not None))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def reconcile(
 def way_back(name: str, mismatch: Mismatch) -> str:
     """What an operator can do about a planner that is withheld."""
     record = mismatch.proved or mismatch.written
-    goal = record.active[:12] if record is not None else "DIGEST"
+    goal = str(record.active)[:12] if record is not None else "DIGEST"
     return (
         f"order what it shall serve (s3lora swap {name} --revision {goal}), restore a backup, or, if its row"
         " is right, start with --accept-state"

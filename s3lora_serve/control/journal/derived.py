@@ -87,9 +87,9 @@ def told(
     """What an entry says of the rows that are written with it; ``row`` is the digest of an operation's."""
     about: dict[str, Any] = {}
     if record is not None:
-        about["record"] = shown(record)
+        about |= {"planner": record.name, "record": shown(record)}
     elif remove is not None:
-        about["record"] = None
+        about |= {"planner": remove, "record": None}
     if row is not None:
         about["operation"] = row
     return {WRITTEN: about} if about else {}
@@ -158,7 +158,7 @@ def _decided(entry: Entry, before: Mapping[str, Decided]) -> dict[str, Decided]:
     """The planners that an entry decides about."""
     about = entry.details.get(WRITTEN)
     if isinstance(about, dict) and "record" in about:
-        return {entry.planner: _of(entry, about["record"])} if entry.planner else {}
+        return {str(about.get("planner")): _of(entry, about["record"])}
     if entry.action == STARTED:
         return _started(entry, before)
     if entry.planner is None:
@@ -166,7 +166,7 @@ def _decided(entry: Entry, before: Mapping[str, Decided]) -> dict[str, Decided]:
     if entry.action in _REMOVED:
         return {entry.planner: Decided(entry.seq, entry.action, None)}
     part = _of_earlier_releases(entry)
-    return {entry.planner: Decided(entry.seq, entry.action, part)} if part else {}
+    return {entry.planner: Decided(entry.seq, entry.action, part)} if part.get("active") else {}
 
 
 def _of(entry: Entry, record: object) -> Decided:

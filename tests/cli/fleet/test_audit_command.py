@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import datetime, timedelta
+from urllib.parse import unquote
 
 import pytest
 
@@ -120,7 +122,7 @@ def test_with_a_configuration_the_stores_revisions_are_read_too(s3lora, state, t
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--head", "3:" + "0" * 64], "--head is about a --state file"),
+        (["--head", "3:" + "0" * 63], "is not SEQ:HASH"),
         (["--state", "s.db", "--head", "3"], "is not SEQ:HASH"),
     ],
 )
@@ -129,3 +131,49 @@ def test_options_that_do_not_go_together_are_refused(s3lora, stub, arguments, sa
     done = s3lora("audit", *arguments)
     assert (done.code, stub.asked) == (2, [])
     assert said in done.err
+
+
+def test_a_noted_head_is_asked_of_a_server_too(s3lora, stub):
+    """What a server's log or metric said earlier is held against its journal now, over HTTP."""
+    head = "3:" + "a" * 64
+    stub.routes["/admin/verify"] = (200, {"ok": False, "findings": [{**BAD, "hint": "look"}]})
+    done = s3lora("audit", "--head", head.upper())
+    assert (done.code, done.out.splitlines()[1].strip()) == (1, "next: look")
+    assert head in unquote(stub.asked[0].path)
+
+
+def test_a_damaged_file_is_a_finding(s3lora, state):
+    """Damaged pages, or a file that is none: a line with the next step, and no traceback."""
+    pages = state.stat().st_size // 4096
+    with state.open("r+b") as file:
+        for page in range(2, pages):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 4096)
+    done = s3lora("audit", "--state", state)
+    assert (done.code, done.out.startswith("bad  file: "), "next: " in done.out) == (1, True, True)
+    state.write_bytes(b"no database at all" * 99)
+    done = s3lora("audit", "--state", state, "--json")
+    assert (done.code, json.loads(done.out)["findings"][0]["subject"]) == (1, "file")
+
+
+def test_a_clock_that_went_back_is_a_finding(s3lora, state, monkeypatch):
+    """While it is behind the last entry it is wrong; once it has caught up it is told, and all is well."""
+
+    class Clock(datetime):
+        ahead = timedelta(hours=2)
+
+        @classmethod
+        def now(cls, zone=None):
+            return datetime.now(zone) + cls.ahead
+
+    monkeypatch.setattr("s3lora_serve.control.journal.journal.datetime", Clock)
+    with Journal(state) as journal:
+        journal.write(NewEntry(actor="me", action="later"))
+    done = s3lora("audit", "--state", state)
+    wrong = "bad  clock: it is 7" in done.out
+    assert (done.code, wrong, "set the machine's clock" in done.out) == (1, True, True)
+    Clock.ahead = timedelta()
+    with Journal(state) as journal:
+        journal.write(NewEntry(actor="me", action="now"))
+    done = s3lora("audit", "--state", state)
+    assert (done.code, "ok   clock: it went back 1 times, last at entry 5" in done.out) == (0, True)

@@ -50,7 +50,7 @@ def test_what_is_written_is_read_back(journal, path):
         assert (journal.operation("op-3"), journal.operation("op-4")) == (ordered, None)
         assert journal.entries() == [entry]
     about = entry.details["written"]
-    assert (set(about), about["record"]["active"]) == ({"record", "operation"}, digest(7))
+    assert (set(about), about["record"]["active"]) == ({"planner", "record", "operation"}, digest(7))
     told = dataclasses.replace(new, details={**new.details, "written": about})
     assert dataclasses.asdict(told).items() <= dataclasses.asdict(entry).items()
     assert (entry.seq, entry.previous_hash) == (1, "0" * 64)
