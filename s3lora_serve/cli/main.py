@@ -9,7 +9,13 @@ from typer.core import TyperCommand, TyperGroup
 
 from s3lora_serve.cli import config_commands
 from s3lora_serve.cli.adapters import adapter_commands, reference_command
-from s3lora_serve.cli.fleet import apply_command, audit_command, order_commands, status_commands
+from s3lora_serve.cli.fleet import (
+    apply_command,
+    audit_command,
+    backup_command,
+    order_commands,
+    status_commands,
+)
 from s3lora_serve.cli.fleet.fleet_options import ORDER_CODES
 from s3lora_serve.cli.lab import evaluate_command, sweep_command
 from s3lora_serve.cli.lab.evaluation_options import EVALUATION_CODES
@@ -82,6 +88,8 @@ for _order in (
 app.command(epilog=status_commands.STATUS_CODES)(status_commands.status)
 app.command(epilog=EXIT_CODES)(status_commands.history)
 app.command(epilog=EXIT_CODES)(audit_command.audit)
+app.command(epilog=backup_command.BACKUP_CODES)(backup_command.backup)
+app.command(epilog=backup_command.BACKUP_CODES)(backup_command.restore)
 app.add_typer(config_commands.app, name="config")
 
 

@@ -205,16 +205,22 @@ class Journal:
         """The numbers of the entries with this action, newest first."""
         return [seq for (seq,) in self._rows(_NUMBERS, action)]
 
+    def digests(self) -> set[str]:
+        """Every revision that an entry names."""
+        sql = "SELECT from_digest FROM journal UNION SELECT to_digest FROM journal"
+        return {digest for (digest,) in self._rows(sql) if isinstance(digest, str)}
+
     def backup(self, path: Path, progress: Callable[[int, int], None] = lambda done, all_: None) -> None:
         """Copy the whole file as it is at one moment, also while it is written. Raises StateError."""
 
         def tell(_: int, remaining: int, total: int) -> None:
             progress(total - remaining, total)
 
-        with self._using():
-            with contextlib.closing(sqlite3.connect(path)) as copy:
+        with self._using(), contextlib.closing(sqlite3.connect(path)) as copy:
+            with snapshot(self._db):
+                self._head()  # the first query decides on the moment
                 self._db.backup(copy, pages=256, progress=tell, sleep=0.0)
-                copy.execute("PRAGMA journal_mode = DELETE")  # one file: nothing beside it is to be copied
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file: nothing beside it is to be copied
             path.chmod(0o600)
 
     def verify(self, noted: Head | None = None) -> Broken | None:

@@ -237,7 +237,9 @@ def entry_view(entry: Entry, redact: Redactor) -> EntryView:
 
 def verification(findings: Iterable[AuditFinding], redact: Redactor) -> Verification:
     """Findings, and whether all is well."""
-    shown = [AuditFinding(found.ok, redact(found.subject), redact(found.message)) for found in findings]
+    shown = [
+        AuditFinding(found.ok, redact(found.subject), redact(found.message), found.hint) for found in findings
+    ]
     return Verification(ok=all(found.ok for found in shown), findings=shown)
 
 

@@ -69,7 +69,7 @@ class StubControl:
         self.calls.append(("history", (planner, after, limit), {}))
         return self.entries
 
-    async def verify(self):
+    async def verify(self, noted=None):
         return self.findings
 
     def _begin(self, kind: Kind, name: str, args: tuple, options: dict) -> Operation:

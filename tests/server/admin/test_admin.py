@@ -9,8 +9,8 @@ import threading
 import pytest
 from control_stub import NEW, TOKEN, operators_client
 
-from s3lora_serve.control.audit import AuditFinding
 from s3lora_serve.control.journal.entry import Entry
+from s3lora_serve.control.journal.journal_findings import AuditFinding
 from s3lora_serve.errors import (
     ConfigError,
     Conflict,
