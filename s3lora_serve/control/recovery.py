@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.control.journal.agreement import rows_digest
 from s3lora_serve.control.journal.derived import STARTED, shown
 from s3lora_serve.control.journal.entry import NewEntry
+from s3lora_serve.control.journal.reconciliation import Reconciled
 from s3lora_serve.control.operation import Kind, Operation, Step
-from s3lora_serve.control.reconciliation import Reconciled
 from s3lora_serve.errors import EngineDead
 from s3lora_serve.fleet.planner import Alias
 from s3lora_serve.fleet.rollout import Rollout

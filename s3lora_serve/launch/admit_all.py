@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.config import Config
-    from s3lora_serve.control.reconciliation import Withheld
+    from s3lora_serve.control.journal.reconciliation import Withheld
     from s3lora_serve.fleet.planner import DesiredPlanner
     from s3lora_serve.fleet.planner_record import PlannerRecord
     from s3lora_serve.launch.resolve import BaseModel

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.config import Config
     from s3lora_serve.control.journal.journal import Journal
-    from s3lora_serve.control.reconciliation import Reconciled
+    from s3lora_serve.control.journal.reconciliation import Reconciled
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
     from s3lora_serve.fleet.deployment import Deployment
@@ -64,9 +64,9 @@ async def launch(
     engine fails or one planner cannot be served, but for planners of which the journal proves something else.
     """
     from s3lora_serve.adapters.store_fleets import check_fleet, claim_fleet
-    from s3lora_serve.control.head_notes import HeadNotes
+    from s3lora_serve.control.journal.head_notes import HeadNotes
     from s3lora_serve.control.journal.journal import Journal
-    from s3lora_serve.control.reconciliation import reconcile
+    from s3lora_serve.control.journal.reconciliation import reconcile
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
     key = config.server.api_key(environ)

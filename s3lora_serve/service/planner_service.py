@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.admission_port import Admission
     from s3lora_serve.control.journal.journal import Journal
+    from s3lora_serve.control.journal.reconciliation import Reconciled
     from s3lora_serve.control.operation import Operation
-    from s3lora_serve.control.reconciliation import Reconciled
     from s3lora_serve.engine.port import Engine, EngineKind, RequestFacts
     from s3lora_serve.fleet.planner import DesiredPlanner, Planner
     from s3lora_serve.serving.checks.check import Check

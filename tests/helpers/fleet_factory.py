@@ -11,7 +11,7 @@ from faulty_engine import FaultyEngine
 from revision_factory import make_revision
 
 from s3lora_serve.control.journal.journal import Journal
-from s3lora_serve.control.reconciliation import reconcile
+from s3lora_serve.control.journal.reconciliation import reconcile
 from s3lora_serve.errors import SourceError, StoreError
 from s3lora_serve.fleet.planner import DesiredPlanner
 from s3lora_serve.service.planner_service import CHECKS, PlannerService

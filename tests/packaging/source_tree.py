@@ -84,7 +84,7 @@ _LISTED: dict[str, tuple[str, ...]] = {
         "replica_port",
     ),
     "s3lora_serve/control/orders": ("orders", "execution", "swap", "rollback", "canary", "promote", "apply"),
-    "s3lora_serve/control/journal": ("journal", "entry"),
+    "s3lora_serve/control/journal": ("entry", "journal", "derived", "reconciliation"),
     "s3lora_serve/service": ("planner_service",),
     "s3lora_serve/server": ("app", "auth", "concurrency", "catalogue", "health", "middleware"),
     "s3lora_serve/server/plans": ("plan_route",),

@@ -15,8 +15,8 @@ from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.control.journal.journal_findings import journal_findings
 from s3lora_serve.control.journal.proof import examined, proved
+from s3lora_serve.control.journal.reconciliation import reconcile
 from s3lora_serve.control.operation import Step
-from s3lora_serve.control.reconciliation import reconcile
 
 P, Q, R = digest(1), digest(2), digest(3)
 # What earlier releases wrote of a planner's life, and what that proves of its record.

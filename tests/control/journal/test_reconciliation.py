@@ -8,8 +8,8 @@ import pytest
 from fleet_factory import make_fleet
 from orders import ask, canary, order, swap
 
+from s3lora_serve.control.journal.reconciliation import reconcile
 from s3lora_serve.control.operation import Step, Wanted
-from s3lora_serve.control.reconciliation import reconcile
 from s3lora_serve.errors import Conflict, PlannerWithheld
 
 FAKE = "f" * 64

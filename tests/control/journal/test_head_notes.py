@@ -10,9 +10,9 @@ import pytest
 from orders import until
 
 from s3lora_serve.config import StateConfig
-from s3lora_serve.control import head_notes
-from s3lora_serve.control.head_notes import HeadNotes
+from s3lora_serve.control.journal import head_notes
 from s3lora_serve.control.journal.entry import NewEntry
+from s3lora_serve.control.journal.head_notes import HeadNotes
 from s3lora_serve.control.journal.journal import Journal
 
 
