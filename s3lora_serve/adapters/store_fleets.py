@@ -30,8 +30,9 @@ def check_fleet(root: Path, state: Path, fleet: str, *, used: bool) -> None:
     raise StoreError(
         f"store {root} has {count} revisions that a fleet served, and the state file {state} {what}:"
         " what was decided about them would be forgotten",
-        hint="put that fleet's state file back (s3lora restore, or state.path); or, to begin anew from"
-        " planners.yaml with the revisions kept, start once with --new-state",
+        hint="put that fleet's state file back: from a backup, or by state.path; or begin anew from"
+        " planners.yaml, with the revisions kept",
+        command="s3lora restore BACKUP; or, to begin anew, s3lora-serve --new-state",
     )
 
 

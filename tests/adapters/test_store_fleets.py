@@ -41,7 +41,8 @@ def test_revisions_without_their_state_are_refused(store, used, said):
     claim_fleet(store, OTHER)
     with pytest.raises(StoreError, match=f"has 1 revisions that a fleet served, and .*{said}") as caught:
         check(store, used=used)
-    assert all(way in caught.value.hint for way in ("restore", "state.path", "--new-state"))
+    ways = caught.value.hint + caught.value.command
+    assert all(way in ways for way in ("backup", "restore", "state.path", "--new-state"))
     claim_fleet(store, MINE)
     claim_fleet(store, MINE)
     assert known_fleets(store) == (OTHER, MINE)

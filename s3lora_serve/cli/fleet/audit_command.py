@@ -102,7 +102,6 @@ def _revisions(journal: Journal, path: Path) -> Iterator[AuditFinding]:
     """Every byte of what each planner is to serve, read again."""
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.control.journal.journal_findings import AuditFinding
-    from s3lora_serve.fleet.planner_record import PlannerRecord
 
     if not path.is_dir():
         yield AuditFinding(False, "store", f"there is no folder {path}", "put it back, or restore a backup")
@@ -116,7 +115,7 @@ def _revisions(journal: Journal, path: Path) -> Iterator[AuditFinding]:
         return
     for name, record in rows.items():
         for role in ("active", "candidate", "previous"):
-            if not isinstance(record, PlannerRecord) or (digest := getattr(record, role)) is None:
+            if isinstance(record, str) or (digest := getattr(record, role)) is None:
                 continue
             try:
                 store.check(digest)

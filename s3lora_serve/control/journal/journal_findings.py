@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from s3lora_serve.control.journal.agreement import operation_mismatches, planner_mismatches
-from s3lora_serve.control.journal.proof import examined, proved
+from s3lora_serve.control.journal.journal_proof import examined, proved
 from s3lora_serve.errors import StateError
 
 if TYPE_CHECKING:

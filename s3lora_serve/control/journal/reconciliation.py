@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.control.journal.agreement import operation_mismatches, planner_mismatches
 from s3lora_serve.control.journal.entry import NewEntry
-from s3lora_serve.control.journal.proof import proved
+from s3lora_serve.control.journal.journal_proof import proved
 from s3lora_serve.fleet.planner_record import PlannerRecord
 
 if TYPE_CHECKING:

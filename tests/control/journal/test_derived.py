@@ -14,7 +14,7 @@ from s3lora_serve.control.journal.derived import derived, shown
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.control.journal.journal_findings import journal_findings
-from s3lora_serve.control.journal.proof import examined, proved
+from s3lora_serve.control.journal.journal_proof import examined, proved
 from s3lora_serve.control.journal.reconciliation import reconcile
 from s3lora_serve.control.operation import Step
 
