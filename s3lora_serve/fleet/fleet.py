@@ -135,8 +135,11 @@ class Fleet:
         return deployment
 
     def forget(self, key: str) -> None:
-        """Drop a final deployment that no name means."""
-        self._deployments.pop(key, None)
+        """Drop a final deployment that no name means. One of a withheld planner begins anew instead."""
+        gone = self._deployments.pop(key, None)
+        alias = self._aliases.get(gone.planner) if gone is not None else None
+        if gone is not None and alias is not None and key in (alias.active, alias.candidate):
+            self._deployments[key] = Deployment(gone.planner, gone.revision)
 
     # Roles
 

@@ -76,10 +76,14 @@ def backup(state: Path, store: Path, target: Path, engine: EngineKind, tell: Pro
             built = Path(held, "backup")
             built.mkdir(mode=0o700)
             manifest = _fill(built, state, store, engine, tell)
+            tell("disk", None)
             if mode := ARCHIVES.get(target.suffix):
                 tell("archive", None)
-                _archive(built, Path(held, target.name), mode).replace(target)
+                archive = _archive(built, Path(held, target.name), mode)
+                os.sync()
+                archive.replace(target)
             else:
+                os.sync()
                 built.rename(target)
     except OSError as error:
         reason = error.strerror or error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tarfile
 import tempfile
@@ -142,6 +143,7 @@ def _place(copy: Path, manifest: BackupManifest, state: Path, store: Path) -> No
     new = state.with_name(f".{state.name}.restored")
     shutil.copyfile(copy / STATE, new)
     new.chmod(0o600)
+    os.sync()  # what is renamed must be on the disk first
     if _holds_something(state):
         kept = f"{state.name}.replaced-{time.strftime('%Y%m%dT%H%M%S')}"
         for end in _BESIDE:

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 from fleet_factory import make_fleet
-from orders import ask, canary, order, swap
+from orders import ask, canary, order, swap, until
 
 from s3lora_serve.control.journal.reconciliation import reconcile
 from s3lora_serve.control.operation import Step, Wanted
@@ -86,6 +86,36 @@ async def test_it_stays_stopped_until_an_order_says_what_it_serves(fleet):
     later = await again(now)
     assert (await ask(later, "p"), await findings(later)) == ("2", {})
     await later.close()
+
+
+async def test_an_order_that_fails_leaves_it_stopped(fleet):
+    """Whatever was loaded for it is gone again, and the next order works; so does an engine's restart."""
+    edit = f"UPDATE planners SET active = '{'1' * 64}' WHERE name = 'p'"
+    now = await again(fleet, edit)
+    now.engine.fail_load("p@2*")
+    wanted = Wanted(revision="2" * 64)
+    assert (await now.done(await now.control.swap("p", wanted, order()))).step is Step.FAILED
+    now.engine.die()
+    await until(lambda: now.service.host.restarts and now.service.host.alive)
+    with pytest.raises(PlannerWithheld):
+        await ask(now, "p")
+    assert (await now.done(await now.control.rollback("p", order(), to="2" * 64))).step is Step.DONE
+    assert (await ask(now, "p"), await findings(now)) == ("2", {})
+    await now.close()
+
+
+async def test_a_file_that_cannot_be_read_any_more_is_a_finding(fleet):
+    """One damaged page under a running server: the audit says so, with the next step, and raises nothing."""
+    journal = fleet.service.journal
+    journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    journal._db.execute("PRAGMA cache_size = 0")
+    with journal.path.open("r+b") as file:
+        for page in range(2, journal.path.stat().st_size // 4096):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 4096)
+    bad = [each for each in await fleet.control.verify() if not each.ok]
+    assert {"file", "journal"} & {each.subject for each in bad}
+    assert all(each.hint for each in bad)
 
 
 async def test_the_last_proved_state_can_be_served_instead(fleet):
