@@ -238,7 +238,8 @@ def entry_view(entry: Entry, redact: Redactor) -> EntryView:
 def verification(findings: Iterable[AuditFinding], redact: Redactor) -> Verification:
     """Findings, and whether all is well."""
     shown = [
-        AuditFinding(found.ok, redact(found.subject), redact(found.message), found.hint) for found in findings
+        AuditFinding(found.ok, redact(found.subject), redact(found.message), redact(found.hint))
+        for found in findings
     ]
     return Verification(ok=all(found.ok for found in shown), findings=shown)
 

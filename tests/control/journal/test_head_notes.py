@@ -43,6 +43,22 @@ async def test_it_is_given_out_as_it_moves_and_at_the_end(journal, tmp_path, cap
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+async def test_metrics_show_it_in_two_series(fleet_of):
+    """The number as it is, and the head that was given out last: however many entries there were."""
+    fleet = await fleet_of("p").start()
+    notes = HeadNotes(fleet.service.journal, StateConfig())
+    for _ in range(3):
+        await fleet.service._operations.note(NewEntry("a", "b"))
+        await notes.give()
+    shown = fleet.service.metrics.exposition().decode()
+    head = fleet.service.journal.head()
+    found = [line for line in shown.splitlines() if line.startswith("s3lora_journal_head")]
+    assert found == [
+        f's3lora_journal_head_info{{head="{head.seq}:{head.hash}"}} 1.0',
+        f"s3lora_journal_head_seq {head.seq}.0",
+    ]
+
+
 async def test_it_is_posted_and_whoever_does_not_answer_is_logged(journal, tmp_path, monkeypatch, caplog):
     """JSON with the fleet's id; a host that hangs or refuses costs a line, without what the URL holds."""
     posted, hang = [], asyncio.Event()

@@ -70,6 +70,7 @@ class StubControl:
         return self.entries
 
     async def verify(self, noted=None):
+        self.calls.append(("verify", (noted,), {}))
         return self.findings
 
     def _begin(self, kind: Kind, name: str, args: tuple, options: dict) -> Operation:

@@ -9,6 +9,7 @@ import threading
 import pytest
 from control_stub import NEW, TOKEN, operators_client
 
+from s3lora_serve.control.journal.chain import Head
 from s3lora_serve.control.journal.entry import Entry
 from s3lora_serve.control.journal.journal_findings import AuditFinding
 from s3lora_serve.errors import (
@@ -205,6 +206,10 @@ async def test_history_and_verification_are_told(admin, control):
     )
     verification = (await admin.get("/admin/verify")).json()
     assert (verification["ok"], [found["ok"] for found in verification["findings"]]) == (False, [True, False])
+    head = f"7:{'2' * 64}"
+    assert (await admin.get(f"/admin/verify?head={head}")).status_code == 200
+    assert control.calls[-1] == ("verify", (Head(7, "2" * 64),), {})
+    assert (await admin.get("/admin/verify?head=7")).status_code == 422
 
 
 async def test_no_answer_holds_a_server_path(admin, control, tmp_path):
