@@ -43,7 +43,16 @@ def proved(journal: Journal) -> tuple[Derived, Tables]:
 
 def _last(journal: Journal, such: Callable[[Entry], bool]) -> Head:
     """The head before the last start whose entry is such a one; before all if there is none."""
+    with contextlib.suppress(StateError):  # without a head nothing is proved, wherever one begins
+        kept = journal.head().seq
+        return _before_start(journal, such, kept)
+    return Head()
+
+
+def _before_start(journal: Journal, such: Callable[[Entry], bool], kept: int) -> Head:
     for seq in journal.numbers(STARTED):
+        if seq > kept:
+            continue  # something other than the server added it
         with contextlib.suppress(StateError):  # an entry that cannot be read is where the chain breaks
             entry = next(iter(journal.entries(after=seq - 1, limit=1)), None)
             if entry is not None and entry.seq == seq and such(entry) and entry.intact:

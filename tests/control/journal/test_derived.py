@@ -154,3 +154,23 @@ def test_a_start_reads_from_the_last_one_that_wrote_all_down(tmp_path):
         found, whole = proved(journal)[0], examined(journal)[0]
     assert (found.broken, found.planners["search"].record("search")) == (None, record(n=4))
     assert (whole.broken.seq, found.anchor.seq) == (2, 4)
+
+
+def test_a_start_that_nobody_made_proves_nothing(tmp_path):
+    """An entry that was added behind the head, however well it is linked, is no ground to stand on."""
+    path = tmp_path / "state.db"
+    with Journal(path) as journal:
+        journal.write(NewEntry("a", "swap.flipped", "search", "op-1"), planner=record(n=1))
+        head = journal.head()
+    details = {"serves": {"search": shown(record(n=2))}, "operations": "0" * 64}
+    forged = chained(NewEntry("s3lora-serve", "server.started", details=details), head, "2030")
+    values = {**vars(forged), "details": json.dumps(forged.details, sort_keys=True, separators=(",", ":"))}
+    with closing(sqlite3.connect(path)) as database:
+        marks = ", ".join(f":{name}" for name in values)
+        database.execute(f"INSERT INTO journal ({', '.join(values)}) VALUES ({marks})", values)
+        database.commit()
+    edited(path, f"UPDATE planners SET active = '{digest(2)}'")
+    with Journal(path) as journal:
+        (withheld,) = reconcile(journal, ["search"]).withheld.values()
+    assert withheld.proved == record(n=1)
+    assert "the chain breaks at entry 2" in withheld.reason
