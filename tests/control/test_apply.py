@@ -284,3 +284,19 @@ async def test_the_engine_dies_in_the_middle(fleet):
     assert [await ask(fleet, name) for name in ("p", "q", "r")] == ["0", "1", "2"]
     await asyncio.sleep(0.02)
     assert [finding for finding in await fleet.control.verify() if not finding.ok] == []
+
+
+async def test_what_cannot_be_taken_back_is_let_go(fleet, monkeypatch):
+    """A planner that stays as applied, as the disk is full, leaves no revision that drains for ever."""
+    fleet.engine.fail_load("q@*", "torn")
+    write = fleet.service.journal.write
+
+    def full(*entries, **options):
+        if any(entry.action == "apply.taken_back" for entry in entries):
+            raise StateError("the disk is full")
+        return write(*entries, **options)
+
+    monkeypatch.setattr(fleet.service.journal, "write", full)
+    done = await apply(fleet, p=desired("new"), q=desired("newer"))
+    assert done.step is Step.FAILED
+    assert (serving(fleet, "p"), states(fleet, "p")["0"]) == ("3", "standby")

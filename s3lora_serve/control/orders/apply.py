@@ -133,8 +133,7 @@ class Apply:
             raise
         self._operations.decided(op.id)
         for change in changes:
-            if change.what in ("changed", "removed"):
-                await self._retire(op, before[change.planner].alias, keep=change.what == "changed")
+            await self._let_go(op, change, before)
         await self._operations.end(op.id, Step.DONE, "apply.done")
 
     async def _pin(self, op: Operation, name: str) -> None:
@@ -148,6 +147,11 @@ class Apply:
         alias = self._replica.alias(name)
         candidate = self._replica.revision(alias.candidate) if alias.candidate else None
         return _Before(alias, self._replica.revision(alias.active), candidate)
+
+    async def _let_go(self, op: Operation, change: Change, before: Mapping[str, _Before]) -> None:
+        """Let what lost its role by a change drain."""
+        if change.what in ("changed", "removed"):
+            await self._retire(op, before[change.planner].alias, keep=change.what == "changed")
 
     async def _retire(self, op: Operation, old: Alias, *, keep: bool) -> None:
         for key in (old.active, old.candidate):
@@ -188,11 +192,15 @@ class Apply:
         self._replica.remove(name)
 
     async def _undo(self, op: Operation, done: Sequence[Change], before: Mapping[str, _Before]) -> None:
+        stay = []
         for change in reversed(done):
             try:
                 await self._take_back(op, change, before.get(change.planner))
             except Exception as error:  # the others are to be taken back all the same
                 log.exception("planner %s stays as applied: %s", change.planner, error)
+                stay.append(change)
+        for change in stay:
+            await self._let_go(op, change, before)
 
     async def _take_back(self, op: Operation, change: Change, old: _Before | None) -> None:
         name = change.planner
