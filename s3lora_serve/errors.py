@@ -5,6 +5,7 @@
     * ``BaseModelUnavailable``: the base model could not be prepared; nothing was started
     * ``AdapterError``: an adapter was refused; nothing was published
         * ``SourceError``: it could not be fetched
+            * ``SourceNotAllowed``: an order names a place that the server's planners.yaml does not allow
         * ``FormatError``: the files are not a readable PEFT LoRA folder
         * ``UnsafeFileError``: a pickle, a symlink, or a path that leaves the folder
         * ``UnsupportedError``: a PEFT feature that the engine would ignore or reject
@@ -86,6 +87,12 @@ class SourceError(AdapterError):
     """The adapter could not be fetched."""
 
     code = "source_unavailable"
+
+
+class SourceNotAllowed(SourceError):
+    """The source is none of those that this server may read; the message repeats what was sent, no more."""
+
+    code = "source_not_allowed"
 
 
 class FormatError(AdapterError):

@@ -59,6 +59,7 @@ class Ours:
             "server": {"port": port},
             "admin": {"port": admin_port},
             "swap": {"drain_seconds": 60, "keep_seconds": 3600},
+            "sources": {"allow": ["any"]},
             "store": {"path": str(work / "store")},
             "state": {"path": str(work / "state.db")},
         }

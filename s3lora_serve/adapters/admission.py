@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.adapters.evidence.gather import Evidence, gather
 from s3lora_serve.adapters.fetch.progress import Progress, silent
+from s3lora_serve.adapters.fetch.reach import EVERYWHERE
 from s3lora_serve.adapters.fetch.sources import Fetched, fetch
 from s3lora_serve.adapters.lineage import LINEAGE_FORMAT, Lineage, Revision
 from s3lora_serve.adapters.peft.peft_format import PeftAdapter, read_peft, write_peft
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.adapters.evidence.reference_file import AnomalyOutcome
     from s3lora_serve.adapters.evidence.sweep_hint import Called
+    from s3lora_serve.adapters.fetch.address import Source
+    from s3lora_serve.adapters.fetch.reach import Reach
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.config import LimitsConfig
     from s3lora_serve.spectral.report import SpectralReport
@@ -42,7 +45,7 @@ class AdapterLimits:
 
 
 def admit(
-    source: str,
+    source: Source | str,
     *,
     base: BaseModelSpec,
     policy: PrunePolicy,
@@ -51,18 +54,19 @@ def admit(
     expected_sha256: str | None = None,
     progress: Progress | None = None,
     called: Called | None = None,
+    reach: Reach = EVERYWHERE,
 ) -> Revision:
     """Publish ``source`` as an immutable revision that fits ``base``; nothing is published if it is refused.
 
     Admitting the same again returns the same revision without scoring it, once every byte of it was read and
     found as published. ``expected_sha256`` pins the source's weights file; ``called`` is what commands in
-    hints name the adapter and the base model by. Raises a subclass of AdapterError for a refusal, StoreError
-    if the store cannot be written to or holds a damaged revision of it, and ConfigError if what the policy
-    refers to (a sweep, checkpoints, a reference) cannot be used.
+    hints name the adapter and the base model by; ``reach`` is where the source may lie. Raises a subclass of
+    AdapterError for a refusal, StoreError if the store cannot be written to or holds a damaged revision of
+    it, and ConfigError if what the policy refers to (a sweep, checkpoints, a reference) cannot be used.
     """
     tell = progress or silent
     with store.staging() as work:
-        fetched = fetch(source, work / "source", limits.fetch, tell)
+        fetched = fetch(source, work / "source", limits.fetch, tell, reach)
         _check_pin(fetched, expected_sha256)
         evidence = gather(policy, sha256=fetched.sha256, base=base, progress=tell, called=called)
         policy = evidence.policy
@@ -125,7 +129,7 @@ def admit(
 
 
 def inspect(
-    source: str,
+    source: Source | str,
     *,
     policy: PrunePolicy,
     base: BaseModelSpec | None = None,
@@ -145,7 +149,7 @@ def inspect(
 
 
 def open_adapter(
-    source: str,
+    source: Source | str,
     folder: Path,
     *,
     base: BaseModelSpec | None,

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from s3lora_serve.errors import ConfigError
+from s3lora_serve.errors import ConfigError, SourceError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import EXIT_CODES, out
 
@@ -25,6 +25,7 @@ app = typer.Typer(help="Check a planners.yaml, or print its JSON Schema.", no_ar
 @app.command(epilog=EXIT_CODES)
 def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> None:
     """Check a configuration and show what it resolves to. Opens no adapter: `s3lora-serve --check` does."""
+    from s3lora_serve.adapters.fetch.address import redacted
     from s3lora_serve.config import load_config
 
     config = load_config(file, _problems)
@@ -32,7 +33,7 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
     for column in ("planner", "source", "policy"):
         table.add_column(column, overflow="fold")
     for name, planner in config.planners.items():
-        table.add_row(name, Text(printable(planner.source)), _in_words(config.policy_of(name)))
+        table.add_row(name, Text(printable(redacted(planner.source))), _in_words(config.policy_of(name)))
     out.print(table)
     revision = f" at {config.base_model_revision}" if config.base_model_revision else ""
     for line in (
@@ -56,12 +57,15 @@ def schema() -> None:
 
 def _problems(config: Config) -> Iterator[tuple[tuple[int | str, ...], str]]:
     """What the settings cannot know of: tools that no plan can use, demo adapters that the package lacks."""
-    from s3lora_serve.launch.resolve import to_source, tool_problems
+    from s3lora_serve.launch.resolve import to_source
+    from s3lora_serve.launch.source_rules import file_problems
 
-    yield from tool_problems(config)
+    yield from file_problems(config)
     for name, planner in config.planners.items():
         try:
             to_source(planner.source)
+        except SourceError:
+            continue  # told already
         except ConfigError as error:
             yield ("planners", name, "source"), str(error)
 

@@ -17,6 +17,7 @@ from s3lora_serve.config.settings import (
     Config,
     LimitsConfig,
     PlannerConfig,
+    SourcesConfig,
     StoreConfig,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "RollbackConfig",
     "ServerConfig",
     "SlotsConfig",
+    "SourcesConfig",
     "StateConfig",
     "StoreConfig",
     "SwapConfig",

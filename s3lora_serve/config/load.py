@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from s3lora_serve.config.load_problems import Loc, explain, listing
 from s3lora_serve.config.removed import without_removed
-from s3lora_serve.config.settings import Config
+from s3lora_serve.config.settings import ANY, Config
 from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -166,11 +166,13 @@ def _anchored(config: Config, folder: Path) -> Config:
         )
         for name, p in config.planners.items()
     }
-    base = config.base_model
+    base, allow = config.base_model, config.sources.allow
+    allowed = [anchor(each) if _is_local(each) and each != ANY else each for each in allow]
     return config.model_copy(
         update={
             "base_model": anchor(base) if _is_folder(base) else base,
             "planners": planners,
+            "sources": config.sources.model_copy(update={"allow": allowed}),
             "policy": config.policy.with_files(anchor),
             "store": config.store.model_copy(update={"path": Path(anchor(str(config.store.path)))}),
             "state": config.state.model_copy(

@@ -15,6 +15,7 @@ from s3lora_serve.config.policy import PolicyConfig
 from s3lora_serve.config.section import Section
 
 PLANNER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+ANY = "any"  # in sources.allow
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
@@ -34,7 +35,10 @@ class PlannerConfig(Section):
     """One public planner name and the adapter behind it."""
 
     source: str = Field(
-        min_length=1, description="local folder, demo://name, hf://org/name[@revision] or any fsspec URL"
+        min_length=1,
+        repr=False,
+        description="local folder, demo://name, hf://org/name[@revision], or a folder's URL: s3://, gs://, az://,"
+        " abfs://, http(s)://, or zip:// and tar:// over one of them; no passwords",
     )
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="expected SHA-256 of the source's weights file"
@@ -46,6 +50,16 @@ class PlannerConfig(Section):
     policy: PolicyConfig | None = Field(None, description="replaces the fleet's policy as a whole")
     tools: list[ToolConfig] = Field(
         default_factory=list, description="its own tools, for requests for plans that name none"
+    )
+
+
+class SourcesConfig(Section):
+    """What orders may name as a source: the demo, the Hub, what the planners here name, and this."""
+
+    allow: list[str] = Field(
+        default_factory=list,
+        description="more of them, each with all below it: /folder, s3://bucket[/folder], https://host[:port]"
+        "[/folder]; `any` for every one, but for addresses of this machine and its link, which must be named",
     )
 
 
@@ -77,6 +91,7 @@ class Config(Section):
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
     server: ServerConfig = Field(default_factory=lambda: ServerConfig())
     plans: PlansConfig = Field(default_factory=lambda: PlansConfig())
+    sources: SourcesConfig = Field(default_factory=lambda: SourcesConfig())
     store: StoreConfig = Field(default_factory=lambda: StoreConfig())
     swap: SwapConfig = Field(default_factory=lambda: SwapConfig())
     rollback: RollbackConfig = Field(default_factory=lambda: RollbackConfig())

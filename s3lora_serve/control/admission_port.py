@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 class Admission(Protocol):
     """The port. Its methods block; they are run in threads."""
 
+    def permit(self, wanted: Wanted) -> None:
+        """Refuse what an order may not name, before anything of it is read or written down.
+
+        Raises SourceNotAllowed, SourceError.
+        """
+        ...
+
     def admit(self, planner: str, wanted: Wanted, progress: Callable[[str, float], None]) -> Revision:
         """Fetch, verify, score, prune and publish. Raises AdapterError, StoreError, ConfigError."""
         ...

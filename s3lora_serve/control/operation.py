@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.adapters.fetch.address import Source
 from s3lora_serve.storage.canonical_json import canonical_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from s3lora_serve.fleet.planner import DesiredPlanner
     from s3lora_serve.spectral.prune_policy import PrunePolicy
 
 
@@ -47,10 +49,22 @@ class Step(StrEnum):
 class Wanted:
     """What is to be served: an adapter to admit, or a revision that is in the store already."""
 
-    source: str | None = None  # folder, demo://, hf://, fsspec URL
+    source: str | None = field(default=None, repr=False)  # as given; ``to_json`` shows it without secrets
     sha256: str | None = None  # pins the source's weights file
     policy: PrunePolicy | None = None  # None: the planner's own
     revision: str | None = None  # digest, or at least 8 of its first digits
+    declared: tuple[DesiredPlanner, ...] = ()  # what planners.yaml names now: what that reaches, this may too
+
+    @classmethod
+    def of(cls, desired: DesiredPlanner) -> Wanted:
+        """What planners.yaml declares of a planner."""
+        return cls(desired.source, desired.sha256, desired.policy, declared=(desired,))
+
+    def to_json(self) -> dict[str, Any]:
+        """For the journal. Raises SourceError for a source that must not be written down."""
+        source = {"source": None} if self.source is None else Source.parse(self.source).to_json()
+        policy = self.policy.to_json() if self.policy else None
+        return {**source, "sha256": self.sha256, "revision": self.revision, "policy": policy}
 
 
 @dataclass(frozen=True)
@@ -109,15 +123,22 @@ def fingerprint(
     """Digest of what is ordered: equal for the same order given again under its idempotency key.
 
     Who orders it, and why, is no part of that: a retry may come from another machine. ``asked`` are the
-    other terms of the order, as JSON values: share, shadow, to, ….
+    other terms of the order, as JSON values: share, shadow, to, …. The source goes in as it was given: of a
+    digest nothing can be read, and the same address with another query is another order.
     """
     policy = wanted.policy if wanted else None
+    named = wanted and {
+        "source": wanted.source,
+        "sha256": wanted.sha256,
+        "policy": policy.to_json() if policy else None,
+        "revision": wanted.revision,
+    }
     return canonical_digest(
         {
             "kind": kind.value,
             "planner": planner,
             "expected": order.expected,
-            "wanted": {**vars(wanted), "policy": policy.to_json() if policy else None} if wanted else None,
+            "wanted": named,
             "asked": asked,
         }
     )

@@ -55,6 +55,14 @@ class SwapSteps:
         self._slot_seconds = slot_seconds  # how long a swap waits for a slot
         self._later = Background()
 
+    async def permitted(self, wanted: Wanted) -> Wanted:
+        """What an order names, with what planners.yaml names now. Raises SourceNotAllowed, SourceError."""
+        names = self._replica.names()
+        wanted = replace(wanted, declared=tuple(self._replica.alias(name).desired for name in names))
+        if wanted.revision is None:
+            await asyncio.to_thread(self._admission.permit, wanted)  # it looks where links lead
+        return wanted
+
     async def admit(self, op: Operation, planner: str, wanted: Wanted) -> Revision:
         """The revision of what is wanted, published. Raises AdapterError, StoreError, ConfigError."""
         loop = asyncio.get_running_loop()

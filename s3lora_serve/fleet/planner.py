@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from s3lora_serve.fleet.planner_record import PlannerRecord
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class DesiredPlanner:
     """One planner as planners.yaml declares it. ``declared`` is the digest of source, pin and policy."""
 
-    source: str
+    source: str = field(repr=False)  # as given: the query of a signed URL is in it
     declared: str
     policy: PrunePolicy
     sha256: str | None = None
@@ -43,7 +43,7 @@ class DesiredPlanner:
         pinned: bool = False,
         tools: tuple[ToolSpec, ...] = (),
     ) -> DesiredPlanner:
-        """The declaration with its digest."""
+        """The declaration with its digest, which is of the source as given: a new signature is a new one."""
         declared = canonical_digest({"source": source, "sha256": sha256, "policy": policy.to_json()})
         return cls(source, declared, policy, sha256, description, pinned, tools)
 

@@ -11,13 +11,16 @@ from s3lora_serve.control.operation import Wanted
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import AdapterError, BaseModelMismatch, S3LoRAError, StoreError
 from s3lora_serve.launch.resolve import to_base_model, to_desired, to_limits, to_served, to_source
+from s3lora_serve.launch.source_rules import policy_files, to_reach
 from s3lora_serve.terminal.console import Stages, say_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from s3lora_serve.adapters.admission import AdapterLimits
+    from s3lora_serve.adapters.fetch.address import Source
     from s3lora_serve.adapters.fetch.progress import Progress
+    from s3lora_serve.adapters.fetch.reach import Reach
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.config import Config
@@ -36,23 +39,46 @@ class StoreAdmission:
     base: BaseModel
     limits: AdapterLimits
     store: RevisionStore
+    reach: Reach  # what orders may name beside what planners.yaml does
+
+    def permit(self, wanted: Wanted) -> None:
+        """Refuse an order's source, or a file of its policy, that is not to be read."""
+        from s3lora_serve.adapters.fetch.address import Source
+
+        if wanted.source is not None:
+            source = Source.parse(wanted.source)
+            self._reach(source, wanted).check(source)
+        if wanted.policy is not None:
+            reach = self.reach.also(*policy_files(each.policy for each in wanted.declared))
+            for file in policy_files([wanted.policy]):
+                reach.check(Source.parse(file))
 
     def admit(self, planner: str, wanted: Wanted, progress: Progress) -> Revision:
         """Fetch, verify, score, prune and publish; known revisions are only hashed again."""
         from s3lora_serve.adapters.admission import admit
         from s3lora_serve.adapters.evidence.sweep_hint import Called
+        from s3lora_serve.adapters.fetch.address import Source
         from s3lora_serve.spectral.prune_policy import PrunePolicy
 
+        source = Source.parse(str(wanted.source))
+        reach = self._reach(source, wanted)
+        found = to_source(source)
+        if found is not source:
+            reach = reach.also(found.text)  # this package's own folder, of the demo
         return admit(
-            to_source(str(wanted.source)),
+            found,
             base=self.base.spec,
             policy=to_served(wanted.policy or PrunePolicy(), self.base),
             limits=self.limits,
             store=self.store,
             expected_sha256=wanted.sha256,
             progress=progress,
-            called=Called(str(wanted.source), self.base.given),
+            called=Called(source.text, self.base.given),
+            reach=reach,
         )
+
+    def _reach(self, source: Source, wanted: Wanted) -> Reach:
+        return self.reach.beside(source, (each.source for each in wanted.declared))
 
     def restore(self, digest: str) -> Revision:
         """A published revision, read again in every byte. Raises StoreError, BaseModelMismatch."""
@@ -103,7 +129,7 @@ def admit_fleet(
         base = to_base_model(config.base_model, config.base_model_revision, stage, fetch=fetch)
         stage.note = base.name
     limits = to_limits(config.limits, config.engine.max_lora_rank)
-    admission = StoreAdmission(base, limits, store)
+    admission = StoreAdmission(base, limits, store, to_reach(config))
     desired = to_desired(config)
     revisions, refused = {}, []
     for name, wanted in desired.items():
@@ -158,7 +184,7 @@ def _revision(
                 ) from error
             stage.note = f"{name} as revision {revision.short}, as it was served last"
         return revision
-    wanted = Wanted(source=desired.source, sha256=desired.sha256, policy=desired.policy)
+    wanted = Wanted.of(desired)
     with Stages("admit", keep=True) as stage:
         revision = admission.admit(name, wanted, stage)
         stage.note = f"{name} as revision {revision.short}"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.config import load_config
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.launch.resolve import to_desired, tool_problems
+from s3lora_serve.launch.resolve import to_desired
+from s3lora_serve.launch.source_rules import file_problems
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ def read_again(path: Path, declared: Config) -> dict[str, DesiredPlanner]:
 
     ``declared`` is what it said at the start, before options like ``--port`` went before it.
     """
-    config = load_config(path, tool_problems)
+    config = load_config(path, file_problems)
     fixed = [name for name in type(config).model_fields if name not in _CHANGEABLE]
     changed = [name for name in fixed if getattr(config, name) != getattr(declared, name)]
     if changed:

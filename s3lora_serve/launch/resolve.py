@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from planners import ToolSpec
     from s3lora_serve.adapters.admission import AdapterLimits
     from s3lora_serve.adapters.base_model import BaseModelSpec
+    from s3lora_serve.adapters.fetch.address import Source
     from s3lora_serve.config import (
         Config,
         LimitsConfig,
@@ -89,13 +90,20 @@ def _demo_shapes() -> BaseModel:
     return BaseModel(location, NAME, None, spec, DEMO)
 
 
-def to_source(text: str) -> str:
-    """The source with ``demo://name`` replaced by the folder of that committed adapter."""
-    if not text.startswith("demo://"):
-        return text
+def to_source(given: Source | str) -> Source:
+    """The source, parsed, with ``demo://name`` replaced by the folder of that committed adapter.
+
+    Raises SourceError for one that is refused by its text alone, ConfigError for an unknown demo adapter.
+    """
+    from s3lora_serve.adapters.fetch.address import DEMO as DEMO_DRIVER
+    from s3lora_serve.adapters.fetch.address import Source
+
+    source = Source.of(given)
+    if source.place.scheme != DEMO_DRIVER:
+        return source
     from s3lora_serve.demo import adapter_path
 
-    return str(adapter_path(text.removeprefix("demo://")))
+    return Source.parse(str(adapter_path(source.text.removeprefix("demo://"))))
 
 
 def to_policy(config: PolicyConfig) -> PrunePolicy:

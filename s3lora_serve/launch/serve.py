@@ -73,9 +73,9 @@ def serve(
     """
     set_logging(log_level)
     from s3lora_serve.config import load_config
-    from s3lora_serve.launch.resolve import tool_problems
+    from s3lora_serve.launch.source_rules import file_problems
 
-    declared = load_config(config, tool_problems)
+    declared = load_config(config, file_problems)
     settings = for_engine(_with_address(declared, host, port, admin_port), engine)
     say(f"s3lora-serve {__version__}, {config}", "bold")
     if engine is EngineKind.FAKE:

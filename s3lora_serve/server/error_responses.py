@@ -30,6 +30,7 @@ from s3lora_serve.errors import (
     RevisionMismatch,
     S3LoRAError,
     SlotsBusy,
+    SourceNotAllowed,
     StateError,
     StoreError,
     UnknownOperation,
@@ -168,7 +169,8 @@ def told(error: S3LoRAError, redact: Redactor) -> tuple[int, dict[str, Any]]:
     if status >= 500:
         log.error("%s: %s", error.code, error)
     # What a client sent comes back as it was; what the engine or a file said may hold paths.
-    message = str(error) if status == 404 else redact(str(error))
+    as_sent = status == 404 or isinstance(error, SourceNotAllowed)
+    message = str(error) if as_sent else redact(str(error))
     body = error_body(status, message, code=error.code)
     if isinstance(error, InvalidPlan):
         body["error"]["problems"] = [_problem(problem) for problem in error.problems]

@@ -126,8 +126,9 @@ def _sentence(error: Mapping[str, Any], fields: Fields) -> str:
         bound = f"least {error['ctx']['min_length']}" if least else f"most {error['ctx']['max_length']}"
         return f"{_dotted(error)}: should have at {bound} entries, not {error['ctx']['actual_length']}"
     message = _WANTED.get(kind) or str(error["msg"]).removeprefix("Value error, ")
+    # Of a source nothing is repeated: it may begin with a password.
     return f"{_dotted(error)}: {message}" + (
-        "" if kind == "value_error" else f", not {_short(error['input'])}"
+        "" if kind == "value_error" or path[-1:] == ("source",) else f", not {_short(error['input'])}"
     )
 
 

@@ -56,6 +56,9 @@ class Shelf:
         self.revisions[source] = make_revision(folder, digest=digest, source=str(folder), pruned=pruned)
         return self.revisions[source]
 
+    def permit(self, wanted: Wanted) -> None:
+        """As ``Admission.permit``, of anything."""
+
     def admit(self, planner: str, wanted: Wanted, progress: Callable[[str, float], None]) -> Revision:
         """As ``Admission.admit``."""
         self.before()

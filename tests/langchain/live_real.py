@@ -19,6 +19,7 @@ from engine_factory import BASE_NAME, Shared
 
 from planners import ToolSpec
 from s3lora_serve.adapters.base_model import BaseModelSpec
+from s3lora_serve.adapters.fetch.reach import EVERYWHERE
 from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.config import PlansConfig, ServerConfig
 from s3lora_serve.control.journal.journal import Journal
@@ -59,7 +60,7 @@ class LiveServer:
 async def live_real(engine, base_folder: Path, root: Path, *, first_slot_id: int = 3_000_000):
     """The demo's search planner, served; its slot is unloaded in the end."""
     base = BaseModel(str(base_folder), BASE_NAME, None, BaseModelSpec.from_pretrained(base_folder))
-    admission = StoreAdmission(base, adapter_limits(), RevisionStore(root / "store"))
+    admission = StoreAdmission(base, adapter_limits(), RevisionStore(root / "store"), EVERYWHERE)
     desired = {PLANNER: DesiredPlanner.of(SOURCE, PrunePolicy(), tools=TOOLS)}
     revision = await asyncio.to_thread(
         admission.admit, PLANNER, Wanted(source=SOURCE), lambda stage, done: None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from s3lora_serve.adapters.fetch.reach import Reach
 from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.config import Config
 from s3lora_serve.errors import AdapterError, FormatError, StoreError
@@ -61,7 +62,7 @@ def test_a_revision_that_went_from_the_store_is_told_with_the_ways_out(tmp_path:
     """It may be one that an operator swapped in: admitting what the file names is a decision, and offered."""
     want = DesiredPlanner.of("hf://org/math", PrunePolicy())
     record = PlannerRecord("math", "a" * 64, None, None, None, want.declared, 1)
-    admission = admit_all.StoreAdmission(None, None, RevisionStore(tmp_path / "store"))
+    admission = admit_all.StoreAdmission(None, None, RevisionStore(tmp_path / "store"), Reach())
     with pytest.raises(StoreError, match="is in the store, and math served it last") as caught:
         admit_all._revision("math", want, admission, record)
     assert "change the planner's source, sha256 or policy" in caught.value.hint

@@ -23,6 +23,7 @@ engine: {max_loras: 4, max_lora_rank: 8}
 server: {port: 0}
 admin: {port: 0}
 swap: {drain_seconds: 5}
+sources: {allow: [.]}
 store: {path: store}
 state: {path: state.db}
 """

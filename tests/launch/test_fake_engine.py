@@ -34,6 +34,7 @@ planners:
   one: {source: one, policy: {top: 1}}
   two: {source: two, policy: {action: observe}}
 engine: {max_loras: 3, max_lora_rank: 8, max_model_len: 512}
+sources: {allow: [.]}
 store: {path: store}
 state: {path: state.db}
 """

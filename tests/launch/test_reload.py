@@ -16,6 +16,7 @@ EDITS = {
     "server": "server: {max_concurrent: 3}\n",
     "plans": "plans: {max_steps: 3}\n",
     "store": "store: {path: elsewhere}\n",
+    "sources": "sources: {allow: [any]}\n",
     "swap": "swap: {trial: false}\n",
     "rollback": "rollback: {requests: 50}\n",
     "slots": "slots: {max_waiting: 3}\n",

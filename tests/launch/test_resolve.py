@@ -71,8 +71,8 @@ def test_an_engine_that_ignores_patterns_is_noticed(tmp_path, monkeypatch, text,
 
 def test_demo_sources_are_folders_of_the_package():
     """demo://name is the committed adapter; every other source is left as it is."""
-    assert to_source(f"demo://{ADAPTERS[0]}") == str(adapter_path(ADAPTERS[0]))
-    assert to_source("hf://org/name@v1") == "hf://org/name@v1"
+    assert to_source(f"demo://{ADAPTERS[0]}").text == str(adapter_path(ADAPTERS[0]))
+    assert to_source("hf://org/name@v1").text == "hf://org/name@v1"
 
 
 def _no_progress(_: str, __: float) -> None: ...

@@ -72,7 +72,7 @@ def test_no_part_of_a_path_is_left(before, parts):
         ("hf://org/name@abc123", "hf://org/name@abc123"),
         ("s3://bucket/a/b", "s3://bucket/a/b"),
         ("https://user:secret@example.org/a/b?X-Amz-Signature=secret#f", "https://example.org/a/b"),
-        ("https://example.org:443/a", "https://example.org:443/a"),
+        ("https://example.org:443/a", "https://example.org/a"),
         ("https://[::1]:80/a", "https://[::1]:80/a"),
         ("https://user:se/cret@example.org/a", "https://<unreadable>"),
         ("https://user:12/cret@example.org/a", "https://<unreadable>"),
@@ -80,7 +80,7 @@ def test_no_part_of_a_path_is_left(before, parts):
         ("hf://name@abc123", "hf://name@abc123"),
         ("simplecache::s3://user:secret@bucket/a", "s3://bucket/a"),
         ("zip://a.zip::file:///home/me/b.zip", "local:b.zip"),
-        ("zip://a.zip::/home/me/b.zip", "zip://<unreadable>"),
+        ("zip://a.zip::/home/me/b.zip", "local:b.zip"),
         ("FILE:///home/me/b", "local:b"),
         ("memory:///home/me/b", "memory:b"),
         ("/home/me/x://y/z", "local:z"),
@@ -88,6 +88,7 @@ def test_no_part_of_a_path_is_left(before, parts):
         ("https://[::1/a", "https://<unreadable>"),
         ("demo://a\n\x1b[31m\x00\u202e\ud800", r"demo://a\n\x1b[31m\x00\u202e\ud800"),
         ("", "local:"),
+        (" https://user:secret@example.org", "local:example.org"),
     ],
 )
 def test_sources_are_shown_without_paths_or_secrets(source, shown):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from s3lora_serve.adapters.fetch.address import redacted
 from s3lora_serve.spectral.scorers import NEEDS_ALIGNMENT
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ DRAWS = 3  # seeds of random that it takes by default, 0 first
 class Called:
     """What an operator calls the adapter and the base model; None where it is not known."""
 
-    source: str | None = None  # as given: a folder, demo://name, hf://org/name, a URL
+    source: str | None = field(default=None, repr=False)  # as given: a folder, demo://, hf://, a URL
     base: str | None = None  # as given: demo, a hub id, a folder
 
 
@@ -40,10 +41,7 @@ def sweep_command(called: Called, base: BaseModelSpec | None, *, scorer: str, se
 
 
 def _source(given: str | None) -> str:
-    secret = given is not None and "://" in given and not given.startswith(("hf://", "demo://"))
-    if given is None or (secret and any(mark in given for mark in "@?#")):
-        return "ADAPTER"
-    return quote(given)
+    return "ADAPTER" if given is None or redacted(given) != given else quote(given)
 
 
 def _base(given: str | None, base: BaseModelSpec | None) -> str:

@@ -76,7 +76,7 @@ def copy_adapter(
     What comes is counted, whatever ``sizes`` said. Raises LimitError, what ``open_file`` raises, and
     StoreError when the copy cannot be written: that is no fault of the source.
     """
-    with _writing("its folder"):
+    with writing("its folder"):
         dest.mkdir(parents=True, exist_ok=True)
     check_sizes(sizes, limits)
     copies: dict[str, HashedFile] = {}
@@ -90,24 +90,24 @@ def copy_adapter(
                 copied += read
                 if copied > cap:
                     raise _too_big(name, "more", cap)
-                with _writing(name):
+                with writing(name):
                     writer.write(buffer[:read])
                 if name == WEIGHTS_NAME and size:
                     progress("fetch", min(1.0, copied / size))
-            with _writing(name):
+            with writing(name):
                 copies[name] = writer.finish()
     ignored = tuple(sorted(name for name in names if name not in COPIED))
     return Fetched(dest, uri, copies[WEIGHTS_NAME], copies[CONFIG_NAME], ignored)
 
 
 def _new_file(path: Path) -> HashingWriter:
-    with _writing(path.name):
+    with writing(path.name):
         path.unlink(missing_ok=True)  # what an interrupted try left
         return HashingWriter(path)
 
 
 @contextmanager
-def _writing(what: str) -> Iterator[None]:
+def writing(what: str) -> Iterator[None]:
     """What the disk refuses while we write, told apart from what a source refuses while it is read."""
     try:
         yield

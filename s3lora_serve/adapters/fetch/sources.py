@@ -1,29 +1,40 @@
-"""A local folder, the Hugging Face Hub or any fsspec URL → a private copy of the two files that matter."""
+"""A local folder, the Hub, a bucket or a web server → a private copy of the two files that matter."""
 
 from __future__ import annotations
 
 import os
-import re
 import stat
-from contextlib import AbstractContextManager, contextmanager
+import tempfile
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from io import FileIO
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
-from urllib.parse import urlsplit, urlunsplit
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import fsspec
 import tenacity
 
+from s3lora_serve.adapters.fetch.address import HUB, LOCAL, PORTS, Source
 from s3lora_serve.adapters.fetch.hub import OFFLINE, cached, download, list_folder
 from s3lora_serve.adapters.fetch.listing import check_files, check_listing, symlink
-from s3lora_serve.adapters.fetch.private_copy import COPIED, ByteReader, Fetched, check_sizes, copy_adapter
+from s3lora_serve.adapters.fetch.private_copy import (
+    CHUNK_BYTES,
+    COPIED,
+    ByteReader,
+    Fetched,
+    check_sizes,
+    copy_adapter,
+    writing,
+)
 from s3lora_serve.adapters.fetch.progress import Progress, silent
+from s3lora_serve.adapters.fetch.reach import EVERYWHERE
+from s3lora_serve.adapters.fetch.web_file import below, open_web
 from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME
-from s3lora_serve.errors import S3LoRAError, SourceError, UnsafeFileError
+from s3lora_serve.errors import LimitError, S3LoRAError, SourceError, UnsafeFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from s3lora_serve.adapters.fetch.reach import Reach
     from s3lora_serve.config import LimitsConfig
 
 __all__ = ["Fetched", "fetch"]
@@ -44,37 +55,51 @@ _PERMANENT = (
 _T = TypeVar("_T")
 
 
-def fetch(source: str, dest: Path, limits: LimitsConfig, progress: Progress | None = None) -> Fetched:
+def fetch(
+    source: Source | str,
+    dest: Path,
+    limits: LimitsConfig,
+    progress: Progress | None = None,
+    reach: Reach = EVERYWHERE,
+) -> Fetched:
     """Copy the adapter at ``source`` into ``dest``; afterwards the source may change or vanish.
 
-    ``source`` is a local folder, ``hf://org/name[@revision][/folder]`` or an fsspec URL of a folder
-    (``s3://``, ``zip://…::…``). Only adapter_config.json and adapter_model.safetensors are copied. Raises
-    SourceError, UnsafeFileError, LimitError, FormatError; StoreError when ``dest`` cannot be written to.
+    ``source`` is a local folder, ``hf://org/name[@revision][/folder]``, the URL of a folder in a bucket or on
+    a web server, or a folder in an archive there (``zip://…::…``). Only adapter_config.json and
+    adapter_model.safetensors are copied, from where ``reach`` allows. Raises SourceError, SourceNotAllowed,
+    UnsafeFileError, LimitError, FormatError; StoreError when ``dest`` cannot be written to.
     """
-    tell = progress or silent
-    local = _local_path(source)
+    tell, source = progress or silent, Source.of(source)
+    reach.check(source)
+    place = source.place
     try:
-        if local is not None:
-            fetched = _fetch_local(local, dest, limits, tell)
-        elif source.startswith("hf://"):
-            fetched = _fetch_hub(source, dest, limits, tell)
+        if source.archive:
+            fetched = _patiently(lambda: _fetch_archive(source, dest, limits, tell, reach))
+        elif place.scheme == LOCAL:
+            fetched = _fetch_local(_as_it_lies(place.path, reach), dest, limits, tell)
+        elif place.scheme == HUB:
+            fetched = _fetch_hub(source.text, dest, limits, tell)
+        elif place.scheme in PORTS:
+            fetched = _patiently(lambda: _fetch_web(source, dest, limits, tell, reach))
         else:
-            fetched = _patiently(lambda: _fetch_url(source, dest, limits, tell))
+            fetched = _patiently(lambda: _fetch_bucket(source, dest, limits, tell))
     except S3LoRAError:
         raise
     except Exception as error:  # drivers raise their own types: the boundary where they become ours
-        raise _unavailable(source, error) from error
+        # A traceback would quote what a driver says of a signed URL.
+        raise _unavailable(source, error) from (None if place.query else error)
     tell("fetch", 1.0)
     return fetched
 
 
-def _local_path(source: str) -> Path | None:
-    """The folder that ``source`` names on this machine, or None for a remote one."""
-    if "::" in source:
-        return None
-    if match := re.match(r"(?:file|local)://(/.*)", source):
-        return Path(match[1])
-    return None if "://" in source else Path(source).expanduser()
+def _as_it_lies(path: str, reach: Reach) -> Path:
+    """Where links lead now. Raises SourceNotAllowed if that may not be read: they may have changed."""
+    given = Path(path).expanduser()
+    if not given.exists():
+        return given
+    real = given.resolve()
+    reach.check(Source.parse(str(real)))
+    return real
 
 
 def _fetch_local(folder: Path, dest: Path, limits: LimitsConfig, progress: Progress) -> Fetched:
@@ -126,8 +151,69 @@ def _fetch_hub(source: str, dest: Path, limits: LimitsConfig, progress: Progress
     )
 
 
-def _fetch_url(source: str, dest: Path, limits: LimitsConfig, progress: Progress) -> Fetched:
-    system, root = fsspec.core.url_to_fs(source)
+def _fetch_web(source: Source, dest: Path, limits: LimitsConfig, progress: Progress, reach: Reach) -> Fetched:
+    """Both files by their names: a web server's pages are not read to find out what else is there."""
+    with ExitStack() as opened:
+        files = {
+            name: opened.enter_context(open_web(below(source.place, name), reach))
+            for name in reversed(COPIED)  # absent weights are the better message
+        }
+        sizes = {name: file.size for name, file in files.items()}
+        check_sizes(sizes, limits)
+
+        @contextmanager
+        def open_file(name: str) -> Iterator[ByteReader]:
+            yield files[name]
+
+        return copy_adapter(str(source), list(COPIED), open_file, sizes, dest, limits, progress)
+
+
+def _fetch_bucket(source: Source, dest: Path, limits: LimitsConfig, progress: Progress) -> Fetched:
+    system, root = fsspec.core.url_to_fs(source.text)
+    return _fetch_listed(source, system, root, dest, limits, progress)
+
+
+def _fetch_archive(
+    source: Source, dest: Path, limits: LimitsConfig, progress: Progress, reach: Reach
+) -> Fetched:
+    with _archive(source, dest, limits, reach) as file:
+        system = fsspec.filesystem(source.archive, fo=file)
+        return _fetch_listed(source, system, source.inside, dest, limits, progress)
+
+
+@contextmanager
+def _archive(source: Source, dest: Path, limits: LimitsConfig, reach: Reach) -> Iterator[IO[bytes]]:
+    """The archive as a file to jump about in; one from a web server is copied first, within the limits."""
+    place = source.place
+    if place.scheme == LOCAL:
+        with _as_it_lies(place.path, reach).open("rb") as file:
+            yield file
+    elif place.scheme not in PORTS:
+        system, path = fsspec.core.url_to_fs(str(place))
+        with system.open(path, "rb") as file:
+            yield file
+    else:
+        with writing("its archive"):
+            dest.parent.mkdir(parents=True, exist_ok=True)
+            copy = tempfile.NamedTemporaryFile(  # noqa: SIM115  (entered below)
+                dir=dest.parent, suffix=PurePosixPath(place.path).suffix
+            )
+        with copy, open_web(place, reach) as file:
+            buffer = memoryview(bytearray(CHUNK_BYTES))
+            while read := file.readinto(buffer):
+                if copy.tell() + read > limits.max_bytes:
+                    raise LimitError(
+                        f"{place} has more than {limits.max_bytes} bytes", hint="raise limits.max_adapter_mib"
+                    )
+                with writing("its archive"):
+                    copy.write(buffer[:read])
+            copy.seek(0)
+            yield cast("IO[bytes]", copy)
+
+
+def _fetch_listed(
+    source: Source, system: Any, root: str, dest: Path, limits: LimitsConfig, progress: Progress
+) -> Fetched:
     root = root.rstrip("/")
     sizes: dict[str, int | None] = {}
     for entry in system.ls(root, detail=True):
@@ -143,7 +229,7 @@ def _fetch_url(source: str, dest: Path, limits: LimitsConfig, progress: Progress
             "AbstractContextManager[ByteReader]", system.open(f"{root}/{name}" if root else name, "rb")
         )
 
-    return copy_adapter(redacted(source), names, open_file, sizes, dest, limits, progress)
+    return copy_adapter(str(source), names, open_file, sizes, dest, limits, progress)
 
 
 def _name_below(root: str, path: str) -> str:
@@ -167,36 +253,13 @@ def _patiently(attempt: Callable[[], _T]) -> _T:
     return retrying(attempt)
 
 
-def _unavailable(source: str, error: Exception) -> SourceError:
-    where = redacted(source)
+def _unavailable(source: Source, error: Exception) -> SourceError:
+    said = source.hidden_in(str(error))
     if isinstance(error, ImportError):
         return SourceError(
-            f"{where}: its driver is not installed ({_without_secrets(str(error), source)})",
+            f"{source}: its driver is not installed ({said})",
             hint="install the fsspec driver of this scheme, such as s3fs",
         )
     if isinstance(error, FileNotFoundError):
-        return SourceError(f"{where}: there is no such folder, or no {WEIGHTS_NAME} in it")
-    reason = _without_secrets(str(error), source)[:200]
-    return SourceError(f"{where} could not be read: {type(error).__name__}: {reason}")
-
-
-def _without_secrets(text: str, source: str) -> str:
-    """``text`` without what ``redacted`` hides of ``source``: drivers quote addresses in their errors."""
-    for part in source.split("::"):
-        pieces = urlsplit(part)
-        for secret in (pieces.username, pieces.password, pieces.query, pieces.fragment):
-            text = text.replace(secret, "***") if secret else text
-    return text
-
-
-def redacted(url: str) -> str:
-    """``url`` without user, password and query, which may hold credentials; chained URLs part by part."""
-
-    def clean(part: str) -> str:
-        if "://" not in part:
-            return part
-        pieces = urlsplit(part)
-        host = pieces.netloc.rpartition("@")[2]
-        return urlunsplit((pieces.scheme, host, pieces.path, "", "")) if host else part.partition("?")[0]
-
-    return "::".join(clean(part) for part in url.split("::"))
+        return SourceError(f"{source}: there is no such folder, or no {WEIGHTS_NAME} in it")
+    return SourceError(f"{source} could not be read: {type(error).__name__}: {said[:200]}")

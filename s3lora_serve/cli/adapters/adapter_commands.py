@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from s3lora_serve.adapters.fetch.address import redacted
 from s3lora_serve.cli.adapters.policy_options import PolicyOptions
 from s3lora_serve.cli.fleet.fleet_options import weights_digest
 from s3lora_serve.cli.option_groups import grouped
@@ -37,7 +38,7 @@ def not_empty(parameter: typer.CallbackParam, value: str | None) -> str | None:
     return value
 
 
-_SOURCE = escape("Local folder, demo://name, hf://org/name[@revision] or any fsspec URL.")
+_SOURCE = escape("Local folder, demo://name, hf://org/name[@revision] or a folder's URL.")
 Source = Annotated[str, typer.Argument(help=_SOURCE, callback=not_empty)]
 _BASE = "Base model that it must fit: demo, a Hugging Face id or a folder."
 Base = Annotated[str, typer.Option(help=_BASE, callback=not_empty)]
@@ -101,7 +102,7 @@ def inspect(
     from s3lora_serve.adapters.evidence.sweep_hint import Called
     from s3lora_serve.launch.resolve import to_base_model, to_served, to_source
 
-    with Stages(f"inspecting {source}") as stage, limits_by_option():
+    with Stages(f"inspecting {redacted(source)}") as stage, limits_by_option():
         model = None if base is None else to_base_model(base, None, stage)
         policy, spec = to_served(policy, model), None if model is None else model.spec
         stage("fetching and scoring")
@@ -112,7 +113,7 @@ def inspect(
         outcome = None if policy.anomaly is None else compare_with(adapter.modules, policy.anomaly)
     if as_json:
         facts = {
-            "source": source,
+            "source": redacted(source),
             "policy": policy.to_json(),
             "plan": plan.to_json(),
             "report": report.to_json(),
@@ -157,7 +158,7 @@ def prune(
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.launch.resolve import to_base_model, to_served, to_source
 
-    with Stages(f"pruning {source}") as stage, limits_by_option(), _workshop(destination) as work:
+    with Stages(f"pruning {redacted(source)}") as stage, limits_by_option(), _workshop(destination) as work:
         model = to_base_model(base, None, stage)
         # As the server does it, into a separate store: so this is what the server would publish.
         store = RevisionStore(Path(work))
@@ -197,7 +198,7 @@ def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 =
     from s3lora_serve.launch.resolve import to_base_model, to_source
 
     with (
-        Stages(f"verifying {source}") as stage,
+        Stages(f"verifying {redacted(source)}") as stage,
         limits_by_option(),
         tempfile.TemporaryDirectory(prefix="s3lora-verify-") as work,
     ):

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from s3lora_serve.adapters.fetch.address import redacted
 from s3lora_serve.cli.adapters.adapter_commands import LimitOptions, OptionalBase, limits_by_option
 from s3lora_serve.cli.option_groups import grouped
 from s3lora_serve.errors import ConfigError
@@ -35,7 +36,7 @@ def reference(
             metavar="ADAPTER...",
             help=escape(
                 "Three or more adapters that are known to be good, of one base model, rank and set of"
-                " projections: folders, demo://name, hf://org/name[@revision] or fsspec URLs."
+                " projections: folders, demo://name, hf://org/name[@revision] or folders' URLs."
             ),
         ),
     ],
@@ -62,12 +63,13 @@ def reference(
         looks: dict[str, Looks] = {}
         adapters: list[dict[str, str]] = []
         for number, source in enumerate(sources):
-            stage(f"reading {source}", number / len(sources))
+            shown = redacted(source)  # it is written into the file, too
+            stage(f"reading {shown}", number / len(sources))
             sha256, found = _looks(source, spec, limits)
             if twin := next((a["source"] for a in adapters if a["sha256"] == sha256), None):
-                raise ConfigError(f"{source} has the same weights as {twin}", hint="name each adapter once")
+                raise ConfigError(f"{shown} has the same weights as {twin}", hint="name each adapter once")
             looks[source] = found
-            adapters.append({"source": source, "sha256": sha256})
+            adapters.append({"source": shown, "sha256": sha256})
     good = KnownGood.fit(looks, spec)
     scores = _each_against_the_others([one.signature for one in looks.values()])
     with writing(destination):

@@ -25,9 +25,9 @@ from s3lora_serve.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Source = Annotated[
+SourceArgument = Annotated[
     str | None,
-    typer.Argument(help="Adapter to serve: folder on the server, demo://, hf://org/name@v, fsspec URL."),
+    typer.Argument(help="Adapter to serve: folder on the server, demo://, hf://org/name@v, folder's URL."),
 ]
 Revision = Annotated[
     str | None,
@@ -44,7 +44,7 @@ Sha256 = Annotated[
 def swap(
     planner: Planner,
     *,
-    source: Source = None,
+    source: SourceArgument = None,
     revision: Revision = None,
     sha256: Sha256 = None,
     expect: Expect = None,
@@ -88,7 +88,7 @@ def rollback(
 def canary(
     planner: Planner,
     *,
-    source: Source = None,
+    source: SourceArgument = None,
     share: Annotated[
         float | None,
         typer.Option(help="Share of the sessions, above 0 and up to 1; 0.1 for a new candidate."),
@@ -159,7 +159,9 @@ def _order(planner: str, what: str, body: Mapping[str, Any], order: OrderOptions
 
 
 def _wanted(source: str | None, revision: str | None, sha256: str | None) -> dict[str, Any]:
-    """What an order names. Raises ConfigError when that is contradictory, or a folder that is not there."""
+    """What an order names. Raises ConfigError when that is contradictory, or a folder that is not there;
+    SourceError for one that is refused by its text.
+    """
     if source is not None and revision is not None:
         raise ConfigError("give SOURCE or --revision, not both")
     if sha256 is not None and source is None:
@@ -173,7 +175,9 @@ def _absolute(source: str) -> str:
     if not source.strip():  # as an unset variable of a shell script
         raise ConfigError("SOURCE is empty")
     if "://" in source:
-        return source
+        from s3lora_serve.adapters.fetch.address import Source
+
+        return Source.parse(source).text  # a password does not even leave this machine
     path = Path(source).expanduser()
     if path.is_absolute():
         return str(path)

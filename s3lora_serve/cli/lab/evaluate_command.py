@@ -22,7 +22,7 @@ def evaluate(
         str | None,
         typer.Argument(
             metavar="ADAPTER",
-            help="Local folder, demo://name, hf://org/name or any fsspec URL.",
+            help="Local folder, demo://name, hf://org/name or a folder's URL.",
             callback=not_empty,
         ),
     ] = None,

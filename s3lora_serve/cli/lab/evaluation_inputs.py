@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
 from s3lora_serve.cli.adapters.adapter_commands import limits_by_option
@@ -46,7 +46,7 @@ class Given:
     """An adapter as the command line names it."""
 
     name: str  # in the results
-    source: str
+    source: str = field(repr=False)
     sha256: str | None = None
     group: str | None = None
     policy: PrunePolicy | None = None  # of the planner whose adapter it is
@@ -67,9 +67,9 @@ class Loaded:
 def read_config(path: Path) -> Config:
     """A planners.yaml, with every check that the server makes of it. Raises ConfigError."""
     from s3lora_serve.config import load_config
-    from s3lora_serve.launch.resolve import tool_problems
+    from s3lora_serve.launch.source_rules import file_problems
 
-    return load_config(path, tool_problems)
+    return load_config(path, file_problems)
 
 
 def to_setting(base: str | None, config: Config | None) -> Setting:
@@ -88,10 +88,12 @@ def to_setting(base: str | None, config: Config | None) -> Setting:
 
 
 def to_given(sources: Sequence[str], planners: Sequence[str], config: Config | None) -> list[Given]:
-    """Adapters by source, ``GROUP=SOURCE`` or planner's name. Raises ConfigError.
+    """Adapters by source, ``GROUP=SOURCE`` or planner's name. Raises ConfigError, and SourceError
+    for a source that is refused by its text.
 
     Each is named after the last part of its source; where two would be named alike, they get a number.
     """
+    from s3lora_serve.adapters.fetch.address import Source
     from s3lora_serve.launch.resolve import to_policy
 
     found: list[Given] = []
@@ -105,6 +107,7 @@ def to_given(sources: Sequence[str], planners: Sequence[str], config: Config | N
     for source in sources:
         match = _GROUPED.fullmatch(source)
         group, place = (match["group"], match["source"]) if match else (None, source)
+        Source.parse(place)
         name = _NOT_IN_NAMES.sub("-", place.partition("?")[0].rstrip("/").rpartition("/")[2]).strip("-.")
         found.append(Given(_unused(name or "adapter", found), place, group=group))
     if not found:

@@ -21,7 +21,7 @@ def sweep(
         list[str] | None,
         typer.Argument(
             metavar="ADAPTER",
-            help="Local folders, demo://name, hf://org/name or any fsspec URL. GROUP=ADAPTER for"
+            help="Local folders, demo://name, hf://org/name or a folder's URL. GROUP=ADAPTER for"
             " adapters that differ only in their training seed: intervals then include the variance between"
             " seeds.",
         ),

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from s3lora_serve.adapters.fetch.address import Source
 from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted, fingerprint
 from s3lora_serve.errors import S3LoRAError
 from s3lora_serve.fleet.deployment import DeploymentState
@@ -111,7 +112,7 @@ class Apply:
         revisions = {}
         for name in (change.planner for change in changes if change.what in ("added", "changed")):
             with _naming(name):
-                revisions[name] = await self._steps.admit(op, name, _wanted(desired[name]))
+                revisions[name] = await self._steps.admit(op, name, Wanted.of(desired[name]))
         before = {c.planner: self._before(c.planner) for c in changes if c.what != "added"}
         done: list[Change] = []
         try:
@@ -240,10 +241,6 @@ def _naming(planner: str) -> Iterator[None]:
         raise
 
 
-def _wanted(desired: DesiredPlanner) -> Wanted:
-    return Wanted(source=desired.source, sha256=desired.sha256, policy=desired.policy)
-
-
 def shown(desired: Mapping[str, DesiredPlanner]) -> dict[str, Any]:
     """All that is declared, as JSON values."""
     return {name: _shown(planner) for name, planner in desired.items()}
@@ -251,7 +248,7 @@ def shown(desired: Mapping[str, DesiredPlanner]) -> dict[str, Any]:
 
 def _shown(desired: DesiredPlanner) -> dict[str, Any]:
     return {
-        "source": desired.source,
+        **Source.parse(desired.source).to_json(),
         "sha256": desired.sha256,
         "policy": desired.policy.to_json(),
         "description": desired.description,

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted, fingerprint
-from s3lora_serve.control.orders.execution import shown_wanted
 from s3lora_serve.errors import ConfigError, Conflict
 from s3lora_serve.fleet.slots import slot_name
 
@@ -21,11 +20,13 @@ async def canary(
 ) -> Operation:
     """Begin a trial of what is wanted, or change that of the present candidate.
 
-    Raises UnknownPlanner, Conflict, StateError, and ConfigError for terms that mean nothing.
+    Raises UnknownPlanner, Conflict, StateError, SourceError, and ConfigError for terms that mean nothing.
     """
     asked = fingerprint(Kind.CANARY, name, order, wanted, **terms.to_json())
     if (known := await run.operations.known(order, asked)) is not None:
         return known
+    if wanted is not None:
+        wanted = await run.steps.permitted(wanted)
     alias = run.expected(name, order)
     if alias.withheld:
         raise Conflict(
@@ -46,7 +47,7 @@ async def canary(
         return await run.operations.end(op.id, Step.DONE, f"{kind}.done")
     if alias.candidate is not None:
         raise Conflict(f"planner {name!r} has a candidate on trial", hint="promote it or roll it back first")
-    op = await run.begin(kind, alias, order, asked, details={**details, "wanted": shown_wanted(wanted)})
+    op = await run.begin(kind, alias, order, asked, details={**details, "wanted": wanted.to_json()})
     return run.go(op, _begin(run, op, name, wanted, rollout))
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted
+from s3lora_serve.control.operation import Kind, Operation, Order, Step
 from s3lora_serve.errors import Conflict, S3LoRAError
 from s3lora_serve.fleet.background import Background
 
@@ -145,9 +145,3 @@ class Execution:
     async def close(self) -> None:
         """Leave running operations to the next start."""
         await self._begun.close()
-
-
-def shown_wanted(wanted: Wanted) -> dict[str, Any]:
-    """What was wanted, for the journal."""
-    policy = wanted.policy.to_json() if wanted.policy else None
-    return {"source": wanted.source, "sha256": wanted.sha256, "revision": wanted.revision, "policy": policy}

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted, fingerprint
-from s3lora_serve.control.orders.execution import shown_wanted
 from s3lora_serve.errors import Conflict
 from s3lora_serve.fleet.slots import slot_name
 
@@ -18,14 +17,15 @@ if TYPE_CHECKING:
 async def swap(
     run: Execution, name: str, wanted: Wanted, order: Order, *, dry_run: bool, force: bool
 ) -> Operation:
-    """Begin a swap. Raises UnknownPlanner, Conflict, StateError."""
+    """Begin a swap. Raises UnknownPlanner, Conflict, StateError, SourceError."""
     asked = fingerprint(Kind.SWAP, name, order, wanted, dry_run=dry_run, force=force)
     if (known := await run.operations.known(order, asked)) is not None:
         return known
+    wanted = await run.steps.permitted(wanted)
     alias = run.expected(name, order)
     if alias.candidate is not None and not (dry_run or force):
         raise Conflict(f"planner {name!r} has a candidate on trial", hint="promote it or roll it back first")
-    details = {"wanted": shown_wanted(wanted), "dry_run": dry_run}
+    details = {"wanted": wanted.to_json(), "dry_run": dry_run}
     op = await run.begin(Kind.SWAP, alias, order, asked, details=details, decides=not dry_run)
     return run.go(op, _swap(run, op, name, wanted, dry_run))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from s3lora_serve.adapters.fetch.address import Source
 from s3lora_serve.config.policy import (
     AdaptiveRule,
     AlignmentConfig,
@@ -14,6 +15,7 @@ from s3lora_serve.config.policy import (
     ValidatedRule,
 )
 from s3lora_serve.control.operation import Wanted
+from s3lora_serve.errors import SourceError
 from s3lora_serve.fleet.rollout import DEFAULT_SHARE
 from s3lora_serve.spectral.prune_policy import PrunePolicy
 from s3lora_serve.storage.printable import checked
@@ -31,10 +33,25 @@ Revision = Annotated[str, Field(pattern=_REVISION, description="64 hex digits, o
 Reason = Annotated[
     str, Field(max_length=500, description="why; kept in the history"), AfterValidator(checked)
 ]
-Source = Annotated[
+
+
+def _source(text: str) -> str:
+    """The text itself. Raises ValueError for a source that is refused by it, as one with a password is."""
+    try:
+        Source.parse(checked(text))
+    except SourceError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+SourceText = Annotated[
     str,
-    Field(min_length=1, max_length=2000, description="folder on the server, demo://, hf:// or an fsspec URL"),
-    AfterValidator(checked),
+    Field(
+        min_length=1,
+        max_length=2000,
+        description="folder on the server, demo://, hf://, or a folder's URL; no passwords",
+    ),
+    AfterValidator(_source),
 ]
 
 
@@ -52,7 +69,7 @@ class OrderBody(BaseModel):
 class WantedBody(OrderBody):
     """An order that may name a revision: an adapter to admit, or one that is in the store already."""
 
-    source: Annotated[Source | None, Field(description="adapter to admit")] = None
+    source: Annotated[SourceText | None, Field(description="adapter to admit")] = None
     sha256: Annotated[
         str | None,
         Field(pattern="^[0-9a-f]{64}$", description="expected SHA-256 of the source's weights file"),

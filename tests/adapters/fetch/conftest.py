@@ -10,6 +10,8 @@ import tenacity
 from fsspec.implementations.memory import MemoryFileSystem
 from peft_builder import write_folder
 
+from s3lora_serve.adapters.fetch import address
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -27,8 +29,9 @@ def adapter(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def memory():
-    """An empty in-memory file system."""
+def memory(monkeypatch: pytest.MonkeyPatch):
+    """An empty in-memory file system, read as a bucket is."""
+    monkeypatch.setattr(address, "BUCKETS", address.BUCKETS | {"memory"})
     MemoryFileSystem.store.clear()
     yield fsspec.filesystem("memory")
     MemoryFileSystem.store.clear()

@@ -198,7 +198,7 @@ def test_offline_without_a_copy_says_so(tmp_path: Path, hub: Hub, monkeypatch: p
         ("hf://org/name@nowhere", "hf://org/name@nowhere: there is no such revision"),
         ("hf://name", "'hf://name' is not a Hub address"),
         ("hf://org/name@main/../..", "'hf://org/name@main/../..' is not a Hub address"),
-        ("hf://org/name?x", "'hf://org/name?x' is not a Hub address"),
+        ("hf://org/name?x", "hf://org/name: only http:// and https:// take a query"),
     ],
 )
 def test_wrong_addresses_say_so(tmp_path: Path, hub: Hub, address: str, message: str):

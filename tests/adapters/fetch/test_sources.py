@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tarfile
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -109,7 +110,9 @@ def test_progress_ends_at_one(tmp_path: Path, adapter: Path):
     assert seen[-1] == ("fetch", 1.0)
 
 
-@pytest.mark.parametrize("form", ["memory", "zip", "zip-folder", "file", "local"])
+@pytest.mark.parametrize(
+    "form", ["memory", "zip", "zip-folder", "zip-memory", "tar", "tar-gz", "file", "local"]
+)
 def test_fsspec_urls_are_fetched(tmp_path: Path, adapter: Path, memory: MemoryFileSystem, form: str):
     """Object stores, archives and local URLs give the same copy."""
     match form:
@@ -120,6 +123,14 @@ def test_fsspec_urls_are_fetched(tmp_path: Path, adapter: Path, memory: MemoryFi
             source = f"zip://::{archive(adapter, tmp_path / 'a.zip').as_uri()}"
         case "zip-folder":
             source = f"zip://in/side::{archive(adapter, tmp_path / 'a.zip', 'in/side/')}"
+        case "zip-memory":
+            memory.put(str(archive(adapter, tmp_path / "a.zip")), "/adapters/a.zip")
+            source = "zip://::memory://adapters/a.zip"
+        case "tar" | "tar-gz":
+            path = tmp_path / ("a.tar" if form == "tar" else "a.tar.gz")
+            with tarfile.open(path, "w" if form == "tar" else "w:gz") as file:
+                file.add(adapter, "in/side")
+            source = f"tar://in/side::{path}"
         case _:
             source = f"{form}://{adapter}"
     fetched = fetch(source, tmp_path / "copy", LimitsConfig())

@@ -11,6 +11,7 @@ from evidence_files import POINTS, weights_of, weights_sha256, write_checkpoint,
 from tiny_model import HIDDEN, MODULES, write_adapter, write_base
 
 from s3lora_serve.adapters.base_model import BaseModelSpec
+from s3lora_serve.adapters.fetch.reach import EVERYWHERE
 from s3lora_serve.cli.adapters.policy_options import PolicyOptions
 from s3lora_serve.config import load_config
 from s3lora_serve.control.operation import Wanted
@@ -339,7 +340,7 @@ def test_a_policy_whose_file_went_is_refused_and_nothing_changes(adapter, base, 
 def _admission(base, tmp_path) -> StoreAdmission:
     from s3lora_serve.adapters.store import RevisionStore
 
-    return StoreAdmission(served(base), adapter_limits(), RevisionStore(tmp_path / "store"))
+    return StoreAdmission(served(base), adapter_limits(), RevisionStore(tmp_path / "store"), EVERYWHERE)
 
 
 def _quiet(_: str, __: float) -> None: ...

@@ -24,6 +24,7 @@ engine: {max_loras: 4, max_lora_rank: 8}
 server: {port: 0}
 admin: {port: 0}
 swap: {drain_seconds: 5}
+sources: {allow: [.]}
 store: {path: store}
 """
 
@@ -226,3 +227,14 @@ def test_a_wrong_token_is_told_apart(live, monkeypatch):
     done = live("status")
     assert done.code == 1
     assert "does not know the token from S3LORA_ADMIN_TOKEN" in done.err
+
+
+def test_a_source_that_is_not_allowed_is_told_with_its_line(live):
+    """By the server, whether it is there or not; a password does not leave the client's machine."""
+    for dry in ([], ["--dry-run"]):
+        done = live("swap", "one", "/srv/elsewhere", *dry)
+        assert done.code == 1
+        assert "add the line '- /srv/elsewhere' under sources.allow" in done.err
+    done = live("swap", "one", "https://me:SECRET@host/a")
+    assert (done.code, "SECRET" in done.err + done.out) == (1, False)
+    assert "must not hold a user or a password" in done.err

@@ -7,6 +7,8 @@ import json
 import pytest
 from control_stub import NEW
 
+from s3lora_serve.adapters.fetch.address import Source
+from s3lora_serve.adapters.fetch.reach import Reach
 from s3lora_serve.control.operation import Order, Step, Wanted
 from s3lora_serve.spectral.prune_policy import Adaptive, PrunePolicy
 
@@ -193,3 +195,35 @@ async def test_half_a_character_is_refused(admin, control, field):
         "/admin/planners/p/swap", content=json.dumps(body), headers={"content-type": "application/json"}
     )
     assert (answer.status_code, answer.json()["error"]["code"], control.calls) == (422, "invalid_request", [])
+
+
+@pytest.mark.parametrize("order", ["swap", "canary"])
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("https://user:SECRET@host/a", "source: https://host/a: a source must not hold a user or a password"),
+        ("s3://AKIA:SECRET@bucket/a", "AWS_"),
+        ("simplecache::s3://SECRET/a", "simplecache:// is not read: sources are a folder, demo://"),
+        ("https://user:SECRET@host/" + "a" * 2000, "should have at most 2000 characters"),
+        (["https://user:SECRET@host/"], "source: "),
+    ],
+)
+async def test_a_source_with_a_password_is_refused_unrepeated(admin, control, order, source, says):
+    """Before anything is begun; the answer says what to do, and has nothing of the password."""
+    answer = await admin.post(f"/admin/planners/p/{order}", json={"source": source})
+    assert answer.status_code == 422
+    assert says in answer.json()["error"]["message"]
+    assert "SECRET" not in answer.text
+    assert control.calls == []
+
+
+async def test_a_source_that_is_not_allowed_says_which_line_to_add(admin, control, monkeypatch):
+    """With the path as it was sent, although messages lose the server's paths otherwise."""
+
+    async def refuse(*_: object, **__: object) -> None:
+        Reach().check(Source.parse("/srv/adapters/new"))
+
+    monkeypatch.setattr(control, "swap", refuse)
+    answer = await admin.post("/admin/planners/p/swap", json={"source": "/srv/adapters/new"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "source_not_allowed")
+    assert "add the line '- /srv/adapters/new' under sources.allow" in answer.json()["error"]["message"]

@@ -17,6 +17,7 @@ from engine_factory import Shared
 from fleet_factory import KEY
 
 from s3lora_serve.adapters.base_model import BaseModelSpec
+from s3lora_serve.adapters.fetch.reach import EVERYWHERE
 from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.config import PlansConfig, ServerConfig
 from s3lora_serve.control.journal.journal import Journal
@@ -77,7 +78,7 @@ async def real_fleet(vllm_engine, demo_base, client_of, root, *names) -> AsyncIt
     """Planners of these ``names``, whose slots are free again at the end; n is ready to be swapped in."""
     store = RevisionStore(root / "store")
     base = BaseModel(str(demo_base), BASE, None, BaseModelSpec.from_pretrained(demo_base))
-    admission = StoreAdmission(base, adapter_limits(), store)
+    admission = StoreAdmission(base, adapter_limits(), store, EVERYWHERE)
     desired, revisions = {}, {}
     for name, options in ADAPTERS.items():
         source = root / "sources" / name

@@ -7,6 +7,7 @@ from adapters_factory import adapter_limits, write_adapter
 from fleet_factory import KEY
 
 from s3lora_serve.adapters.base_model import BaseModelSpec
+from s3lora_serve.adapters.fetch.reach import EVERYWHERE
 from s3lora_serve.adapters.store import RevisionStore
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.control.journal.journal import Journal
@@ -49,7 +50,7 @@ async def test_planners_that_take_turns_in_two_slots(vllm_engine, demo_base, cli
     The engine itself never lists more than two adapters of theirs.
     """
     base = BaseModel(str(demo_base), BASE, None, BaseModelSpec.from_pretrained(demo_base))
-    admission = StoreAdmission(base, adapter_limits(), RevisionStore(tmp_path / "store"))
+    admission = StoreAdmission(base, adapter_limits(), RevisionStore(tmp_path / "store"), EVERYWHERE)
     desired, revisions = {}, {}
     for seed, name in enumerate(("kept", "one", "two"), start=20):
         source = tmp_path / name
