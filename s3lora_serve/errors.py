@@ -32,6 +32,7 @@
         * ``LeaseCut``: the request outlasted the drain deadline of the revision that it ran on
     * ``ControlError``: an operator's order was refused; nothing changed
         * ``Conflict``: an order's assumption does not hold: another revision serves, or another order runs
+            * ``OperationCancelled``: it was cancelled, or pre-empted by another operation
         * ``UnknownOperation``: no operation of that id
     * ``StateError``: the database of desired state and journal cannot be read or written
     * ``TransitionError``: a deployment was asked for a step that its state does not allow; a defect of ours
@@ -263,9 +264,22 @@ class ControlError(S3LoRAError):
 
 
 class Conflict(ControlError):
-    """An order's assumption does not hold: another revision serves, or another order is in progress."""
+    """An order's assumption does not hold: another revision serves, or another order is in progress.
+
+    ``operation`` is the id of the operation that is in its way and can be cancelled, or None.
+    """
 
     code = "conflict"
+
+    def __init__(
+        self, message: str, *, hint: str = "", command: str = "", operation: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, command=command)
+        self.operation = operation
+
+
+class OperationCancelled(Conflict):
+    """An operation was cancelled, or pre-empted by another one; nothing that serves changed."""
 
 
 class UnknownOperation(ControlError):

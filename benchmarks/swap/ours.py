@@ -98,7 +98,7 @@ class Ours:
         try:
             operation = _operation(await self._http.post(f"/admin/planners/{swap.planner}/{what}", json=body))
             waits = iter(WAITS)
-            while operation["step"] not in ("draining", "done", "failed", "undone"):
+            while operation["step"] not in ("draining", "done", "failed", "undone", "cancelled"):
                 wait = {"wait": next(waits, LONGEST_WAIT)}
                 operation = _operation(
                     await self._http.get(f"/admin/operations/{operation['id']}", params=wait)
@@ -107,7 +107,7 @@ class Ours:
             swap.error = f"{type(error).__name__}: {error}"
             return swap
         swap.wall, swap.seconds = time.perf_counter() - began, dict(operation["seconds"])
-        if operation["step"] in ("failed", "undone"):
+        if operation["step"] in ("failed", "undone", "cancelled"):
             swap.error = json.dumps(operation["error"])
         elif operation.get("to_digest"):
             self._digests.setdefault(swap.revision, operation["to_digest"])

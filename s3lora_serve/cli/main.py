@@ -16,7 +16,7 @@ from s3lora_serve.cli.fleet import (
     order_commands,
     status_commands,
 )
-from s3lora_serve.cli.fleet.fleet_options import ORDER_CODES
+from s3lora_serve.cli.fleet.fleet_options import CANCEL_CODES, ORDER_CODES
 from s3lora_serve.cli.lab import evaluate_command, sweep_command
 from s3lora_serve.cli.lab.evaluation_options import EVALUATION_CODES
 from s3lora_serve.cli.plan import plan_command
@@ -85,6 +85,7 @@ for _order in (
     apply_command.apply,
 ):
     app.command(epilog=ORDER_CODES)(_order)
+app.command(epilog=CANCEL_CODES)(order_commands.cancel)
 app.command(epilog=status_commands.STATUS_CODES)(status_commands.status)
 app.command(epilog=EXIT_CODES)(status_commands.history)
 app.command(epilog=EXIT_CODES)(audit_command.audit)

@@ -21,6 +21,9 @@ class SwapConfig(Section):
         ge=0,
         description="how long the old revision stays loaded for a rollback, while its slot is not needed",
     )
+    admissions: int = Field(
+        4, ge=1, description="adapters that are fetched, verified and pruned at a time; the others wait"
+    )
     trial: bool = Field(
         True, description="generate once on a new revision before it answers requests; false only probes it"
     )

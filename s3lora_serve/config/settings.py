@@ -24,6 +24,15 @@ class LimitsConfig(Section):
 
     max_adapter_mib: float = Field(2048, gt=0, description="all files of an adapter together, MiB")
     max_files: int = Field(64, gt=0, description="files in an adapter's folder")
+    fetch_connect_seconds: float = Field(
+        10, gt=0, description="time to connect to an adapter's source, where its driver can limit it"
+    )
+    fetch_read_seconds: float = Field(
+        30, gt=0, description="time for a source's next bytes, where its driver can limit it"
+    )
+    fetch_seconds: float = Field(
+        600, gt=0, description="time to fetch an adapter, whatever its source; then the admission has failed"
+    )
 
     @property
     def max_bytes(self) -> int:

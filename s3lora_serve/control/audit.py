@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from s3lora_serve.control.journal.journal_findings import AuditFinding, journal_findings
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.control.replica_port import Replica
     from s3lora_serve.fleet.planner_record import PlannerRecord
+    from s3lora_serve.storage.daemon_threads import DaemonThreads
 
 
 async def audit(
@@ -23,6 +23,7 @@ async def audit(
     admission: Admission,
     replica: Replica,
     deciding: Callable[[str], bool],
+    threads: DaemonThreads,
     noted: Head | None = None,
 ) -> list[AuditFinding]:
     """Check the journal's chain and tables, every revision that a planner needs, and the engine's slots.
@@ -30,16 +31,16 @@ async def audit(
     ``noted`` is a head of the journal that was kept elsewhere. What cannot be read is a finding.
     """
     agrees, told = await replica.engine_agrees()
-    found = await asyncio.to_thread(journal_findings, journal, noted)
+    found = await threads.run(journal_findings, journal, noted)
     try:
-        rows = (await asyncio.to_thread(journal.tables)).planners
+        rows = (await threads.run(journal.tables)).planners
     except StateError:  # which is among the findings by now
         rows = None
     bad = {finding.subject for finding in found if not finding.ok}
     if rows is not None:
         names = (name for name in replica.names() if f"planner {name}" not in bad)
         found += [_desired(rows.get(name), replica, name, deciding(name)) for name in names]
-        found += await asyncio.to_thread(_revisions, rows, admission)
+        found += await threads.run(_revisions, rows, admission)
     return [*found, AuditFinding(agrees, "engine", told)]
 
 

@@ -6,7 +6,7 @@ import copy
 import logging
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.control.operation import Order
+from s3lora_serve.control.operation import RULE, Order
 from s3lora_serve.control.rollback_rules import verdict
 from s3lora_serve.control.window import Window
 from s3lora_serve.errors import S3LoRAError
@@ -110,7 +110,7 @@ class AutoRollback:
 
     def _order(self, rule: str, reason: str, alias: Alias) -> Order:
         serving = self._replica.revision(alias.active).digest
-        return Order(actor=f"rule:{rule}", reason=reason, expected=serving)
+        return Order(actor=f"{RULE}{rule}", reason=reason, expected=serving)
 
     def _act(
         self, planner: str, order: Coroutine[Any, Any, object], watched: tuple[str, Window] | None = None

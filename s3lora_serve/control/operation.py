@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from s3lora_serve.spectral.prune_policy import PrunePolicy
 
 
+RULE = "rule:"  # how the actor of an order begins that an automatic rule gives
+
+
 class Kind(StrEnum):
     """What can be ordered."""
 
@@ -38,11 +41,17 @@ class Step(StrEnum):
     DONE = "done"
     FAILED = "failed"  # what served before still serves
     UNDONE = "undone"  # the server died before the flip; what served before serves again
+    CANCELLED = "cancelled"  # by order, or pre-empted by another operation; what served before still serves
+
+    @property
+    def flipped(self) -> bool:
+        """Whether a decision is being written down, or was: from here on nothing can be cancelled."""
+        return self in (Step.FLIPPING, Step.DRAINING)
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen."""
-        return self in (Step.DONE, Step.FAILED, Step.UNDONE)
+        return self in (Step.DONE, Step.FAILED, Step.UNDONE, Step.CANCELLED)
 
 
 @dataclass(frozen=True)

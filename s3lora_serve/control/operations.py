@@ -8,23 +8,26 @@ import logging
 import time
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from s3lora_serve.control.journal.entry import NewEntry
-from s3lora_serve.control.operation import Kind, Operation, Order, Step
-from s3lora_serve.errors import Conflict, S3LoRAError, UnknownOperation
+from s3lora_serve.control.operation import RULE, Kind, Operation, Order, Step
+from s3lora_serve.control.operation_writer import OperationWriter, entry_of
+from s3lora_serve.control.running import Running, Stop
+from s3lora_serve.errors import Conflict, OperationCancelled, S3LoRAError, UnknownOperation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
-    from s3lora_serve.control.journal.entry import Entry
     from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.fleet.notify import Notifier
     from s3lora_serve.fleet.planner_record import PlannerRecord
+    from s3lora_serve.storage.daemon_threads import DaemonThreads
 
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+PREEMPTS = (Kind.ROLLBACK, Kind.PROMOTE)  # they wait for nothing that has not flipped
 RECENT = 50  # operations that have ended and are still told of to those who follow
 
 
@@ -35,13 +38,20 @@ class Operations:
     """
 
     def __init__(
-        self, journal: Journal, notifier: Notifier, ended: Callable[[Operation], None] = lambda _: None
+        self,
+        journal: Journal,
+        threads: DaemonThreads,
+        notifier: Notifier,
+        ended: Callable[[Operation], None] = lambda _: None,
     ) -> None:
-        """``ended`` is told of each operation that has ended."""
+        """``threads`` are the journal's; ``ended`` is told of each operation that has ended."""
         self._journal = journal
+        self._threads = threads
+        self._writer = OperationWriter(journal, threads)
+        self.note = self._writer.note
         self._notifier = notifier
         self._ended = ended
-        self._running: dict[str, Operation] = {}
+        self._running: dict[str, Running] = {}
         self._over: deque[Operation] = deque(maxlen=RECENT)
         self._unwritten: dict[str, Operation] = {}  # they ended, and the journal could not take it
         self._deciding: dict[str, str] = {}  # planner → the operation that decides about it
@@ -50,7 +60,7 @@ class Operations:
         """The operation that this idempotency key began before. Raises Conflict if it was another order's."""
         if order.key is None:
             return None
-        found = await asyncio.to_thread(self._journal.operation_by_key, order.key)
+        found = await self._threads.run(self._journal.operation_by_key, order.key)
         if found is None:
             return None
         operation, before = found
@@ -77,15 +87,10 @@ class Operations:
     ) -> Operation:
         """Write a new operation down and give it its planners. Raises Conflict, StateError.
 
-        ``decides`` False is for dry runs, which change nothing and wait for no other operation.
+        A rollback and a promotion pre-empt what has not flipped and decides about the planner: that ends as
+        cancelled. ``decides`` False is for dry runs, which change nothing and wait for no other operation.
         """
-        for planner in planners if decides else ():
-            if (other := self._deciding.get(planner)) is not None:
-                raise Conflict(
-                    f"operation {other} ({self._running[other].kind}, {self._running[other].step}) is"
-                    f" deciding about planner {planner!r}",
-                    hint="wait until it has decided, then order again",
-                )
+        others = self._in_the_way(kind, planners if decides else (), order)
         operation = Operation(
             id=f"op-{uuid.uuid4().hex[:16]}",
             kind=kind,
@@ -97,17 +102,82 @@ class Operations:
             to_digest=to_digest,
             details=dict(details or {}),
         )
-        self._running[operation.id] = operation
+        # No turn of the event loop passes between these: what is pre-empted cannot flip meanwhile.
+        for other in others:
+            other.stop(_preempted(operation))
+            self.decided(other.operation.id)
+        running = self._running[operation.id] = Running(operation)
         for planner in planners if decides else ():
             self._deciding[planner] = operation.id
         try:
-            await self._write(operation, (self._entry(operation, f"{kind}.begun"),), fingerprint=fingerprint)
+            async with running.writing:
+                entry = entry_of(operation, f"{kind}.begun")
+                await self._writer.write(operation, (entry,), fingerprint=fingerprint)
         except BaseException:
             self.decided(operation.id)
             self._running.pop(operation.id, None)
+            running.over.set()
             raise
+        finally:
+            for other in others:
+                await self._end_stopped(other)
         self._notifier.ring()
         return operation
+
+    def _in_the_way(self, kind: Kind, planners: tuple[str, ...], order: Order) -> list[Running]:
+        """What is to be pre-empted. Raises Conflict for what cannot be."""
+        found: dict[str, Running] = {}
+        for planner in planners:
+            if (id_ := self._deciding.get(planner)) is None:
+                continue
+            other = self._running[id_].operation
+            # What an operator goes back to is better than what a rule would.
+            yields = order.actor.startswith(RULE) and other.kind is Kind.ROLLBACK
+            if kind not in PREEMPTS or other.step.flipped or yields:
+                raise Conflict(
+                    f"operation {id_} ({other.kind}, {other.step}) is deciding about planner {planner!r}",
+                    hint="wait until it has decided or cancel it, then order again",
+                    command=f"s3lora cancel {id_}",
+                    operation=id_,
+                )
+            found[id_] = self._running[id_]
+        return list(found.values())
+
+    async def cancel(self, id_: str, order: Order) -> Operation:
+        """End an operation that has not flipped: what served still serves, and what it began is taken back.
+
+        One that was cancelled already is returned as it ended. Raises UnknownOperation, and Conflict for one
+        that has flipped, or ended otherwise.
+        """
+        running = self._running.get(id_)
+        if running is not None and not running.ending and running.stopped is None:
+            why = f": {order.reason}" if order.reason else ""
+            running.stop(Stop("cancelled", order.actor, order.reason, f"cancelled by {order.actor}{why}"))
+            self.decided(id_)
+            return await self._end_stopped(running)
+        if running is not None:
+            await running.over.wait()
+        ended = await self._threads.run(self.get, id_)
+        if ended.step is not Step.CANCELLED:
+            raise Conflict(f"operation {id_} has ended ({ended.step}): there is nothing to cancel")
+        return ended
+
+    async def unless_stopped(self, id_: str, work: Coroutine[Any, Any, T]) -> T:
+        """The result of ``work``, cancelled when the operation is. Raises OperationCancelled then."""
+        running = self._current(id_, work.close)
+        task = asyncio.ensure_future(work)
+        stop = asyncio.ensure_future(running.until_stopped())
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+        if running.stopped is not None and not task.cancelled():
+            task.exception()  # it is the operation's no more
+        running.check()
+        return task.result()
 
     def decided(self, id_: str) -> None:
         """The operation decides nothing more: others may begin on its planners."""
@@ -119,13 +189,26 @@ class Operations:
         return planner in self._deciding
 
     def update(self, id_: str, **changes: Any) -> Operation:
-        """Note progress, in memory only. ``seconds`` are added to those that are there."""
-        operation = self._running[id_]
+        """Note progress, in memory only. ``seconds`` are added to those that are there.
+
+        Raises OperationCancelled if it was cancelled: whoever carries it out ends then.
+        """
+        running = self._current(id_)
         if "seconds" in changes:
-            changes["seconds"] = {**operation.seconds, **changes["seconds"]}
-        operation = self._running[id_] = dataclasses.replace(operation, **changes)
+            changes["seconds"] = {**running.operation.seconds, **changes["seconds"]}
+        running.operation = dataclasses.replace(running.operation, **changes)
         self._notifier.ring()
-        return operation
+        return running.operation
+
+    def _current(self, id_: str, otherwise: Callable[[], object] = lambda: None) -> Running:
+        """What runs under this id. Raises OperationCancelled if it was cancelled, after ``otherwise``."""
+        running = self._running.get(id_)
+        if running is not None and running.stopped is None:
+            return running
+        otherwise()
+        if running is not None:
+            running.check()
+        raise OperationCancelled(f"operation {id_} has ended")
 
     async def write(
         self,
@@ -143,12 +226,14 @@ class Operations:
 
         Memory follows once it is written. Into the entry go the planner's ``name``, digests from and to
         (``moved``) where they are not those of the operation, which may be about several planners, and what
-        is said ``about`` it. Raises StateError; then nothing was decided.
+        is said ``about`` it. Raises StateError; then nothing was decided. Raises OperationCancelled.
         """
-        before = self._running[id_]
-        after = dataclasses.replace(before, **changes)
-        entry = self._entry(after, action, about, name or (planner.name if planner else remove), moved)
-        await self._write(after, (entry,), planner=planner, remove=remove)
+        running = self._current(id_)
+        async with running.writing:
+            running = self._current(id_)
+            after = dataclasses.replace(running.operation, **changes)
+            entry = entry_of(after, action, about, name or (planner.name if planner else remove), moved)
+            await self._writer.write(after, (entry,), planner=planner, remove=remove)
         # Progress that was noted meanwhile stays.
         return self.update(id_, **changes)
 
@@ -156,25 +241,54 @@ class Operations:
         """Note how it ended, and write it down. Its planners are free from then on.
 
         It ended all the same if writing fails: that is logged, remembered while the server runs, and the
-        next start ends it in the journal.
+        next start ends it in the journal. Raises OperationCancelled if that ended it already.
         """
-        operation = dataclasses.replace(
-            self._running[id_], step=step, ended_at=time.time(), progress="", fraction=None, **changes
-        )
-        about = {"seconds": dict(operation.seconds)} | (
-            {"error": dict(operation.error)} if operation.error else {}
-        )
-        try:
-            await self._write(operation, (self._entry(operation, action, about),))
-        except S3LoRAError as error:
-            log.error("the end of operation %s (%s) could not be written down: %s", id_, step, error)
-            self._unwritten[id_] = operation
-        finally:
-            self.decided(id_)
-            self._running.pop(id_, None)
-            self._over.append(operation)
-            self._ended(operation)
-            self._notifier.ring()
+        return await self._end(self._current(id_), step, action, **changes)
+
+    async def _end_stopped(self, running: Running) -> Operation:
+        """End what was stopped; what is left of its work notices."""
+        why = running.stopped
+        assert why is not None
+        error = {"code": why.code, "message": why.message, "hint": ""}
+        about = {"by": why.by} if why.by else {}
+        action = f"{running.operation.kind}.cancelled"
+        log.warning("operation %s of %s: %s", running.operation.id, running.operation.planner, why.message)
+        by = {"actor": why.actor, "reason": why.reason}
+        return await self._end(running, Step.CANCELLED, action, by=by, about=about, error=error)
+
+    async def _end(
+        self,
+        running: Running,
+        step: Step,
+        action: str,
+        *,
+        by: Mapping[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> Operation:
+        running.ending = True
+        self.decided(running.operation.id)
+        async with running.writing:  # a write that is under way must not come after this one
+            operation = dataclasses.replace(
+                running.operation, step=step, ended_at=time.time(), progress="", fraction=None, **changes
+            )
+            told = {"seconds": dict(operation.seconds), **(about or {})}
+            if operation.error:
+                told["error"] = dict(operation.error)
+            try:
+                entry = dataclasses.replace(entry_of(operation, action, told), **(by or {}))
+                await self._writer.write(operation, (entry,))
+            except S3LoRAError as error:
+                log.error(
+                    "the end of operation %s (%s) could not be written down: %s", operation.id, step, error
+                )
+                self._unwritten[operation.id] = operation
+            finally:
+                self._running.pop(operation.id, None)
+                self._over.append(operation)
+                self._ended(operation)
+                running.over.set()
+                self._notifier.ring()
         return operation
 
     async def fail(self, id_: str, error: BaseException) -> Operation:
@@ -185,16 +299,16 @@ class Operations:
             how, code, message = "crashed", "internal_error", f"{type(error).__name__}: {error}"
             hint = "this is a defect; see the server's log"
         shown = {"code": code, "message": message, "hint": hint}
-        return await self.end(id_, Step.FAILED, f"{self._running[id_].kind}.{how}", error=shown)
+        return await self.end(id_, Step.FAILED, f"{self._current(id_).operation.kind}.{how}", error=shown)
 
     @property
     def recent(self) -> tuple[Operation, ...]:
         """Those that run, and the last ones that ended while this process ran; asks no disk."""
-        return (*self._over, *self._running.values())
+        return (*self._over, *(running.operation for running in self._running.values()))
 
     def get(self, id_: str) -> Operation:
         """The operation, running or ended. Raises UnknownOperation."""
-        found = self._running.get(id_) or self._unwritten.get(id_) or self._journal.operation(id_)
+        found = self._here(id_) or self._journal.operation(id_)
         if found is None:
             raise UnknownOperation(f"there is no operation {id_[:80]!r}", hint="list the operations")
         return found
@@ -204,61 +318,31 @@ class Operations:
         return [self._now(op) for op in self._journal.operations(limit)]
 
     def _now(self, written: Operation) -> Operation:
-        return self._running.get(written.id) or self._unwritten.get(written.id) or written
+        return self._here(written.id) or written
+
+    def _here(self, id_: str) -> Operation | None:
+        """The operation as memory has it, which is ahead of the journal, if it has it."""
+        running = self._running.get(id_)
+        return running.operation if running is not None else self._unwritten.get(id_)
 
     async def wait(self, id_: str, seconds: float, seen: str | None = None) -> Operation:
         """The operation as soon as it is not what it was at the call, or after ``seconds``.
 
         With ``seen``, the step that the caller knows of, at once if it is at another one by now.
         """
-        before = self.get(id_)
+        before = await self._find(id_)
         if before.step.ended or (seen is not None and before.step != seen):
             return before
-        await self._notifier.until(lambda: self._running.get(id_) is not before, seconds)
-        return self.get(id_)
+        await self._notifier.until(lambda: self._here(id_) is not before, seconds)
+        return await self._find(id_)
 
-    async def note(self, *entries: NewEntry, planner: PlannerRecord | None = None) -> None:
-        """Write entries that belong to no operation."""
-        await asyncio.to_thread(self._journal.write, *entries, planner=planner)
+    async def _find(self, id_: str) -> Operation:
+        if (here := self._here(id_)) is not None:
+            return here
+        return await self._threads.run(self.get, id_)
 
-    async def _write(
-        self,
-        operation: Operation,
-        entries: tuple[NewEntry, ...],
-        *,
-        fingerprint: str = "",
-        planner: PlannerRecord | None = None,
-        remove: str | None = None,
-    ) -> tuple[Entry, ...]:
-        # Shielded: when the caller is cancelled, the transaction must still be known to be over.
-        writing = asyncio.to_thread(
-            self._journal.write,
-            *entries,
-            operation=operation,
-            planner=planner,
-            remove=remove,
-            fingerprint=fingerprint,
-        )
-        return await asyncio.shield(asyncio.ensure_future(writing))
 
-    def _entry(
-        self,
-        operation: Operation,
-        action: str,
-        about: Mapping[str, Any] | None = None,
-        planner: str | None = None,
-        moved: tuple[str | None, str | None] | None = None,
-    ) -> NewEntry:
-        from_digest, to_digest = moved or (operation.from_digest, operation.to_digest)
-        return NewEntry(
-            actor=operation.order.actor,
-            action=action,
-            planner=planner or operation.planner,
-            operation=operation.id,
-            from_digest=from_digest,
-            to_digest=to_digest,
-            reason=operation.order.reason,
-            details={**operation.details, **(about or {})}
-            if action.endswith(".begun")
-            else dict(about or {}),
-        )
+def _preempted(by: Operation) -> Stop:
+    """Why the other one ends."""
+    message = f"pre-empted by operation {by.id}, a {by.kind} ordered by {by.order.actor}"
+    return Stop("preempted", by.order.actor, by.order.reason, message, by.id)

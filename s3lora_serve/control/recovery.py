@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from dataclasses import replace
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.replica_port import Replica
     from s3lora_serve.fleet.planner import DesiredPlanner
     from s3lora_serve.fleet.planner_record import PlannerRecord
+    from s3lora_serve.fleet.work_threads import WorkThreads
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +37,24 @@ class Recovery:
     """Restores names, candidates and rollback goals; the journal says what became of orders cut short."""
 
     def __init__(
-        self, replica: Replica, journal: Journal, admission: Admission, found: Reconciled | None = None
+        self,
+        replica: Replica,
+        journal: Journal,
+        admission: Admission,
+        threads: WorkThreads,
+        found: Reconciled | None = None,
     ) -> None:
         """``found``: who is withheld, and which operations are not what was written down."""
         self._replica = replica
         self._journal = journal
         self._admission = admission
+        self._threads = threads
         self._found = found or Reconciled()
         self._given_up: dict[str, str] = {}  # planner → why its candidate did not come back
 
     async def restore(self, desired: Mapping[str, DesiredPlanner], revisions: Mapping[str, Revision]) -> None:
         """Load and prove every planner. Names keep the order of ``desired``. Raises EngineDead."""
-        records = self._found.records((await asyncio.to_thread(self._journal.tables)).planners)
+        records = self._found.records((await self._threads.journal.run(self._journal.tables)).planners)
         withheld = self._found.withheld
         aliases = [
             replace(
@@ -72,7 +78,7 @@ class Recovery:
             return
         try:
             rollout = Rollout.from_json(record.rollout)
-            revision = await asyncio.to_thread(self._admission.restore, record.candidate)
+            revision = await self._threads.files.run(self._admission.restore, record.candidate)
             key = slot_name(name, revision.digest)
             await self._replica.restore_candidate(replace(alias, candidate=key, rollout=rollout), revision)
         except EngineDead:
@@ -86,9 +92,9 @@ class Recovery:
 
     async def commit(self) -> None:
         """Write down what serves now, and how the orders ended that the last run left. Raises StateError."""
-        rows = (await asyncio.to_thread(self._journal.tables)).planners
+        rows = (await self._threads.journal.run(self._journal.tables)).planners
         records = self._found.records(rows)
-        for operation in await asyncio.to_thread(self._journal.running):
+        for operation in await self._threads.journal.run(self._journal.running):
             await self._end(operation)
         for name in self._replica.names():
             if self._replica.alias(name).withheld:
@@ -105,8 +111,8 @@ class Recovery:
                 from_digest=records[name].active if name in records else None,
                 reason="not in planners.yaml",
             )
-            await asyncio.to_thread(self._journal.write, entry, remove=name)
-        await asyncio.to_thread(self._journal.write, NewEntry(_ACTOR, STARTED, details=self._all()))
+            await self._threads.journal.run(self._journal.write, entry, remove=name)
+        await self._threads.journal.run(self._journal.write, NewEntry(_ACTOR, STARTED, details=self._all()))
 
     def _all(self) -> dict[str, Any]:
         """All that is to be served, and what all rows of operations came to: later starts read on from it."""
@@ -146,7 +152,7 @@ class Recovery:
             reason=reason,
         )
         ended = replace(operation, step=step, ended_at=time.time(), progress="", fraction=None)
-        await asyncio.to_thread(self._journal.write, entry, operation=ended)
+        await self._threads.journal.run(self._journal.write, entry, operation=ended)
         log.warning("%s of %s: %s", action, operation.planner or "the fleet", reason)
 
     def _record(self, alias: Alias) -> PlannerRecord:
@@ -164,7 +170,7 @@ class Recovery:
             reason=self._given_up.get(record.name, "") if before else "first start",
             details={"generation": record.generation},
         )
-        await asyncio.to_thread(self._journal.write, entry, planner=record)
+        await self._threads.journal.run(self._journal.write, entry, planner=record)
 
 
 def _alias(name: str, desired: DesiredPlanner, revision: Revision, record: PlannerRecord | None) -> Alias:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.control.flipped import Flipped, Flips
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.operation import Operation, Step
-from s3lora_serve.errors import S3LoRAError
+from s3lora_serve.errors import OperationCancelled, S3LoRAError, SourceError
 from s3lora_serve.fleet.background import Background
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
 from s3lora_serve.fleet.slots import slot_name
 from s3lora_serve.fleet.states import LOADED
 from s3lora_serve.fleet.stopwatch import stopwatch
+from s3lora_serve.storage.daemon_threads import given_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from s3lora_serve.control.replica_port import Replica
     from s3lora_serve.fleet.planner import DesiredPlanner
     from s3lora_serve.fleet.rollout import Rollout
+    from s3lora_serve.fleet.work_threads import WorkThreads
 
 log = logging.getLogger(__name__)
 
 _S = DeploymentState
+LOOK_SECONDS = 10.0  # for an order's folder to be found, before the order begins
 
 
 class SwapSteps:
@@ -46,6 +49,7 @@ class SwapSteps:
         admission: Admission,
         settings: SwapConfig,
         slot_seconds: float,
+        threads: WorkThreads,
     ) -> None:
         self._replica = replica
         self._operations = operations
@@ -53,6 +57,7 @@ class SwapSteps:
         self._admission = admission
         self._settings = settings
         self._slot_seconds = slot_seconds  # how long a swap waits for a slot
+        self._threads = threads
         self._later = Background()
 
     async def permitted(self, wanted: Wanted) -> Wanted:
@@ -60,21 +65,36 @@ class SwapSteps:
         names = self._replica.names()
         wanted = replace(wanted, declared=tuple(self._replica.alias(name).desired for name in names))
         if wanted.revision is None:
-            await asyncio.to_thread(self._admission.permit, wanted)  # it looks where links lead
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._threads.looks.run(self._admission.permit, wanted)  # it looks where links lead
+            except TimeoutError:
+                raise SourceError(
+                    f"{wanted.source} was not found within {LOOK_SECONDS:g} s", hint="does its folder hang?"
+                ) from None
         return wanted
 
     async def admit(self, op: Operation, planner: str, wanted: Wanted) -> Revision:
-        """The revision of what is wanted, published. Raises AdapterError, StoreError, ConfigError."""
+        """The revision of what is wanted, published. Raises AdapterError, StoreError, ConfigError.
+
+        Raises OperationCancelled when the operation is; its thread is left behind and publishes nothing.
+        """
         loop = asyncio.get_running_loop()
 
         def tell(stage: str, fraction: float) -> None:
+            if given_up():
+                raise OperationCancelled(f"operation {op.id} waits for this no more")
             loop.call_soon_threadsafe(self._tell, op.id, stage, fraction)
 
+        def queued(before: int) -> None:
+            self._tell(op.id, f"waiting for {before} other admissions (swap.admissions)", None)
+
+        if wanted.revision is not None:
+            reading = self._threads.files.run(self._admission.restore, wanted.revision)
+        else:
+            reading = self._threads.admission.run(self._admission.admit, planner, wanted, tell, queued=queued)
         with stopwatch() as took:
-            if wanted.revision is not None:
-                revision = await asyncio.to_thread(self._admission.restore, wanted.revision)
-            else:
-                revision = await asyncio.to_thread(self._admission.admit, planner, wanted, tell)
+            revision = await self._operations.unless_stopped(op.id, reading)
         await self._operations.write(
             op.id,
             "revision.admitted",
@@ -93,12 +113,13 @@ class SwapSteps:
         """The revision loaded and proved, in READY or in whatever loaded state it was in already.
 
         The caller holds it (``Replica.held``), else it is taken out again at once. Raises SlotsBusy,
-        EngineError; then the engine holds nothing of it.
+        EngineError, OperationCancelled; then the engine holds nothing of it.
         """
         before = self._replica.find(slot_name(planner, revision.digest))
-        deployment = await self._replica.prepare(
+        loading = self._replica.prepare(
             planner, revision, lambda stage: self._tell(op.id, stage, None), self._slot_seconds
         )
+        deployment = await self._operations.unless_stopped(op.id, loading)
         effect = deployment.effect
         # What was loaded already cost nothing now.
         seconds = {} if before is not None and before.state in LOADED else dict(deployment.seconds)
@@ -137,8 +158,9 @@ class SwapSteps:
 
         The caller's operation must hold the decision about the planner. ``desired`` is another declaration of
         it, ``withheld`` keeps it from answering. With ``judge`` the rules compare the new revision's first
-        requests with the old one's last. Raises StateError; then nothing changed.
+        requests with the old one's last. Raises StateError, OperationCancelled; then nothing changed.
         """
+        self.point_of_no_return(op)
         before = self._replica.alias(planner)
         now = replace(
             before,
@@ -163,6 +185,10 @@ class SwapSteps:
         self._flips.announce(
             Flipped(planner, now.active, before.active, now.candidate, before.candidate, judge)
         )
+
+    def point_of_no_return(self, op: Operation) -> None:
+        """From here on the operation cannot be cancelled. Raises OperationCancelled if it was."""
+        self._operations.update(op.id, step=Step.FLIPPING, progress="", fraction=None)
 
     async def retire(self, op: Operation, key: str, *, keep: bool) -> None:
         """Let the requests on a deployment without a role end, then keep it for a rollback or unload it."""
@@ -232,7 +258,7 @@ class SwapSteps:
             log.error("%s of %s could not be written down: %s", action, deployment.key, error)
 
     def _tell(self, id_: str, stage: str, fraction: float | None) -> None:
-        with contextlib.suppress(KeyError):  # a late word from a thread; the operation has ended
+        with contextlib.suppress(OperationCancelled):  # a late word from a thread; the operation has ended
             self._operations.update(id_, progress=stage, fraction=fraction)
 
     async def close(self) -> None:

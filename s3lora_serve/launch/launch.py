@@ -20,6 +20,7 @@ from s3lora_serve.launch.reload import read_again
 from s3lora_serve.launch.resolve import to_engine_settings, to_http_limits
 from s3lora_serve.launch.servers import Server, address, announced, make_token, serve_both
 from s3lora_serve.launch.sockets import bound, listen, room_for_connections
+from s3lora_serve.storage.daemon_threads import DaemonThreads
 from s3lora_serve.terminal.console import Stages, say
 
 if TYPE_CHECKING:
@@ -85,7 +86,10 @@ async def launch(
             last_proved=config.state.on_mismatch == "serve_last_proved",
             accept=accept_state,
         )
-        fleet = admit_fleet(config, found.records(journal.tables().planners), engine, found.withheld)
+        # On a thread of its own, which a signal leaves behind: a source may never answer.
+        admitting = DaemonThreads("start", 1)
+        records = found.records(journal.tables().planners)
+        fleet = await admitting.run(admit_fleet, config, records, engine, found.withheld)
         settings = to_engine_settings(config, fleet.base)
         begin = start or partial(start_engine, engine)
         started = False

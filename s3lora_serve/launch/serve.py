@@ -14,7 +14,7 @@ from s3lora_serve import __version__
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.launch.engine_choice import for_engine
 from s3lora_serve.launch.log_format import set_logging
-from s3lora_serve.terminal.console import EXIT_CODES, OK, say, show_version
+from s3lora_serve.terminal.console import EXIT_CODES, OK, REFUSED, say, show_version
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -109,9 +109,18 @@ def serve(
 
 def main() -> None:
     """The entry point ``s3lora-serve``."""
+    from s3lora_serve.storage.daemon_threads import abandoned
     from s3lora_serve.terminal.console import run
 
-    run(app)
+    try:
+        run(app)
+    except SystemExit as left:
+        if not abandoned():
+            raise
+        # All is closed and told. What was left behind in a source may hold threads that Python would join.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(left.code if isinstance(left.code, int) else OK if left.code is None else REFUSED)
 
 
 def _with_address(config: Config, host: str | None, port: int | None, admin_port: int | None) -> Config:

@@ -25,6 +25,7 @@ class LiveSample:
     waiting: int = 0  # requests that wait for a slot
     evictions: int = 0  # since the start
     restarts: int = 0  # of the engine since the start
+    abandoned: int = 0  # threads that hang in a source, and that nothing waits for any more
     alive: bool = True
     engine: str = ""  # its kind
     leases: Mapping[str, int] = field(default_factory=dict)  # requests that run, by planner
@@ -96,6 +97,7 @@ class _Live(Collector):
             ("s3lora_slots", "Adapters that the engine can hold at once.", now.slots),
             ("s3lora_slots_taken", "Adapters that it holds or is about to.", now.taken),
             ("s3lora_slot_waiting", "Requests that wait for a slot.", now.waiting),
+            ("s3lora_abandoned_threads", "Threads left behind in sources that do not answer.", now.abandoned),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         for name, text, value in (

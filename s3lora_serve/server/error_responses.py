@@ -94,10 +94,14 @@ class ErrorBody(BaseModel):
 
 
 class ConflictBody(ErrorBody):
-    """A 409: the error, and what serves at present, so that the caller can decide anew."""
+    """A 409: the error, and what serves at present, so that the caller can decide anew.
+
+    ``operation``: the one that is in the way and can be cancelled.
+    """
 
     revision: str | None
     generation: int | None
+    operation: str | None = None
 
 
 _RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
@@ -157,9 +161,12 @@ def error_body(status: int, message: str, *, code: str, param: str | None = None
     return {"error": error}
 
 
-def conflict_response(message: str, revision: str | None, generation: int | None) -> JSONResponse:
-    """A 409 with what serves at present; both None when it is not about one planner."""
-    body = {**error_body(409, message, code=Conflict.code), "revision": revision, "generation": generation}
+def conflict_response(
+    message: str, revision: str | None, generation: int | None, operation: str | None = None
+) -> JSONResponse:
+    """A 409 with what serves at present, None when it is not about one planner, and what is in the way."""
+    now = {"revision": revision, "generation": generation, "operation": operation}
+    body = {**error_body(409, message, code=Conflict.code), **now}
     return JSONResponse(body, status_code=409)
 
 

@@ -28,6 +28,7 @@ from s3lora_serve.fleet.fleet import Fleet
 from s3lora_serve.fleet.leases import Lease, LeaseBook
 from s3lora_serve.fleet.notify import Notifier
 from s3lora_serve.fleet.slots import SlotTable
+from s3lora_serve.fleet.work_threads import WorkThreads
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.service.samples import live_sample, sample
 from s3lora_serve.serving.acquire import Acquirer
@@ -87,7 +88,8 @@ class PlannerService:
         """``checks``: what a revision passes before it answers. ``first_slot_id`` is above every id that the
         engine was given before; ``max_text`` bounds the texts of plans whose requests do not say otherwise.
         """
-        slots = slots or SlotsConfig()
+        slots, swap = slots or SlotsConfig(), swap or SwapConfig()
+        self.threads = WorkThreads.of(swap.admissions)
         self.base_model = base_model
         self.started_at = time.time()  # Unix seconds, for the base model's card
         self.host = host
@@ -99,24 +101,28 @@ class PlannerService:
         self._slots = SlotTable(first_slot_id)
         self._leases = LeaseBook(self._notifier, self._ended)
         self.shadows = Shadows(self._fleet, self._leases, base_model)
+        reread = partial(self.threads.files.run, admission.restore)
         self._loading = Loading(
-            host, self._fleet, self._slots, self._leases, self._notifier, slots, checks, admission.restore
+            host, self._fleet, self._slots, self._leases, self._notifier, slots, checks, reread
         )
         self.lease = Acquirer(host, self._fleet, self._loading, self._leases, base_model).lease
-        self._operations = Operations(journal, self._notifier, self._counted)
+        self._operations = Operations(journal, self.threads.journal, self._notifier, self._counted)
         flips = Flips()
         self._replica = LocalReplica(host, self._fleet, self._slots, self._loading, self._leases)
-        swap = swap or SwapConfig()
-        steps = SwapSteps(self._replica, self._operations, flips, admission, swap, slots.wait_seconds)
+        steps = SwapSteps(
+            self._replica, self._operations, flips, admission, swap, slots.wait_seconds, self.threads
+        )
         run = Execution(self._replica, steps, self._operations)
-        check = partial(audit, journal, admission, self._replica, self._operations.deciding)
-        self.control = Orders(run, journal, read, check, base_model)
+        check = partial(
+            audit, journal, admission, self._replica, self._operations.deciding, self.threads.audit
+        )
+        self.control = Orders(run, journal, read, check, base_model, threads=self.threads)
         self._auto_rollback = AutoRollback(self._replica, rules or RollbackConfig(), self.control)
         flips.subscribe(self._auto_rollback.flipped)
         self._admission = admission
         self.metrics = Metrics(
             lambda: [sample(p, base_model, host.alive) for p in self.planners()],
-            lambda: live_sample(host, self._fleet, self._loading, self._leases, journal),
+            lambda: live_sample(host, self._fleet, self._loading, self._leases, journal, self.threads),
         )
         self.metrics.declare(base_model)
         self._warmer = Warmer(max_text)
@@ -141,7 +147,7 @@ class PlannerService:
                 f"planner {self.base_model!r} has the name of the base model",
                 hint="give one of them another name",
             )
-        self._recovery = Recovery(self._replica, self.journal, self._admission, found)
+        self._recovery = Recovery(self._replica, self.journal, self._admission, self.threads, found)
         for name in desired:
             self.metrics.declare(name)
         # vLLM compiles grammars in its own thread, beside the loads.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.leases import LeaseBook
     from s3lora_serve.fleet.planner import Planner
+    from s3lora_serve.fleet.work_threads import WorkThreads
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
     from s3lora_serve.serving.loading import Loading
 
@@ -41,7 +42,12 @@ def sample(planner: Planner, base_model: str, alive: bool) -> PlannerSample:
 
 
 def live_sample(
-    host: EngineSupervisor, fleet: Fleet, loading: Loading, leases: LeaseBook, journal: Journal
+    host: EngineSupervisor,
+    fleet: Fleet,
+    loading: Loading,
+    leases: LeaseBook,
+    journal: Journal,
+    threads: WorkThreads,
 ) -> LiveSample:
     """Slots, waits, leases and the journal's head now."""
     counts, announced = leases.counts(), journal.announced
@@ -51,6 +57,7 @@ def live_sample(
         waiting=loading.waiting,
         evictions=loading.evictions,
         restarts=host.restarts,
+        abandoned=threads.abandoned,
         alive=host.alive,
         engine=host.kind,
         leases={name: sum(counts.get(d.key, 0) for d in fleet.of(name)) for name in fleet.names()},

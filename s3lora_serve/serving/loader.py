@@ -13,7 +13,7 @@ from s3lora_serve.fleet.deployment import Deployment, DeploymentState
 from s3lora_serve.fleet.stopwatch import stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from s3lora_serve.engine.port import Engine, Slot
     from s3lora_serve.fleet.fleet import Fleet
@@ -40,9 +40,9 @@ class Loader:
         notifier: Notifier,
         seconds: float,
         checks: Sequence[Check],
-        reread: Callable[[str], object],
+        reread: Callable[[str], Awaitable[object]],
     ) -> None:
-        """``reread`` reads every byte of a published revision again, in a thread; it raises StoreError."""
+        """``reread`` reads every byte of a published revision again; it raises StoreError."""
         self._host = host
         self._fleet = fleet
         self._slots = slots
@@ -90,7 +90,7 @@ class Loader:
         if deployment.proofs:
             # It was loaded before, perhaps long ago. The first time, admission has just read it.
             tell("check")
-            await asyncio.to_thread(self._reread, deployment.revision.digest)
+            await self._reread(deployment.revision.digest)
             self._current(deployment)
         tell("load")
         with stopwatch() as took:

@@ -16,7 +16,7 @@ from s3lora_serve.serving.loader import Loader
 from s3lora_serve.serving.slot_allocator import SlotAllocator
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from s3lora_serve.config import SlotsConfig
     from s3lora_serve.fleet.fleet import Fleet
@@ -63,7 +63,7 @@ class Loading:
         notifier: Notifier,
         settings: SlotsConfig,
         checks: Sequence[Check],
-        reread: Callable[[str], object] = lambda _: None,
+        reread: Callable[[str], Awaitable[object]],
     ) -> None:
         """``checks`` are what a deployment passes, in order, before it answers; ``reread`` reads a published
         revision again before it is loaded again, and raises StoreError.

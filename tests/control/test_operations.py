@@ -15,6 +15,7 @@ from s3lora_serve.control.operations import Operations
 from s3lora_serve.errors import Conflict, StateError, UnknownOperation
 from s3lora_serve.fleet.notify import Notifier
 from s3lora_serve.spectral.prune_policy import PrunePolicy
+from s3lora_serve.storage.daemon_threads import DaemonThreads
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def ended():
 @pytest.fixture
 def operations(journal, ended):
     """Over that journal."""
-    return Operations(journal, Notifier(), ended.append)
+    return Operations(journal, DaemonThreads("journal", 4), Notifier(), ended.append)
 
 
 async def begin(operations, *planners, **options):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.storage.daemon_threads import DaemonThreads
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Coroutine
@@ -36,7 +38,9 @@ def run_virtually(
     """Run to the end; threads become calls in the loop, after as many turns of it as ``rng`` says."""
     loop = VirtualLoop()
 
-    async def in_loop(call: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+    async def in_loop(
+        self: DaemonThreads, call: Callable[..., Any], /, *args: Any, queued: object = None, **options: Any
+    ) -> Any:
         for _ in range(rng.randrange(1, 4)):
             await asyncio.sleep(0)
         result = call(*args, **options)
@@ -45,6 +49,6 @@ def run_virtually(
         return result
 
     with monkeypatch.context() as patch, asyncio.Runner(loop_factory=lambda: loop) as runner:
-        patch.setattr(asyncio, "to_thread", in_loop)
+        patch.setattr(DaemonThreads, "run", in_loop)
         patch.setattr("time.monotonic", loop.time)
         runner.run(scenario)

@@ -49,15 +49,15 @@ class HubFolder:
     uri: str
 
 
-def list_folder(address: str) -> HubListing:
-    """Ask the Hub what ``hf://org/name[@revision][/folder]`` holds.
+def list_folder(address: str, seconds: float) -> HubListing:
+    """Ask the Hub what ``hf://org/name[@revision][/folder]`` holds; each answer has ``seconds``.
 
     Raises SourceError if the address is malformed or there is no such repository, revision or access, and the
     client's own errors if the Hub does not answer (requests' before huggingface_hub 1.0, httpx2's now).
     """
     repo, revision, folder = _parts(address)
     with _refusals(address):
-        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=seconds)
     prefix = f"{folder}/" if folder else ""
     below = {
         item.rfilename.removeprefix(prefix): item.size
@@ -67,11 +67,15 @@ def list_folder(address: str) -> HubListing:
     return HubListing(address, {name: size for name, size in below.items() if "/" not in name})
 
 
-def download(address: str) -> HubFolder:
-    """Download the two files that matter into the client's cache. Raises as ``list_folder`` does."""
+def download(address: str, seconds: float) -> HubFolder:
+    """Download the two files that matter into the client's cache; it has ``seconds`` for what it asks first.
+
+    For each piece of a file the client waits ``HF_HUB_DOWNLOAD_TIMEOUT`` seconds. Raises as ``list_folder``
+    does.
+    """
     with _refusals(address):
         try:
-            return _snapshot(address, offline=False)
+            return _snapshot(address, offline=False, seconds=seconds)
         except LocalEntryNotFoundError as error:  # what the client makes of a connection that broke
             raise ConnectionError(f"the Hub does not answer: {error}") from error
 
@@ -148,10 +152,13 @@ def _refusals(address: str) -> Iterator[None]:
         ) from error
 
 
-def _snapshot(address: str, *, offline: bool) -> HubFolder:
+def _snapshot(address: str, *, offline: bool, seconds: float = 10.0) -> HubFolder:
     repo, revision, folder = _parts(address)
     patterns = [f"{folder}/{name}" if folder else name for name in COPIED]
-    root = Path(snapshot_download(repo, revision=revision, local_files_only=offline, allow_patterns=patterns))
+    found = snapshot_download(
+        repo, revision=revision, local_files_only=offline, allow_patterns=patterns, etag_timeout=seconds
+    )
+    root = Path(found)
     uri = f"hf://{repo}@{root.name}" + (f"/{folder}" if folder else "")
     return HubFolder(root / folder, uri)
 

@@ -71,13 +71,11 @@ def copy_adapter(
     limits: LimitsConfig,
     progress: Progress,
 ) -> Fetched:
-    """Copy the known files into ``dest``, made anew, hashing and counting on the way.
+    """Copy the known files, made anew, into the folder ``dest``, hashing and counting on the way.
 
     What comes is counted, whatever ``sizes`` said. Raises LimitError, what ``open_file`` raises, and
     StoreError when the copy cannot be written: that is no fault of the source.
     """
-    with writing("its folder"):
-        dest.mkdir(parents=True, exist_ok=True)
     check_sizes(sizes, limits)
     copies: dict[str, HashedFile] = {}
     for name in COPIED:
@@ -112,10 +110,15 @@ def writing(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"the copy of the adapter ({what}) could not be written: {error.strerror or error}",
-            hint="free space on the disk of store.path (of TMPDIR, if nothing is published)",
-        ) from error
+        raise unwritten(what, error) from error
+
+
+def unwritten(what: str, error: OSError) -> StoreError:
+    """What an OSError means while we write."""
+    return StoreError(
+        f"the copy of the adapter ({what}) could not be written: {error.strerror or error}",
+        hint="free space on the disk of store.path (of TMPDIR, if nothing is published)",
+    )
 
 
 def check_sizes(sizes: Mapping[str, int | None], limits: LimitsConfig) -> None:

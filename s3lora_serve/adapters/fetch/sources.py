@@ -14,6 +14,7 @@ import fsspec
 import tenacity
 
 from s3lora_serve.adapters.fetch.address import HUB, LOCAL, PORTS, Source
+from s3lora_serve.adapters.fetch.deadline import driver_limits, unanswered, within
 from s3lora_serve.adapters.fetch.hub import OFFLINE, cached, download, list_folder
 from s3lora_serve.adapters.fetch.listing import check_files, check_listing, symlink
 from s3lora_serve.adapters.fetch.private_copy import (
@@ -66,30 +67,41 @@ def fetch(
 
     ``source`` is a local folder, ``hf://org/name[@revision][/folder]``, the URL of a folder in a bucket or on
     a web server, or a folder in an archive there (``zip://…::…``). Only adapter_config.json and
-    adapter_model.safetensors are copied, from where ``reach`` allows. Raises SourceError, SourceNotAllowed,
-    UnsafeFileError, LimitError, FormatError; StoreError when ``dest`` cannot be written to.
+    adapter_model.safetensors are copied, from where ``reach`` allows. Raises SourceError, also when
+    ``limits.fetch_seconds`` are over, SourceNotAllowed, UnsafeFileError, LimitError, FormatError; StoreError
+    when ``dest`` cannot be written to.
     """
-    tell, source = progress or silent, Source.of(source)
-    reach.check(source)
-    place = source.place
+    tell, given = progress or silent, Source.of(source)
+    with writing("its folder"):
+        dest.mkdir(parents=True, exist_ok=True)
+    signed = bool(given.place.query)  # a traceback would quote what a driver says of a signed URL
     try:
-        if source.archive:
-            fetched = _patiently(lambda: _fetch_archive(source, dest, limits, tell, reach))
-        elif place.scheme == LOCAL:
-            fetched = _fetch_local(_as_it_lies(place.path, reach), dest, limits, tell)
-        elif place.scheme == HUB:
-            fetched = _fetch_hub(source.text, dest, limits, tell)
-        elif place.scheme in PORTS:
-            fetched = _patiently(lambda: _fetch_web(source, dest, limits, tell, reach))
-        else:
-            fetched = _patiently(lambda: _fetch_bucket(source, dest, limits, tell))
+        fetched = within(
+            str(given), limits.fetch_seconds, lambda tell: _fetch(given, dest, limits, tell, reach), tell
+        )
     except S3LoRAError:
         raise
+    except TimeoutError as error:
+        raise unanswered(str(given), limits) from (None if signed else error)
     except Exception as error:  # drivers raise their own types: the boundary where they become ours
-        # A traceback would quote what a driver says of a signed URL.
-        raise _unavailable(source, error) from (None if place.query else error)
+        raise _unavailable(given, error) from (None if signed else error)
     tell("fetch", 1.0)
     return fetched
+
+
+def _fetch(source: Source, dest: Path, limits: LimitsConfig, progress: Progress, reach: Reach) -> Fetched:
+    progress("fetch", 0.0)
+    reach.check(source)  # in here: it looks where links lead, and their folder may hang
+    place = source.place
+    if source.archive:
+        return _patiently(lambda: _fetch_archive(source, dest, limits, progress, reach), progress)
+    if place.scheme == LOCAL:
+        return _fetch_local(_as_it_lies(place.path, reach), dest, limits, progress)
+    if place.scheme == HUB:
+        return _fetch_hub(source.text, dest, limits, progress)
+    if place.scheme in PORTS:
+        return _patiently(lambda: _fetch_web(source, dest, limits, progress, reach), progress)
+    return _patiently(lambda: _fetch_bucket(source, dest, limits, progress), progress)
 
 
 def _as_it_lies(path: str, reach: Reach) -> Path:
@@ -132,11 +144,11 @@ def _open_regular(path: Path) -> Iterator[FileIO]:
 def _fetch_hub(source: str, dest: Path, limits: LimitsConfig, progress: Progress) -> Fetched:
     listed: set[str] = set()
     try:
-        listing = _patiently(lambda: list_folder(source))
+        listing = _patiently(lambda: list_folder(source, limits.fetch_read_seconds), progress)
         listed = set(listing.sizes)
         check_listing(sorted(listed), limits)
         check_sizes(listing.sizes, limits)
-        folder = _patiently(lambda: download(source))
+        folder = _patiently(lambda: download(source, limits.fetch_connect_seconds), progress)
     except S3LoRAError:
         raise
     except Exception as error:  # whatever the client raises when the Hub does not answer
@@ -155,7 +167,7 @@ def _fetch_web(source: Source, dest: Path, limits: LimitsConfig, progress: Progr
     """Both files by their names: a web server's pages are not read to find out what else is there."""
     with ExitStack() as opened:
         files = {
-            name: opened.enter_context(open_web(below(source.place, name), reach))
+            name: opened.enter_context(open_web(below(source.place, name), reach, limits))
             for name in reversed(COPIED)  # absent weights are the better message
         }
         sizes = {name: file.size for name, file in files.items()}
@@ -169,7 +181,7 @@ def _fetch_web(source: Source, dest: Path, limits: LimitsConfig, progress: Progr
 
 
 def _fetch_bucket(source: Source, dest: Path, limits: LimitsConfig, progress: Progress) -> Fetched:
-    system, root = fsspec.core.url_to_fs(source.text)
+    system, root = fsspec.core.url_to_fs(source.text, **driver_limits(source.place.scheme, limits))
     return _fetch_listed(source, system, root, dest, limits, progress)
 
 
@@ -189,16 +201,15 @@ def _archive(source: Source, dest: Path, limits: LimitsConfig, reach: Reach) -> 
         with _as_it_lies(place.path, reach).open("rb") as file:
             yield file
     elif place.scheme not in PORTS:
-        system, path = fsspec.core.url_to_fs(str(place))
+        system, path = fsspec.core.url_to_fs(str(place), **driver_limits(place.scheme, limits))
         with system.open(path, "rb") as file:
             yield file
     else:
         with writing("its archive"):
-            dest.parent.mkdir(parents=True, exist_ok=True)
             copy = tempfile.NamedTemporaryFile(  # noqa: SIM115  (entered below)
                 dir=dest.parent, suffix=PurePosixPath(place.path).suffix
             )
-        with copy, open_web(place, reach) as file:
+        with copy, open_web(place, reach, limits) as file:
             buffer = memoryview(bytearray(CHUNK_BYTES))
             while read := file.readinto(buffer):
                 if copy.tell() + read > limits.max_bytes:
@@ -242,7 +253,7 @@ def _name_below(root: str, path: str) -> str:
     return name
 
 
-def _patiently(attempt: Callable[[], _T]) -> _T:
+def _patiently(attempt: Callable[[], _T], progress: Progress) -> _T:
     """Try again on what may pass: time-outs, resets, throttling. Waits 0.2 s, doubling, with jitter."""
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(ATTEMPTS),
@@ -250,7 +261,12 @@ def _patiently(attempt: Callable[[], _T]) -> _T:
         retry=tenacity.retry_if_not_exception_type(_PERMANENT),
         reraise=True,
     )
-    return retrying(attempt)
+
+    def once() -> _T:
+        progress("fetch", 0.0)  # raises if nothing waits for it any more
+        return attempt()
+
+    return retrying(once)
 
 
 def _unavailable(source: Source, error: Exception) -> SourceError:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from s3lora_serve.adapters.fetch.reach import Reach
+    from s3lora_serve.config import LimitsConfig
 
-SECONDS = 30.0  # without a byte
 REDIRECTS = 5
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _PASSES = frozenset({408, 425, 429})
@@ -49,13 +49,13 @@ class WebFile:
 
 
 @contextmanager
-def open_web(place: Address, reach: Reach) -> Iterator[WebFile]:
-    """Open the file at ``place``, whose query goes with it.
+def open_web(place: Address, reach: Reach, limits: LimitsConfig) -> Iterator[WebFile]:
+    """Open the file at ``place``, whose query goes with it; ``limits`` say how long to wait for an answer.
 
     Raises SourceError for what will not pass, SourceNotAllowed for an address or a redirect that may not be
     followed, FileNotFoundError, PermissionError, and other OSErrors for what may pass.
     """
-    connection, response = _answered(place, reach)
+    connection, response = _answered(place, reach, limits)
     try:
         yield WebFile(response)
     finally:
@@ -68,9 +68,9 @@ def below(folder: Address, name: str) -> Address:
     return replace(folder, path=f"{folder.path.rstrip('/')}/{name}")
 
 
-def _answered(place: Address, reach: Reach) -> tuple[HTTPConnection, HTTPResponse]:
+def _answered(place: Address, reach: Reach, limits: LimitsConfig) -> tuple[HTTPConnection, HTTPResponse]:
     for _ in range(REDIRECTS + 1):
-        connection = _connected(place, reach)
+        connection = _connected(place, reach, limits)
         try:
             connection.request("GET", _target(place), headers=_credentials(place.host))
             response = connection.getresponse()
@@ -89,7 +89,7 @@ def _answered(place: Address, reach: Reach) -> tuple[HTTPConnection, HTTPRespons
     raise SourceError(f"{place}: over {REDIRECTS} redirects")
 
 
-def _connected(place: Address, reach: Reach) -> HTTPConnection:
+def _connected(place: Address, reach: Reach, limits: LimitsConfig) -> HTTPConnection:
     """A connection to an address that was checked: the name is looked up once."""
     found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     for *_, address in found:
@@ -98,14 +98,15 @@ def _connected(place: Address, reach: Reach) -> HTTPConnection:
     for family, kind, protocol, _, address in found:
         opened = socket.socket(family, kind, protocol)
         try:
-            opened.settimeout(SECONDS)
+            opened.settimeout(limits.fetch_connect_seconds)
             opened.connect(address)
             if place.scheme == "http":
-                connection = HTTPConnection(place.host, place.port, timeout=SECONDS)
+                connection = HTTPConnection(place.host, place.port)
             else:
                 context = ssl.create_default_context()
                 opened = context.wrap_socket(opened, server_hostname=place.host)
-                connection = HTTPSConnection(place.host, place.port, timeout=SECONDS, context=context)
+                connection = HTTPSConnection(place.host, place.port, context=context)
+            opened.settimeout(limits.fetch_read_seconds)
         except OSError as error:
             opened.close()
             failed = error

@@ -86,6 +86,12 @@ class AdminClient:
         headers = {"idempotency-key": key, "x-s3lora-actor": actor()}
         return self._send("POST", f"/admin/{path}", json=dict(body), headers=headers)
 
+    def cancel(self, id_: str, reason: str) -> dict[str, Any]:
+        """End an operation; how it ended. Raises UnknownOperation, Conflict. A repetition changes nothing."""
+        headers = {"x-s3lora-actor": actor()}
+        path = f"/admin/operations/{_part(id_)}/cancel"
+        return self._send("POST", path, json={"reason": reason}, headers=headers)
+
     def _get(
         self, path: str, params: Mapping[str, Any] | None = None, read_seconds: float = READ_SECONDS
     ) -> dict[str, Any]:
@@ -177,6 +183,10 @@ def _checked(response: httpx.Response, access: Access) -> dict[str, Any]:
         raise ControlError(
             f"{access.url} answers with status {response.status_code} and not as the admin listener does",
             hint=f"is this its address? {_VERSIONS}",
+        )
+    if error.get("code") == Conflict.code and (operation := body.get("operation")):
+        raise Conflict(
+            str(error.get("message", "")), command=f"s3lora cancel {operation}", operation=str(operation)
         )
     raise _refusal(response.status_code, str(error.get("code", "")), str(error.get("message", "")), access)
 

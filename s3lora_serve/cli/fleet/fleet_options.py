@@ -14,6 +14,7 @@ import typer
 
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError
+from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import OK
 
 if TYPE_CHECKING:
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
     from s3lora_serve.cli.fleet.admin_client import AdminClient
 
 ORDER_CODES = (
-    "Exit codes: 0 done (with --no-wait: begun); 1 refused, failed, undone, or not ended within --timeout; "
+    "Exit codes: 0 done (with --no-wait: begun); 1 refused, failed, undone, cancelled, or not ended within "
+    "--timeout; "
     "2 wrong usage or configuration; 130 Ctrl-C, the operation continues."
+)
+CANCEL_CODES = (
+    "Exit codes: 0 cancelled, now or before; 1 refused: it has decided or ended, or there is none; "
+    "2 wrong usage or configuration."
 )
 _DIGEST = re.compile("[0-9a-fA-F]{8,64}")
 
@@ -139,3 +145,14 @@ def finish(client: AdminClient, operation: Mapping[str, Any], end: EndOptions) -
         show_operation(operation, waited=end.wait)
     if (code := outcome(operation, waited=end.wait)) != OK:
         raise typer.Exit(code)
+
+
+def show_cancelled(operation: Mapping[str, Any], as_json: bool) -> None:
+    """Say that the operation is cancelled; any other outcome was refused by the server."""
+    from s3lora_serve.terminal.console import out
+
+    if as_json:
+        typer.echo(json.dumps(operation, indent=2))
+        return
+    subject = f"{operation['kind']} {operation['planner'] or ''}".strip()
+    out.print(printable(f"{subject}: {operation['summary']}"), markup=False, soft_wrap=True, highlight=False)

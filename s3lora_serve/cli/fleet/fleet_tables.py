@@ -26,7 +26,7 @@ _STYLES = {
     "evicted": "yellow",
     "draining": "yellow",
 }
-_STEP_STYLES = {"done": "green", "failed": "bold red", "undone": "bold red"}
+_STEP_STYLES = {"done": "green", "failed": "bold red", "undone": "bold red", "cancelled": "yellow"}
 
 
 def fleet(

@@ -1,4 +1,4 @@
-"""``s3lora swap``, ``rollback``, ``canary``, ``promote``, ``wait``: orders about a planner that is served."""
+"""``s3lora swap``, ``rollback``, ``canary``, ``promote``, ``wait``, ``cancel``: orders about a planner."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s3lora_serve.cli.fleet.fleet_options import (
+    AsJson,
     EndOptions,
     Expect,
     OrderOptions,
@@ -17,6 +18,7 @@ from s3lora_serve.cli.fleet.fleet_options import (
     begin,
     finish,
     revision_digest,
+    show_cancelled,
     weights_digest,
 )
 from s3lora_serve.cli.option_groups import grouped
@@ -151,6 +153,22 @@ def wait(
     """Wait for an operation to end and exit with its code; with --no-wait show its state."""
     with at.connect() as client:
         finish(client, client.operation(operation), end)
+
+
+@grouped
+def cancel(
+    operation: Annotated[str, typer.Argument(help="An operation's id, as `s3lora status` shows it.")],
+    *,
+    reason: Reason = "",
+    as_json: AsJson = False,
+    at: ServerOptions,
+) -> None:
+    """End an operation before it decides what serves: what it began is taken back, and nothing changes.
+
+    After its flip it is refused; `s3lora rollback` is the way back then.
+    """
+    with at.connect() as client:
+        show_cancelled(client.cancel(operation, reason), as_json)
 
 
 def _order(planner: str, what: str, body: Mapping[str, Any], order: OrderOptions, at: ServerOptions) -> None:

@@ -120,6 +120,7 @@ class Apply:
                 name = change.planner
                 with _naming(name):
                     if change.what == "described":
+                        self._steps.point_of_no_return(op)
                         self._replica.flip(replace(self._replica.alias(name), desired=desired[name]))
                         done.append(change)
                         await self._pin(op, name)
@@ -184,11 +185,13 @@ class Apply:
         record = alias.record(meant.active, meant.candidate)
         known = meant.alias.name in self._replica.names()
         moved = (meant.active.digest if known else None, meant.active.digest)
+        self._steps.point_of_no_return(op)
         await self._operations.write(op.id, "apply.declared", planner=record, moved=moved, step=Step.DRAINING)
         self._replica.flip(alias, meant.active, *([meant.candidate] if meant.candidate else []))
 
     async def _remove(self, op: Operation, name: str) -> None:
         moved = (self._replica.revision(self._replica.alias(name).active).digest, None)
+        self._steps.point_of_no_return(op)
         await self._operations.write(op.id, "apply.removed", remove=name, moved=moved, step=Step.DRAINING)
         self._replica.remove(name)
 

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.operation import Kind, Operation, Order, Step
-from s3lora_serve.errors import Conflict, S3LoRAError
+from s3lora_serve.errors import Conflict, OperationCancelled, S3LoRAError
 from s3lora_serve.fleet.background import Background
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class Execution:
         """Do what is decided while the caller waits. An operation that fails here has failed as a whole."""
         try:
             await work
+        except OperationCancelled:
+            raise  # it has ended
         except Exception as error:
             await self.operations.fail(op.id, error)
             raise
@@ -103,6 +105,8 @@ class Execution:
                 await work
             except asyncio.CancelledError:
                 raise  # the server stops; the next start finishes or undoes it
+            except OperationCancelled as error:
+                log.info("%s of %s: %s", op.kind, op.planner or "the fleet", error)  # it has ended
             except S3LoRAError as error:
                 log.warning("%s of %s failed: %s", op.kind, op.planner or "the fleet", error)
                 await self.operations.fail(op.id, error)

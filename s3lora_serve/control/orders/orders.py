@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from s3lora_serve.control.orders.apply import apply
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Operation, Order, Wanted
     from s3lora_serve.control.orders.execution import Execution
     from s3lora_serve.fleet.planner import DesiredPlanner
+    from s3lora_serve.fleet.work_threads import WorkThreads
 
 
 class Orders:
@@ -37,6 +37,8 @@ class Orders:
         read: Callable[[], Mapping[str, DesiredPlanner]] | None = None,
         check: Callable[[Head | None], Awaitable[list[AuditFinding]]] | None = None,
         base_model: str = "",
+        *,
+        threads: WorkThreads,
     ) -> None:
         """``read`` reads planners.yaml again, ``check`` compares journal, store and engine.
 
@@ -47,6 +49,7 @@ class Orders:
         self._read = read
         self._check = check
         self._base_model = base_model
+        self._threads = threads
 
     async def swap(
         self, name: str, wanted: Wanted, order: Order, *, dry_run: bool = False, force: bool = False
@@ -104,7 +107,15 @@ class Orders:
         """Apply planners.yaml as it is now. Raises ConfigError, naming every problem of it."""
         if self._read is None:
             raise ConfigError("this server was started without a planners.yaml to read again")
-        return await self.apply(await asyncio.to_thread(self._read), order, dry_run=dry_run)
+        return await self.apply(await self._threads.files.run(self._read), order, dry_run=dry_run)
+
+    async def cancel(self, id_: str, order: Order) -> Operation:
+        """End an operation that has not flipped; what it began is taken back, what serves stays.
+
+        One that was cancelled already is returned as it ended. Raises UnknownOperation; Conflict for one that
+        has flipped, or ended otherwise.
+        """
+        return await self._run.whole(order, self._run.operations.cancel(id_, order))
 
     # Questions
 

@@ -71,8 +71,10 @@ def _handlers(service: PlannerService, redact: Redactor) -> dict[Any, Callable[[
         try:
             planner = service.get(request.path_params.get("name", ""))
         except UnknownPlanner:  # an apply is about none
-            return conflict_response(redact(str(error)), None, None)
-        return conflict_response(redact(str(error)), planner.revision.digest, planner.generation)
+            return conflict_response(redact(str(error)), None, None, error.operation)
+        return conflict_response(
+            redact(str(error)), planner.revision.digest, planner.generation, error.operation
+        )
 
     async def store(_: Request, error: StoreError) -> JSONResponse:
         # An order named a revision, and the store does not have it whole.

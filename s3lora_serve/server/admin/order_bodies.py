@@ -151,6 +151,14 @@ class ApplyBody(BaseModel):
     dry_run: Annotated[bool, Field(description="show what would change, and change nothing")] = False
 
 
+class CancelBody(BaseModel):
+    """End an operation that has not flipped."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    reason: Reason = ""
+
+
 # Fields of the objects in the body of each order, by the last part of its path, to name the nearest one.
 FIELDS: Mapping[str, Fields] = {
     path: {
@@ -167,5 +175,6 @@ FIELDS: Mapping[str, Fields] = {
         ("canary", CanaryBody),
         ("promote", PromoteBody),
         ("apply", ApplyBody),
+        ("cancel", CancelBody),
     )
 }

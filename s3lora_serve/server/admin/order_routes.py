@@ -1,4 +1,4 @@
-"""The POST routes of ``/admin``: swap, rollback, canary, promote, apply; each answers with its operation."""
+"""The POST routes of ``/admin``: swap, rollback, canary, promote, apply, cancel; each answers its operation"""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from fastapi import APIRouter, Depends, Response
 from s3lora_serve.control.operation import Operation  # noqa: TC001  (FastAPI reads the annotations below)
 from s3lora_serve.server.admin.admin_views import OperationView, operation_view
 from s3lora_serve.server.admin.caller import Caller, caller
-from s3lora_serve.server.admin.order_bodies import ApplyBody, CanaryBody, PromoteBody, RollbackBody, SwapBody
+from s3lora_serve.server.admin.order_bodies import (
+    ApplyBody,
+    CanaryBody,
+    CancelBody,
+    PromoteBody,
+    RollbackBody,
+    SwapBody,
+)
 from s3lora_serve.server.error_responses import ConflictBody, documented
 
 if TYPE_CHECKING:
@@ -27,6 +34,12 @@ _ORDERED: dict[int | str, dict[str, Any]] = {
     },
     **documented(400, 404, 408, 413, 422, 503),
     409: {"model": ConflictBody, "description": "another revision serves, or another order runs"},
+}
+
+_CANCELLED: dict[int | str, dict[str, Any]] = {
+    200: {"model": OperationView, "description": "it is cancelled, or was before"},
+    **documented(400, 404, 408, 413, 422, 503),
+    409: {"model": ConflictBody, "description": "it has decided what serves, or ended otherwise"},
 }
 
 
@@ -84,5 +97,11 @@ def orders_router(service: PlannerService, redact: Redactor) -> APIRouter:
         body = body or ApplyBody()
         order = by.order(body.reason)
         return answer(await service.control.reload(order, dry_run=body.dry_run), response)
+
+    @router.post("/operations/{id}/cancel", responses=_CANCELLED)
+    async def cancel(id: str, by: Sender, body: CancelBody | None = None) -> OperationView:
+        """End an operation that has not flipped: what it began is taken back, what serves stays."""
+        body = body or CancelBody()
+        return operation_view(await service.control.cancel(id, by.order(body.reason)), redact)
 
     return router

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -76,7 +75,7 @@ def state_router(service: PlannerService, redact: Redactor) -> APIRouter:
     @router.get("/operations", responses=documented(422, 503))
     async def operations(limit: Limit = 50) -> OperationList:
         """Operations, newest first."""
-        found = await asyncio.to_thread(service.control.operations, limit)
+        found = await service.threads.journal.run(service.control.operations, limit)
         return OperationList(data=[operation_view(operation, redact) for operation in found])
 
     @router.get("/operations/{id}", responses=documented(404, 422, 503))
@@ -86,7 +85,7 @@ def state_router(service: PlannerService, redact: Redactor) -> APIRouter:
         if wait:
             found = await control.wait(id, wait, seen=seen)
         else:
-            found = await asyncio.to_thread(control.operation, id)
+            found = await service.threads.journal.run(control.operation, id)
         return operation_view(found, redact)
 
     @router.get("/events", response_class=Response, responses={200: _EVENTS, **documented()})
@@ -100,7 +99,8 @@ def state_router(service: PlannerService, redact: Redactor) -> APIRouter:
     @router.get("/history", responses=documented(404, 422, 503))
     async def history(planner: str | None = None, after: After = 0, limit: Limit = 100) -> History:
         """Who did what, when and why, with which revisions; the newest first."""
-        entries = await asyncio.to_thread(service.control.history, planner, after=after, limit=limit)
+        history = service.control.history
+        entries = await service.threads.journal.run(history, planner, after=after, limit=limit)
         return History(data=[entry_view(entry, redact) for entry in entries])
 
     @router.get("/verify", responses=documented(422, 503))

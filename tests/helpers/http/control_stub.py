@@ -14,6 +14,7 @@ from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import UnknownOperation, UnknownPlanner
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
 from s3lora_serve.fleet.planner import Alias, DesiredPlanner, Planner
+from s3lora_serve.fleet.work_threads import WorkThreads
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.server.admin.admin_app import create_admin_app
 from s3lora_serve.spectral.prune_policy import PrunePolicy
@@ -50,6 +51,14 @@ class StubControl:
 
     async def reload(self, *args, **options):
         return self._begin(Kind.APPLY, "reload", args, options)
+
+    async def cancel(self, id_: str, order: Order) -> Operation:
+        self.calls.append(("cancel", (id_, order), {}))
+        if self.raises is not None:
+            raise self.raises
+        found = dataclasses.replace(self.operation(id_), step=Step.CANCELLED, ended_at=1_700_000_001.0)
+        self.known[id_] = found
+        return found
 
     def operation(self, id_: str) -> Operation:
         if id_ not in self.known:
@@ -97,6 +106,7 @@ class StubService:
     engine_kind = EngineKind.VLLM
 
     def __init__(self, store: Path) -> None:
+        self.threads = WorkThreads.of(admissions=1)
         self.control = StubControl()
         self.metrics = Metrics()
         self.shadows = SimpleNamespace(stats=lambda name: None)

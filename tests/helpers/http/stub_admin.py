@@ -71,7 +71,7 @@ def error(code: str, message: str) -> dict:
 
 def operation(step: str = "done", **changes) -> dict:
     """An operation as the admin routes show it: a swap of ``math`` from OLD to NEW."""
-    ended = step in ("done", "failed", "undone")
+    ended = step in ("done", "failed", "undone", "cancelled")
     made = {
         "id": "op-1",
         "kind": "swap",

@@ -1,0 +1,64 @@
+"""An operation that has not ended: what it is now, and whether it is to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from s3lora_serve.errors import Conflict, OperationCancelled
+
+if TYPE_CHECKING:
+    from s3lora_serve.control.operation import Operation
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why an operation ends before it has decided anything."""
+
+    code: str  # cancelled, preempted
+    actor: str  # who cancels it
+    reason: str  # as they say
+    message: str
+    by: str | None = None  # the operation that pre-empts it
+
+
+class Running:
+    """One operation in memory. Its writes come one after the other; the one that ends it is the last."""
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        self.writing = asyncio.Lock()
+        self.ending = False  # its end is being written down
+        self.over = asyncio.Event()
+        self._stop: Stop | None = None
+        self._stopped = asyncio.Event()
+
+    def stop(self, why: Stop) -> None:
+        """Let it end without a decision. Raises Conflict once one is being made."""
+        now = self.operation
+        if now.step.flipped:
+            about = "the fleet" if now.planner is None else f"planner {now.planner!r}"
+            raise Conflict(
+                f"operation {now.id} ({now.kind}, {now.step}) has decided what {about} serves and cannot be"
+                " cancelled",
+                hint="roll the planner back"
+                if now.planner
+                else "roll its planners back, or apply what was declared before",
+            )
+        self._stop = why
+        self._stopped.set()
+
+    @property
+    def stopped(self) -> Stop | None:
+        """Why it is to end, if it is."""
+        return self._stop
+
+    def check(self) -> None:
+        """Raise OperationCancelled if it is to end."""
+        if self._stop is not None:
+            raise OperationCancelled(self._stop.message)
+
+    async def until_stopped(self) -> None:
+        """Return once it is to end."""
+        await self._stopped.wait()
