@@ -56,12 +56,16 @@ class LocalReplica:
         self, planner: str, revision: Revision, tell: Callable[[str], None], seconds: float
     ) -> Deployment:
         """As the port says."""
-        key = self._fleet.add(planner, revision).key
-        try:
-            return await self._loading.load(key, tell, seconds)
-        except BaseException:
-            self.discard(key)
-            raise
+        while True:
+            key = self._fleet.add(planner, revision).key
+            try:
+                await self._loading.load(key, tell, seconds)
+            except BaseException:
+                self.discard(key)
+                raise
+            # Else it joined a load for a decision that was given up, which was on its way out again.
+            if (deployment := self._fleet.find(key)) is not None and deployment.state in LOADED:
+                return deployment
 
     async def drain(self, key: str, seconds: float) -> tuple[tuple[str, ...], bool]:
         """As the port says."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from fleet_factory import desired
 from orders import held, order, serving, swap, until
 
 from s3lora_serve.control.operation import Step, Wanted
@@ -62,7 +63,7 @@ async def test_one_order_at_a_time_decides_about_a_planner(fleet):
     await until(lambda: gate.waiting)
     for another in (
         fleet.control.swap("p", NEW, order()),
-        fleet.control.rollback("p", order(), to="1" * 64),
+        fleet.control.apply({"p": desired("new"), "q": desired("q")}, order()),
         fleet.control.canary("p", NEW, order(), share=0.5),
     ):
         with pytest.raises(Conflict, match=f"{first.id} .*deciding about planner 'p'"):

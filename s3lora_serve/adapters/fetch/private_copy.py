@@ -76,6 +76,7 @@ def copy_adapter(
     What comes is counted, whatever ``sizes`` said. Raises LimitError, what ``open_file`` raises, and
     StoreError when the copy cannot be written: that is no fault of the source.
     """
+    progress("fetch", 0.0)  # raises if nothing waits for it any more
     check_sizes(sizes, limits)
     copies: dict[str, HashedFile] = {}
     for name in COPIED:

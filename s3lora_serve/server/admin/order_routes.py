@@ -1,4 +1,4 @@
-"""The POST routes of ``/admin``: swap, rollback, canary, promote, apply, cancel; each answers its operation"""
+"""The POST routes of ``/admin``: swap, rollback, canary, promote, apply, cancel; each answers an operation"""
 
 from __future__ import annotations
 

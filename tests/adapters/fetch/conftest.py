@@ -32,6 +32,11 @@ def adapter(tmp_path: Path) -> Path:
 def memory(monkeypatch: pytest.MonkeyPatch):
     """An empty in-memory file system, read as a bucket is."""
     monkeypatch.setattr(address, "BUCKETS", address.BUCKETS | {"memory"})
+    yield _emptied()
+    _emptied()
+
+
+def _emptied() -> MemoryFileSystem:
     MemoryFileSystem.store.clear()
-    yield fsspec.filesystem("memory")
-    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+    return fsspec.filesystem("memory")
