@@ -96,7 +96,7 @@ class ErrorBody(BaseModel):
 class ConflictBody(ErrorBody):
     """A 409: the error, and what serves at present, so that the caller can decide anew.
 
-    ``operation``: the one that is in the way and can be cancelled.
+    ``operation`` is there if one is in the way: it can be cancelled.
     """
 
     revision: str | None
@@ -165,7 +165,7 @@ def conflict_response(
     message: str, revision: str | None, generation: int | None, operation: str | None = None
 ) -> JSONResponse:
     """A 409 with what serves at present, None when it is not about one planner, and what is in the way."""
-    now = {"revision": revision, "generation": generation, "operation": operation}
+    now = {"revision": revision, "generation": generation, **({"operation": operation} if operation else {})}
     body = {**error_body(409, message, code=Conflict.code), **now}
     return JSONResponse(body, status_code=409)
 

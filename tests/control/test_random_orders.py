@@ -172,7 +172,10 @@ class Storm:
                 op = await control.promote(name, order)
             else:
                 op = await self.apply(order)
-            if rng.random() < 0.5:
+            if rng.random() < 0.3:
+                await self.pause(rng.choice((0.001, 0.05)))
+                await control.cancel(op.id, Order("operator"))
+            elif rng.random() < 0.5:
                 await asyncio.wait_for(self.fleet.done(op), 300)
         except S3LoRAError as error:
             self.errors[type(error).__name__] += 1
@@ -293,7 +296,7 @@ class Storm:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_breaks_whatever_comes_together(tmp_path, shelf, monkeypatch, caplog, seed):
-    """Random orders, requests, hang-ups, deaths of the engine, failing loads and failing writes, interleaved.
+    """Random orders, requests, hang-ups, cancels, dead engines, failing loads and writes, interleaved.
 
     No request changes its revision midway, none starts on a deployment that its planner's name does not mean
     at that moment, no leased slot is unloaded, no slot id comes twice, there are never more slots than the

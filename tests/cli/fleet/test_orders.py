@@ -264,3 +264,41 @@ def test_an_answer_cannot_steer_the_terminal(s3lora, stub):
     done = s3lora("swap", "math", "demo://x")
     assert "\x1b" not in done.err
     assert "a\\x1b[2Jb" in done.err
+
+
+def test_cancel_ends_an_operation(s3lora, stub):
+    """The reason arrives, the outcome is shown; with --json it is what the server says."""
+    ended = operation(
+        "cancelled", error={"code": "cancelled", "message": "cancelled by me: slow", "hint": ""}
+    )
+    stub.routes["/admin/operations/op-1/cancel"] = (200, ended)
+    done = s3lora("cancel", "op-1", "--reason", "slow")
+    assert (done.code, done.out) == (0, "swap math: cancelled by me: slow; aaaaaaaaaaaa still serves\n")
+    assert stub.orders()[0].body == {"reason": "slow"}
+    assert json.loads(s3lora("cancel", "op-1", "--json").out)["step"] == "cancelled"
+
+
+def test_a_cancel_that_is_refused(s3lora, stub):
+    """The message says why, and the command ends with 1."""
+    told = error("conflict", "operation op-1 (swap, draining) has decided; roll the planner back")
+    stub.routes["/admin/operations/op-1/cancel"] = (409, told)
+    refused = s3lora("cancel", "op-1")
+    assert (refused.code, "roll the planner back" in refused.err) == (1, True)
+
+
+def test_what_is_in_the_way_can_be_cancelled(s3lora, stub):
+    """A refused order shows the command that ends the operation in its way."""
+    told = {**error("conflict", "operation op-9 is deciding"), "operation": "op-9"}
+    stub.routes["/admin/planners/math/promote"] = (409, told)
+    refused = s3lora("promote", "math")
+    assert (refused.code, "run:   s3lora cancel op-9" in refused.err) == (1, True)
+
+
+def test_waiting_for_a_cancelled_operation(s3lora, stub):
+    """Whoever waits for an operation that another one cancels learns it, and gets 1."""
+    stub.steps = [
+        ADMITTING,
+        operation("cancelled", error={"code": "preempted", "message": "pre-empted by op-2"}),
+    ]
+    done = s3lora("swap", "math", "demo://x")
+    assert (done.code, "pre-empted by op-2; aaaaaaaaaaaa still serves" in done.err) == (1, True)

@@ -30,6 +30,7 @@ BODIES = {
     "/admin/planners/p/canary": {"revision": NEW, "share": 0.1},
     "/admin/planners/p/promote": {},
     "/admin/apply": {},
+    "/admin/operations/op-1/cancel": {},
 }
 
 
@@ -285,6 +286,7 @@ async def test_every_answer_is_described(admin):
         "/admin/planners/{name}": ["get"],
         "/admin/operations": ["get"],
         "/admin/operations/{id}": ["get"],
+        "/admin/operations/{id}/cancel": ["post"],
         "/admin/events": ["get"],
         "/admin/history": ["get"],
         "/admin/verify": ["get"],

@@ -10,6 +10,7 @@ from control_stub import NEW
 from s3lora_serve.adapters.fetch.address import Source
 from s3lora_serve.adapters.fetch.reach import Reach
 from s3lora_serve.control.operation import Order, Step, Wanted
+from s3lora_serve.errors import Conflict
 from s3lora_serve.spectral.prune_policy import Adaptive, PrunePolicy
 
 
@@ -227,3 +228,24 @@ async def test_a_source_that_is_not_allowed_says_which_line_to_add(admin, contro
     answer = await admin.post("/admin/planners/p/swap", json={"source": "/srv/adapters/new"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "source_not_allowed")
     assert "add the line '- /srv/adapters/new' under sources.allow" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [None, {"reason": "hangs"}])
+async def test_a_cancel_needs_no_body(admin, control, body):
+    """It names the operation in its path, and answers it as it ended; a reason is optional."""
+    id_ = (await admin.post("/admin/planners/p/promote")).json()["id"]
+    answer = await admin.post(f"/admin/operations/{id_}/cancel", json=body)
+    said = (body or {}).get("reason", "")
+    assert control.calls[-1] == ("cancel", (id_, Order("unnamed (127.0.0.9)", said)), {})
+    assert (answer.status_code, answer.json()["step"], answer.json()["ended"]) == (200, "cancelled", True)
+    assert (await admin.post("/admin/operations/op-none/cancel")).status_code == 404
+    wrong = await admin.post(f"/admin/operations/{id_}/cancel", json={"why": "hangs"})
+    assert (wrong.status_code, "reason" in wrong.json()["error"]["message"]) == (422, True)
+
+
+async def test_a_conflict_names_what_is_in_the_way(admin, control):
+    """The operation that decides just now, so that the caller can wait for it or cancel it."""
+    control.raises = Conflict("operation op-9 is deciding", command="s3lora cancel op-9", operation="op-9")
+    answer = await admin.post("/admin/planners/p/promote")
+    assert (answer.status_code, answer.json()["operation"]) == (409, "op-9")
+    assert "s3lora" not in answer.text
