@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3lora_serve.control.operation import RULE, Kind, Operation, Order, Step
 from s3lora_serve.control.operation_writer import OperationWriter, entry_of
-from s3lora_serve.control.running import Running, Stop
+from s3lora_serve.control.running import Running, Stop, preempted_by
 from s3lora_serve.errors import Conflict, OperationCancelled, S3LoRAError, UnknownOperation
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Operations:
         )
         # No turn of the event loop passes between these: what is pre-empted cannot flip meanwhile.
         for other in others:
-            other.stop(_preempted(operation))
+            other.stop(preempted_by(operation))
             self.decided(other.operation.id)
         running = self._running[operation.id] = Running(operation)
         for planner in planners if decides else ():
@@ -134,8 +134,11 @@ class Operations:
             # What an operator goes back to is better than what a rule would.
             yields = order.actor.startswith(RULE) and other.kind is Kind.ROLLBACK
             if kind not in PREEMPTS or other.step.flipped or yields:
+                told = f"operation {id_} ({other.kind}, {other.step}) is deciding about planner {planner!r}"
+                if other.step.flipped:
+                    raise Conflict(told, hint="wait until it has ended, then order again")
                 raise Conflict(
-                    f"operation {id_} ({other.kind}, {other.step}) is deciding about planner {planner!r}",
+                    told,
                     hint="wait until it has decided or cancel it, then order again",
                     command=f"s3lora cancel {id_}",
                     operation=id_,
@@ -340,9 +343,3 @@ class Operations:
         if (here := self._here(id_)) is not None:
             return here
         return await self._threads.run(self.get, id_)
-
-
-def _preempted(by: Operation) -> Stop:
-    """Why the other one ends."""
-    message = f"pre-empted by operation {by.id}, a {by.kind} ordered by {by.order.actor}"
-    return Stop("preempted", by.order.actor, by.order.reason, message, by.id)

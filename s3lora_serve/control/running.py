@@ -23,6 +23,12 @@ class Stop:
     by: str | None = None  # the operation that pre-empts it
 
 
+def preempted_by(by: Operation) -> Stop:
+    """Why what is in the way of this operation ends."""
+    message = f"pre-empted by operation {by.id}, a {by.kind} ordered by {by.order.actor}"
+    return Stop("preempted", by.order.actor, by.order.reason, message, by.id)
+
+
 class Running:
     """One operation in memory. Its writes come one after the other; the one that ends it is the last."""
 

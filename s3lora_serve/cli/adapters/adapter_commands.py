@@ -18,7 +18,7 @@ from s3lora_serve.adapters.fetch.address import redacted
 from s3lora_serve.cli.adapters.policy_options import PolicyOptions
 from s3lora_serve.cli.fleet.fleet_options import weights_digest
 from s3lora_serve.cli.option_groups import grouped
-from s3lora_serve.errors import ConfigError, LimitError
+from s3lora_serve.errors import ConfigError, LimitError, SourceError
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import Stages, out, say
 from s3lora_serve.terminal.pictures import check_parent, check_picture, write_picture, writing
@@ -54,6 +54,9 @@ OPTIONS = {
     "engine.max_lora_rank": "--max-rank",
     "limits.max_adapter_mib": "--max-mib",
     "limits.max_files": "--max-files",
+    "limits.fetch_connect_seconds": "--connect-seconds",
+    "limits.fetch_read_seconds": "--read-seconds",
+    "limits.fetch_seconds": "--fetch-seconds",
 }
 
 
@@ -70,14 +73,29 @@ class LimitOptions:
     max_files: Annotated[
         int, typer.Option(min=1, help="Largest number of files in the adapter's folder.")
     ] = 64
+    connect_seconds: Annotated[
+        float, typer.Option(min=0.001, help="Time to connect to the source, where its driver can limit it.")
+    ] = 10
+    read_seconds: Annotated[
+        float, typer.Option(min=0.001, help="Time for its next bytes, where its driver can limit it.")
+    ] = 30
+    fetch_seconds: Annotated[
+        float, typer.Option(min=0.001, help="Time to fetch the adapter, whatever its source.")
+    ] = 600
 
     def limits(self) -> AdapterLimits:
         """As the layers below take them."""
         from s3lora_serve.config import LimitsConfig
         from s3lora_serve.launch.resolve import to_limits
 
-        sizes = LimitsConfig(max_adapter_mib=self.max_mib, max_files=self.max_files)
-        return to_limits(sizes, self.max_rank)
+        fetching = LimitsConfig(
+            max_adapter_mib=self.max_mib,
+            max_files=self.max_files,
+            fetch_connect_seconds=self.connect_seconds,
+            fetch_read_seconds=self.read_seconds,
+            fetch_seconds=self.fetch_seconds,
+        )
+        return to_limits(fetching, self.max_rank)
 
 
 @grouped
@@ -226,11 +244,11 @@ def limits_by_option(options: Mapping[str, str] = OPTIONS) -> Iterator[None]:
     """Refusals for a limit name what raises it here, in place of the setting of a configuration."""
     try:
         yield
-    except LimitError as error:
+    except (LimitError, SourceError) as error:
         message, hint = error.message, error.hint
         for setting, option in options.items():
             message, hint = message.replace(setting, option), hint.replace(setting, option)
-        raise LimitError(message, hint=hint) from error
+        raise type(error)(message, hint=hint, command=error.command) from error
 
 
 def _highest(report: SpectralReport, count: int) -> SpectralReport:

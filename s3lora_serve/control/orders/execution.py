@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ class Execution:
         except OperationCancelled:
             raise  # it has ended
         except Exception as error:
-            await self.operations.fail(op.id, error)
+            await self._fail(op, error)
             raise
 
     def go(self, op: Operation, work: Coroutine[Any, Any, None]) -> Operation:
@@ -109,13 +110,17 @@ class Execution:
                 log.info("%s of %s: %s", op.kind, op.planner or "the fleet", error)  # it has ended
             except S3LoRAError as error:
                 log.warning("%s of %s failed: %s", op.kind, op.planner or "the fleet", error)
-                await self.operations.fail(op.id, error)
+                await self._fail(op, error)
             except Exception as error:
                 log.exception("%s of %s failed", op.kind, op.planner or "the fleet")
-                await self.operations.fail(op.id, error)
+                await self._fail(op, error)
 
         self._begun.go(guarded())
         return self.operations.get(op.id)
+
+    async def _fail(self, op: Operation, error: Exception) -> None:
+        with contextlib.suppress(OperationCancelled):  # it was cancelled at that very moment, and ended so
+            await self.operations.fail(op.id, error)
 
     async def serve(
         self, op: Operation, alias: Alias, revision: Revision, action: str, *, judge: bool = True

@@ -7,7 +7,10 @@ import os
 
 import pytest
 from safetensors import safe_open
+from silence import silence
 from tiny_model import MODULES, SHARP, write_adapter, write_base
+
+from s3lora_serve.adapters.fetch import sources
 
 
 @pytest.fixture
@@ -202,6 +205,15 @@ def test_a_limit_is_named_as_the_option_that_raises_it(s3lora, adapter, base, tm
         assert f"raise {option}" in done.err
         assert "limits." not in done.err
         assert "engine." not in done.err
+
+
+def test_a_source_that_hangs_is_given_up(s3lora, adapter, monkeypatch):
+    """After --fetch-seconds, which the hint names."""
+    with silence() as gate:
+        monkeypatch.setattr(sources, "check_files", gate)
+        done = s3lora("inspect", adapter, "--fetch-seconds", 0.1)
+    assert (done.code, "was not fetched within 0.1 s (--fetch-seconds)" in done.err) == (1, True)
+    assert "limits." not in done.err
 
 
 def test_a_raised_limit_lets_in(s3lora, adapter):
