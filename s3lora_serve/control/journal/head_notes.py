@@ -7,12 +7,13 @@ import contextlib
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from s3lora_serve.errors import S3LoRAError
+from s3lora_serve.storage.daemon_threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 ENTRIES = 100  # so many new ones are given out at once, however little time has passed
 LOOK_SECONDS = 1.0
-POST_SECONDS = 5.0
+POST_SECONDS = WRITE_SECONDS = 5.0
 
 
 @dataclass
@@ -38,6 +39,7 @@ class HeadNotes:
 
     journal: Journal
     settings: StateConfig
+    threads: DaemonThreads = field(default_factory=lambda: DaemonThreads("head", 1))
 
     @contextlib.asynccontextmanager
     async def given(self) -> AsyncIterator[None]:
@@ -75,7 +77,11 @@ class HeadNotes:
         at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         log.info("journal head %s:%s", head.seq, head.hash)
         if self.settings.head_file is not None:
-            await asyncio.to_thread(_append, self.settings.head_file, f"{at} {head.seq}:{head.hash}\n")
+            try:
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await self.threads.run(_append, self.settings.head_file, f"{at} {head.seq}:{head.hash}\n")
+            except TimeoutError:
+                log.error("state.head_file %s: not written in %g s", self.settings.head_file, WRITE_SECONDS)
         if self.settings.head_url is not None:
             await _post(self.settings.head_url, self.journal.fleet, head, at)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from s3lora_serve.control.operation import Kind, Operation, Order, Step
 from s3lora_serve.errors import Conflict, OperationCancelled, S3LoRAError
@@ -33,7 +34,7 @@ class Execution:
         self.replica = replica
         self.steps = steps
         self.operations = operations
-        self._keyed = asyncio.Lock()
+        self._keyed: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._begun = Background()
 
     async def whole(self, order: Order, work: Coroutine[Any, Any, Operation]) -> Operation:
@@ -46,7 +47,8 @@ class Execution:
         async def one() -> Operation:
             if order.key is None:
                 return await work
-            async with self._keyed:
+            # By key: looking for what one order names may take seconds, and others need not wait for that.
+            async with self._keyed.setdefault(order.key, asyncio.Lock()):
                 return await work
 
         return await self._begun.run(one())
