@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from s3lora_serve.config.load_problems import Loc, explain, listing
+from s3lora_serve.config.bounded_yaml import MAX_BYTES, OverLimit, read_nodes, values_of
+from s3lora_serve.config.load_problems import Loc, listing
 from s3lora_serve.config.removed import without_removed
 from s3lora_serve.config.settings import ANY, Config
 from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from s3lora_serve.config.policy import PolicyConfig
-
-MAX_BYTES, MAX_DEPTH, MAX_NODES = 1 << 20, 32, 20_000
-
 
 # What else may be wrong with settings, found by a part that knows more of them: where, and in words.
 Check = Callable[[Config], Iterable[tuple[Loc, str]]]
@@ -39,7 +38,7 @@ def load_config(path: Path, check: Check = lambda config: ()) -> Config:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read {path}: {reason}") from error
     data, lines = _parse(path, text)
-    problems = [
+    problems: list[tuple[Loc, str | ErrorDetails]] = [
         (loc, f"given twice, again on line {line}; YAML would silently keep the last")
         for loc, line in lines.repeated
     ]
@@ -47,7 +46,7 @@ def load_config(path: Path, check: Check = lambda config: ()) -> Config:
     try:
         config = Config.model_validate(without_removed(path, data, lines))
     except ValidationError as error:
-        problems += [(tuple(e["loc"]), explain(e)) for e in error.errors()]
+        problems += [(tuple(e["loc"]), e) for e in error.errors()]
     if config is not None:
         problems += check(config)
         problems += _unclear_folders(config, path.parent)
@@ -84,12 +83,12 @@ def _check_kind(path: Path) -> None:
 def _parse(path: Path, text: str) -> tuple[Mapping[str, Any], _Lines]:
     lines = _Lines()
     try:
-        node = yaml.compose(text, yaml.SafeLoader)
-        _check_nodes(path, node)
-        data = yaml.safe_load(text)
-    except RecursionError as error:
-        raise ConfigError(f"{path} is nested deeper than {MAX_DEPTH} levels") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date, for instance
+        node = read_nodes(text)
+        _index(node, (), lines)  # before values are merged
+        data = values_of(node)
+    except OverLimit as error:
+        raise ConfigError(f"{path}, line {error.line}: {error.problem}") from error
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(
@@ -98,33 +97,7 @@ def _parse(path: Path, text: str) -> tuple[Mapping[str, Any], _Lines]:
     if not isinstance(data, Mapping):
         given = "is empty" if data is None else f"holds a {type(data).__name__}, not a mapping"
         raise ConfigError(f"{path} {given}", hint="start from one of the files in configs/")
-    _index(node, (), lines)
     return data, lines
-
-
-def _check_nodes(path: Path, root: yaml.Node | None) -> None:
-    """Refuse what would never end, fill the memory or reach a terminal as an escape; aliases are followed."""
-    waiting, seen = [(root, 1)] if root is not None else [], 0
-    while waiting:
-        node, depth = waiting.pop()
-        seen += 1
-        where = f"{path}, line {node.start_mark.line + 1}"
-        if depth > MAX_DEPTH:
-            raise ConfigError(
-                f"{where}: nested deeper than {MAX_DEPTH} levels, or an alias that holds itself"
-            )
-        if seen > MAX_NODES:
-            raise ConfigError(f"{where}: over {MAX_NODES} values, aliases written out")
-        if isinstance(node, yaml.MappingNode):
-            waiting += [(part, depth + 1) for pair in node.value for part in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += [(part, depth + 1) for part in node.value]
-        elif bad := next((c for c in node.value if _is_control(c)), None):
-            raise ConfigError(f"{where}: the character {bad!r} is not allowed in a text")
-
-
-def _is_control(char: str) -> bool:
-    return unicodedata.category(char) in ("Cc", "Cs") and char not in "\t\n\r"
 
 
 def _index(node: yaml.Node | None, at: Loc, lines: _Lines) -> None:

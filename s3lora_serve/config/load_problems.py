@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Loc = tuple[int | str, ...]
 
+MAX_LISTED = 50  # to explain one takes about a millisecond
+
 # Where people look for it; a file that chose a fake engine could be served by mistake.
 _ENGINE_KEYS = {("engine", name) for name in ("kind", "name", "type", "backend", "engine", "fake")}
 _SECRET = re.compile(r"(^|_)(api_?key|token|secret|password|credentials?)(_env)?$", re.IGNORECASE)
@@ -52,8 +54,11 @@ def explain(error: ErrorDetails) -> str:
     return f"{message}, not {_short(error['input'])}"
 
 
-def listing(path: Path, problems: Sequence[tuple[Loc, str]], lines: Mapping[Loc, int]) -> str:
-    """All problems of one file, by line: ``line 7, engine.max_lora: unknown key; did you mean max_loras?``"""
+def listing(path: Path, problems: Sequence[tuple[Loc, str | ErrorDetails]], lines: Mapping[Loc, int]) -> str:
+    """A file's problems, by line: ``line 7, engine.max_lora: unknown key; did you mean max_loras?``
+
+    All are counted; the first ``MAX_LISTED`` are explained.
+    """
 
     def line_of(loc: Loc) -> int:
         while loc and loc not in lines:
@@ -61,13 +66,16 @@ def listing(path: Path, problems: Sequence[tuple[Loc, str]], lines: Mapping[Loc,
         return lines.get(loc, 0)
 
     rows = []
-    for loc, message in sorted(problems, key=lambda p: line_of(p[0])):
+    for loc, problem in sorted(problems, key=lambda p: line_of(p[0]))[:MAX_LISTED]:
+        message = problem if isinstance(problem, str) else explain(problem)
         line = [f"line {line_of(loc)}"] if line_of(loc) else []
         parts = loc[:-2] if loc[-1:] == ("[key]",) else loc
         dotted = [".".join(str(part) for part in parts)] if parts else []
         where = ", ".join([*line, *dotted])
         rows.append(f"  {where}: {message}" if where else f"  {message}")
-    count = "1 problem" if len(rows) == 1 else f"{len(rows)} problems"
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    if len(problems) > MAX_LISTED:
+        rows.append(f"  and {len(problems) - MAX_LISTED} more")
     return "\n".join([f"{path} has {count}:", *rows])
 
 

@@ -9,31 +9,53 @@ from s3lora_serve.errors import ConfigError
 from s3lora_serve.launch.reload import read_again
 
 GOOD = "base_model: org/model\nplanners:\n  math: {source: hf://org/math@v1}\n"
+# What is added to the file, and the settings that are then said to need a restart.
 EDITS = {
-    "base_model_revision": "base_model_revision: main\n",
-    "limits": "limits: {max_files: 3}\n",
-    "engine": "engine: {max_loras: 5}\n",
-    "server": "server: {max_concurrent: 3}\n",
-    "plans": "plans: {max_steps: 3}\n",
-    "store": "store: {path: elsewhere}\n",
-    "sources": "sources: {allow: [any]}\n",
-    "swap": "swap: {trial: false}\n",
-    "rollback": "rollback: {requests: 50}\n",
-    "slots": "slots: {max_waiting: 3}\n",
-    "admin": "admin: {port: 9001}\n",
-    "state": "state: {path: elsewhere.db}\n",
+    "base_model_revision": ("base_model_revision: main\n", "base_model_revision"),
+    "limits": ("limits: {max_files: 3}\n", "limits.max_files"),
+    "engine": (
+        "engine: {max_loras: 5, extra_args: {seed: 1}}\n",
+        "engine.max_loras, engine.extra_args.seed",
+    ),
+    "server": (
+        "server: {max_concurrent: 3, header_seconds: 4}\n",
+        "server.max_concurrent, server.header_seconds",
+    ),
+    "plans": ("plans: {max_steps: 3}\n", "plans.max_steps"),
+    "store": ("store: {path: elsewhere}\n", "store.path"),
+    "sources": ("sources: {allow: [any]}\n", "sources.allow"),
+    "swap": ("swap: {trial: false}\n", "swap.trial"),
+    "rollback": ("rollback: {requests: 50}\n", "rollback.requests"),
+    "slots": ("slots: {max_waiting: 3}\n", "slots.max_waiting"),
+    "admin": ("admin: {port: 9001}\n", "admin.port"),
+    "state": ("state: {path: elsewhere.db}\n", "state.path"),
 }
 
 
 @pytest.mark.parametrize("section", sorted(EDITS))
-def test_a_section_that_needs_a_restart_is_named(section, tmp_path):
-    """An edit that would have no effect is refused, whichever section it is in."""
+def test_every_setting_that_needs_a_restart_is_named(section, tmp_path):
+    """An edit that would have no effect is refused, whichever section it is in, and named in full."""
     path = tmp_path / "planners.yaml"
     path.write_text(GOOD)
     running = load_config(path)
     assert list(read_again(path, running)) == ["math"]
-    path.write_text(GOOD + EDITS[section])
-    with pytest.raises(ConfigError, match=f": {section} changed, which only a restart can do"):
+    edit, settings = EDITS[section]
+    path.write_text(GOOD + edit)
+    with pytest.raises(ConfigError) as caught:
+        read_again(path, running)
+    assert sorted(caught.value.message.partition(": ")[2].partition(" changed,")[0].split(", ")) == sorted(
+        settings.split(", ")
+    )
+    assert "which only a restart can do; nothing was applied" in caught.value.message
+
+
+def test_a_setting_that_was_taken_out_is_named_too(tmp_path):
+    """Back to the default is a change as well; what stands in both is not named."""
+    path = tmp_path / "planners.yaml"
+    path.write_text(GOOD + "server: {max_concurrent: 3, port: 7000}\n")
+    running = load_config(path)
+    path.write_text(GOOD + "server: {port: 7000}\n")
+    with pytest.raises(ConfigError, match=r": server\.max_concurrent changed,"):
         read_again(path, running)
 
 

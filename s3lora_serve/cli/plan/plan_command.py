@@ -31,7 +31,6 @@ PLAN_CODES = (
 )
 URL_ENV, KEY_ENV = "S3LORA_BASE_URL", "S3LORA_API_KEY"
 _TEXTS = {".mmd": "mermaid", ".md": "markdown", ".dot": "dot"}  # functions of plan_graph.py
-_MAX_FILE_BYTES = 1 << 20  # 256 tools with their schemas are less
 
 
 def plan(
@@ -184,16 +183,18 @@ def _offered(given: Sequence[str], file: Path | None) -> list[dict[str, Any]] | 
 def _listed(file: Path) -> list[dict[str, Any]]:
     import yaml
 
+    from s3lora_serve.config.bounded_yaml import MAX_BYTES, read_yaml
+
     try:
         with file.open("rb") as handle:
-            raw = handle.read(_MAX_FILE_BYTES + 1)
+            raw = handle.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read --tools-file {file}: {error.strerror or error}") from error
-    if len(raw) > _MAX_FILE_BYTES:
-        raise ConfigError(f"--tools-file {file} has more than {_MAX_FILE_BYTES} bytes")
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"--tools-file {file} has more than {MAX_BYTES} bytes")
     try:
-        listed = json.loads(raw) if file.suffix.lower() == ".json" else yaml.safe_load(raw)
-    except (ValueError, yaml.YAMLError) as error:
+        listed = json.loads(raw) if file.suffix.lower() == ".json" else read_yaml(raw.decode())
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"--tools-file {file} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(listed, list) or not all(isinstance(tool, dict) for tool in listed):
         raise ConfigError(

@@ -161,6 +161,8 @@ def test_another_revision_than_the_one_wanted_is_refused(plan):
         ((TASK, "--planner", "p", "-t", "A,A"), "'A' is offered 2 times", "s3lora plan --help"),
         ((TASK, "--planner", "p", "--tools-file", "no.json"), "cannot read --tools-file no.json", ""),
         ((TASK, "--planner", "p", "--tools-file", "bad.json"), "bad.json cannot be read", ""),
+        ((TASK, "--planner", "p", "--tools-file", "deep.json"), "deep.json cannot be read", ""),
+        ((TASK, "--planner", "p", "--tools-file", "sixty.yaml"), "100001 > 64 characters", ""),
         ((TASK, "--planner", "p", "--tools-file", "map.yaml"), "is not a list of tools", '[{"name"'),
         (
             (TASK, "--planner", "p", "--graph", "out.jpg"),
@@ -177,6 +179,8 @@ def test_another_revision_than_the_one_wanted_is_refused(plan):
 def test_wrong_usage_is_exit_code_2(plan, writer, tmp_path, arguments, message, hint):
     """One clean message with the next step, and no request is sent."""
     (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "sixty.yaml").write_text("- 1" + ":1" * 50_000)
     (tmp_path / "map.yaml").write_text("name: Search\n")
     asked = len(writer.asked)
     done = plan(*arguments)
