@@ -59,11 +59,20 @@ def test_the_server_does_not_run_as_root(path):
 
 
 @each_dockerfile
-def test_the_container_reports_its_readiness(path):
-    """HEALTHCHECK asks /readyz, with time for the engine to start."""
+def test_the_container_reports_that_it_lives(path):
+    """HEALTHCHECK asks /livez, with time for the engine to start.
+
+    Not /readyz: a server that restarts its engine is unready for minutes, and killing it makes that longer.
+    """
     (check,) = [args for name, args in final_stage(path) if name == "HEALTHCHECK"]
-    assert "/readyz" in check
-    assert "--start-period=" in check
+    assert "/livez" in check
+    assert "/readyz" not in check
+    assert seconds(re.search(r"--start-period=(\w+)", check)[1]) >= 300
+
+
+def seconds(text):
+    """Of a duration like 300s."""
+    return int(text.removesuffix("s"))
 
 
 @each_dockerfile
@@ -112,7 +121,39 @@ def test_the_compose_services_are_closed_by_default():
         assert service["ports"] == ["127.0.0.1:8000:8000"]
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["read_only"] is True
         assert service["environment"]["S3LORA_API_KEY"].startswith("${S3LORA_API_KEY:?")
+
+
+def test_the_compose_services_are_bounded():
+    """Memory, processes and every folder that is not the volume have a limit; a killed engine is reaped."""
+    for service in yaml.safe_load(COMPOSE.read_text())["services"].values():
+        assert service["init"] is True
+        assert re.fullmatch(r"\d+g", service["mem_limit"])
+        assert 1024 <= service["pids_limit"] <= 8192
+        assert [mount for mount in service["tmpfs"] if "size=" not in mount] == []
+
+
+@each_dockerfile
+def test_the_compose_services_can_write_where_the_image_does(path):
+    """With a read-only root, /tmp and the user's home are in memory, and the work folder is the volume.
+
+    The home belongs to the image's user, and so does the time that its health check gives the start.
+    """
+    compose = yaml.safe_load(COMPOSE.read_text())["services"]
+    service = next(s for s in compose.values() if s["build"]["dockerfile"].endswith(path.name))
+    steps = final_stage(path)
+    (made,) = [found[1] for _, args in steps if (found := re.search(r"--home-dir (\S+)", args))]
+    mounts = {mount.partition(":")[0]: mount for mount in service["tmpfs"]}
+    assert set(mounts) == {"/tmp", made}
+    assert "uid=10001,gid=10001" in mounts[made]
+    (volume,) = [args for name, args in steps if name == "VOLUME"]
+    assert f"state:{volume}" in service["volumes"]
+    cache = " ".join(args for name, args in steps if name == "ENV")
+    assert f"XDG_CACHE_HOME={volume}/" in cache
+    (check,) = [args for name, args in steps if name == "HEALTHCHECK"]
+    assert f"--start-period={service['healthcheck']['start_period']} " in check
+    assert set(service["healthcheck"]) == {"start_period"}, "the rest is the image's"
 
 
 def test_the_compose_services_build_files_that_exist():
