@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.errors import StoreError
 from s3lora_serve.spectral.prune_policy import PrunePlan
 from s3lora_serve.spectral.report import SpectralReport
 from s3lora_serve.storage.canonical_json import canonical_digest
@@ -111,3 +112,15 @@ class Revision:
     def fully_pruned(self) -> bool:
         """Whether no module is left: the base model serves it, since the engine loads no empty adapter."""
         return self.lineage.kept == 0
+
+    def require_files(self) -> None:
+        """Look whether the files are there; ``RevisionStore.check`` reads them. Raises StoreError."""
+        from s3lora_serve.adapters.peft.adapter_config import CONFIG_NAME
+        from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME  # which needs torch
+
+        needed = [CONFIG_NAME] if self.fully_pruned else [CONFIG_NAME, WEIGHTS_NAME]
+        if missing := [name for name in needed if not (self.path / name).is_file()]:
+            raise StoreError(
+                f"revision {self.short} has no {' and no '.join(missing)} in the store any more",
+                hint="serve another revision, or bring its folder back",
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from s3lora_serve.engine.port import Slot
@@ -13,6 +14,7 @@ from s3lora_serve.errors import SlotLoadError
 if TYPE_CHECKING:
     from pathlib import Path
 
+RETIRED = 1024  # names that are remembered: each swap retires one, and requests end minutes later at most
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -38,9 +40,8 @@ class SlotTable:
         """``first_id`` is above every id that the engine was ever given; vLLM takes them from 1."""
         self._ids = itertools.count(first_id)
         self._live: dict[str, Slot] = {}
-        self._alias: dict[
-            str, str
-        ] = {}  # slot name → planner; kept after retirement, for requests that end late
+        self._planners: dict[str, str] = {}  # slot name → planner, of live slots
+        self._retired: OrderedDict[str, str] = OrderedDict()  # likewise, for requests that end late
 
     @property
     def live(self) -> tuple[Slot, ...]:
@@ -57,18 +58,22 @@ class SlotTable:
             )
         slot = Slot(name=name, id=next(self._ids), path=path)
         self._live[name] = slot
-        self._alias[name] = alias
+        self._planners[name] = alias
         return slot
 
     def retire(self, slot: Slot) -> None:
         """Free the slot's name, after the engine has forgotten it. Does nothing for one that is not live."""
         if self._live.get(slot.name) == slot:
             del self._live[slot.name]
+            self._retired[slot.name] = self._planners.pop(slot.name)
+            self._retired.move_to_end(slot.name)
+            if len(self._retired) > RETIRED:
+                self._retired.popitem(last=False)
 
     def holds(self, name: str) -> bool:
         """Whether a live slot has this name."""
         return name in self._live
 
     def planner_of(self, name: str) -> str | None:
-        """The planner that a slot name was given to, live or retired; None for a name never handed out."""
-        return self._alias.get(name)
+        """The planner that a slot name was given to; None for one never handed out, or retired long ago."""
+        return self._planners.get(name) or self._retired.get(name)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from orders import ask, held, order, rollback, serving, states, swap, until
+from orders import ask, canary, held, order, rollback, serving, states, swap, until
 
 from s3lora_serve.config import SwapConfig
 from s3lora_serve.control.operation import Step, Wanted
-from s3lora_serve.errors import Conflict, StateError
+from s3lora_serve.errors import Conflict, StateError, StoreError
 
 
 @pytest.fixture
@@ -182,3 +182,33 @@ async def test_the_goal_is_not_evicted_while_the_decision_is_written(fleet_of, m
     slot = next(d.slot for d in fleet.service._fleet.of("p") if d.state == "standby")
     assert (await rollback(fleet, "p")).step is Step.DONE
     assert (seen, fleet.service.get("p").slot) == (["1"], slot)
+
+
+@pytest.mark.parametrize("gone", ["folder", "adapter_model.safetensors"])
+async def test_a_kept_revision_whose_files_went_does_not_serve_again(fleet, gone):
+    """It is loaded still, but the next engine could not load it: refused by name, and what serves serves on."""
+    path = fleet.shelf.revisions["p"].path
+    away = path.with_name("away")
+    what = path if gone == "folder" else path / gone
+    what.rename(away)
+    with pytest.raises(StoreError, match=r"revision 000000000000 has no .*safetensors in the store any more"):
+        await fleet.control.rollback("p", order())
+    assert (serving(fleet, "p"), await ask(fleet, "p")) == ("1", "1")
+    assert fleet.control.operations()[0].error["code"] == "store_error"
+    away.rename(what)
+    assert (await rollback(fleet, "p")).step is Step.DONE
+    assert await ask(fleet, "p") == "0"
+
+
+async def test_a_candidate_whose_files_went_is_not_promoted(fleet):
+    """The same of a promotion: the trial goes on, and can be given up."""
+    fleet.shelf.put("newer")
+    await canary(fleet, "p", "newer")
+    path = fleet.shelf.revisions["newer"].path
+    path.rename(path.with_name("away"))
+    with pytest.raises(StoreError, match="revision 222222222222 has no"):
+        await fleet.control.promote("p", order())
+    assert states(fleet, "p")["2"] == "canary"
+    path.with_name("away").rename(path)  # an engine may read a loaded adapter again
+    assert (await rollback(fleet, "p")).step is Step.DONE
+    assert await ask(fleet, "p") == "1"

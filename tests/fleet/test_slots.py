@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from s3lora_serve.errors import SlotLoadError
-from s3lora_serve.fleet.slots import SlotTable, slot_name
+from s3lora_serve.fleet.slots import RETIRED, SlotTable, slot_name
 
 DIGEST = "0123456789ab" + "c" * 52
 ALIASES = st.text(st.characters(codec=None), min_size=1, max_size=20)
@@ -65,6 +65,19 @@ def test_a_late_request_still_finds_its_planner():
     slot = table.allocate("p", DIGEST, Path("/store/x"))
     table.retire(slot)
     assert (table.planner_of(slot.name), table.planner_of("q@000000000000")) == ("p", None)
+
+
+def test_names_of_swaps_long_ago_are_forgotten():
+    """What is remembered does not grow with swaps; live slots and the last ones keep their planner."""
+    table = SlotTable()
+    kept = table.allocate("kept", DIGEST, Path("/store/x"))
+    names = []
+    for number in range(2 * RETIRED):
+        slot = table.allocate("p", f"{number:064x}"[::-1], Path("/store/x"))
+        names.append(slot.name)
+        table.retire(slot)
+    assert [table.planner_of(name) for name in (kept.name, names[-1], names[-RETIRED])] == ["kept", "p", "p"]
+    assert {table.planner_of(name) for name in names[:-RETIRED]} == {None}
 
 
 class SlotHistory(RuleBasedStateMachine):

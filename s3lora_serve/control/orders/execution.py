@@ -127,7 +127,11 @@ class Execution:
     async def serve(
         self, op: Operation, alias: Alias, revision: Revision, action: str, *, judge: bool = True
     ) -> None:
-        """Flip to ``revision``; from then on others may decide about the planner."""
+        """Flip to ``revision``; from then on others may decide about the planner.
+
+        Raises StoreError if its files went from the store: it would serve only until the engine restarts.
+        """
+        await asyncio.to_thread(revision.require_files)
         before = self.replica.revision(alias.active).digest
         await self.steps.flip(op, alias.name, action, active=revision, previous=before, judge=judge)
         self.operations.decided(op.id)
