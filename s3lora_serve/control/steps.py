@@ -59,6 +59,7 @@ class SwapSteps:
         self._slot_seconds = slot_seconds  # how long a swap waits for a slot
         self._threads = threads
         self._later = Background()
+        self._clocks: dict[str, tuple[Deployment, asyncio.TimerHandle]] = {}  # standbys, by key
 
     async def permitted(self, wanted: Wanted) -> Wanted:
         """What an order names, with what planners.yaml names now. Raises SourceNotAllowed, SourceError."""
@@ -213,7 +214,7 @@ class SwapSteps:
         if not keep:
             await self._drop(op, deployment, patient=True)
         elif (standby := await self._replica.keep(key)) is not None:
-            self._later.go(self._expire(standby))
+            self._expire_later(standby)
 
     async def _drop_outdated(self, op: Operation, planner: str) -> None:
         """What is neither served nor a rollback's goal needs no slot."""
@@ -227,8 +228,21 @@ class SwapSteps:
         if await self._replica.drop(deployment, patient=patient):
             await self._note(op, deployment, "deployment.unloaded")
 
+    def _expire_later(self, standby: Deployment) -> None:
+        """Unload it after ``keep_seconds``, unless it served or went meanwhile."""
+        # Most standbys go before their time: what is left of their clocks would hold them until then.
+        gone = [key for key, (old, _) in self._clocks.items() if self._replica.find(key) is not old]
+        for key in gone:
+            self._clocks.pop(key)[1].cancel()
+
+        def ring() -> None:
+            del self._clocks[standby.key]
+            self._later.go(self._expire(standby))
+
+        loop = asyncio.get_running_loop()
+        self._clocks[standby.key] = standby, loop.call_later(self._settings.keep_seconds, ring)
+
     async def _expire(self, standby: Deployment) -> None:
-        await asyncio.sleep(self._settings.keep_seconds)
         # If it served since and is kept again, that is another hour.
         if await self._replica.drop(standby, patient=True):
             why = f"kept for a rollback for {self._settings.keep_seconds:g} s"
@@ -262,5 +276,8 @@ class SwapSteps:
             self._operations.update(id_, progress=stage, fraction=fraction)
 
     async def close(self) -> None:
-        """Cancel the waits that keep old revisions for a rollback."""
+        """Stop the clocks that keep old revisions for a rollback."""
+        for _, clock in self._clocks.values():
+            clock.cancel()
+        self._clocks.clear()
         await self._later.close()

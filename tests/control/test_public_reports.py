@@ -57,14 +57,18 @@ async def test_a_new_adapter_under_a_long_stream_with_a_spare_slot(fleet_of):
     """The new one serves at once; the stream ends on its own revision, or is cut at the drain's deadline."""
     fleet = await fleet_of("p", max_loras=2, swap=SwapConfig(drain_seconds=0.1)).start()
     fleet.shelf.put("new")
-    with pytest.raises(LeaseCut):
-        async with held(fleet, "p") as stream:
+
+    async def swapped_under_a_stream():
+        async with held(fleet, "p", request_id="long"):
             operation = await fleet.control.swap("p", Wanted(source="new"), order())
             await until(lambda: serving(fleet, "p") == "1")
             assert await ask(fleet, "p") == "1"
             async with asyncio.timeout(SOON):
                 done = await fleet.done(operation)
-            assert (done.step, done.cut) == (Step.DONE, (stream.lease.request_id,))
+            assert (done.step, done.cut) == (Step.DONE, ("long",))
+
+    with pytest.raises(LeaseCut):
+        await swapped_under_a_stream()
     assert states(fleet, "p") == {"0": "standby", "1": "serving"}
 
 

@@ -186,7 +186,7 @@ async def test_the_goal_is_not_evicted_while_the_decision_is_written(fleet_of, m
 
 @pytest.mark.parametrize("gone", ["folder", "adapter_model.safetensors"])
 async def test_a_kept_revision_whose_files_went_does_not_serve_again(fleet, gone):
-    """It is loaded still, but the next engine could not load it: refused by name, and what serves serves on."""
+    """It is loaded still, but the next engine could not load it: refused, and what serves serves on."""
     path = fleet.shelf.revisions["p"].path
     away = path.with_name("away")
     what = path if gone == "folder" else path / gone
