@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import tracemalloc
 from pathlib import Path
 
@@ -60,7 +59,7 @@ async def test_nothing_grows_with_swaps_but_what_is_written_down(fleet_of, tmp_p
 
     def looked_at():
         return {
-            "descriptors": len(os.listdir("/proc/self/fd")),
+            "descriptors": sum(1 for _ in Path("/proc/self/fd").iterdir()),
             "metrics": len(service.metrics.exposition().splitlines()),
             "slots": len(service._slots.live),
             "deployments": len(service._fleet.deployments()),
@@ -79,7 +78,7 @@ async def test_nothing_grows_with_swaps_but_what_is_written_down(fleet_of, tmp_p
         tracemalloc.stop()
     assert after == before
     assert service.journal.head().seq - entries == ENTRIES * SWAPS
-    # A retired slot's name is remembered, which is bounded, and takes some 200 bytes. A task that waits for the
-    # end of a revision's hour took 2,200.
+    # A retired slot's name is remembered, which is bounded, and takes some 200 bytes. A task that slept until
+    # a revision's hour was over took 2,200.
     assert (bytes_after - bytes_before) / SWAPS < 1000
     assert len(await fleet.running.loaded()) == 2
