@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TOKEN, KEY = "soak-operators-only", "soak-clients-only"
 PLANNERS = {"alpha": "hotpot-planner", "beta": "gsm8k-planner", "gamma": "hotpot-planner"}
+CACHE_BLOCKS = 24  # of 128 tokens on a CPU; max_model_len alone needs 16
 TOOLS = [{"name": "Search", "description": "looks up a page"}, {"name": "LLM", "description": "answers"}]
 ENVIRON = {
     "HF_HUB_OFFLINE": "1",
@@ -56,7 +57,13 @@ class SoakServer:
                 name: {"source": f"demo://{source}", "tools": TOOLS} for name, source in PLANNERS.items()
             },
             "policy": {"top": 1},
-            "engine": {"max_loras": 6, "max_lora_rank": 8, "max_model_len": 2048},
+            "engine": {
+                "max_loras": 6,
+                "max_lora_rank": 8,
+                "max_model_len": 2048,
+                # A KV cache that the load does not fit into at times, so that requests are preempted.
+                "extra_args": {"num_gpu_blocks_override": CACHE_BLOCKS},
+            },
             "server": {"port": self.host[1]},
             "admin": {"port": admin},
             "store": {"path": str(root / "store")},
