@@ -30,6 +30,7 @@
         * ``Overloaded``: the limit of concurrent requests is reached; try again after ``retry_after``
         * ``SlotsBusy``: it is not loaded and no slot came free in time; try again after ``retry_after``
         * ``LeaseCut``: the request outlasted the drain deadline of the revision that it ran on
+        * ``ShuttingDown``: the request outlasted the time that the server had to stop
     * ``ControlError``: an operator's order was refused; nothing changed
         * ``Conflict``: an order's assumption does not hold: another revision serves, or another order runs
             * ``OperationCancelled``: it was cancelled, or pre-empted by another operation
@@ -255,6 +256,17 @@ class LeaseCut(PlannerError):
     """The request outlasted the drain deadline of the revision that it ran on."""
 
     code = "lease_cut"
+
+
+class ShuttingDown(PlannerError):
+    """The request outlasted the time that the server had to stop."""
+
+    code = "shutting_down"
+
+    @classmethod
+    def told(cls) -> ShuttingDown:
+        """What every client is told whose request is cut."""
+        return cls("the server is stopping, and this request was not done in time", hint="send it again")
 
 
 class ControlError(S3LoRAError):

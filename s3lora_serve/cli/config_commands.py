@@ -41,10 +41,19 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
         f"store      {config.store.path}",
         f"state      {config.state.path}",
         f"listens on {config.server.host}:{config.server.port}, API key from {config.server.api_key_env}",
+        f"stops      within {config.grace_seconds:g} s of a signal; requests are cut then{_short(config)}",
         f"orders on  {config.admin.host}:{config.admin.port}, token from {config.admin.token_env}",
     ):
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     out.print(Text(printable(f"{file} is valid"), style="green"), soft_wrap=True)
+
+
+def _short(config: Config) -> str:
+    """A remark if a plan may take longer than a stop does."""
+    left = config.grace_seconds - config.server.notice_seconds
+    if left >= config.plans.seconds:
+        return ""
+    return f" (plans that began last have {left:g} s, less than plans.seconds, {config.plans.seconds:g})"
 
 
 @app.command(epilog=EXIT_CODES)

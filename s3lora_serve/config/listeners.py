@@ -41,6 +41,18 @@ class ServerConfig(Section):
         description="in chats too, as in tasks and tools always: what the base model takes for control tokens"
         " is broken up, so that a message cannot speak in another's name",
     )
+    grace_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="time from the signal to stop until requests that still run are cut"
+        " (default: drain_notice_seconds and the longer of plans.seconds and swap.drain_seconds)",
+    )
+    drain_notice_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="time from the signal to stop for which requests are still accepted while /readyz says"
+        " 503 (default: 5, on loopback 0)",
+    )
     allow_fields: tuple[
         Literal["priority", "vllm_xargs", "kv_transfer_params", "ec_transfer_params"], ...
     ] = Field(
@@ -53,6 +65,13 @@ class ServerConfig(Section):
         gt=0,
         description="a chat or completion that has not ended within this gets 503; see plans.seconds",
     )
+
+    @property
+    def notice_seconds(self) -> float:
+        """``drain_notice_seconds``, or what it is where nothing is set."""
+        if self.drain_notice_seconds is not None:
+            return self.drain_notice_seconds
+        return 0.0 if is_loopback(self.host) else 5.0
 
     def api_key(self, environ: Mapping[str, str]) -> str | None:
         """The API key from ``environ``, or None; raises ConfigError if one is needed to bind ``host``."""

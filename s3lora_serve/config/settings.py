@@ -151,12 +151,29 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _notice_fits(self) -> Config:
+        grace, notice = self.server.grace_seconds, self.server.notice_seconds
+        if grace is not None and grace < notice:
+            raise ValueError(
+                f"server.grace_seconds is {grace:g}, less than server.drain_notice_seconds ({notice:g}),"
+                " which is a part of it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _listeners_differ(self) -> Config:
         if self.admin.port == self.server.port != 0 and self.admin.host == self.server.host:
             raise ValueError(
                 f"admin.port is {self.admin.port}, and so is server.port; operators need a separate port"
             )
         return self
+
+    @property
+    def grace_seconds(self) -> float:
+        """``server.grace_seconds``, or what it is where nothing is set: enough for the slowest plan."""
+        if self.server.grace_seconds is not None:
+            return self.server.grace_seconds
+        return self.server.notice_seconds + max(self.plans.seconds, self.swap.drain_seconds)
 
     def policy_of(self, planner: str) -> PolicyConfig:
         """The planner's own policy, or the fleet's."""

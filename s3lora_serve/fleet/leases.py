@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from s3lora_serve.errors import LeaseCut
+from s3lora_serve.errors import LeaseCut, ShuttingDown
+from s3lora_serve.fleet.unless import unless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -28,7 +29,7 @@ _numbers = itertools.count(1)
 class Lease:
     """One request's hold on one deployment, from its lookup to its end.
 
-    ``outcome`` and ``tokens`` are for the holder to set: they feed the rollback rules.
+    ``outcome`` and tokens are for the holder to set: they feed the rollback rules and the access log.
     """
 
     deployment: Deployment  # as it was when the lease was taken; revision and slot do not change
@@ -38,9 +39,11 @@ class Lease:
     session: str | None = None
     outcome: LeaseOutcome = "ok"  # invalid: it answered, but not with a plan
     tokens: int | None = None  # generated
+    prompt_tokens: int | None = None
     started: float = field(default_factory=time.monotonic)
     seconds: float | None = None  # once it was given back
-    cut: asyncio.Event = field(default_factory=asyncio.Event)  # set: stop, the drain deadline has passed
+    cut: asyncio.Event = field(default_factory=asyncio.Event)  # set: stop, the time for it has passed
+    stopping: bool = False  # whether it was the server's time, not the revision's
     number: int = field(default_factory=lambda: next(_numbers))
 
     @property
@@ -54,22 +57,14 @@ class Lease:
         return self.deployment.slot
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``, which is cancelled when the lease is cut. Raises LeaseCut."""
-        working = asyncio.ensure_future(work)
-        cutting = asyncio.ensure_future(self.cut.wait())
-        try:
-            await asyncio.wait((working, cutting), return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                return working.result()
-            raise self.error()
-        finally:
-            for task in (working, cutting):
-                task.cancel()
-            # The work must have left the engine before the lease is given back.
-            await asyncio.gather(working, cutting, return_exceptions=True)
+        """The result of ``work``, which is cancelled when the lease is cut. Raises LeaseCut, ShuttingDown."""
+        # The work has left the engine before the lease is given back.
+        return await unless(self.cut, work, self.error)
 
-    def error(self) -> LeaseCut:
+    def error(self) -> LeaseCut | ShuttingDown:
         """What the client of a cut lease is told."""
+        if self.stopping:
+            return ShuttingDown.told()
         return LeaseCut(
             f"planner {self.deployment.planner!r} was given another revision, and this request outlasted the"
             f" time to finish on {self.deployment.revision.short}",
@@ -85,9 +80,21 @@ class LeaseBook:
         self._notifier = notifier
         self._ended = ended
         self._held: dict[str, dict[int, Lease]] = {}
+        self.stopped = asyncio.Event()  # whether every request is cut
+
+    def stop(self) -> None:
+        """Cut every lease, and let no more be taken: the server's time is over."""
+        self.stopped.set()
+        for held in self._held.values():
+            for lease in held.values():
+                lease.stopping = True
+                lease.cut.set()
+        self._notifier.ring()
 
     def take(self, lease: Lease) -> None:
-        """Hold it from now on."""
+        """Hold it from now on. Raises ShuttingDown."""
+        if self.stopped.is_set():
+            raise ShuttingDown.told()
         self._held.setdefault(lease.key, {})[lease.number] = lease
 
     def give_back(self, lease: Lease) -> None:

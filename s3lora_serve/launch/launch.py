@@ -16,6 +16,7 @@ from s3lora_serve.launch.admit_all import admit_fleet
 from s3lora_serve.launch.banner import show_planners
 from s3lora_serve.launch.engine_choice import start_engine
 from s3lora_serve.launch.http_protocol import HttpLimits
+from s3lora_serve.launch.phases import Phases
 from s3lora_serve.launch.reload import read_again
 from s3lora_serve.launch.resolve import to_engine_settings, to_http_limits
 from s3lora_serve.launch.servers import Server, address, announced, make_token, serve_both
@@ -210,7 +211,8 @@ async def _serve(
     with announced(config.state.admin_file, admin_url, secret if token is None else "", url):
         reloads = asyncio.create_task(_reloads(service, hangup))
         try:
-            await serve_both((public, clients), (admin, operators), service.end_streams)
+            phases = Phases((public, admin), service.stop, config.server.notice_seconds, config.grace_seconds)
+            await serve_both((public, clients), (admin, operators), phases)
         finally:
             reloads.cancel()
     say("stopped")

@@ -15,7 +15,6 @@ import uvicorn
 
 from s3lora_serve.errors import StateError
 from s3lora_serve.launch.http_protocol import BoundedProtocol, HttpLimits
-from s3lora_serve.terminal.console import say
 
 if TYPE_CHECKING:
     import socket
@@ -24,10 +23,11 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from s3lora_serve.launch.phases import Phases
+
 # Idle connections stay open longer than clients' pools keep them (the openai client: 5 s; proxies: 60 s), so
 # that it is the client who closes: a request on a connection that is being closed fails.
 KEEP_ALIVE_SECONDS = 75
-GRACE_SECONDS = 30  # for running requests after a signal; a second signal does not wait
 
 
 class Server(uvicorn.Server):
@@ -42,7 +42,6 @@ class Server(uvicorn.Server):
                 log_config=None,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )
         self._listening = listening
@@ -58,37 +57,45 @@ class Server(uvicorn.Server):
         yield
 
     def stop(self) -> None:
-        """End running requests and leave; at once when called again."""
-        self.force_exit = self.should_exit
+        """Accept no more connections, and leave once those that are open have ended."""
         self.should_exit = True
+
+    @property
+    def requests(self) -> int:
+        """How many run."""
+        return len(self.server_state.tasks)
+
+    def cancel(self) -> None:
+        """Cancel the requests that still run."""
+        for task in tuple(self.server_state.tasks):
+            task.cancel()
+
+    def abort(self) -> None:
+        """Close the connections that are still open: their clients do not read what they were sent."""
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
 
 
 async def serve_both(
     clients: tuple[Server, socket.socket],
     operators: tuple[Server, socket.socket],
-    stopping: Callable[[], None],
+    phases: Phases,
 ) -> None:
-    """Serve until SIGINT or SIGTERM comes, or one of them fails; then ``stopping`` is called first."""
-    servers = (clients[0], operators[0])
-
-    def stop() -> None:
-        if not clients[0].should_exit:
-            say(f"stopping: running requests have {GRACE_SECONDS} s; a second signal does not wait")
-        stopping()
-        for server in servers:
-            server.stop()
+    """Serve until SIGINT or SIGTERM comes, or one of them fails; then end in ``phases``."""
 
     async def run(server: Server, listening: socket.socket) -> None:
         try:
             await server.serve(sockets=[listening])
         finally:
-            stopping()
-            for other in servers:  # half a server is none
-                if other is not server and not other.should_exit:
-                    other.stop()
+            phases.close()  # half a server is none
 
-    with _handled({signal.SIGINT: stop, signal.SIGTERM: stop}):
-        await asyncio.gather(run(*clients), run(*operators))
+    with _handled({signal.SIGINT: phases.signal, signal.SIGTERM: phases.signal}):
+        ending = asyncio.create_task(phases.run())
+        try:
+            await asyncio.gather(run(*clients), run(*operators))
+        finally:
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
 
 
 @contextmanager

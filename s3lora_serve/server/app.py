@@ -83,5 +83,5 @@ def create_app(
     )
     app.add_middleware(RequireKey, api_key=key)
     counted, says = counting(service.metrics, routes), {ENGINE: service.engine_kind}
-    app.add_middleware(RequestScope, count=counted, says=says)
+    app.add_middleware(RequestScope, count=counted, says=says, stop=service.stop)
     return app

@@ -29,6 +29,7 @@ from s3lora_serve.errors import (
     PlanTimeout,
     RevisionMismatch,
     S3LoRAError,
+    ShuttingDown,
     SlotsBusy,
     SourceNotAllowed,
     StateError,
@@ -58,6 +59,7 @@ STATUS: Mapping[type[S3LoRAError], int] = {
     Overloaded: 429,
     SlotsBusy: 429,
     LeaseCut: 503,
+    ShuttingDown: 503,
     EngineRefused: 422,
     EngineDead: 503,
     EngineError: 502,
@@ -173,7 +175,7 @@ def conflict_response(
 def told(error: S3LoRAError, redact: Redactor) -> tuple[int, dict[str, Any]]:
     """Status and body of one of our errors, its message freed of server paths; logged if it is our fault."""
     status = status_of(error)
-    if status >= 500:
+    if status >= 500 and not isinstance(error, ShuttingDown):  # that one is meant to be
         log.error("%s: %s", error.code, error)
     # What a client sent comes back as it was; what the engine or a file said may hold paths.
     as_sent = status == 404 or isinstance(error, SourceNotAllowed)

@@ -34,7 +34,8 @@ def health_router(service: PlannerService) -> APIRouter:
     async def readyz() -> JSONResponse:
         """200 while the engine is healthy and every planner serves. Needs no key, so it names no planner.
 
-        While the engine is restarted, `restart` says what that is at.
+        While the engine is restarted, `restart` says what that is at. With `stopping` the server was told to stop, and
+        still answers for a moment.
         """
         ready, alive = await service.ready(), await service.healthy()
         planners = service.planners()
@@ -43,7 +44,7 @@ def health_router(service: PlannerService) -> APIRouter:
         if withheld := sum(bool(planner.alias.withheld) for planner in planners):
             counts["withheld"] = withheld  # what they shall serve is not what the journal proves
         body: dict[str, Any] = {
-            "status": "ready" if ready else "not ready",
+            "status": "ready" if ready else "stopping" if service.stop.announced else "not ready",
             "engine": service.engine_kind,
             "planners": counts,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import uuid
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 
-from s3lora_serve.server.error_responses import error_response
+from s3lora_serve.errors import ShuttingDown
+from s3lora_serve.server.error_responses import error_response, retry_headers, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from s3lora_serve.fleet.stop import Stop
     from s3lora_serve.metrics.prometheus import Metrics
 
 log = logging.getLogger(__name__)
@@ -32,10 +35,15 @@ class RequestScope:
     """
 
     def __init__(
-        self, app: ASGIApp, count: Callable[[Scope, int], None], says: Mapping[str, str] | None = None
+        self,
+        app: ASGIApp,
+        count: Callable[[Scope, int], None],
+        says: Mapping[str, str] | None = None,
+        stop: Stop | None = None,
     ) -> None:
-        """``says`` are headers of every answer, errors included."""
+        """``says`` are headers of every answer, errors included; ``stop`` is the server's, if it has one."""
         self._app = app
+        self._stop = stop
         self._count = count
         self._says = dict(says or {})
 
@@ -52,11 +60,23 @@ class RequestScope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update({**self._says, REQUEST_ID: request_id})
+                headers = MutableHeaders(scope=message)
+                headers.update({**self._says, REQUEST_ID: request_id})
+                if self._stop is not None and self._stop.announced:
+                    headers["connection"] = "close"  # the next request is for another server
             await send(message)
 
         try:
             await self._app(scope, receive, named)
+        except asyncio.CancelledError:
+            # By the server, of what did not end by itself: a body that is still on its way, say.
+            if self._stop is None or not self._stop.cut.is_set():
+                raise
+            if not status:
+                error = ShuttingDown.told()
+                headers = retry_headers(error)
+                answer = error_response(status_of(error), str(error), code=error.code, headers=headers)
+                await answer(scope, receive, named)
         except Exception:
             log.exception("request %s failed", request_id)
             if not status:

@@ -28,6 +28,7 @@ from s3lora_serve.fleet.fleet import Fleet
 from s3lora_serve.fleet.leases import Lease, LeaseBook
 from s3lora_serve.fleet.notify import Notifier
 from s3lora_serve.fleet.slots import SlotTable
+from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.service.samples import live_sample, sample
@@ -95,11 +96,11 @@ class PlannerService:
         self.host = host
         self.journal = journal
         self._notifier = Notifier()
-        self.ending = False  # whether streams that follow changes must end
         self._watch = watch
         self._fleet = Fleet(self._notifier, self._seen)
         self._slots = SlotTable(first_slot_id)
         self._leases = LeaseBook(self._notifier, self._ended)
+        self.stop = Stop(self._leases, self._notifier)
         self.shadows = Shadows(self._fleet, self._leases, base_model)
         reread = partial(self.threads.files.run, admission.restore)
         self._loading = Loading(
@@ -202,11 +203,6 @@ class PlannerService:
         await self._notifier.until(lambda: self._notifier.rings != seen, seconds)
         return self._notifier.rings
 
-    def end_streams(self) -> None:
-        """Tell streams that follow changes to end: the listeners are about to close."""
-        self.ending = True
-        self._notifier.ring()
-
     async def healthy(self) -> bool:
         """Whether the engine runs and can be asked."""
         return self.host.alive and await self.host.current.healthy()
@@ -215,10 +211,13 @@ class PlannerService:
         """Whether all that is configured is served: a healthy engine, and at least one planner, all serving.
 
         One failed planner makes the whole process not ready, so that a rollout of a bad adapter stops before
-        it replaces processes that serve well. Requests to the other planners are answered all the same.
+        it replaces processes that serve well. Requests to the other planners are answered all the same, and
+        so are those to a server that has been told to stop.
         """
         planners = self.planners()
-        return bool(planners) and all(p.answers for p in planners) and await self.healthy()
+        if self.stop.announced or not planners:
+            return False
+        return all(p.answers for p in planners) and await self.healthy()
 
     # Requests
 

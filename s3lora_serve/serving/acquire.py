@@ -14,6 +14,7 @@ from s3lora_serve.errors import (
     PlannerNotReady,
     PlannerWithheld,
     S3LoRAError,
+    ShuttingDown,
 )
 from s3lora_serve.fleet.leases import Lease
 from s3lora_serve.fleet.routing import Routing
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # How a request can end that says nothing of the revision: its client left or asked for what no model can
-# do, the engine died, or the revision was withdrawn. Else an engine death would roll back an innocent one.
-_BLAMELESS = (asyncio.CancelledError, GeneratorExit, EngineDead, EngineRefused, LeaseCut)
+# do, the engine died, the revision was withdrawn, or the server
+# stops. Else an engine death would roll back an innocent one.
+_BLAMELESS = (asyncio.CancelledError, GeneratorExit, EngineDead, EngineRefused, LeaseCut, ShuttingDown)
 
 
 class Acquirer:
@@ -60,7 +62,8 @@ class Acquirer:
         """Hold the planner's deployment for one request; lookup and lease are one step.
 
         ``revision`` (a digest, or its beginning) is the only one that may answer, if given. Raises
-        UnknownPlanner, RevisionMismatch, PlannerWithheld, PlannerNotReady, SlotsBusy, EngineDead.
+        UnknownPlanner, RevisionMismatch, PlannerWithheld, PlannerNotReady, SlotsBusy, EngineDead,
+        ShuttingDown.
         """
         lease = await self._take(name, revision, session, request_id)
         try:
@@ -93,6 +96,8 @@ class Acquirer:
                 raise self._not_ready(deployment)
             try:
                 await self._loading.ensure(key)
+            except ShuttingDown:
+                raise
             except (KeyError, S3LoRAError) as error:
                 if self._fleet.role(key) is None:
                     continue  # another decision was made meanwhile: ask again

@@ -17,7 +17,7 @@ T = TypeVar("T")
 async def leased_stream(
     source: AsyncGenerator[T, None], lease: Lease, seconds: float | None
 ) -> AsyncGenerator[T, None]:
-    """The items of ``source``, which runs in its own task. Raises LeaseCut, TimeoutError, its errors.
+    """The items of ``source``, which runs in its own task. Raises its errors, TimeoutError, LeaseCut.
 
     A task, since neither the lease's end nor a timeout could otherwise stop a generator that waits, and a
     timeout around a ``yield`` would stop the reader instead. The source has ended when this has.

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import EngineDead, PlannerNotReady, SlotsBusy
+from s3lora_serve.errors import EngineDead, PlannerNotReady, ShuttingDown, SlotsBusy
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
 from s3lora_serve.fleet.states import LOADED, TRANSITIONS
 from s3lora_serve.serving import slot_allocator
@@ -105,7 +105,8 @@ class Loading:
     async def ensure(self, key: str) -> None:
         """Wait until the deployment can be leased again, loading it if need be, or until no name means it.
 
-        Raises SlotsBusy when too many wait or it takes too long, EngineDead, or what its load raised.
+        Raises SlotsBusy when too many wait or it takes too long, ShuttingDown, EngineDead, or what its load
+        raised.
         """
         retry = max(1.0, slot_allocator.TURN_SECONDS)
         name = self._fleet[key].planner
@@ -118,11 +119,9 @@ class Loading:
         self.waiting += 1
         try:
             async with asyncio.timeout(self._settings.wait_seconds):
-                await self._notifier.until(
-                    lambda: key not in self._allocator.yielding or self._fleet.role(key) is None
-                )
+                await self._until(key, lambda: key not in self._allocator.yielding)
                 with self._joined(key) as load:
-                    await self._notifier.until(lambda: load.done or self._fleet.role(key) is None)
+                    await self._until(key, lambda: load.done)
                     if load.task is not None and load.done:
                         load.task.result()
         except TimeoutError:
@@ -134,6 +133,16 @@ class Loading:
             ) from None
         finally:
             self.waiting -= 1
+
+    async def _until(self, key: str, true: Callable[[], bool]) -> None:
+        """Wait for it, or until no name means the deployment. Raises ShuttingDown.
+
+        In the caller's task: one that looks a turn of the loop later may find the slot given away again.
+        """
+        stopped = self._leases.stopped
+        await self._notifier.until(lambda: true() or self._fleet.role(key) is None or stopped.is_set())
+        if stopped.is_set():
+            raise ShuttingDown.told()
 
     @asynccontextmanager
     async def held(self, key: str) -> AsyncIterator[None]:

@@ -22,7 +22,6 @@ from s3lora_serve.config import Config
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.launch.engine_choice import SECONDS_PER_TOKEN, for_engine, to_own
-from s3lora_serve.launch.servers import GRACE_SECONDS
 
 pytestmark = pytest.mark.process
 
@@ -133,7 +132,7 @@ def test_changes_are_followed_until_it_stops(served, folder):
         served.child.signal(signal.SIGTERM)
         stream.read()
     served.child.wait()
-    assert time.monotonic() - began < GRACE_SECONDS / 2
+    assert time.monotonic() - began < 60  # half of plans.seconds
 
 
 def next_event(stream):

@@ -46,7 +46,8 @@ def errors() -> str:
 def _service() -> Any:
     """As much of a service as a description asks for; the routes do not depend on what serves."""
     engine = SimpleNamespace(max_model_len=1, openai_app=lambda: None)
-    return SimpleNamespace(engine=engine, engine_kind=EngineKind.FAKE, metrics=Metrics(), planners=lambda: ())
+    own = {"metrics": Metrics(), "planners": lambda: (), "stop": None}
+    return SimpleNamespace(engine=engine, engine_kind=EngineKind.FAKE, **own)
 
 
 def _meaning(operation: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ def create_admin_app(service: PlannerService, token: str) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=_MAX_BODY, setting="")
     app.add_middleware(RequireKey, api_key=token.strip(), open_paths=frozenset(), secret="admin token")
     counted, says = counting(service.metrics, (*own, OPENAPI)), {ENGINE: service.engine_kind}
-    app.add_middleware(RequestScope, count=counted, says=says)
+    app.add_middleware(RequestScope, count=counted, says=says, stop=service.stop)
     return app
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
 from s3lora_serve.control.journal.chain import Head
 from s3lora_serve.control.operation import Step
+from s3lora_serve.errors import ShuttingDown
+from s3lora_serve.fleet.unless import unless
 from s3lora_serve.server.admin.admin_views import (
     EngineView,
     History,
@@ -83,9 +86,10 @@ def state_router(service: PlannerService, redact: Redactor) -> APIRouter:
         """One operation; with ``wait`` once it has changed or ended, with ``seen`` also if it has already."""
         control = service.control
         if wait:
-            found = await control.wait(id, wait, seen=seen)
-        else:
-            found = await service.threads.journal.run(control.operation, id)
+            with suppress(ShuttingDown):  # nobody waits for a server that ends: it is told as it is
+                change = control.wait(id, wait, seen=seen)
+                return operation_view(await unless(service.stop.closing, change, ShuttingDown.told), redact)
+        found = await service.threads.journal.run(control.operation, id)
         return operation_view(found, redact)
 
     @router.get("/events", response_class=Response, responses={200: _EVENTS, **documented()})

@@ -28,7 +28,7 @@ async def state_events(service: PlannerService, redact: Redactor) -> AsyncGenera
     close. A slow reader skips what lies between two looks, never the last state.
     """
     told: dict[tuple[str, str], Any] = {}
-    while not service.ending:
+    while not service.stop.closing.is_set():
         # Before the look: a change during it is seen at the next one.
         seen = await service.changed(-1, 0)
         before, now = told, _now(service, redact)

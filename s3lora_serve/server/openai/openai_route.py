@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from planners.prompts.control_tokens import control_tokens_of
 from s3lora_serve.engine.request_facts import collected_facts
-from s3lora_serve.errors import EngineError, PlanTimeout, UnknownPlanner
+from s3lora_serve.errors import EngineError, PlanTimeout, ShuttingDown, UnknownPlanner
 from s3lora_serve.server.disconnect import Client
 from s3lora_serve.server.error_responses import error_response
 from s3lora_serve.server.openai.answer import UpstreamAnswer, engine_dead
@@ -108,7 +108,8 @@ class OpenAIRoute:
         with collected_facts() as facts, alarm(self._seconds(asked)) as late:
             headers, stamp = headers_of(lease) if lease else {}, Stamp(origin, facts, plan)
             answer = UpstreamAnswer(send, running.engine, headers, self._redact, stamp)
-            stops = (running.gone, late, *((lease.cut,) if lease else ()))
+            cut = lease.cut if lease else self._service.stop.cut
+            stops = (running.gone, late, cut)
             try:
                 stop = await call(running.app, scope, body, answer.send, stops)
             except Exception as error:  # vLLM's answers first and then raises for its server's log
@@ -124,8 +125,8 @@ class OpenAIRoute:
         why: S3LoRAError | None = answer.spoiled
         if stop is late:
             why = self._too_late(origin.model, asked)
-        elif lease is not None and stop is lease.cut:
-            why = lease.error()
+        elif stop is cut:
+            why = lease.error() if lease else ShuttingDown.told()
         elif stop is running.gone or not await running.engine.healthy():
             # vLLM's own answer to a death in mid-request assumes that it runs the web server, and fails.
             why = engine_dead()

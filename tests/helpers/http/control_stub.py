@@ -13,7 +13,10 @@ from s3lora_serve.control.operation import Kind, Operation, Order, Step
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import UnknownOperation, UnknownPlanner
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
+from s3lora_serve.fleet.leases import LeaseBook
+from s3lora_serve.fleet.notify import Notifier
 from s3lora_serve.fleet.planner import Alias, DesiredPlanner, Planner
+from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.server.admin.admin_app import create_admin_app
@@ -109,6 +112,7 @@ class StubService:
         self.threads = WorkThreads.of(admissions=1)
         self.control = StubControl()
         self.metrics = Metrics()
+        self.stop = Stop(LeaseBook(Notifier(), lambda lease: None), Notifier())
         self.shadows = SimpleNamespace(stats=lambda name: None)
         path = store / "revisions" / ("0" * 64)
         revision = make_revision(path, digest="0" * 64, source=str(store / "sources" / "p"))

@@ -104,14 +104,14 @@ async def test_a_stop_ends_the_stream(served, stream, monkeypatch):
     """Listeners close only when no request runs: a stream that waits for changes must not hold them."""
     monkeypatch.setattr(state_events, "QUIET_SECONDS", 600)
     await until(stream, lambda kind, data: data.get("id") == "h")
-    asyncio.get_running_loop().call_later(0.05, served.service.end_streams)
+    asyncio.get_running_loop().call_later(0.05, served.service.stop.close)
     async with asyncio.timeout(30):
         assert [read(event) async for event in stream] in ([], [None])
 
 
 async def test_a_stream_after_the_stop_is_an_empty_answer(served):
     """It has no first event to begin with, and still must be a whole HTTP answer."""
-    served.service.end_streams()
+    served.service.stop.close()
     answer = EventStream(state_events.state_events(served.service, redactor(lambda: ())))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(answer), base_url="http://x") as http:
         told = await http.get("/")
