@@ -14,6 +14,7 @@ from s3lora_serve.control.operation import RULE, Kind, Operation, Order, Step
 from s3lora_serve.control.operation_writer import OperationWriter, entry_of
 from s3lora_serve.control.running import Running, Stop, preempted_by
 from s3lora_serve.errors import Conflict, OperationCancelled, S3LoRAError, UnknownOperation
+from s3lora_serve.fleet.log_context import OPERATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -102,6 +103,7 @@ class Operations:
             to_digest=to_digest,
             details=dict(details or {}),
         )
+        OPERATION.set(operation.id)  # for the log, in all that this task begins
         # No turn of the event loop passes between these: what is pre-empted cannot flip meanwhile.
         for other in others:
             other.stop(preempted_by(operation))

@@ -22,13 +22,13 @@ _LINGER_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class HttpLimits:
-    """Of one listener. ``refused`` is told the status of each refusal, which no application sees."""
+    """Of one listener. ``refused`` is told status and peer of each refusal, which no application sees."""
 
     header_bytes: int = 64 * 1024  # request line and headers, or trailers
     headers: int = 100
     header_seconds: float = 10.0  # from the first byte, or the connection, to the end of the headers
     connections: int = 2048
-    refused: Callable[[int], None] = lambda _: None
+    refused: Callable[[int, str | None], None] = lambda status, peer: None
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -112,7 +112,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, message: str, code: str) -> None:
         """Answer by hand, since no application is asked, and close. An answer that was begun is cut."""
         self._stop_timer()
-        self._limits.refused(status)
+        self._limits.refused(status, self.client[0] if self.client else None)
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             from s3lora_serve.server.error_responses import error_body
 

@@ -189,6 +189,7 @@ async def _serve(
     operators: socket.socket,
     hangup: asyncio.Event,
 ) -> None:
+    from s3lora_serve.server.access.access_log import unread
     from s3lora_serve.server.admin.admin_app import create_admin_app
     from s3lora_serve.server.app import create_app
 
@@ -196,9 +197,7 @@ async def _serve(
     secret = token or make_token()
     key_env = config.server.api_key_env if key else None
 
-    def refused(status: int) -> None:
-        service.metrics.http("other", "", status)
-
+    refused = partial(unread, service.metrics)
     public = Server(
         create_app(service, config.server, key, config.plans),
         lambda: show_planners(service.planners(), url, key_env, admin_url, service.engine_kind),
@@ -246,7 +245,7 @@ async def _reload(service: PlannerService) -> None:
         while not operation.step.ended:
             operation = await service.control.wait(operation.id, 60.0)
     except S3LoRAError as error:
-        log.error("SIGHUP: nothing was applied: %s", error)
+        _nothing_applied(str(error))
         return
     except Exception:  # the next one must be heard all the same
         log.exception("SIGHUP: failed unexpectedly")
@@ -255,4 +254,10 @@ async def _reload(service: PlannerService) -> None:
     if operation.step is Step.DONE:
         say(f"SIGHUP: applied {len(changes)} changes ({operation.id})" if changes else "SIGHUP: no change")
     else:
-        log.error("SIGHUP: nothing was applied: %s", (operation.error or {}).get("message", operation.step))
+        _nothing_applied(str((operation.error or {}).get("message", operation.step)))
+
+
+def _nothing_applied(why: str) -> None:
+    """Log it; each problem of a planners.yaml has a line of its own."""
+    first, *more = why.splitlines()
+    log.error("SIGHUP: nothing was applied: %s", first, extra={"lines": more})

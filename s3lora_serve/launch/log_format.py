@@ -1,38 +1,43 @@
-"""Log lines: each record begins exactly one line, whatever it quotes; vLLM's are hidden unless asked for"""
+"""Log lines as text or JSON: each record begins exactly one line, whatever it quotes"""
 
 from __future__ import annotations
 
+import json
 import logging
-import os
-import sys
-import warnings
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.errors import ConfigError
+from s3lora_serve.fleet.log_context import log_context
 from s3lora_serve.storage.printable import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from logging import LogRecord
 
-LINE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-LEVELS = ("debug", "info", "warning", "error")
+LINE = "%(asctime)s %(levelname)-7s %(name)s%(context)s: %(message)s"
 _INDENT = "    "
 
 
 class LogFormat(logging.Formatter):
-    """Writes control characters of a message out, line breaks too; tracebacks follow on indented lines.
+    """Text. Control characters of a message are written out, line breaks too.
 
-    Messages quote sources and reasons of other people, who could otherwise forge log lines.
+    Messages quote sources and reasons of other people, who could otherwise forge log lines. What follows on
+    indented lines cannot pass for a record: tracebacks, and the ``lines`` of a record that has some. Its
+    ``fields`` follow the message, as ``name=value``. Request and operation stand where no message can.
     """
 
     def __init__(self) -> None:
         super().__init__(LINE)
 
     def format(self, record: LogRecord) -> str:
-        """The record as one line, and below it the traceback if there is one."""
+        """The record as one line, and below it what belongs below."""
         record.message = record.getMessage()
         record.asctime = self.formatTime(record)
-        parts = [printable(self.formatMessage(record), one_line=True)]
+        context = " ".join(f"{name}={value}" for name, value in log_context().items())
+        record.context = f" [{context}]" if context else ""
+        fields = "".join(f" {name}={_shown(value)}" for name, value in _fields(record).items())
+        parts = [printable(self.formatMessage(record) + fields, one_line=True)]
+        parts += (_INDENT + printable(line, one_line=True) for line in _lines(record))
         # Not the text that another handler may have left in the record: that is as it came.
         if record.exc_info:
             parts += _below(self.formatException(record.exc_info))
@@ -41,29 +46,41 @@ class LogFormat(logging.Formatter):
         return "\n".join(parts)
 
 
-def set_logging(level: str) -> None:
-    """Let our loggers speak from this level on and vLLM's only of errors; call it before vLLM is imported.
+class JsonFormat(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, request, operation, the record's fields.
 
-    Raises ConfigError for a level that is not one of ``LEVELS``.
+    A traceback is the field ``exception``.
     """
-    if level not in LEVELS:
-        raise ConfigError(f"--log-level {level!r} is not known", hint=f"use {', '.join(LEVELS)}")
-    ours = getattr(logging, level.upper())
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LogFormat())
-    logging.basicConfig(handlers=[handler], level=max(ours, logging.WARNING))
-    for name in ("s3lora_serve", "planners", "uvicorn.access"):
-        logging.getLogger(name).setLevel(ours)
-    # vLLM says a hundred lines at info, and warns of what does not matter here. It reads the variable when it
-    # is imported, here and in its own processes; before that its loggers are like any other.
-    quiet = "DEBUG" if level == "debug" else "ERROR"
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", quiet)
-    logging.getLogger("vllm").setLevel(quiet)
-    if level != "debug":
-        # For authors of vLLM and torch, not for operators; the second comes when vLLM's processes have ended.
-        warnings.simplefilter("ignore", FutureWarning)
-        unwanted = "ignore::FutureWarning,ignore::UserWarning:multiprocessing.resource_tracker"
-        os.environ.setdefault("PYTHONWARNINGS", unwanted)
+
+    def format(self, record: LogRecord) -> str:
+        """The record as one line of ASCII."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": "\n".join((record.getMessage(), *_lines(record))),
+            **log_context(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(line, default=str)
+
+
+def _fields(record: LogRecord) -> Mapping[str, Any]:
+    """What the caller gave as ``extra={"fields": ...}``."""
+    return getattr(record, "fields", {})
+
+
+def _lines(record: LogRecord) -> tuple[str, ...]:
+    """What the caller gave as ``extra={"lines": ...}``."""
+    return tuple(getattr(record, "lines", ()))
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None or value == "" else str(value)
 
 
 def _below(text: str) -> list[str]:

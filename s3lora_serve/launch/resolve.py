@@ -164,7 +164,7 @@ def to_engine_settings(config: Config, base: BaseModel) -> VllmSettings:
     return VllmSettings(base.location or base.name, config.engine, base.revision, base.name)
 
 
-def to_http_limits(config: ServerConfig, room: int, refused: Callable[[int], None]) -> HttpLimits:
+def to_http_limits(config: ServerConfig, room: int, refused: Callable[[int, str | None], None]) -> HttpLimits:
     """Of the listener for clients; ``room`` is how many connections the system lets this process hold."""
     from s3lora_serve.launch.http_protocol import HttpLimits
 

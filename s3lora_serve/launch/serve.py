@@ -13,7 +13,7 @@ import typer
 from s3lora_serve import __version__
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.launch.engine_choice import for_engine
-from s3lora_serve.launch.log_format import set_logging
+from s3lora_serve.launch.log_levels import set_logging
 from s3lora_serve.terminal.console import EXIT_CODES, OK, REFUSED, say, show_version
 
 if TYPE_CHECKING:
@@ -60,7 +60,11 @@ def serve(
             "write that down and serve.",
         ),
     ] = False,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[
+        str,
+        typer.Option(help="debug, info, warning or error; others for parts: info,serving=debug,vllm=info."),
+    ] = "info",
+    log_format: Annotated[str, typer.Option(help="text, or json: one object a line.")] = "text",
     _: Annotated[
         bool,
         typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
@@ -71,7 +75,7 @@ def serve(
     Each adapter is fetched, verified, scored, pruned and published, then loaded and proved to change the
     model's answers. Startup fails if any planner cannot be served; the message names every one that failed.
     """
-    set_logging(log_level)
+    set_logging(log_level, log_format)
     from s3lora_serve.config import load_config
     from s3lora_serve.launch.source_rules import file_problems
 

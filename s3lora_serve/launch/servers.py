@@ -40,6 +40,7 @@ class Server(uvicorn.Server):
                 http=partial(BoundedProtocol, limits=limits or HttpLimits()),  # type: ignore[arg-type]
                 ws="none",
                 log_config=None,
+                access_log=False,  # server/access/access_log.py has one that says who answered
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
             )

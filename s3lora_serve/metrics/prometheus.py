@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 OUTCOMES = ("ok", "aborted", "error")
+LISTENERS = ("clients", "admin")
 
 # Seconds. Wide enough for a small model on CPU and a large one on a GPU.
 _DURATION = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -60,6 +61,14 @@ class Metrics:
         self._http = Counter(
             "s3lora_http_requests", "HTTP responses.", ("route", "planner", "status"), registry=self.registry
         )
+        self._credentials = Counter(
+            "s3lora_refused_credentials",
+            "Requests without a valid key or token.",
+            ("listener",),
+            registry=self.registry,
+        )
+        for listener in LISTENERS:
+            self._credentials.labels(listener)
         self._duration = histogram(
             "s3lora_request_duration_seconds",
             "From arrival in the engine to the last token.",
@@ -107,6 +116,10 @@ class Metrics:
     def http(self, route: str, planner: str, status: int) -> None:
         """Count one HTTP response; ``route`` and ``planner`` come from fixed sets, never from the client."""
         self._http.labels(route, planner, str(status)).inc()
+
+    def refused_credentials(self, listener: str) -> None:
+        """Count a request to one of ``LISTENERS`` whose key or token was wrong or missing."""
+        self._credentials.labels(listener).inc()
 
     def exposition(self) -> bytes:
         """All metrics in the Prometheus text format 0.0.4."""

@@ -10,13 +10,15 @@ from starlette.routing import Route
 
 from s3lora_serve import __version__
 from s3lora_serve.config import PlansConfig
-from s3lora_serve.server.auth import OPEN_PATHS, RequireKey, check_binding
+from s3lora_serve.server.access.access_log import accounts
+from s3lora_serve.server.access.auth import OPEN_PATHS, RequireKey, check_binding
+from s3lora_serve.server.access.refused_credentials import RefusedCredentials
 from s3lora_serve.server.body_limit import BodyLimit
 from s3lora_serve.server.catalogue import catalogue_router
 from s3lora_serve.server.concurrency import ConcurrencyLimit
 from s3lora_serve.server.error_responses import exception_handlers
 from s3lora_serve.server.health import health_router
-from s3lora_serve.server.middleware import ENGINE, RequestScope, counting
+from s3lora_serve.server.middleware import ENGINE, RequestScope
 from s3lora_serve.server.openai.openai_route import OPENAI_ROUTES, OpenAIRoute
 from s3lora_serve.server.openai.upstream_app import UpstreamApps
 from s3lora_serve.server.openapi import openapi_of
@@ -81,7 +83,8 @@ def create_app(
         seconds=settings.body_seconds,
         held_bytes=settings.max_concurrent * most_bytes,
     )
-    app.add_middleware(RequireKey, api_key=key)
-    counted, says = counting(service.metrics, routes), {ENGINE: service.engine_kind}
+    refused = RefusedCredentials(service.metrics, "clients", "API key")
+    app.add_middleware(RequireKey, api_key=key, refused=refused)
+    counted, says = accounts(service.metrics, routes), {ENGINE: service.engine_kind}
     app.add_middleware(RequestScope, count=counted, says=says, stop=service.stop)
     return app

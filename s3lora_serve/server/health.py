@@ -34,8 +34,8 @@ def health_router(service: PlannerService) -> APIRouter:
     async def readyz() -> JSONResponse:
         """200 while the engine is healthy and every planner serves. Needs no key, so it names no planner.
 
-        While the engine is restarted, `restart` says what that is at. With `stopping` the server was told to stop, and
-        still answers for a moment.
+        While the engine is restarted, `restart` says what that is at. Status `stopping` with 503: the server
+        was told to stop, and still answers for a moment.
         """
         ready, alive = await service.ready(), await service.healthy()
         planners = service.planners()

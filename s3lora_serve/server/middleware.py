@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 import uuid
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 
 from s3lora_serve.errors import ShuttingDown
+from s3lora_serve.fleet.log_context import REQUEST
 from s3lora_serve.server.error_responses import error_response, retry_headers, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from s3lora_serve.fleet.stop import Stop
-    from s3lora_serve.metrics.prometheus import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,9 @@ class RequestScope:
             return
         given = Headers(scope=scope).get(REQUEST_ID, "")
         request_id = given if _REQUEST_ID_SHAPE.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-        status = 0
+        state = scope.setdefault("state", {})
+        state |= {"request_id": request_id, "began": time.monotonic(), "complete": False}
+        context, status = REQUEST.set(request_id), 0
 
         async def named(message: Message) -> None:
             nonlocal status
@@ -64,6 +66,8 @@ class RequestScope:
                 headers.update({**self._says, REQUEST_ID: request_id})
                 if self._stop is not None and self._stop.announced:
                     headers["connection"] = "close"  # the next request is for another server
+            elif not message.get("more_body", False):
+                state["complete"] = True
             await send(message)
 
         try:
@@ -72,6 +76,7 @@ class RequestScope:
             # By the server, of what did not end by itself: a body that is still on its way, say.
             if self._stop is None or not self._stop.cut.is_set():
                 raise
+            state["cut"] = True
             if not status:
                 error = ShuttingDown.told()
                 headers = retry_headers(error)
@@ -84,14 +89,4 @@ class RequestScope:
                 await error_response(500, message, code="internal_error")(scope, receive, named)
         finally:
             self._count(scope, status or 499)  # 499: the client left before an answer began
-
-
-def counting(metrics: Metrics, routes: Iterable[str]) -> Callable[[Scope, int], None]:
-    """A ``count`` for ``RequestScope``: by route, planner and status; all paths that are no route are one."""
-    known = frozenset(routes)
-
-    def count(scope: Scope, status: int) -> None:
-        route = getattr(scope.get("route"), "path", scope["path"])
-        metrics.http(route if route in known else "other", scope["state"].get("planner", ""), status)
-
-    return count
+            REQUEST.reset(context)

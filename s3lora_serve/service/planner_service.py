@@ -230,13 +230,15 @@ class PlannerService:
         revision: str | None = None,
         session: str | None = None,
         request_id: str = "",
+        leased: Callable[[Lease], None] = lambda lease: None,
     ) -> Plan:
-        """A valid plan for the task, with ``meta`` filled in.
+        """A valid plan for the task, with ``meta`` filled in. ``leased`` is told the lease before it begins.
 
         Raises what ``lease`` does, PlanIncomplete, InvalidPlan, PlanTimeout, LeaseCut, EngineError.
         """
         begin = self._planning(request, options)
         async with self.lease(planner, revision=revision, session=session, request_id=request_id) as lease:
+            leased(lease)
             plan = await begin(lease).whole()
         self._shadow(lease, plan, request, options)
         return plan

@@ -181,6 +181,7 @@ class Planning:
     def _ended(self, facts: RequestFacts) -> None:
         self._facts.append(facts)
         self.lease.tokens = (self.lease.tokens or 0) + facts.output_tokens
+        self.lease.prompt_tokens = (self.lease.prompt_tokens or 0) + facts.prompt_tokens
         self.lease.outcome = "invalid"  # until it is known to be a plan
 
     def _done(self, plan: Plan) -> Plan:

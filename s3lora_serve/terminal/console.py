@@ -29,6 +29,13 @@ EXIT_CODES = "Exit codes: 0 done; 1 the adapter was refused or a step failed; 2 
 # A pipe has no width: rich would fold to 80 columns, and `grep` would find half a line.
 out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 err = Console(stderr=True)
+_voice: Callable[[str, bool], None] | None = None  # takes remarks and errors (True) in stderr's place
+
+
+def speak_through(voice: Callable[[str, bool], None] | None) -> None:
+    """Give remarks, and errors (True), to ``voice`` from now on, where stderr is for machines to read."""
+    global _voice
+    _voice = voice
 
 
 def run(command: Callable[[], object]) -> None:
@@ -61,6 +68,9 @@ def say_error(error: S3LoRAError, subject: str = "") -> None:
     """Print the message, and below it the hint and the command that does what it says."""
     # Messages quote names out of adapters: whatever is not printable must not reach the terminal as it is.
     about = f"{subject}: " if subject else ""
+    if _voice is not None:
+        _voice(f"{about}{error}", True)
+        return
     line = Text.assemble(("error: ", "bold red"), printable(about + error.message))
     err.print(line, soft_wrap=True, highlight=False)
     if error.hint:
@@ -88,6 +98,9 @@ def show_version(wanted: bool) -> None:
 
 def say(text: str, style: str = "") -> None:
     """A remark beside the result: on stderr, so that stdout stays clean."""
+    if _voice is not None:
+        _voice(text.strip(), False)
+        return
     err.print(Text(printable(text), style=style), soft_wrap=True)
 
 
@@ -107,7 +120,7 @@ class Stages:
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
-        if err.is_terminal:
+        if err.is_terminal and _voice is None:
             self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
@@ -138,6 +151,9 @@ class Stages:
             self._timer.cancel()
         if self._keep and kind is None:
             seconds = time.monotonic() - self._began
+            if _voice is not None:
+                _voice(f"{self._title}: {self.note} ({seconds:.1f} s)", False)
+                return
             line = Text.assemble(("✓ ", "green"), f"{self._title:<12} {printable(self.note)}")
             err.print(line.append(f"  {seconds:.1f} s", style="dim"), soft_wrap=True)
 

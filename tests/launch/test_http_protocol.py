@@ -30,9 +30,14 @@ async def app(scope, receive, send):
 async def served(**limits):
     """``ask(*pieces)``: status and text of the answer to these bytes, and the statuses that were counted."""
     counted = []
+
+    def refused(status, peer):
+        assert peer == "127.0.0.1"
+        counted.append(status)
+
     with socket.socket() as tcp:
         tcp.bind(("127.0.0.1", 0))
-        server = Server(app, lambda: None, HttpLimits(**limits, refused=counted.append))
+        server = Server(app, lambda: None, HttpLimits(**limits, refused=refused))
         running = asyncio.ensure_future(server.serve(sockets=[tcp]))
         while not server.started:
             await asyncio.sleep(0.005)

@@ -160,6 +160,8 @@ def test_check_stops_before_the_engine(nursery, folder):
     [
         (["--port", "70000"], "--port 70000: should be less than or equal to 65535"),
         (["--log-level", "loud"], "--log-level 'loud' is not known"),
+        (["--log-level", "info,nowhere=debug"], "--log-level: there is no part 'nowhere'"),
+        (["--log-format", "xml"], "--log-format 'xml' is not known"),
     ],
 )
 def test_wrong_options_are_exit_code_2(nursery, folder, options, message):
@@ -179,13 +181,32 @@ def test_more_planners_than_slots_are_counted_as_they_are(nursery, tmp_path):
 
 
 def test_the_log_has_one_line_a_record(nursery, folder):
-    """What a message quotes of planners.yaml cannot begin a new line."""
+    """What a message quotes of planners.yaml cannot pass for a record; each problem has an indented line."""
     with serving(nursery, folder) as server:
         said = len(server.child.err)
         (folder / "planners.yaml").write_text(CONFIG + 'forged: 1\n"a\\nb": 2\n')
         server.child.signal(signal.SIGHUP)
         server.child.until(lambda: "nothing was applied" in server.child.err)
         lines = server.child.err[said:].splitlines()
-        assert [line for line in lines if "unknown key" in line] == lines
-        assert len(lines) == 1
-        assert "\\n" in lines[0]
+        assert [line for line in lines if not line.startswith("    ")] == lines[:1]
+        assert "ERROR   s3lora_serve.launch.launch: SIGHUP: nothing was applied: " in lines[0]
+        assert sum("unknown key" in line for line in lines) == 2
+        assert not any("\\n  " in line for line in lines)
+
+
+def test_a_log_for_machines_is_one_object_a_line(nursery, folder):
+    """All of standard error, from the first stage to the last word, with levels by part."""
+    options = ("--log-format", "json", "--log-level", "error,access=debug")
+    with serving(nursery, folder, *options) as server:
+        server.ask("/readyz")
+        server.ask("/v1/plans", {"planner": "one", "task": "who?", "tools": [{"name": "Search"}]})
+        server.child.signal(signal.SIGTERM)
+        assert server.child.wait() == 0
+    lines = [json.loads(line) for line in server.child.err.splitlines()]
+    assert [(line["logger"], line["level"], line["route"]) for line in lines] == [
+        ("s3lora_serve.access", "debug", "/readyz"),
+        ("s3lora_serve.access", "info", "/v1/plans"),
+    ]
+    assert all(line["request"] for line in lines)
+    refused = run(nursery, folder, "--log-format", "json", "--port", "70000")
+    assert json.loads(refused.err.splitlines()[-1])["message"].startswith("--port 70000: should be")

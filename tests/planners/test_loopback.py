@@ -9,7 +9,7 @@ from planners.loopback import is_loopback
 from s3lora_serve.cli.fleet.access import Access
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.server.auth import check_binding
+from s3lora_serve.server.access.auth import check_binding
 
 HERE = ["localhost", "LOCALHOST", "localhost.", "planner.localhost", "127.0.0.1", "127.8.9.10", "::1"]
 HERE += ["[::1]", "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1"]

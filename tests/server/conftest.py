@@ -66,6 +66,12 @@ def app(served):
 
 
 @pytest.fixture
+def http_of():
+    """A client of an application on this machine."""
+    return lambda app: httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=LOCAL)
+
+
+@pytest.fixture
 def ended(served, monkeypatch):
     """(planner, role, outcome) of each lease that was given back."""
     leases, take = [], served.service.lease

@@ -92,7 +92,7 @@ def carry_out(order: RunSpec) -> None:
 async def start_vllm(settings: VllmSettings, say_stage: Callable[[str], None]) -> Engine:
     """The engine that serves, in this process."""
     from s3lora_serve.engine.vllm.vllm_engine import VllmEngine
-    from s3lora_serve.launch.log_format import set_logging
+    from s3lora_serve.launch.log_levels import set_logging
 
     set_logging("warning")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # stdout is for the report

@@ -9,13 +9,15 @@ from starlette.routing import Route
 
 from s3lora_serve import __version__
 from s3lora_serve.errors import ConfigError, Conflict, StoreError, UnknownPlanner
+from s3lora_serve.server.access.access_log import accounts
+from s3lora_serve.server.access.auth import RequireKey
+from s3lora_serve.server.access.refused_credentials import RefusedCredentials
 from s3lora_serve.server.admin.order_bodies import FIELDS
 from s3lora_serve.server.admin.order_routes import orders_router
 from s3lora_serve.server.admin.state import state_router
-from s3lora_serve.server.auth import RequireKey
 from s3lora_serve.server.body_limit import BodyLimit
 from s3lora_serve.server.error_responses import conflict_response, error_response, exception_handlers
-from s3lora_serve.server.middleware import ENGINE, RequestScope, counting
+from s3lora_serve.server.middleware import ENGINE, RequestScope
 from s3lora_serve.server.redact import redactor, revision_roots
 
 if TYPE_CHECKING:
@@ -58,8 +60,10 @@ def create_admin_app(service: PlannerService, token: str) -> FastAPI:
 
     # Each one wraps those before it: the last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=_MAX_BODY, setting="")
-    app.add_middleware(RequireKey, api_key=token.strip(), open_paths=frozenset(), secret="admin token")
-    counted, says = counting(service.metrics, (*own, OPENAPI)), {ENGINE: service.engine_kind}
+    refused = RefusedCredentials(service.metrics, "admin", "admin token", slow=True)
+    key = token.strip()
+    app.add_middleware(RequireKey, api_key=key, open_paths=frozenset(), secret="admin token", refused=refused)
+    counted, says = accounts(service.metrics, (*own, OPENAPI)), {ENGINE: service.engine_kind}
     app.add_middleware(RequestScope, count=counted, says=says, stop=service.stop)
     return app
 

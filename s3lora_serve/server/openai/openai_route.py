@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.config import PlansConfig, ServerConfig
     from s3lora_serve.errors import S3LoRAError
-    from s3lora_serve.fleet.leases import Lease
+    from s3lora_serve.fleet.leases import Lease, LeaseOutcome
     from s3lora_serve.fleet.planner import Planner
     from s3lora_serve.server.openai.upstream_app import UpstreamApps
     from s3lora_serve.server.redact import Redactor
@@ -86,6 +86,7 @@ class OpenAIRoute:
         async with self._service.lease(
             planner, revision=revision, session=session, request_id=request_id
         ) as lease:
+            scope["state"]["lease"] = lease
             await self._answer(scope, asked, listener.send if listener else send, lease)
         if listener and lease.outcome == "ok" and (heard := listener.heard(lease.seconds or 0.0)):
 
@@ -115,8 +116,11 @@ class OpenAIRoute:
             except Exception as error:  # vLLM's answers first and then raises for its server's log
                 log.exception("request %s failed in the engine's application", scope["state"]["request_id"])
                 crash = error
-        if lease is not None and facts:
-            lease.tokens = sum(f.output_tokens for f in facts)
+        if facts:  # the answers to one request have one prompt
+            prompt, output = max(f.prompt_tokens for f in facts), sum(f.output_tokens for f in facts)
+            scope["state"]["tokens"] = prompt, output
+            if lease is not None:
+                lease.prompt_tokens, lease.tokens = prompt, output
         if answer.well and stop is None and crash is None:
             if lease is not None and plan is not None and not plan.valid:
                 prompt = max((f.prompt_tokens for f in facts), default=0)
@@ -130,9 +134,13 @@ class OpenAIRoute:
         elif stop is running.gone or not await running.engine.healthy():
             # vLLM's own answer to a death in mid-request assumes that it runs the web server, and fails.
             why = engine_dead()
+        innocent = why is not None or (answer.refused or 500) < 500
+        ended: LeaseOutcome = "aborted" if innocent else "error"
+        if why is not None and why is answer.spoiled:
+            ended = "invalid"
+        scope["state"] |= {"outcome": ended, "cut": stop is cut}
         if lease is not None:
-            innocent = why is not None or (answer.refused or 500) < 500
-            lease.outcome = "invalid" if why and why is answer.spoiled else "aborted" if innocent else "error"
+            lease.outcome = ended
         if why is not None:
             await answer.fail(why)
         elif answer.refused is not None:

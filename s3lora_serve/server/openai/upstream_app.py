@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,8 @@ class UpstreamApps:
         if self._current is None or self._current.engine is not engine:
             begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._current = UpstreamApp(engine, engine.openai_app(), begun, asyncio.Event())
-            task = asyncio.create_task(self._accompany(self._current))
+            # In no request's context: it outlives the one that asked first.
+            task = asyncio.create_task(self._accompany(self._current), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         current = self._current

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
@@ -23,7 +24,6 @@ from s3lora_serve.serving.planning import PlanOptions
 
 if TYPE_CHECKING:
     from s3lora_serve.config import PlansConfig
-    from s3lora_serve.fleet.leases import Lease
     from s3lora_serve.fleet.planner import Planner
     from s3lora_serve.server.redact import Redactor
     from s3lora_serve.service.planner_service import PlannerService
@@ -51,12 +51,12 @@ def plans_router(service: PlannerService, limits: PlansConfig, redact: Redactor)
             "revision": body.revision,
             "session": session_of(request.headers),
             "request_id": request.state.request_id,
+            "leased": partial(setattr, request.state, "lease"),
         }
         if body.stream:
-            held: list[Lease] = []
-            items = service.stream_plan(body, planner.name, options, **asked, leased=held.append)
+            items = service.stream_plan(body, planner.name, options, **asked)
             events = plan_events(items, redact, request.state.request_id)
-            return EventStream(events, lambda: headers_of(held[0]))
+            return EventStream(events, lambda: headers_of(request.state.lease))
         made = await Client(request.receive).unless_gone(service.plan(body, planner.name, options, **asked))
         if made is None:
             return Response(status_code=499)  # the client has left; for the metrics

@@ -11,11 +11,14 @@ from starlette.datastructures import Headers
 
 from planners.loopback import is_loopback
 from s3lora_serve.errors import ConfigError
+from s3lora_serve.server.access.access_log import peer_of
 from s3lora_serve.server.error_responses import error_response
 
 if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from s3lora_serve.server.access.refused_credentials import RefusedCredentials
 
 # Orchestrators probe these without credentials; they tell nothing but up or not, and which kind of engine.
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
@@ -45,9 +48,11 @@ class RequireKey:
         *,
         open_paths: frozenset[str] = OPEN_PATHS,
         secret: str = "API key",
+        refused: RefusedCredentials | None = None,
     ) -> None:
-        """``secret`` is what a refusal calls the key."""
+        """``secret`` is what a refusal calls the key; ``refused`` is told of each one."""
         self._app = app
+        self._refused = refused
         self._open = open_paths
         self._secret = secret
         self._digest = _digest(api_key.encode()) if api_key else None
@@ -57,8 +62,11 @@ class RequireKey:
             await send({"type": "websocket.close", "code": 1008})  # no route here speaks it
             return
         if scope["type"] == "http" and scope["path"] not in self._open:
-            refusal = self._refusal(Headers(scope=scope))
+            headers = Headers(scope=scope)
+            refusal = self._refusal(headers)
             if refusal is not None:
+                if refusal.status_code == 401 and self._refused is not None:
+                    await self._refused.note(peer_of(scope), sent="authorization" in headers)
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)

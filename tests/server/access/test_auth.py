@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.server.auth import RequireKey, check_binding
+from s3lora_serve.server.access.auth import RequireKey, check_binding
 
 KEY = "correct-horse-battery-staple"
 

@@ -1,0 +1,1 @@
+"""Who may ask, who was refused, and one line for each request."""
