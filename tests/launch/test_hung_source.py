@@ -26,6 +26,7 @@ server: {port: 0}
 admin: {port: 0}
 store: {path: store}
 state: {path: state.db}
+sources: {allow: [any, SILENT]}
 """
 AT_ONCE = 10.0  # seconds that nothing may take that waits for no source, on however busy a machine
 DRY_RUNS = (os.cpu_count() or 1) + 5  # one more than the threads that asyncio shares
@@ -34,9 +35,13 @@ DRY_RUNS = (os.cpu_count() or 1) + 5  # one more than the threads that asyncio s
 @pytest.fixture
 def silent():
     """The address of a server that accepts and says nothing."""
-    pytest.importorskip("aiohttp")
     with silent_server() as url:
         yield url
+
+
+def config(source: str, silent: str) -> str:
+    """With this source for the second planner; the silent server may be asked."""
+    return CONFIG.replace("SOURCE", source).replace("SILENT", silent)
 
 
 def ended(child) -> int:
@@ -58,7 +63,7 @@ def test_orders_questions_and_signals_wait_for_no_source(nursery, tmp_path, sile
     """More dry runs than asyncio has threads hang, and a swap: history, audit and rollbacks, of that planner
     and of another one, are answered at once; a cancel by command ends an operation, SIGTERM the process.
     """
-    folder = write_fleet(tmp_path, CONFIG.replace("SOURCE", "two"), "one", "two", "new")
+    folder = write_fleet(tmp_path, config("two", silent), "one", "two", "new")
     with serving(nursery, folder) as server:
         before = {each["id"]: each["revision"] for each in server.order("planners")["data"]}
         for name in before:
@@ -94,7 +99,7 @@ def test_orders_questions_and_signals_wait_for_no_source(nursery, tmp_path, sile
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_start_that_hangs_ends_at_the_first_signal(nursery, tmp_path, silent, number):
     """Ctrl-C during admission at the start, and what a service manager sends."""
-    folder = write_fleet(tmp_path, CONFIG.replace("SOURCE", f"{silent}/adapter"), "one")
+    folder = write_fleet(tmp_path, config(f"{silent}/adapter", silent), "one")
     child = begin(nursery, folder)
     child.until(lambda: "admit: fetch" in child.err or child.ended())
     child.signal(number)
