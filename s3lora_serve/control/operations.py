@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3lora_serve.control.operation import RULE, Kind, Operation, Order, Step
 from s3lora_serve.control.operation_writer import OperationWriter, entry_of
-from s3lora_serve.control.running import Running, Stop, preempted_by
+from s3lora_serve.control.running import Running, StopReason, preempted_by
 from s3lora_serve.errors import Conflict, OperationCancelled, S3LoRAError, UnknownOperation
 from s3lora_serve.fleet.log_context import OPERATION
 
@@ -157,7 +157,9 @@ class Operations:
         running = self._running.get(id_)
         if running is not None and not running.ending and running.stopped is None:
             why = f": {order.reason}" if order.reason else ""
-            running.stop(Stop("cancelled", order.actor, order.reason, f"cancelled by {order.actor}{why}"))
+            running.stop(
+                StopReason("cancelled", order.actor, order.reason, f"cancelled by {order.actor}{why}")
+            )
             self.decided(id_)
             return await self._end_stopped(running)
         if running is not None:

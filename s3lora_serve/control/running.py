@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Stop:
+class StopReason:
     """Why an operation ends before it has decided anything."""
 
     code: str  # cancelled, preempted
@@ -23,10 +23,10 @@ class Stop:
     by: str | None = None  # the operation that pre-empts it
 
 
-def preempted_by(by: Operation) -> Stop:
+def preempted_by(by: Operation) -> StopReason:
     """Why what is in the way of this operation ends."""
     message = f"pre-empted by operation {by.id}, a {by.kind} ordered by {by.order.actor}"
-    return Stop("preempted", by.order.actor, by.order.reason, message, by.id)
+    return StopReason("preempted", by.order.actor, by.order.reason, message, by.id)
 
 
 class Running:
@@ -37,10 +37,10 @@ class Running:
         self.writing = asyncio.Lock()
         self.ending = False  # its end is being written down
         self.over = asyncio.Event()
-        self._stop: Stop | None = None
+        self._stop: StopReason | None = None
         self._stopped = asyncio.Event()
 
-    def stop(self, why: Stop) -> None:
+    def stop(self, why: StopReason) -> None:
         """Let it end without a decision. Raises Conflict once one is being made."""
         now = self.operation
         if now.step.flipped:
@@ -56,7 +56,7 @@ class Running:
         self._stopped.set()
 
     @property
-    def stopped(self) -> Stop | None:
+    def stopped(self) -> StopReason | None:
         """Why it is to end, if it is."""
         return self._stop
 
