@@ -90,8 +90,8 @@ class OrdersGiven:
 
     async def _hang(self) -> None:
         """Swap to a source that takes the connection and says nothing; cancel it, if this build can."""
-        silent = await asyncio.start_server(_say_nothing, "127.0.0.1", 0)
-        port = silent.sockets[0].getsockname()[1]
+        port = self._server.silent
+        silent = await asyncio.start_server(_say_nothing, "127.0.0.1", port)
         cancel = await self._server.cancel_route()
         async with silent:
             while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 TOKEN, KEY = "soak-operators-only", "soak-clients-only"
 PLANNERS = {"alpha": "hotpot-planner", "beta": "gsm8k-planner", "gamma": "hotpot-planner"}
-CACHE_BLOCKS = 24  # of 128 tokens on a CPU; max_model_len alone needs 16
 TOOLS = [{"name": "Search", "description": "looks up a page"}, {"name": "LLM", "description": "answers"}]
 ENVIRON = {
     "HF_HUB_OFFLINE": "1",
@@ -49,7 +47,7 @@ class SoakServer:
             self.state, self.store = root / "fake" / "state.db", root / "fake" / "store"
         self.host = ("127.0.0.1", free_port())
         self.url = f"http://127.0.0.1:{self.host[1]}"
-        admin = free_port()
+        admin, self.silent = free_port(), free_port()  # silent: for a source that never answers
         self._made = 0
         config = {
             "base_model": "demo",
@@ -57,18 +55,12 @@ class SoakServer:
                 name: {"source": f"demo://{source}", "tools": TOOLS} for name, source in PLANNERS.items()
             },
             "policy": {"top": 1},
-            "engine": {
-                "max_loras": 6,
-                "max_lora_rank": 8,
-                "max_model_len": 2048,
-                # A KV cache that the load does not fit into at times, so that requests are preempted.
-                "extra_args": {"num_gpu_blocks_override": CACHE_BLOCKS},
-            },
+            "engine": {"max_loras": 6, "max_lora_rank": 8, "max_model_len": 2048},
             "server": {"port": self.host[1]},
             "admin": {"port": admin},
             "store": {"path": str(root / "store")},
             "state": {"path": str(root / "state.db")},
-        } | _any_source()
+        } | _any_source(self.silent)
         self.config = root / "planners.yaml"
         self.config.write_text(yaml.safe_dump(config, sort_keys=False))
         command = [sys.executable, "-m", "s3lora_serve", "--config", str(self.config), "--engine", engine]
@@ -138,8 +130,9 @@ class SoakServer:
         return done.returncode == 0, (done.stdout + done.stderr)[-2000:]
 
 
-def _any_source() -> dict[str, Any]:
-    """What lets orders name any source, where this build has it: the soak swaps to new folders."""
+def _any_source(silent: int) -> dict[str, Any]:
+    """What lets orders name new folders and the address that never answers, where this build asks for it."""
     from s3lora_serve.config import json_schema
 
-    return {"sources": {"allow": "any"}} if "sources" in json.dumps(json_schema()["properties"]) else {}
+    known = "sources" in json_schema()["properties"]
+    return {"sources": {"allow": ["any", f"http://127.0.0.1:{silent}"]}} if known else {}

@@ -59,7 +59,6 @@ async def test_a_crowd_of_long_prompts_of_which_half_leave(served):
     """Prompts of many steps, on two slots, and half the clients leave: the rest are answered.
 
     Reported of SGLang (issue 23141): cancels under pressure lose slots, until nothing is scheduled any more.
-    Pressure on the cache itself is for benchmarks/soak, whose engine has a small one.
     """
     before, _ = await told(served, "q")
     crowd = [
