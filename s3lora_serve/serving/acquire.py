@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # How a request can end that says nothing of the revision: its client left or asked for what no model can
-# do, the engine died, the revision was withdrawn, or the server
-# stops. Else an engine death would roll back an innocent one.
+# do, the engine died, the revision was withdrawn, or the server stops. Else an engine death would roll back
+# an innocent one.
 _BLAMELESS = (asyncio.CancelledError, GeneratorExit, EngineDead, EngineRefused, LeaseCut, ShuttingDown)
 
 
