@@ -187,6 +187,10 @@ class SwapSteps:
             Flipped(planner, now.active, before.active, now.candidate, before.candidate, judge)
         )
 
+    async def present(self, revision: Revision) -> None:
+        """Raise StoreError if the files of a revision went from the store."""
+        await self._threads.files.run(revision.require_files)
+
     def point_of_no_return(self, op: Operation) -> None:
         """From here on the operation cannot be cancelled. Raises OperationCancelled if it was."""
         self._operations.update(op.id, step=Step.FLIPPING, progress="", fraction=None)

@@ -65,6 +65,7 @@ async def launch(
     same state or another kind of engine used it, AdapterError if a planner was refused, EngineError if the
     engine fails or one planner cannot be served, but for planners of which the journal proves something else.
     """
+    from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.adapters.store_fleets import check_fleet, claim_fleet
     from s3lora_serve.control.journal.head_notes import HeadNotes
     from s3lora_serve.control.journal.journal import Journal
@@ -79,6 +80,7 @@ async def launch(
         bound(config.admin.host, config.admin.port) as operators,
         Journal(config.state.path, engine=engine) as journal,
     ):
+        RevisionStore(config.store.path, engine)  # of another kind of engine it is no matter whose it is
         if not new_state:
             check_fleet(config.store.path, journal.path, str(journal.fleet), used=journal.last.seq > 0)
         found = reconcile(

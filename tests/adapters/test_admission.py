@@ -231,7 +231,7 @@ def test_a_refusal_leaves_nothing(
     with pytest.raises(AdapterError):
         put(store, folder)
     left = sorted(path.name for path in (tmp_path / "store").rglob("*"))
-    assert left == ["keys", "lock", "revisions", "staging"]
+    assert left == ["fleets", "keys", "lock", "revisions", "staging"]
 
 
 def test_progress_goes_through_the_stages_in_order(store: RevisionStore, source: str):

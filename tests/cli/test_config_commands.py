@@ -24,6 +24,7 @@ def test_check_shows_what_a_file_resolves_to(s3lora):
         f"store {CONFIGS.parent / '.s3lora/store'}",
         f"state {CONFIGS.parent / '.s3lora/state.db'}",
         "listens on 127.0.0.1:8000, API key from S3LORA_API_KEY",
+        "stops within 120 s of a signal; requests are cut then",
         "orders on 127.0.0.1:8001, token from S3LORA_ADMIN_TOKEN",
         f"{CONFIGS / 'planners.yaml'} is valid",
     ]

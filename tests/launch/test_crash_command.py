@@ -148,7 +148,7 @@ def test_hangup_applies_the_edited_file_or_keeps_all(nursery, folder):
         edit(folder, "  two:", "  three: {source: new}\n  four: {source: torn}\n  two:")
         hang_up("SIGHUP: nothing was applied: ")
         edit(folder, "max_loras: 4", "max_loras: 5")
-        hang_up("engine changed, which only a restart can do")
+        hang_up("engine.max_loras changed, which only a restart can do")
         assert revisions(server) == before
         edit(folder, "max_loras: 5", "max_loras: 4")
         edit(folder, "  four: {source: torn}\n", "")

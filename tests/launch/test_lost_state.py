@@ -29,6 +29,7 @@ planners:
 engine: {max_loras: 3, max_lora_rank: 8, max_model_len: 512}
 store: {path: store}
 state: {path: state.db, head_file: heads.txt}
+sources: {allow: [./new]}
 """
 
 

@@ -34,6 +34,7 @@ async def test_the_watchdog_has_the_configured_limits(tmp_path, monkeypatch):
             "slots": {"load_seconds": 1200},
             "server": {"port": 0},
             "admin": {"port": 0},
+            "store": {"path": str(tmp_path / "store")},
             "state": {"path": str(tmp_path / "state.db")},
         }
     )

@@ -131,7 +131,7 @@ class Execution:
 
         Raises StoreError if its files went from the store: it would serve only until the engine restarts.
         """
-        await asyncio.to_thread(revision.require_files)
+        await self.steps.present(revision)
         before = self.replica.revision(alias.active).digest
         await self.steps.flip(op, alias.name, action, active=revision, previous=before, judge=judge)
         self.operations.decided(op.id)

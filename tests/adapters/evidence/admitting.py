@@ -28,6 +28,7 @@ def put(store: RevisionStore, source: Path, policy: PrunePolicy, **changes: obje
 def nothing_published(tmp_path: Path) -> bool:
     """Whether the store is as it was made."""
     return sorted(path.name for path in (tmp_path / "store").rglob("*")) == [
+        "fleets",
         "keys",
         "lock",
         "revisions",
