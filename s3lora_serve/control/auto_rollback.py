@@ -13,7 +13,7 @@ from s3lora_serve.errors import S3LoRAError
 from s3lora_serve.fleet.background import Background
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from s3lora_serve.config import RollbackConfig
     from s3lora_serve.control.flipped import Flipped
@@ -85,7 +85,7 @@ class AutoRollback:
             self._roll_back(alias, found.rule, found.reason)
         elif alias.rollout is not None and alias.rollout.due(window.seen):
             order = self._order("promote_after", f"{window.seen} requests and no rule broken", alias)
-            self._act(alias.name, self._orders.promote(alias.name, order))
+            self._act(alias.name, lambda: self._orders.promote(alias.name, order))
 
     def _judge_active(self, alias: Alias) -> None:
         watched = key, before = self._watched[alias.name]
@@ -106,18 +106,21 @@ class AutoRollback:
     ) -> None:
         log.warning("planner %s is rolled back by rule %s: %s", alias.name, rule, reason)
         order = self._order(rule, reason, alias)
-        self._act(alias.name, self._orders.rollback(alias.name, order), watched)
+        self._act(alias.name, lambda: self._orders.rollback(alias.name, order), watched)
 
     def _order(self, rule: str, reason: str, alias: Alias) -> Order:
         serving = self._replica.revision(alias.active).digest
         return Order(actor=f"{RULE}{rule}", reason=reason, expected=serving)
 
     def _act(
-        self, planner: str, order: Coroutine[Any, Any, object], watched: tuple[str, Window] | None = None
+        self,
+        planner: str,
+        order: Callable[[], Coroutine[Any, Any, object]],
+        watched: tuple[str, Window] | None = None,
     ) -> None:
         async def acted() -> None:
             try:
-                await order
+                await order()
             except S3LoRAError as error:  # an operator may be deciding something else just now
                 log.warning("planner %s: the rules' order was refused: %s", planner, error)
                 if watched is not None:

@@ -13,7 +13,7 @@ from s3lora_serve.errors import Conflict, OperationCancelled, S3LoRAError
 from s3lora_serve.fleet.background import Background
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.operations import Operations
@@ -37,7 +37,7 @@ class Execution:
         self._keyed: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._begun = Background()
 
-    async def whole(self, order: Order, work: Coroutine[Any, Any, Operation]) -> Operation:
+    async def whole(self, order: Order, work: Callable[[], Coroutine[Any, Any, Operation]]) -> Operation:
         """Begin an order to the end although the caller may leave; orders with one key one after the other.
 
         Else a client that hangs up in mid-order would leave an operation that begins and never ends, and a
@@ -46,10 +46,10 @@ class Execution:
 
         async def one() -> Operation:
             if order.key is None:
-                return await work
+                return await work()
             # By key: looking for what one order names may take seconds, and others need not wait for that.
             async with self._keyed.setdefault(order.key, asyncio.Lock()):
-                return await work
+                return await work()
 
         return await self._begun.run(one())
 

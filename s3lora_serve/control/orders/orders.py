@@ -59,7 +59,7 @@ class Orders:
         While a candidate is on trial only with ``force``, which gives it up.
         """
         return await self._run.whole(
-            order, swap(self._run, name, wanted, order, dry_run=dry_run, force=force)
+            order, lambda: swap(self._run, name, wanted, order, dry_run=dry_run, force=force)
         )
 
     async def rollback(self, name: str, order: Order, *, to: str | None = None) -> Operation:
@@ -67,7 +67,7 @@ class Orders:
 
         When the revision is still loaded, the planner answers from it before this returns.
         """
-        return await self._run.whole(order, rollback(self._run, name, order, to=to))
+        return await self._run.whole(order, lambda: rollback(self._run, name, order, to=to))
 
     async def canary(
         self,
@@ -83,11 +83,11 @@ class Orders:
         trial is tried: what is None stays as it is. Raises ConfigError for terms that mean nothing.
         """
         terms = RolloutOrder(share, shadow, promote_after)
-        return await self._run.whole(order, canary(self._run, name, wanted, order, terms))
+        return await self._run.whole(order, lambda: canary(self._run, name, wanted, order, terms))
 
     async def promote(self, name: str, order: Order) -> Operation:
         """Serve the candidate's revision to everybody."""
-        return await self._run.whole(order, promote(self._run, name, order))
+        return await self._run.whole(order, lambda: promote(self._run, name, order))
 
     async def apply(
         self, desired: Mapping[str, DesiredPlanner], order: Order, *, dry_run: bool = False
@@ -101,7 +101,7 @@ class Orders:
                 f"planner {self._base_model!r} has the name of the base model",
                 hint="give one of them another name",
             )
-        return await self._run.whole(order, apply(self._run, desired, order, dry_run=dry_run))
+        return await self._run.whole(order, lambda: apply(self._run, desired, order, dry_run=dry_run))
 
     async def reload(self, order: Order, *, dry_run: bool = False) -> Operation:
         """Apply planners.yaml as it is now. Raises ConfigError, naming every problem of it."""
@@ -115,7 +115,7 @@ class Orders:
         One that was cancelled already is returned as it ended. Raises UnknownOperation; Conflict for one that
         has flipped, or ended otherwise.
         """
-        return await self._run.whole(order, self._run.operations.cancel(id_, order))
+        return await self._run.whole(order, lambda: self._run.operations.cancel(id_, order))
 
     # Questions
 
