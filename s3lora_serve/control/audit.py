@@ -33,7 +33,7 @@ async def audit(
     agrees, told = await replica.engine_agrees()
     found = await threads.run(journal_findings, journal, noted)
     try:
-        rows = (await threads.run(journal.tables)).planners
+        rows = await threads.run(journal.planner_rows)
     except StateError:  # which is among the findings by now
         rows = None
     bad = {finding.subject for finding in found if not finding.ok}

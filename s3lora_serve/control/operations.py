@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import time
@@ -15,6 +14,7 @@ from s3lora_serve.control.operation_writer import OperationWriter, entry_of
 from s3lora_serve.control.running import Running, StopReason, preempted_by
 from s3lora_serve.errors import Conflict, OperationCancelled, S3LoRAError, UnknownOperation
 from s3lora_serve.fleet.log_context import OPERATION
+from s3lora_serve.fleet.unless import unless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -172,19 +172,13 @@ class Operations:
     async def unless_stopped(self, id_: str, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``, cancelled when the operation is. Raises OperationCancelled then."""
         running = self._current(id_, work.close)
-        task = asyncio.ensure_future(work)
-        stop = asyncio.ensure_future(running.until_stopped())
         try:
-            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stop.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait((task,))
-        if running.stopped is not None and not task.cancelled():
-            task.exception()  # it is the operation's no more
+            result = await unless(running.stopping, work, running.cancelled)
+        except Exception:
+            running.check()  # once stopped, what else failed is the operation's no more
+            raise
         running.check()
-        return task.result()
+        return result
 
     def decided(self, id_: str) -> None:
         """The operation decides nothing more: others may begin on its planners."""

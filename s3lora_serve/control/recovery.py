@@ -54,7 +54,7 @@ class Recovery:
 
     async def restore(self, desired: Mapping[str, DesiredPlanner], revisions: Mapping[str, Revision]) -> None:
         """Load and prove every planner. Names keep the order of ``desired``. Raises EngineDead."""
-        records = self._found.records((await self._threads.journal.run(self._journal.tables)).planners)
+        records = self._found.records(await self._threads.journal.run(self._journal.planner_rows))
         withheld = self._found.withheld
         aliases = [
             replace(
@@ -92,7 +92,7 @@ class Recovery:
 
     async def commit(self) -> None:
         """Write down what serves now, and how the orders ended that the last run left. Raises StateError."""
-        rows = (await self._threads.journal.run(self._journal.tables)).planners
+        rows = await self._threads.journal.run(self._journal.planner_rows)
         records = self._found.records(rows)
         for operation in await self._threads.journal.run(self._journal.running):
             await self._end(operation)

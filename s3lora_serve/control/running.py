@@ -38,7 +38,7 @@ class Running:
         self.ending = False  # its end is being written down
         self.over = asyncio.Event()
         self._stop: StopReason | None = None
-        self._stopped = asyncio.Event()
+        self.stopping = asyncio.Event()  # set: it is to end
 
     def stop(self, why: StopReason) -> None:
         """Let it end without a decision. Raises Conflict once one is being made."""
@@ -53,18 +53,18 @@ class Running:
                 else "roll its planners back, or apply what was declared before",
             )
         self._stop = why
-        self._stopped.set()
+        self.stopping.set()
 
     @property
     def stopped(self) -> StopReason | None:
         """Why it is to end, if it is."""
         return self._stop
 
+    def cancelled(self) -> OperationCancelled:
+        """What whoever carries it out is told once it is to end."""
+        return OperationCancelled(self._stop.message if self._stop is not None else "it goes on")
+
     def check(self) -> None:
         """Raise OperationCancelled if it is to end."""
         if self._stop is not None:
-            raise OperationCancelled(self._stop.message)
-
-    async def until_stopped(self) -> None:
-        """Return once it is to end."""
-        await self._stopped.wait()
+            raise self.cancelled()

@@ -91,7 +91,7 @@ async def launch(
         )
         # On a thread of its own, which a signal leaves behind: a source may never answer.
         admitting = DaemonThreads("start", 1)
-        records = found.records(journal.tables().planners)
+        records = found.records(journal.planner_rows())
         fleet = await admitting.run(admit_fleet, config, records, engine, found.withheld)
         settings = to_engine_settings(config, fleet.base)
         begin = start or partial(start_engine, engine)

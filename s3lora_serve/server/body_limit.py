@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -49,10 +50,10 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refuse = _Refusals(scope, receive, send)
+        refuse = partial(_answer_unread, scope, receive, send)
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._max:
-            await refuse.with_rest(self._too_large())
+            await refuse(self._too_large())
             return
         try:
             async with asyncio.timeout(self._seconds):
@@ -62,16 +63,16 @@ class BodyLimit:
                 f"the body did not arrive within {self._seconds:g} seconds, or nothing of it for"
                 f" {self._stall:g}"
             )
-            await refuse.with_rest(error_response(408, message, code="body_timeout", headers=_CLOSE))
+            await refuse(error_response(408, message, code="body_timeout", headers=_CLOSE))
         except _Crowded:
             message = "unfinished bodies of other requests take all the memory that bodies may"
             headers = {**_CLOSE, "retry-after": "1"}
-            await refuse.with_rest(error_response(429, message, code="overloaded", headers=headers))
+            await refuse(error_response(429, message, code="overloaded", headers=headers))
         else:
             if body is None:
                 return  # the client left
             if len(body) > self._max:
-                await refuse.with_rest(self._too_large())
+                await refuse(self._too_large())
                 return
             await self._app(scope, replay(body, receive), send)
 
@@ -105,31 +106,25 @@ class _Crowded(Exception):
     """Bodies that have not arrived take all the memory that they may."""
 
 
-class _Refusals:
-    """Answers to a request whose body has not been read."""
+async def _answer_unread(scope: Scope, receive: Receive, send: Send, response: ASGIApp) -> None:
+    """Answer a request whose body has not been read, and read for a moment what the client still sends.
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._scope, self._receive, self._send = scope, receive, send
+    A connection that is closed with unread bytes is reset, and the client may lose the answer with it.
+    """
 
-    async def with_rest(self, response: ASGIApp) -> None:
-        """Answer, and read for a moment what the client still sends.
+    async def not_the_end(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "more_body": True}
+        await send(message)
 
-        A connection that is closed with unread bytes is reset, and the client may lose the answer with it.
-        """
-
-        async def not_the_end(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                message = {**message, "more_body": True}
-            await self._send(message)
-
-        await response(self._scope, self._receive, not_the_end)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER_SECONDS):
-                while True:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                        break
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+    await response(scope, receive, not_the_end)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    break
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

@@ -17,13 +17,6 @@ NEW = Wanted(source="new")
 
 
 @pytest.fixture
-def gate():
-    """Where admissions hang."""
-    with silence() as gate:
-        yield gate
-
-
-@pytest.fixture
 async def fleet(fleet_of):
     """Planners p and q serve 0 and 1; 2 lies under "new"."""
     fleet = await fleet_of("p", "q").start()

@@ -15,13 +15,6 @@ NEWER = Wanted(source="newer")
 
 
 @pytest.fixture
-def gate():
-    """Where admissions hang."""
-    with silence() as gate:
-        yield gate
-
-
-@pytest.fixture
 async def fleet(fleet_of):
     """Planner p serves 2, and 0 before; q serves 1; 3 lies under "newer"."""
     fleet = await fleet_of("p", "q", max_loras=8, rules=RollbackConfig(requests=40, min_requests=10)).start()

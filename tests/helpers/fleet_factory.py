@@ -112,7 +112,7 @@ class Fleet:
         found = reconcile(self.service.journal, self.desired, **options)
         await self.service.host.start()
         revisions = {name: self.shelf.revisions[want.source] for name, want in self.desired.items()}
-        records = found.records(self.service.journal.tables().planners)
+        records = found.records(self.service.journal.planner_rows())
         for name in self.desired:
             if name in records and records[name].declared == self.desired[name].declared:
                 revisions[name] = self.shelf.restore(records[name].active)

@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from fake_command import run, serving, write_fleet
+from fake_command import FAKE, run, s3lora, serving, write_fleet
 
 from planners.client import PlannerClient
 from s3lora_serve.config import Config
@@ -26,7 +26,6 @@ from s3lora_serve.launch.engine_choice import SECONDS_PER_TOKEN, for_engine, to_
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[2]
-FAKE = ("--engine", "fake")
 CONFIG = """\
 base_model: ./base
 planners:
@@ -51,16 +50,6 @@ def served(nursery, folder):
     with serving(nursery, folder, *FAKE, "--port", "0", "--admin-port", "0") as server:
         server.folder = folder / "fake"  # where it wrote how to order
         yield server
-
-
-def s3lora(folder, *arguments):
-    """Run the operators' command as another process does."""
-    program = "from s3lora_serve.cli.main import main; main()"
-    env = {name: value for name, value in os.environ.items() if not name.startswith("S3LORA_")}
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments, "--config", str(folder / "planners.yaml"), *FAKE],
-        env={**env, "COLUMNS": "200", "NO_COLOR": "1"}, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 def places(folder):

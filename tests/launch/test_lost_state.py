@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 import urllib.error
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from fake_command import run, serving, write_fleet
+from fake_command import FAKE, run, s3lora, serving, write_fleet
 
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[2]
-FAKE = ("--engine", "fake")
 PORTS = ("--port", "0", "--admin-port", "0")
 CONFIG = """\
 base_model: ./base
@@ -37,16 +33,6 @@ sources: {allow: [./new]}
 def folder(tmp_path):
     """A configuration with two planners, and an adapter that none of them has."""
     return write_fleet(tmp_path, CONFIG, "one", "two", "new")
-
-
-def s3lora(folder, *arguments):
-    """Run the operators' command as another process does."""
-    program = "from s3lora_serve.cli.main import main; main()"
-    env = {name: value for name, value in os.environ.items() if not name.startswith("S3LORA_")}
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments, "--config", str(folder / "planners.yaml"), *FAKE],
-        env={**env, "COLUMNS": "200", "NO_COLOR": "1"}, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 def revision(server, name="one"):

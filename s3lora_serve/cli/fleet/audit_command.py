@@ -107,7 +107,7 @@ def _revisions(journal: Journal, path: Path) -> Iterator[AuditFinding]:
         yield AuditFinding(False, "store", f"there is no folder {path}", "put it back, or restore a backup")
         return
     try:
-        store, rows = RevisionStore(path), journal.tables().planners
+        store, rows = RevisionStore(path), journal.planner_rows()
     except StateError:  # which is among the findings by now
         return
     except StoreError as error:

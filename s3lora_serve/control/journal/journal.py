@@ -142,6 +142,11 @@ class Journal:
         rows = self._rows(f"SELECT {_PLANNER} FROM planners ORDER BY name")
         return {record.name: record for record in self._read(planner_of, rows)}
 
+    def planner_rows(self) -> dict[str, PlannerRecord | str]:
+        """The same, but of a row that cannot be read it gives the reason why."""
+        rows = self._rows(f"SELECT {_PLANNER} FROM planners ORDER BY name")
+        return {str(row[0]): planner_or_why(row) for row in rows}
+
     def tables(self) -> Tables:
         """All that there is to compare with the entries, as it is at one moment."""
         with self._using(), snapshot(self._db):

@@ -123,8 +123,9 @@ class OpenAIRoute:
                 lease.prompt_tokens, lease.tokens = prompt, output
         if answer.well and stop is None and crash is None:
             if lease is not None and plan is not None and not plan.valid:
-                prompt = max((f.prompt_tokens for f in facts), default=0)
-                lease.outcome = outcome_of_cut(prompt, running.engine.max_model_len, bounded=asked.bounded)
+                lease.outcome = outcome_of_cut(
+                    lease.prompt_tokens or 0, running.engine.max_model_len, bounded=asked.bounded
+                )
             return
         why: S3LoRAError | None = answer.spoiled
         if stop is late:

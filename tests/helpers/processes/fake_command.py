@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
+import subprocess
+import sys
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiny_model import write_adapter, write_base
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from nursery import Child, Nursery
+
+ROOT = Path(__file__).parents[3]
+FAKE = ("--engine", "fake")
 
 _numbers = itertools.count()
 
@@ -27,6 +33,16 @@ def write_fleet(folder: Path, text: str, *adapters: str) -> Path:
         write_adapter(folder / name, seed=seed)
     (folder / "planners.yaml").write_text(text)
     return folder
+
+
+def s3lora(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the operators' command as another process does, on a fleet with the fake engine."""
+    program = "from s3lora_serve.cli.main import main; main()"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("S3LORA_")}
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments, "--config", str(folder / "planners.yaml"), *FAKE],
+        env={**env, "COLUMNS": "200", "NO_COLOR": "1"}, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 def begin(nursery: Nursery, folder: Path, *options: str, **env: str) -> Child:

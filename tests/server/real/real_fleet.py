@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest_asyncio
 from adapters_factory import adapter_limits, write_adapter
 from engine_factory import Shared
 from fleet_factory import KEY
@@ -134,3 +135,15 @@ def counted(served, outcome="ok", name="s3lora_requests_total", planner="p"):
     labels = f'outcome="{outcome}",planner="{planner}"' if outcome else f'planner="{planner}"'
     lines = served.service.metrics.exposition().decode().splitlines()
     return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{{labels}}} "))
+
+
+def served_by(*names: str) -> Any:
+    """A fixture for one module: the real engine serves these planners, and n is ready to be swapped in."""
+
+    @pytest_asyncio.fixture(scope="module", loop_scope="session")
+    async def served(vllm_engine, demo_base, client_of, tmp_path_factory):
+        root = tmp_path_factory.mktemp("my store")
+        async with real_fleet(vllm_engine, demo_base, client_of, root, *names) as fleet:
+            yield fleet
+
+    return served

@@ -7,8 +7,7 @@ from contextlib import suppress
 from itertools import count
 
 import pytest
-import pytest_asyncio
-from real_fleet import BASE, real_fleet
+from real_fleet import BASE, served_by
 
 pytestmark = pytest.mark.engine
 
@@ -22,12 +21,7 @@ ROUNDS = 3
 NOISE = 1e-3  # nats; float32 sums in another order, which turned 1e-5 at most
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def served(vllm_engine, demo_base, client_of, tmp_path_factory):
-    """Planners p and q."""
-    root = tmp_path_factory.mktemp("my store")
-    async with real_fleet(vllm_engine, demo_base, client_of, root, "p", "q") as fleet:
-        yield fleet
+served = served_by("p", "q")
 
 
 async def greedy(http, model, prompt):

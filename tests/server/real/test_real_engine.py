@@ -7,8 +7,7 @@ import re
 from itertools import combinations
 
 import pytest
-import pytest_asyncio
-from real_fleet import ASK, BASE, NOISE, counted, distance, real_fleet, told
+from real_fleet import ASK, BASE, NOISE, counted, distance, served_by, told
 
 from planners import Plan
 from s3lora_serve.server.openai.openai_route import OPENAI_ROUTES
@@ -23,12 +22,8 @@ PLAN = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def served(vllm_engine, demo_base, client_of, tmp_path_factory):
-    """Planners p and q, hollow (all of whose modules were pruned) and dud (whose adapter changes nothing)."""
-    root = tmp_path_factory.mktemp("my store")
-    async with real_fleet(vllm_engine, demo_base, client_of, root, "p", "q", "hollow", "dud") as fleet:
-        yield fleet
+# hollow: all of its modules were pruned; dud: its adapter changes nothing.
+served = served_by("p", "q", "hollow", "dud")
 
 
 async def test_planners_came_up_as_they_should(served):

@@ -6,20 +6,14 @@ import asyncio
 import random
 
 import pytest
-import pytest_asyncio
 from orders import until
-from real_fleet import ASK, counted, distance, real_fleet, told
+from real_fleet import ASK, counted, distance, served_by, told
 
 pytestmark = pytest.mark.engine
 SOON = 60  # seconds in which what hangs is told from what is slow
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def served(vllm_engine, demo_base, client_of, tmp_path_factory):
-    """Planners p and q; n is ready to be swapped in."""
-    root = tmp_path_factory.mktemp("my store")
-    async with real_fleet(vllm_engine, demo_base, client_of, root, "p", "q") as fleet:
-        yield fleet
+served = served_by("p", "q")
 
 
 async def hang_up(served, body, seconds):

@@ -8,20 +8,14 @@ import socket
 
 import httpx
 import pytest
-import pytest_asyncio
 import uvicorn
 from orders import until
-from real_fleet import ASK, BEARER, DICTATED, NOISE, counted, distance, real_fleet, told
+from real_fleet import ASK, BEARER, DICTATED, NOISE, counted, distance, served_by, told
 
 pytestmark = pytest.mark.engine
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def served(vllm_engine, demo_base, client_of, tmp_path_factory):
-    """Planner p."""
-    root = tmp_path_factory.mktemp("my store")
-    async with real_fleet(vllm_engine, demo_base, client_of, root, "p") as fleet:
-        yield fleet
+served = served_by("p")
 
 
 @pytest.mark.parametrize("stream", [False, True])
