@@ -26,6 +26,8 @@
         * ``PlanIncomplete``: it answered, but not with a complete plan
         * ``InvalidPlan``: it answered without a constraint, and not with a valid plan
         * ``PlanTimeout``: it did not finish within the configured time
+        * ``RefusedByGuard``: the guard refused the request, and its answer is withheld
+        * ``GuardUndecided``: the guard came to no verdict, and answers without one are withheld
         * ``RevisionMismatch``: the request asked for a revision, and another one would answer
         * ``Overloaded``: the limit of concurrent requests is reached; try again after ``retry_after``
         * ``SlotsBusy``: it is not loaded and no slot came free in time; try again after ``retry_after``
@@ -219,6 +221,26 @@ class PlanTimeout(PlannerError):
     """The plan, or the answer to a chat or completion, was not whole within the configured time."""
 
     code = "plan_timeout"
+
+
+class RefusedByGuard(PlannerError):
+    """The guard refused the request: ``part`` is what the refusal is about, and nothing says its text."""
+
+    code = "refused_by_guard"
+
+    def __init__(self, message: str, *, part: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.part = part
+
+
+class GuardUndecided(PlannerError):
+    """The guard came to no verdict; ``again``: whether asking again may help, as after a failure."""
+
+    code = "guard_undecided"
+
+    def __init__(self, message: str, *, again: bool, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.again = again
 
 
 class RevisionMismatch(PlannerError):

@@ -1,6 +1,7 @@
 """planners.yaml: typed settings (``settings`` and a file for each group of sections), read by ``load``."""
 
 from s3lora_serve.config.engine import EngineConfig
+from s3lora_serve.config.guard import GuardConfig, GuardEndpointConfig
 from s3lora_serve.config.listeners import AdminConfig, ServerConfig
 from s3lora_serve.config.live import RollbackConfig, SlotsConfig, StateConfig, SwapConfig
 from s3lora_serve.config.load import json_schema, load_config
@@ -29,6 +30,8 @@ __all__ = [
     "AnomalyConfig",
     "Config",
     "EngineConfig",
+    "GuardConfig",
+    "GuardEndpointConfig",
     "LimitsConfig",
     "PlannerConfig",
     "PlansConfig",

@@ -24,6 +24,11 @@ class ServerConfig(Section):
         pattern=ENV_NAME,
         description="name of the environment variable that holds the API key",
     )
+    callers: dict[str, str] = Field(
+        default_factory=dict,
+        description="more clients by name, each with the environment variable that holds its own API key:"
+        " for guard.allow, and to tell callers apart in the guard's report",
+    )
     max_body_mib: float = Field(4, gt=0, description="largest request body, MiB")
     body_seconds: float = Field(30, gt=0, description="time for a request's body to arrive")
     max_header_kib: int = Field(64, ge=1, description="request line and at most 100 headers, KiB")

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from s3lora_serve.config.engine import EngineConfig
+from s3lora_serve.config.guard import GuardConfig
 from s3lora_serve.config.listeners import AdminConfig, ServerConfig
 from s3lora_serve.config.live import RollbackConfig, SlotsConfig, StateConfig, SwapConfig
 from s3lora_serve.config.plans import PlansConfig, ToolConfig
@@ -57,6 +58,7 @@ class PlannerConfig(Section):
         False, description="always loaded; the others give up their slots, the one idle longest first"
     )
     policy: PolicyConfig | None = Field(None, description="replaces the fleet's policy as a whole")
+    guard: GuardConfig | None = Field(None, description="replaces the fleet's guard as a whole")
     tools: list[ToolConfig] = Field(
         default_factory=list, description="its own tools, for requests for plans that name none"
     )
@@ -96,6 +98,7 @@ class Config(Section):
         json_schema_extra={"propertyNames": {"pattern": f"^{PLANNER_NAME.pattern}$"}},
     )
     policy: PolicyConfig = Field(default_factory=lambda: PolicyConfig())
+    guard: GuardConfig = Field(default_factory=lambda: GuardConfig())
     limits: LimitsConfig = Field(default_factory=lambda: LimitsConfig())
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
     server: ServerConfig = Field(default_factory=lambda: ServerConfig())
@@ -168,6 +171,17 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _allowed_are_callers(self) -> Config:
+        callers = self.server.callers
+        for planner in (None, *self.planners):
+            where = "guard" if planner is None else f"planners.{planner}.guard"
+            guard = self.guard if planner is None else self.planners[planner].guard
+            if guard is not None and (strangers := sorted(set(guard.allow) - callers.keys())):
+                known = ", ".join(callers) or "there are none"
+                raise ValueError(f"{where}.allow: {strangers[0]!r} is not in server.callers ({known})")
+        return self
+
     @property
     def grace_seconds(self) -> float:
         """``server.grace_seconds``, or what it is where nothing is set: enough for the slowest plan."""
@@ -178,3 +192,7 @@ class Config(Section):
     def policy_of(self, planner: str) -> PolicyConfig:
         """The planner's own policy, or the fleet's."""
         return self.planners[planner].policy or self.policy
+
+    def guard_of(self, planner: str) -> GuardConfig:
+        """The planner's own guard, or the fleet's."""
+        return self.planners[planner].guard or self.guard

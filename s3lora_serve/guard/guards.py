@@ -1,0 +1,60 @@
+"""Which planner's requests are judged, by whom, and what follows: the guard of a whole fleet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s3lora_serve.guard.guarding import Guarding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from s3lora_serve.config import GuardConfig
+    from s3lora_serve.guard.judge_port import Judge
+    from s3lora_serve.guard.question import Question
+    from s3lora_serve.guard.ruling import JudgeName
+
+Heard = tuple[str, Guarding]  # planner, and its request's guard
+
+
+class Guards:
+    """Makes each request its ``Guarding``. ``told`` hears of every request that was judged."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, GuardConfig],
+        judges: Mapping[str, Mapping[JudgeName, Judge]],
+        told: Callable[[str, Guarding], None] = lambda planner, guarding: None,
+    ) -> None:
+        """``settings`` and ``judges`` by planner; each judge that a planner's settings name is there."""
+        self._settings = settings
+        self._judges = judges
+        self._told = told
+
+    def settings(self, planner: str) -> GuardConfig | None:
+        """The planner's; None for one without a guard."""
+        settings = self._settings.get(planner)
+        return settings if settings is not None and settings.asks else None
+
+    def applies(self, planner: str, caller: str) -> bool:
+        """Whether the caller's requests to the planner are judged."""
+        settings = self.settings(planner)
+        return settings is not None and caller not in settings.allow
+
+    def refuses(self, planner: str, caller: str) -> bool:
+        """Whether an answer to the caller may be withheld: then no field may slip past the guard."""
+        settings = self.settings(planner)
+        return self.applies(planner, caller) and settings is not None and settings.action == "refuse"
+
+    def guarding(self, planner: str, question: Question, caller: str, request_id: str) -> Guarding:
+        """The guard of one request, to which it applies."""
+        settings = self._settings[planner]
+        judges = [self._judges[planner][name] for name in settings.by]
+        return Guarding(
+            settings,
+            judges,
+            question,
+            caller=caller,
+            request_id=request_id,
+            told=lambda guarding: self._told(planner, guarding),
+        )

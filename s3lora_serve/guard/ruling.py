@@ -1,0 +1,35 @@
+"""What a guard found about one request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from s3lora_serve.guard.question import Part
+
+JudgeName = Literal["base", "endpoint"]
+
+
+class Finding(StrEnum):
+    """Whether the answer to a request may leave. ``fail`` decides about the last two."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    UNDECIDED = "undecided"  # an answer that is neither a refusal nor help: empty, broken, not English
+    FAILED = "failed"  # no answer at all: the engine or the endpoint failed or was late
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """One judge's finding. ``why`` is for logs and operators; it has nothing of request or answer."""
+
+    finding: Finding
+    by: JudgeName
+    part: Part | None = None  # of a refusal: which part of the request it is about
+    why: str = ""
+    prompt_tokens: int = 0  # that the judge read and wrote for this request; 0 from the cache
+    output_tokens: int = 0
+    seconds: float = 0.0
+    cached: bool = False
