@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import regex
 from pydantic import Field, field_validator, model_validator
 
 from s3lora_serve.config.section import ENV_NAME, Section
+from s3lora_serve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 JudgeName = Literal["base", "endpoint"]
 GuardPart = Literal["task", "history", "system", "tools", "evidence", "feedback", "documents"]
@@ -16,7 +21,7 @@ class GuardEndpointConfig(Section):
     """A guard model or a moderation route elsewhere. Every guarded request's text is sent there."""
 
     url: str = Field(
-        pattern="^https?://[^/@]+",
+        pattern=r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$",
         description="the API's address up to /v1, such as http://guard:8000/v1; no passwords",
     )
     model: str = Field("", description="the guard model's name there; a moderation route may need none")
@@ -37,6 +42,12 @@ class GuardEndpointConfig(Section):
         None,
         description="of kind custom: regular expression of an answer that says safe; no verdict else",
     )
+    window_chars: int = Field(
+        16_000,
+        ge=500,
+        description="characters that it is asked about at once: what its context surely holds; about longer"
+        " requests it is asked in windows that overlap",
+    )
 
     @model_validator(mode="after")
     def _custom(self) -> GuardEndpointConfig:
@@ -46,11 +57,23 @@ class GuardEndpointConfig(Section):
                 raise ValueError(f"kind custom needs {', '.join(missing)}")
             if "{request}" not in str(self.template):
                 raise ValueError("template must have {request} where the request's text is to stand")
+            _expressions(unsafe=str(self.unsafe), safe=str(self.safe))
         elif given := [name for name, value in own.items() if value is not None]:
             raise ValueError(f"{', '.join(given)}: only of kind custom, and kind is {self.kind}")
         if self.kind != "moderation" and not self.model:
             raise ValueError(f"kind {self.kind} needs the model's name")
         return self
+
+
+def _expressions(**given: str) -> None:
+    """Raise ValueError for what is no regular expression, or matches an answer that says nothing."""
+    for name, pattern in given.items():
+        try:
+            empty = regex.compile(pattern).match("")
+        except regex.error as error:
+            raise ValueError(f"{name} is not a regular expression: {error}") from error
+        if empty:
+            raise ValueError(f"{name} matches every answer, also an empty one")
 
 
 class GuardConfig(Section):
@@ -110,3 +133,19 @@ class GuardConfig(Section):
     def asks(self) -> bool:
         """Whether requests are judged at all."""
         return self.action != "off"
+
+    def api_key(self, environ: Mapping[str, str], where: str) -> str | None:
+        """The endpoint's API key, None where none is sent; ``where`` names the section in errors.
+
+        Raises ConfigError for a variable that is not set.
+        """
+        if not self.asks or "endpoint" not in self.by or self.endpoint is None:
+            return None
+        if (name := self.endpoint.api_key_env) is None:
+            return None
+        if not (key := environ.get(name, "").strip()):
+            raise ConfigError(
+                f"{where}.endpoint.api_key_env is {name}, which is not set",
+                hint=f"set {name} in the environment, or leave api_key_env out where none is needed",
+            )
+        return key
