@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import regex
 from pydantic import Field, field_validator, model_validator
@@ -48,6 +49,13 @@ class GuardEndpointConfig(Section):
         description="characters that it is asked about at once: what its context surely holds; about longer"
         " requests it is asked in windows that overlap",
     )
+
+    @property
+    def host(self) -> str:
+        """What logs, pages and clients are shown of ``url``: host and port."""
+        parts = urlsplit(self.url)
+        host = parts.hostname or "?"
+        return f"{host}:{parts.port}" if parts.port else host
 
     @model_validator(mode="after")
     def _custom(self) -> GuardEndpointConfig:

@@ -30,6 +30,7 @@ from s3lora_serve.fleet.notify import Notifier
 from s3lora_serve.fleet.slots import SlotTable
 from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
+from s3lora_serve.guard.guards import Guards
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.service.samples import live_sample, sample
 from s3lora_serve.serving.acquire import Acquirer
@@ -85,6 +86,7 @@ class PlannerService:
         watch: Callable[[Deployment], None] | None = None,
         first_slot_id: int = 1,
         max_text: int = MAX_TEXT,
+        guards: Guards | None = None,
     ) -> None:
         """``checks``: what a revision passes before it answers. ``first_slot_id`` is above every id that the
         engine was given before; ``max_text`` bounds the texts of plans whose requests do not say otherwise.
@@ -92,6 +94,7 @@ class PlannerService:
         slots, swap = slots or SlotsConfig(), swap or SwapConfig()
         self.threads = WorkThreads.of(swap.admissions)
         self.base_model = base_model
+        self.guards = guards or Guards({}, {})
         self.started_at = time.time()  # Unix seconds, for the base model's card
         self.host = host
         self.journal = journal

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.config import GuardConfig
 from s3lora_serve.guard.question import Part, Passage, Question
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TASK = "Find the population of Ghent"
 SECRET = "xyzzy-in-the-task"
@@ -16,9 +19,9 @@ def question(task: str = TASK, **texts: str) -> Question:
     return Question(task, tuple(Passage(Part(part), f"the {part}", text) for part, text in texts.items()))
 
 
-def framed(asked: Question) -> str:
+def framed(task: str, passages: Sequence[Passage]) -> str:
     """The task and all passages as one text."""
-    return "\n".join([asked.task, *(f"[{each.title}] {each.text}" for each in asked.passages)])
+    return "\n".join([task, *(f"[{each.title}] {each.text}" for each in passages)])
 
 
 def by_endpoint(url: str, kind: str = "llama-guard", **changes: Any) -> GuardConfig:

@@ -9,30 +9,38 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from s3lora_serve.guard.endpoint.guard_formats import guard_format
 from s3lora_serve.guard.endpoint.text_windows import text_windows
-from s3lora_serve.guard.question import Part, Question
+from s3lora_serve.guard.question import Part
 from s3lora_serve.guard.ruling import Finding, Ruling
 from s3lora_serve.storage.canonical_json import canonical_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from s3lora_serve.config import GuardConfig
     from s3lora_serve.guard.endpoint.guard_route import GuardRoute
+    from s3lora_serve.guard.question import Passage, Question
 
 AT_ONCE = 8  # windows of one request that are asked about at the same time
 NAMING = 16  # windows that are asked about to name the part of a refusal, at most
 
 
 class Remembered(Protocol):
-    """Verdicts of the last minutes, each for one caller alone."""
+    """Verdicts of the last minutes; ``verdict_cache.VerdictCache`` is one."""
 
-    def get(self, key: str, caller: str) -> Ruling | None:
-        """The one that was found for this caller."""
+    async def once(self, key: str, ask: Callable[[], Coroutine[Any, Any, Ruling]]) -> tuple[Ruling, bool]:
+        """What was found under the key, or is found by asking, and whether another had asked.
+
+        What ``ask`` raises is never kept.
+        """
         ...
 
-    def put(self, key: str, caller: str, ruling: Ruling) -> None:
-        """Keep one that decided."""
-        ...
+
+class _NoVerdict(Exception):
+    """Nothing to keep: the next request asks again."""
+
+    def __init__(self, ruling: Ruling) -> None:
+        super().__init__(ruling.finding)
+        self.ruling = ruling
 
 
 @dataclass(frozen=True)
@@ -64,10 +72,10 @@ class EndpointJudge:
         self,
         settings: GuardConfig,
         route: GuardRoute,
-        framed: Callable[[Question], str],
+        framed: Callable[[str, Sequence[Passage]], str],
         remembered: Remembered | None = None,
     ) -> None:
-        """``framed`` gives the task and all passages as one text; without ``remembered`` it asks anew."""
+        """``framed`` makes one text of the task and all passages; without ``remembered`` it asks anew."""
         assert settings.endpoint is not None, "settings by: endpoint have one"
         self._route = route
         self._framed = framed
@@ -82,32 +90,42 @@ class EndpointJudge:
     async def rule(self, question: Question, caller: str, request_id: str) -> Ruling:
         """Judge one request. Raises nothing but cancellation, which closes the connections that it uses."""
         began = time.monotonic()
-        key = canonical_digest([self._settings, question.digest])
-        if self._remembered is not None and (known := self._remembered.get(key, caller)) is not None:
-            return replace(known, cached=True, prompt_tokens=0, output_tokens=0, seconds=0.0)
+        if self._remembered is None:
+            ruling, known = await self._asked(question), False
+        else:
+            key = canonical_digest([self._settings, question.digest, caller])
+            try:
+                ruling, known = await self._remembered.once(key, lambda: self._verdict(question))
+            except _NoVerdict as none:
+                ruling, known = none.ruling, False
+        seconds = time.monotonic() - began
+        if known:
+            return replace(ruling, cached=True, prompt_tokens=0, output_tokens=0, seconds=seconds)
+        return replace(ruling, seconds=seconds)
+
+    async def _verdict(self, question: Question) -> Ruling:
+        ruling = await self._asked(question)
+        if ruling.finding not in (Finding.ALLOWED, Finding.REFUSED):
+            raise _NoVerdict(ruling)
+        return ruling
+
+    async def _asked(self, question: Question) -> Ruling:
         task, whole = await self._task_and_whole(question)
         heard, part = _of([task, whole]), None
         if task.finding is Finding.REFUSED:
             part = Part.TASK
         elif whole.finding is Finding.REFUSED:
             part, naming = await self._part(question)
-            heard = replace(_of([heard, naming]), finding=Finding.REFUSED)
-        ruling = Ruling(
-            heard.finding,
-            self.name,
-            part,
-            "" if heard.finding is Finding.REFUSED else heard.why,
-            heard.prompt_tokens,
-            heard.output_tokens,
-            time.monotonic() - began,
-        )
-        if self._remembered is not None and ruling.finding in (Finding.ALLOWED, Finding.REFUSED):
-            self._remembered.put(key, caller, ruling)
-        return ruling
+            heard = replace(_of([heard, naming]), finding=Finding.REFUSED, why="")
+        return Ruling(heard.finding, self.name, part, heard.why, heard.prompt_tokens, heard.output_tokens)
 
     async def _task_and_whole(self, question: Question) -> tuple[_Heard, _Heard]:
         task = text_windows(question.task, self._window)
-        more = text_windows(self._framed(question), self._window) if question.passages else []
+        more = (
+            text_windows(self._framed(question.task, question.passages), self._window)
+            if question.passages
+            else []
+        )
         heard = await self._all([*task, *more])
         return _of(heard[: len(task)]), _of(heard[len(task) :])
 
@@ -116,8 +134,7 @@ class EndpointJudge:
         kept = tuple(each for each in question.passages if each.part not in self._observed)
         spent = _Heard(Finding.ALLOWED)
         if len(kept) < len(question.passages):
-            rest = replace(question, passages=kept)
-            text = self._framed(rest) if kept else question.task
+            text = self._framed(question.task, kept) if kept else question.task
             spent = _of(await self._all(text_windows(text, self._window)))
             if spent.finding is Finding.ALLOWED:
                 return next(each.part for each in question.passages if each.part in self._observed), spent

@@ -7,7 +7,6 @@ import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -16,18 +15,13 @@ from s3lora_serve.storage.canonical_json import canonical_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from s3lora_serve.config import GuardEndpointConfig
+
 CONNECT_SECONDS = 5.0
 CONNECTIONS = 64  # to one endpoint; further questions wait
 MAX_ANSWER = 256 * 1024  # bytes; a verdict takes a hundred
 MAX_PAUSE = 5.0  # a longer Retry-After is a failure now
 _RESET = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
-
-
-def host_of(url: str) -> str:
-    """Of an endpoint's address, what logs, pages and clients may be shown: host and port."""
-    parts = urlsplit(url)
-    host = parts.hostname or "?"
-    return f"{host}:{parts.port}" if parts.port else host
 
 
 @dataclass(frozen=True)
@@ -43,10 +37,10 @@ class GuardRoute:
     either would be shown what clients asked.
     """
 
-    def __init__(self, url: str, key: str | None, seconds: float) -> None:
+    def __init__(self, endpoint: GuardEndpointConfig, key: str | None, seconds: float) -> None:
         """``key`` is sent as a bearer token; ``seconds`` is how long one answer may take."""
-        self.host = host_of(url)
-        self._url = url.rstrip("/")
+        self.host = endpoint.host
+        self._url = endpoint.url.rstrip("/")
         headers = {"content-type": "application/json", "accept": "application/json"}
         # An answer that was packed could be a thousand times as long as what was counted.
         headers["accept-encoding"] = "identity"

@@ -23,7 +23,7 @@ KEY = "sk-the-key-of-the-endpoint"
 @asynccontextmanager
 async def judging(url, kind="llama-guard", remembered=None, **changes):
     settings = by_endpoint(url, kind, **changes)
-    async with GuardRoute(url, KEY, settings.seconds) as route:
+    async with GuardRoute(settings.endpoint, KEY, settings.seconds) as route:
         yield EndpointJudge(settings, route, framed, remembered)
 
 
@@ -44,7 +44,7 @@ async def test_the_task_alone_and_all_of_it_are_asked():
         assert web.texts == [TASK]
         more = question(tools="a tool", evidence="a page")
         ruling = await ruled(web, more)
-        assert sorted(web.texts[1:]) == sorted([TASK, framed(more)])
+        assert sorted(web.texts[1:]) == sorted([TASK, framed(TASK, more.passages)])
         assert (ruling.prompt_tokens, ruling.output_tokens) == (20, 4)
         path, _, headers = web.asked[0]
         assert (path, headers["authorization"]) == ("/v1/chat/completions", f"Bearer {KEY}")
@@ -188,13 +188,13 @@ async def test_no_proxy_of_the_environment_is_shown_the_request(monkeypatch):
 
 
 class Memory(dict):
-    """Keeps verdicts by key and caller."""
+    """Keeps what was found."""
 
-    def get(self, key, caller):
-        return super().get((key, caller))
-
-    def put(self, key, caller, ruling):
-        self[key, caller] = ruling
+    async def once(self, key, ask):
+        if key in self:
+            return self[key], True
+        self[key] = await ask()
+        return self[key], False
 
 
 async def test_verdicts_are_remembered_for_their_caller_and_failures_never():
