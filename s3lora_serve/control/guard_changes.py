@@ -36,7 +36,7 @@ def write_guard_changes(journal: Journal, settings: Mapping[str, Mapping[str, An
                 "planners.yaml",
                 GUARD_CHANGED,
                 planner,
-                reason=f"guard: {_short(before)}, now {_short(after)}",
+                reason=_reason(before, after),
                 details={
                     "from": canonical_digest(before),
                     "to": canonical_digest(after),
@@ -49,9 +49,16 @@ def write_guard_changes(journal: Journal, settings: Mapping[str, Mapping[str, An
     return len(entries)
 
 
+def _reason(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Both in a few words, or which settings are others."""
+    if (was := _short(before)) != (now := _short(after)):
+        return f"guard: {was}, now {now}"
+    others = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    return f"guard: {now}, with another {', '.join(others)}"
+
+
 def _short(settings: Mapping[str, Any]) -> str:
-    action = str(settings.get("action"))
-    by = settings.get("by")
-    return (
-        action if action == "off" or not isinstance(by, list) else f"{action} by {' and '.join(map(str, by))}"
-    )
+    action, by = str(settings.get("action")), settings.get("by")
+    if action == "off" or not isinstance(by, list):
+        return action
+    return f"{action} by {' and '.join(map(str, by))}"
