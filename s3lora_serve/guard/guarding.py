@@ -27,8 +27,9 @@ class Guarding:
     """Use as an async context around the answer: judging begins at its start.
 
     ``withheld`` is set as soon as it is certain that the answer must not leave: whoever makes the answer can
-    stop. Nothing of the answer may leave before ``passed`` has returned. Under ``observe`` both come at once,
-    and judging goes on after the context's end, but ends with a cancelled request.
+    stop. Nothing of the answer may leave before ``passed`` has returned, an error that may quote it neither.
+    Under ``observe`` it is never set, ``passed`` returns at once, and judging goes on after the context's end
+    unless the request was cancelled.
     """
 
     def __init__(
@@ -40,8 +41,11 @@ class Guarding:
         caller: str,
         request_id: str,
         told: Callable[[Guarding], None],
+        goes_on: Callable[[asyncio.Task[None]], None] = lambda task: None,
     ) -> None:
-        """``told`` hears of it once all is judged or it is certain that the answer stays, at most once."""
+        """``told`` hears of it once all is judged or it is certain that the answer stays, at most once.
+        ``goes_on`` is given the judging that outlasts the context, to keep and to end.
+        """
         self.question = question
         self.caller = caller
         self.request_id = request_id
@@ -50,6 +54,8 @@ class Guarding:
         self._settings = settings
         self._judges = judges
         self._told = told
+        self._goes_on = goes_on
+        self._done = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -65,8 +71,9 @@ class Guarding:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None, "it was entered"
-        if self.observes and kind is None:
-            return  # what is counted must not make a client wait
+        if self.observes and (kind is None or issubclass(kind, Exception)):
+            self._goes_on(self._task)  # what is counted must not make a client wait
+            return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -83,24 +90,42 @@ class Guarding:
         """What the client is told instead of the answer; None while, or if, nothing is against it."""
         if self.observes:
             return None
-        for ruling in self.rulings:
-            if self._refuses(ruling):
-                return _refused(ruling)
+        if (refusing := self._refusing()) is not None:
+            return _refused(refusing)
         if self._settings.fail == "open":
             return None
         for ruling in self.rulings:
             if ruling.finding in (Finding.UNDECIDED, Finding.FAILED):
-                return _undecided(ruling)
+                return _undecided(ruling, self.question.unreadable)
         return None
 
+    def why_withheld(self) -> PlannerError:
+        """``error``, of an answer that is withheld."""
+        error = self.error()
+        assert error is not None, "withheld is set"
+        return error
+
     def about(self) -> dict[str, Any]:
-        """What an answer that left says of it: allowed, open (no verdict, and served), observed."""
+        """What an answer says of it: allowed, open (no verdict, and served), observed, or why it is refused."""
+        if not self.observes and (refusing := self._refusing()) is not None:
+            part = refusing.part or Part.TASK
+            return {"verdict": "refused", "part": part.value, "by": [refusing.by]}
         if self.observes:
             verdict = "observed"
         else:
             allowed = all(ruling.finding is Finding.ALLOWED for ruling in self.rulings)
             verdict = "allowed" if allowed else "open"
         return {"verdict": verdict, "by": [judge.name for judge in self._judges]}
+
+    @property
+    def tokens(self) -> int | None:
+        """What judges read and wrote in an engine for this request; None while they judge."""
+        if not self._done:
+            return None
+        return sum(ruling.prompt_tokens + ruling.output_tokens for ruling in self.rulings)
+
+    def _refusing(self) -> Ruling | None:
+        return next((ruling for ruling in self.rulings if self._refuses(ruling)), None)
 
     def _refuses(self, ruling: Ruling) -> bool:
         return ruling.finding is Finding.REFUSED and ruling.part not in self._settings.observe_parts
@@ -135,10 +160,13 @@ class Guarding:
         return Ruling(Finding.FAILED, judge.name, why=why, seconds=time.monotonic() - began)
 
     def _heard(self, rulings: Sequence[Ruling]) -> None:
-        self.rulings = list(rulings)
+        self.rulings, self._done = list(rulings), True
         if self.error() is not None:
             self.withheld.set()
-        self._told(self)
+        try:
+            self._told(self)
+        except Exception:  # what is written down decides nothing
+            log.exception("a verdict of the guard could not be told")
 
 
 def _refused(ruling: Ruling) -> RefusedByGuard:
@@ -150,7 +178,13 @@ def _refused(ruling: Ruling) -> RefusedByGuard:
     )
 
 
-def _undecided(ruling: Ruling) -> GuardUndecided:
+def _undecided(ruling: Ruling, unreadable: str) -> GuardUndecided:
+    if unreadable:
+        return GuardUndecided(
+            f"the guard can judge text alone, and this request holds {unreadable}; the answer is withheld",
+            again=False,
+            hint="say it in text",
+        )
     failed = ruling.finding is Finding.FAILED
     return GuardUndecided(
         "the guard came to no verdict about this request, and the answer is withheld",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from s3lora_serve.guard.guarding import Guarding
@@ -30,6 +31,13 @@ class Guards:
         self._settings = settings
         self._judges = judges
         self._told = told
+        self._judging: set[asyncio.Task[None]] = set()  # about answers that have left, under observe
+
+    async def close(self) -> None:
+        """End the judging that goes on."""
+        for task in self._judging:
+            task.cancel()
+        await asyncio.gather(*self._judging, return_exceptions=True)
 
     def settings(self, planner: str) -> GuardConfig | None:
         """The planner's; None for one without a guard."""
@@ -57,4 +65,9 @@ class Guards:
             caller=caller,
             request_id=request_id,
             told=lambda guarding: self._told(planner, guarding),
+            goes_on=self._goes_on,
         )
+
+    def _goes_on(self, task: asyncio.Task[None]) -> None:
+        self._judging.add(task)
+        task.add_done_callback(self._judging.discard)
