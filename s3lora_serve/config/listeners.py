@@ -117,7 +117,7 @@ class ServerConfig(Section):
                 )
             if twice := [other for other, known in keys.items() if key and known == key]:
                 raise ConfigError(
-                    f"server.callers: {twice[0]!r} and {name!r} have the same key, and could not be told apart",
+                    f"server.callers: {twice[0]!r} and {name!r} have the same key, and cannot be told apart",
                     hint=f"give {variable} another value",
                 )
             if key:

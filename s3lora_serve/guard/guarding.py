@@ -41,12 +41,15 @@ class Guarding:
         caller: str,
         request_id: str,
         told: Callable[[Guarding], None],
+        more: Sequence[Question] = (),
         goes_on: Callable[[asyncio.Task[None]], None] = lambda task: None,
     ) -> None:
         """``told`` hears of it once all is judged or it is certain that the answer stays, at most once.
-        ``goes_on`` is given the judging that outlasts the context, to keep and to end.
+        ``more`` are further prompts of the same request, each judged; any refusal refuses. ``goes_on`` is
+        given the judging that outlasts the context, to keep and to end.
         """
-        self.question = question
+        self.question = question  # of several the one that was refused, else the first
+        self._questions = (question, *more)
         self.caller = caller
         self.request_id = request_id
         self.withheld = asyncio.Event()
@@ -96,7 +99,7 @@ class Guarding:
             return None
         for ruling in self.rulings:
             if ruling.finding in (Finding.UNDECIDED, Finding.FAILED):
-                return _undecided(ruling, self.question.unreadable)
+                return _undecided(ruling, self._unreadable)
         return None
 
     def why_withheld(self) -> PlannerError:
@@ -106,7 +109,7 @@ class Guarding:
         return error
 
     def about(self) -> dict[str, Any]:
-        """What an answer says of it: allowed, open (no verdict, and served), observed, or why it is refused."""
+        """What an answer says of it: allowed, open (no verdict, and served), observed, or refused and why."""
         if not self.observes and (refusing := self._refusing()) is not None:
             part = refusing.part or Part.TASK
             return {"verdict": "refused", "part": part.value, "by": [refusing.by]}
@@ -124,6 +127,10 @@ class Guarding:
             return None
         return sum(ruling.prompt_tokens + ruling.output_tokens for ruling in self.rulings)
 
+    @property
+    def _unreadable(self) -> str:
+        return next((question.unreadable for question in self._questions if question.unreadable), "")
+
     def _refusing(self) -> Ruling | None:
         return next((ruling for ruling in self.rulings if self._refuses(ruling)), None)
 
@@ -131,15 +138,21 @@ class Guarding:
         return ruling.finding is Finding.REFUSED and ruling.part not in self._settings.observe_parts
 
     async def _judge(self) -> None:
-        if self.question.unreadable:
-            why = f"no guard can read {self.question.unreadable}"
+        if unreadable := self._unreadable:
+            why = f"no guard can read {unreadable}"
             self._heard([Ruling(Finding.UNDECIDED, judge.name, why=why) for judge in self._judges])
             return
-        asked = [asyncio.create_task(self._ask(judge)) for judge in self._judges]
+        asked = [
+            asyncio.create_task(self._ask(judge, question))
+            for question in self._questions
+            for judge in self._judges
+        ]
         try:
             for answer in asyncio.as_completed(asked):
-                self.rulings.append(await answer)
-                if self._refuses(self.rulings[-1]):
+                question, ruling = await answer
+                self.rulings.append(ruling)
+                if self._refuses(ruling):
+                    self.question = question
                     break
         finally:
             for task in asked:
@@ -147,17 +160,17 @@ class Guarding:
             await asyncio.gather(*asked, return_exceptions=True)
         self._heard(self.rulings)
 
-    async def _ask(self, judge: Judge) -> Ruling:
+    async def _ask(self, judge: Judge, question: Question) -> tuple[Question, Ruling]:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._settings.seconds):
-                return await judge.rule(self.question, self.caller, self.request_id)
+                return question, await judge.rule(question, self.caller, self.request_id)
         except TimeoutError:
             why = f"no verdict within {self._settings.seconds:g} s"
         except Exception as error:  # a defect of ours must not let an answer out either
             log.exception("the guard by %s failed", judge.name)
             why = f"failed with {type(error).__name__}"
-        return Ruling(Finding.FAILED, judge.name, why=why, seconds=time.monotonic() - began)
+        return question, Ruling(Finding.FAILED, judge.name, why=why, seconds=time.monotonic() - began)
 
     def _heard(self, rulings: Sequence[Ruling]) -> None:
         self.rulings, self._done = list(rulings), True

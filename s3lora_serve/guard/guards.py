@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from s3lora_serve.guard.guarding import Guarding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from s3lora_serve.config import GuardConfig
     from s3lora_serve.guard.judge_port import Judge
@@ -54,8 +54,10 @@ class Guards:
         settings = self.settings(planner)
         return self.applies(planner, caller) and settings is not None and settings.action == "refuse"
 
-    def guarding(self, planner: str, question: Question, caller: str, request_id: str) -> Guarding:
-        """The guard of one request, to which it applies."""
+    def guarding(
+        self, planner: str, question: Question, caller: str, request_id: str, *, more: Sequence[Question] = ()
+    ) -> Guarding:
+        """The guard of one request, to which it applies; ``more`` are its further prompts."""
         settings = self._settings[planner]
         judges = [self._judges[planner][name] for name in settings.by]
         return Guarding(
@@ -65,6 +67,7 @@ class Guards:
             caller=caller,
             request_id=request_id,
             told=lambda guarding: self._told(planner, guarding),
+            more=more,
             goes_on=self._goes_on,
         )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plan_question(request: PlannerInput, own: Collection[ToolSpec], *, unreadable: str = "") -> Question:
-    """The task, and all else that its client put into it. ``own``: the planner's own tools, the operator's."""
+    """The task, and all else that its client put into it. ``own``: the planner's, so the operator's."""
     return Question(request.task, tuple(_passages(request, own)), unreadable=unreadable)
 
 

@@ -119,8 +119,8 @@ _RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "in
 _SAYS = {
     400: "not a JSON object, or fields that would silently do nothing",
     401: "no valid key",
-    403: "without a key only this machine is answered, by its own names; or a field is not allowed here, or the"
-    " guard refused the request",
+    403: "without a key only this machine is answered, by its own names; or a field is not allowed here; or"
+    " the guard refused the request",
     404: "no such name; the message lists the known ones",
     408: "the body did not arrive in time",
     409: "another revision serves; the body says which",

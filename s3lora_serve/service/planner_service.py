@@ -291,9 +291,7 @@ class PlannerService:
             self.engine, lease, request, options or PlanOptions(), self.base_model, arrived, guarding
         )
 
-    def _guarding(
-        self, planner: str, request: PlannerInput, caller: str, request_id: str
-    ) -> Guarding | None:
+    def _guarding(self, planner: str, request: PlannerInput, caller: str, request_id: str) -> Guarding | None:
         """The request's guard, if it has one. Raises UnknownPlanner."""
         if not self.guards.applies(planner, caller):
             return None

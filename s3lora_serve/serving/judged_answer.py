@@ -1,4 +1,4 @@
-"""An answer in the making beside its guard: nothing of it, and of what went wrong with it, passes unjudged."""
+"""An answer in the making beside its guard: nothing of it, nor of what failed about it, passes unjudged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GUARDS_ERRORS = (RefusedByGuard, GuardUndecided)
 _SAYS_NOTHING = (*GUARDS_ERRORS, EngineDead, EngineRefused, LeaseCut, PlanTimeout, ShuttingDown)
 
 
-async def judged(work: Coroutine[Any, Any, T], guarding: Guarding) -> T:
+async def once_judged(work: Coroutine[Any, Any, T], guarding: Guarding) -> T:
     """What ``work`` came to, once it may leave; a refusal ends it at once, and it has ended.
 
     ``guarding`` was entered. Raises RefusedByGuard, GuardUndecided, and what ``work`` raises.

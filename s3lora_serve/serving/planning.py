@@ -26,7 +26,7 @@ from planners.tools import MAX_FEEDBACK, MAX_TOOL_CHARS
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import InvalidPlan, PlanIncomplete, PlanTimeout
 from s3lora_serve.serving.answer_meta import cost_of, fingerprint, summary_of
-from s3lora_serve.serving.judged_answer import GUARDS_ERRORS, judged
+from s3lora_serve.serving.judged_answer import GUARDS_ERRORS, once_judged
 from s3lora_serve.serving.leased_stream import leased_stream
 from s3lora_serve.serving.plan_prompt import EnginePrompt
 from s3lora_serve.serving.plan_verdict import broken, is_cut, judged, outcome_of_cut
@@ -80,7 +80,8 @@ class Planning:
         """The plan, once it is whole.
 
         Raises PlanIncomplete when the answer was cut off, InvalidPlan when it is none and no grammar was set,
-        EngineError when it does not keep to the grammar, PlanTimeout, LeaseCut, RefusedByGuard, GuardUndecided.
+        EngineError when it does not keep to the grammar, PlanTimeout, LeaseCut, RefusedByGuard,
+        GuardUndecided.
         """
         if self.guarding is None:
             plan = await self._in_time(self._whole())
@@ -111,7 +112,7 @@ class Planning:
         yield self._meta()
 
     async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work`` before the lease is cut and the time is over. Raises PlanTimeout, LeaseCut."""
+        """The result of ``work``, unless time or lease end first. Raises PlanTimeout, LeaseCut."""
         try:
             async with asyncio.timeout(self.options.seconds):
                 return await self.lease.run(work)
@@ -122,7 +123,7 @@ class Planning:
         """The result of ``work`` once it may leave; else nothing is told of it."""
         assert self.guarding is not None, "asked only where there is one"
         try:
-            return await judged(work, self.guarding)
+            return await once_judged(work, self.guarding)
         except GUARDS_ERRORS:
             self.lease.withhold()
             raise

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
 
 from s3lora_serve.errors import EngineDead, EngineError
+from s3lora_serve.fleet.unless import unless
 from s3lora_serve.server.error_responses import error_body
 from s3lora_serve.server.sse import EVENT_STREAM, SseReader, written
+from s3lora_serve.serving.judged_answer import GUARDS_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.types import Message, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.errors import S3LoRAError
+    from s3lora_serve.guard.guarding import Guarding
     from s3lora_serve.server.openai.stamp import Stamp
     from s3lora_serve.server.redact import Redactor
 
@@ -25,17 +29,35 @@ if TYPE_CHECKING:
 _ERROR_EVENT = b'data: {"error"'
 
 
+class _Left(Exception):
+    """Raised where the verdict is waited for, and within this file only."""
+
+
 class UpstreamAnswer:
-    """Passes the application's messages on, stamped. A refusal is kept back: then ``refusal`` has it."""
+    """Passes the application's messages on, stamped. A refusal is kept back: then ``refusal`` has it.
+
+    With ``guarding``, which was entered, the first one waits for the verdict, and if that is a refusal none
+    leaves. So does an error that may quote the answer.
+    """
 
     def __init__(
-        self, send: Send, engine: Engine, headers: Mapping[str, str], redact: Redactor, stamp: Stamp
+        self,
+        send: Send,
+        engine: Engine,
+        headers: Mapping[str, str],
+        redact: Redactor,
+        stamp: Stamp,
+        guarding: Guarding | None = None,
     ) -> None:
         self._send = send
         self._engine = engine
         self._headers = headers
         self._redact = redact
         self._stamp = stamp
+        self._guarding = guarding
+        self._stays = False  # whether it was refused, or there was no verdict in time
+        self.left = asyncio.Event()  # set: nobody waits for it any more
+        self.passed = guarding is None or guarding.observes  # whether it may leave
         self._start: Message | None = None
         self._events: SseReader | None = None  # of a stream
         self._body = bytearray()
@@ -59,7 +81,7 @@ class UpstreamAnswer:
         """The application's ``send``. Nothing leaves before the first part of the body: until then an error
         can still have its own HTTP status.
         """
-        if self.ended or self.spoiled is not None:
+        if self.ended or self.spoiled is not None or self._stays:
             return  # an error has ended it: what else the application sends (``[DONE]``) would belie that
         if message["type"] == "http.response.start":
             if message["status"] >= 400:
@@ -70,11 +92,35 @@ class UpstreamAnswer:
             return
         body, last = message.get("body", b""), not message.get("more_body", False)
         if self._events is not None and self.refused is None:
-            await self._stream(self._events.feed(body, last=last), last=last)
+            if await self._may_leave():
+                await self._stream(self._events.feed(body, last=last), last=last)
             return
         self._body += body
+        # An error from before the engine began is about the request alone.
+        if last and (self.refused is None or self._stamp.begun) and not await self._may_leave():
+            return
         if last and self.refused is None:
             await self._whole()
+
+    async def of(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer. What it raises may quote the answer, and waits for the verdict."""
+        failure: Exception | None = None
+        try:
+            await app(scope, receive, send)
+        except Exception as error:
+            failure = error
+        if failure is not None and await self._may_leave():
+            raise failure
+
+    async def _may_leave(self) -> bool:
+        if not self.passed and not self._stays:
+            assert self._guarding is not None, "else it has passed"
+            try:
+                await unless(self.left, self._guarding.passed(), _Left)
+                self.passed = True
+            except (*GUARDS_ERRORS, _Left):
+                self._stays = True  # the route tells why
+        return self.passed
 
     async def fail(self, error: S3LoRAError) -> None:
         """End the answer with an error. Raises it when nothing was sent, so that it becomes the answer."""
