@@ -54,6 +54,7 @@ class Guarding:
         self.request_id = request_id
         self.withheld = asyncio.Event()
         self.rulings: list[Ruling] = []
+        self.revision = ""  # that answers, for the records; whoever leases it says so
         self._settings = settings
         self._judges = judges
         self._told = told

@@ -75,6 +75,8 @@ class Planning:
         self._facts: list[RequestFacts] = []
         self._notes: list[str] = []
         self._repairs = 0
+        if self.guarding is not None:
+            self.guarding.revision = self.lease.deployment.revision.digest
 
     async def whole(self) -> Plan:
         """The plan, once it is whole.

@@ -36,8 +36,9 @@ class _Left(Exception):
 class UpstreamAnswer:
     """Passes the application's messages on, stamped. A refusal is kept back: then ``refusal`` has it.
 
-    With ``guarding``, which was entered, the first one waits for the verdict, and if that is a refusal none
-    leaves. So does an error that may quote the answer.
+    With ``guarding``, which was entered, all of them are held until the verdict, and after a refusal none
+    leaves. So is an error that may quote the answer. The application works on meanwhile: one that waited for
+    its message to leave would not be there to be ended.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class UpstreamAnswer:
         self._redact = redact
         self._stamp = stamp
         self._guarding = guarding
-        self._stays = False  # whether it was refused, or there was no verdict in time
+        self._held: list[Message] = []
+        self._turn = asyncio.Lock()  # messages leave in their order
+        self._about_request = False  # whether it is an error from before the engine began
         self.left = asyncio.Event()  # set: nobody waits for it any more
         self.passed = guarding is None or guarding.observes  # whether it may leave
         self._start: Message | None = None
@@ -77,11 +80,54 @@ class UpstreamAnswer:
         """Message and parameter of the application's error."""
         return _engine_error(bytes(self._body))
 
+    async def of(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer. What it raises may quote the answer, and waits for the verdict, too."""
+        if self.passed:
+            await app(scope, receive, send)
+            return
+        failure: Exception | None = None
+        opening = asyncio.ensure_future(self._open())
+        try:
+            try:
+                await app(scope, receive, send)
+            except Exception as error:
+                failure = error
+            if not self._about_request:
+                await opening
+        finally:
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+        if failure is not None and self.passed:
+            raise failure
+
     async def send(self, message: Message) -> None:
         """The application's ``send``. Nothing leaves before the first part of the body: until then an error
         can still have its own HTTP status.
         """
-        if self.ended or self.spoiled is not None or self._stays:
+        if message["type"] == "http.response.start" and message["status"] >= 400 and not self._stamp.begun:
+            self._about_request = True
+        if not self.passed and not self._about_request:
+            self._held.append(message)
+            return
+        async with self._turn:
+            await self._take(message)
+
+    async def _open(self) -> None:
+        """Let out what is held once the verdict is there; if it is a refusal, the route says so."""
+        assert self._guarding is not None, "else all has passed"
+        try:
+            await unless(self.left, self._guarding.passed(), _Left)
+        except (*GUARDS_ERRORS, _Left):
+            return
+        async with self._turn:
+            self.passed = True
+            for message in self._held:
+                await self._take(message)
+            self._held.clear()
+
+    async def _take(self, message: Message) -> None:
+        """One message of the application's that may leave."""
+        if self.ended or self.spoiled is not None:
             return  # an error has ended it: what else the application sends (``[DONE]``) would belie that
         if message["type"] == "http.response.start":
             if message["status"] >= 400:
@@ -92,35 +138,11 @@ class UpstreamAnswer:
             return
         body, last = message.get("body", b""), not message.get("more_body", False)
         if self._events is not None and self.refused is None:
-            if await self._may_leave():
-                await self._stream(self._events.feed(body, last=last), last=last)
+            await self._stream(self._events.feed(body, last=last), last=last)
             return
         self._body += body
-        # An error from before the engine began is about the request alone.
-        if last and (self.refused is None or self._stamp.begun) and not await self._may_leave():
-            return
         if last and self.refused is None:
             await self._whole()
-
-    async def of(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the application answer. What it raises may quote the answer, and waits for the verdict."""
-        failure: Exception | None = None
-        try:
-            await app(scope, receive, send)
-        except Exception as error:
-            failure = error
-        if failure is not None and await self._may_leave():
-            raise failure
-
-    async def _may_leave(self) -> bool:
-        if not self.passed and not self._stays:
-            assert self._guarding is not None, "else it has passed"
-            try:
-                await unless(self.left, self._guarding.passed(), _Left)
-                self.passed = True
-            except (*GUARDS_ERRORS, _Left):
-                self._stays = True  # the route tells why
-        return self.passed
 
     async def fail(self, error: S3LoRAError) -> None:
         """End the answer with an error. Raises it when nothing was sent, so that it becomes the answer."""

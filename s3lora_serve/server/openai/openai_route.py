@@ -109,6 +109,8 @@ class OpenAIRoute:
             planner, revision=revision, session=session, request_id=request_id
         ) as lease:
             scope["state"]["lease"] = lease
+            if guarding is not None:
+                guarding.revision = lease.deployment.revision.digest
             await self._answer(scope, asked, listener.send if listener else send, lease, guarding)
         if listener and lease.outcome == "ok" and (heard := listener.heard(lease.seconds or 0.0)):
 

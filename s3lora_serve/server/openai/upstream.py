@@ -36,7 +36,9 @@ async def call(
     By hand, since httpx.ASGITransport hands out no piece of an answer before its last one.
 
     After an event or a cancellation the application is told that its client has left, and nothing more of it
-    reaches ``send``; ``leave`` is set then, for a ``send`` that waits for something else. Cancelling it would not do: vLLM answers a request that is not streamed in a task of its
+    reaches ``send``; ``leave`` is set then, for a ``send`` that waits for something else.
+
+    Cancelling it would not do: vLLM answers a request that is not streamed in a task of its
     own, which ends for a client that left and not with the task that waits for it
     (vllm/entrypoints/serve/utils/api_utils.py, with_cancellation).
     """

@@ -31,10 +31,10 @@ HARMLESS = frozenset(
         "seed", "frequency_penalty", "presence_penalty", "repetition_penalty", "length_penalty",
         "watermarking", "logprobs", "top_logprobs", "logprob_token_ids", "max_tokens",
         "max_completion_tokens", "min_tokens", "n", "use_beam_search", "user", "priority", "cache_salt",
-        "request_id", "session_id", "return_token_ids", "return_tokens_as_token_ids", "return_token_offsets", "return_prompt_text",
-        "spaces_between_special_tokens", "skip_special_tokens", "stop", "stop_token_ids",
-        "include_stop_str_in_output", "ignore_eos", "bad_words", "repetition_detection", "tool_choice",
-        "function_call", "parallel_tool_calls", "include_reasoning", "reasoning_effort",
+        "request_id", "session_id", "return_token_ids", "return_tokens_as_token_ids", "return_token_offsets",
+        "return_prompt_text", "spaces_between_special_tokens", "skip_special_tokens", "stop",
+        "stop_token_ids", "include_stop_str_in_output", "ignore_eos", "bad_words", "repetition_detection",
+        "tool_choice", "function_call", "parallel_tool_calls", "include_reasoning", "reasoning_effort",
         "thinking_token_budget", "mm_payload", "return_mm_kwargs", "routed_experts_prompt_start",
     )
 )  # fmt: skip
