@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.guard.guarding import Guarding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from s3lora_serve.config import GuardConfig
     from s3lora_serve.guard.judge_port import Judge
@@ -34,6 +35,13 @@ class Guards:
         self._settings = settings
         self._judges = judges
         self._told = told
+        self._judging: set[asyncio.Task[None]] = set()  # about answers that have left, under observe
+
+    async def close(self) -> None:
+        """End the judging that goes on."""
+        for task in self._judging:
+            task.cancel()
+        await asyncio.gather(*self._judging, return_exceptions=True)
 
     def settings(self, planner: str) -> GuardConfig | None:
         """The planner's; None for one without a guard."""
@@ -50,8 +58,10 @@ class Guards:
         settings = self.settings(planner)
         return self.applies(planner, caller) and settings is not None and settings.action == "refuse"
 
-    def guarding(self, planner: str, question: Question, caller: str, request_id: str) -> Guarding:
-        """The guard of one request, to which it applies."""
+    def guarding(
+        self, planner: str, question: Question, caller: str, request_id: str, *, more: Sequence[Question] = ()
+    ) -> Guarding:
+        """The guard of one request, to which it applies; ``more`` are its further prompts."""
         whose = planner if planner in self._settings else FLEET
         settings, judges = self._settings[whose], self._judges[whose]
         return Guarding(
@@ -61,4 +71,10 @@ class Guards:
             caller=caller,
             request_id=request_id,
             told=lambda guarding: self._told(planner, guarding),
+            more=more,
+            goes_on=self._goes_on,
         )
+
+    def _goes_on(self, task: asyncio.Task[None]) -> None:
+        self._judging.add(task)
+        task.add_done_callback(self._judging.discard)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from s3lora_serve.config.listeners import DEFAULT
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import EngineError, S3LoRAError
 from s3lora_serve.fleet.states import DeploymentState
@@ -72,7 +73,7 @@ async def launch(
     from s3lora_serve.control.journal.reconciliation import reconcile
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
-    key = config.server.api_key(environ)
+    keys = config.server.keys(environ)
     token = config.admin.token(environ)
     with (
         _hangups() as hangup,
@@ -121,7 +122,7 @@ async def launch(
             claim_fleet(config.store.path, str(journal.fleet))
             try:
                 async with HeadNotes(journal, config.state).given():
-                    await _serve(service, config, key, token, clients, operators, hangup)
+                    await _serve(service, config, keys, token, clients, operators, hangup)
             finally:
                 await service.close()
         finally:
@@ -185,7 +186,7 @@ def _proved(planners: Sequence[Planner]) -> str:
 async def _serve(
     service: PlannerService,
     config: Config,
-    key: str | None,
+    keys: Mapping[str, str],
     token: str | None,
     clients: socket.socket,
     operators: socket.socket,
@@ -197,11 +198,12 @@ async def _serve(
 
     url, admin_url = address(clients), address(operators)
     secret = token or make_token()
-    key_env = config.server.api_key_env if key else None
+    variables = {DEFAULT: config.server.api_key_env, **config.server.callers}
+    key_env = next((variables[name] for name in variables if name in keys), None)
 
     refused = partial(unread, service.metrics)
     public = Server(
-        create_app(service, config.server, key, config.plans),
+        create_app(service, config.server, keys, config.plans),
         lambda: show_planners(service.planners(), url, key_env, admin_url, service.engine_kind),
         to_http_limits(config.server, room_for_connections(), refused),
     )

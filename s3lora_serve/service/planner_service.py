@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from planners import Plan, PlanStep
 from planners.grammar import MAX_TEXT
 from s3lora_serve.config import RollbackConfig, SlotsConfig, SwapConfig
+from s3lora_serve.config.listeners import ANYONE
 from s3lora_serve.control.audit import audit
 from s3lora_serve.control.auto_rollback import AutoRollback
 from s3lora_serve.control.flipped import Flips
@@ -31,6 +32,7 @@ from s3lora_serve.fleet.slots import SlotTable
 from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
 from s3lora_serve.guard.guards import Guards
+from s3lora_serve.guard.plan_question import plan_question
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.service.samples import live_sample, sample
 from s3lora_serve.serving.acquire import Acquirer
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Operation
     from s3lora_serve.engine.port import Engine, EngineKind, RequestFacts
     from s3lora_serve.fleet.planner import DesiredPlanner, Planner
+    from s3lora_serve.guard.guarding import Guarding
     from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
@@ -90,6 +93,7 @@ class PlannerService:
     ) -> None:
         """``checks``: what a revision passes before it answers. ``first_slot_id`` is above every id that the
         engine was given before; ``max_text`` bounds the texts of plans whose requests do not say otherwise.
+        ``guards`` judge requests; by default nothing does.
         """
         slots, swap = slots or SlotsConfig(), swap or SwapConfig()
         self.threads = WorkThreads.of(swap.admissions)
@@ -170,6 +174,7 @@ class PlannerService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._auto_rollback.close()
+        await self.guards.close()
         await self.shadows.close()
         await self.control.close()
         await self._loading.close()
@@ -233,13 +238,15 @@ class PlannerService:
         revision: str | None = None,
         session: str | None = None,
         request_id: str = "",
+        caller: str = ANYONE,
         leased: Callable[[Lease], None] = lambda lease: None,
     ) -> Plan:
         """A valid plan for the task, with ``meta`` filled in. ``leased`` is told the lease before it begins.
 
-        Raises what ``lease`` does, PlanIncomplete, InvalidPlan, PlanTimeout, LeaseCut, EngineError.
+        ``caller`` is whose request it is, for the guard. Raises what ``lease`` does, PlanIncomplete,
+        InvalidPlan, PlanTimeout, LeaseCut, EngineError, RefusedByGuard, GuardUndecided.
         """
-        begin = self._planning(request, options)
+        begin = self._planning(request, options, self._guarding(planner, request, caller, request_id))
         async with self.lease(planner, revision=revision, session=session, request_id=request_id) as lease:
             leased(lease)
             plan = await begin(lease).whole()
@@ -255,14 +262,15 @@ class PlannerService:
         revision: str | None = None,
         session: str | None = None,
         request_id: str = "",
+        caller: str = ANYONE,
         leased: Callable[[Lease], None] = lambda lease: None,
     ) -> AsyncGenerator[PlanStep | PlanMeta, None]:
-        """As ``plan``, with each step as soon as it is whole, and then the meta.
+        """As ``plan``, with each step as soon as it is whole and the guard has passed, and then the meta.
 
         ``leased`` is told the lease before the first step. Closing early ends the engine's request,
         and gives the lease back once that has ended.
         """
-        begin = self._planning(request, options)
+        begin = self._planning(request, options, self._guarding(planner, request, caller, request_id))
         plan = Plan(steps=())
         async with (
             self.lease(planner, revision=revision, session=session, request_id=request_id) as lease,
@@ -274,12 +282,21 @@ class PlannerService:
                 yield item
         self._shadow(lease, plan, request, options)
 
-    def _planning(self, request: PlannerInput, options: PlanOptions | None) -> Callable[[Lease], Planning]:
+    def _planning(
+        self, request: PlannerInput, options: PlanOptions | None, guarding: Guarding | None = None
+    ) -> Callable[[Lease], Planning]:
         """How to plan under a lease; the clock of the request runs from now."""
         arrived = time.monotonic()
         return lambda lease: Planning(
-            self.engine, lease, request, options or PlanOptions(), self.base_model, arrived
+            self.engine, lease, request, options or PlanOptions(), self.base_model, arrived, guarding
         )
+
+    def _guarding(self, planner: str, request: PlannerInput, caller: str, request_id: str) -> Guarding | None:
+        """The request's guard, if it has one. Raises UnknownPlanner."""
+        if not self.guards.applies(planner, caller):
+            return None
+        question = plan_question(request, self.get(planner).tools)
+        return self.guards.guarding(planner, question, caller, request_id)
 
     def _shadow(self, lease: Lease, plan: Plan, request: PlannerInput, options: PlanOptions | None) -> None:
         """Offer an answered request to the planner's shadow, if it has one."""

@@ -66,7 +66,7 @@ def create_admin_app(
     # Each one wraps those before it: the last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=_MAX_BODY, setting="")
     refused = RefusedCredentials(service.metrics, "admin", "admin token", slow=True)
-    key = token.strip()
+    key = {"operator": token}
     app.add_middleware(RequireKey, api_key=key, open_paths=frozenset(), secret="admin token", refused=refused)
     counted, says = accounts(service.metrics, (*own, OPENAPI)), {ENGINE: service.engine_kind}
     app.add_middleware(RequestScope, count=counted, says=says, stop=service.stop)
