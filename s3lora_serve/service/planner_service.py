@@ -329,6 +329,8 @@ class PlannerService:
     # The engine
 
     def _observe(self, facts: RequestFacts) -> None:
+        if facts.purpose == "guard":
+            return  # nobody's answer
         name = self.base_model if facts.slot is None else self._slots.planner_of(facts.slot)
         if name is not None:  # else a slot that was not handed out here
             self.metrics.observe(name, facts)
