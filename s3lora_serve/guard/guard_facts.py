@@ -39,4 +39,17 @@ def guard_line(facts: Mapping[str, Any] | None) -> str:
     parts = f", only counts refusals of {', '.join(facts['observe_parts'])}" if facts["observe_parts"] else ""
     fails = f", fails {facts['fail']}" if facts["action"] == "refuse" else ""
     notice = f"; {facts['notice']}" if facts["notice"] else ""
-    return f"guard by {judges} {does}{fails}{parts}{notice}"
+    tested = f"; {guard_test_line(facts['self_test'])}" if facts["self_test"] else ""
+    return f"guard by {judges} {does}{fails}{parts}{notice}{tested}"
+
+
+def guard_test_line(self_test: Mapping[str, Any] | None) -> str:
+    """What the base model did when it was tested at the start, in one line."""
+    if self_test is None or not self_test.get("tested"):
+        return str((self_test or {}).get("why", "the base model was not tested"))
+    refused, over = self_test["refusal"], self_test["over_refusal"]
+    return f"the base model refuses {_percent(refused)} of attacks, {_percent(over)} of planning tasks"
+
+
+def _percent(share: Mapping[str, Any]) -> str:
+    return f"{share['value']:.0%} ({share['low']:.0%} to {share['high']:.0%})"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 # Seconds: a verdict takes the first sentence of an answer, and one that fails all the time that it may.
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -67,6 +67,12 @@ class GuardMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._tested = Gauge(
+            "s3lora_guard_self_test_ratio",
+            "What the base model refused at the start of attacks, planning tasks and harmless prompts.",
+            ("figure", "bound"),
+            registry=registry,
+        )
         registry.register(_Lost(lambda: self.lost()))
 
     def declare(self, planner: str, by: str) -> None:
@@ -94,6 +100,12 @@ class GuardMetrics:
             self._without[ruling.finding].labels(*labels).inc()
             if done == "open":
                 self._open.labels(*labels).inc()
+
+    def tested(self, found: Mapping[str, Any]) -> None:
+        """Show the shares of a self-test, each with its interval."""
+        for figure in ("refusal", "over_refusal", "harmless_refusal"):
+            for bound in ("value", "low", "high") if figure in found else ():
+                self._tested.labels(figure, bound).set(found[figure][bound])
 
     def withheld(self, planner: str) -> None:
         """Count one answer that was withheld."""

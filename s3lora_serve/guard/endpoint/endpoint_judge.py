@@ -49,21 +49,20 @@ class _Heard:
 
     finding: Finding
     why: str = ""
-    prompt_tokens: int = 0
-    output_tokens: int = 0
+    read: int = 0  # tokens
+    wrote: int = 0
 
 
 class EndpointJudge:
     """Asks about the task alone and, where a request has more than that, about all of it in the fixed frame.
 
     The task alone too, since what stands around it is the client's to choose and could talk a guard model
-    round. What is longer than ``endpoint.window_chars`` is asked about in windows that overlap. One refusal
-    refuses.
+    round; and without the parts under ``observe_parts``, so that these neither cause a refusal nor hide one.
+    What is longer than ``endpoint.window_chars`` is asked about in windows that overlap. One refusal refuses.
 
-    A guard model does not say what its refusal is about. It is the task if that alone is refused. Else the
-    same is asked without the parts of ``observe_parts``, so that one of them is named only where nothing else
-    is refused; then each part alone, and the first that is refused is named. Where it is only the parts
-    together, or too much to find out, the task is named.
+    A guard model does not say what its refusal is about: it is the task if that alone is refused, else the
+    first part that alone is refused. Where it is only the parts together, or too much to find out, the task
+    is named.
     """
 
     name: Literal["endpoint"] = "endpoint"
@@ -110,50 +109,44 @@ class EndpointJudge:
         return ruling
 
     async def _asked(self, question: Question) -> Ruling:
-        task, whole = await self._task_and_whole(question)
-        heard, part = _of([task, whole]), None
-        if task.finding is Finding.REFUSED:
-            part = Part.TASK
-        elif whole.finding is Finding.REFUSED:
-            part, naming = await self._part(question)
-            heard = replace(_of([heard, naming]), finding=Finding.REFUSED, why="")
-        return Ruling(heard.finding, self.name, part, heard.why, heard.prompt_tokens, heard.output_tokens)
-
-    async def _task_and_whole(self, question: Question) -> tuple[_Heard, _Heard]:
-        task = text_windows(question.task, self._window)
-        more = (
-            text_windows(self._framed(question.task, question.passages), self._window)
-            if question.passages
-            else []
+        kept = [each for each in question.passages if each.part not in self._observed]
+        texts = (
+            question.task,
+            self._framed(question.task, kept) if kept else "",
+            self._framed(question.task, question.passages) if len(kept) < len(question.passages) else "",
         )
-        heard = await self._all([*task, *more])
-        return _of(heard[: len(task)]), _of(heard[len(task) :])
+        task, deciding, whole = await self._each(texts)
+        heard = [task, deciding, whole]
+        if refused := next((each for each in (task, deciding) if each.finding is Finding.REFUSED), None):
+            part = Part.TASK
+            if kept and (refused is deciding or part in self._observed):
+                part, naming = await self._named(kept)
+                heard.append(naming)
+            return self._ruling(refused, part, heard)
+        if (decided := _worst([task, deciding])).finding is not Finding.ALLOWED:
+            return self._ruling(decided, None, heard)
+        observed = next((each.part for each in question.passages if each.part in self._observed), None)
+        return self._ruling(whole, None if whole.finding is Finding.FAILED else observed, heard)
 
-    async def _part(self, question: Question) -> tuple[Part, _Heard]:
-        """What the refusal of the whole is about, and what it took to find out."""
-        kept = tuple(each for each in question.passages if each.part not in self._observed)
-        spent = _Heard(Finding.ALLOWED)
-        if len(kept) < len(question.passages):
-            text = self._framed(question.task, kept) if kept else question.task
-            spent = _of(await self._all(text_windows(text, self._window)))
-            if spent.finding is Finding.ALLOWED:
-                return next(each.part for each in question.passages if each.part in self._observed), spent
-            if spent.finding is not Finding.REFUSED:
-                return Part.TASK, spent
-        left = NAMING
-        for part in dict.fromkeys(each.part for each in kept):
-            text = "\n\n".join(f"{each.title}:\n{each.text}" for each in kept if each.part is part)
-            windows = text_windows(text, self._window)
-            if (left := left - len(windows)) < 0:
-                break
-            heard = _of(await self._all(windows))
-            spent = _of([spent, heard])
-            if heard.finding is Finding.REFUSED:
-                return part, spent
-        return Part.TASK, spent
+    def _ruling(self, found: _Heard, part: Part | None, heard: Iterable[_Heard]) -> Ruling:
+        read, wrote = (sum(tokens) for tokens in zip(*((h.read, h.wrote) for h in heard), strict=True))
+        part = None if found.finding is Finding.ALLOWED else part
+        return Ruling(found.finding, self.name, part, found.why, read, wrote)
 
-    async def _all(self, texts: Sequence[str]) -> list[_Heard]:
-        """What is said of each text; a window is asked about once, however often it stands there."""
+    async def _named(self, passages: Sequence[Passage]) -> tuple[Part, _Heard]:
+        """The part that a refusal of all of them is about, and what it took to find out."""
+        texts: dict[Part, str] = {}
+        for each in passages:
+            texts[each.part] = f"{texts.get(each.part, '')}{each.title}:\n{each.text}\n\n"
+        if sum(len(text_windows(text, self._window)) for text in texts.values()) > NAMING:
+            return Part.TASK, _Heard(Finding.ALLOWED)
+        found = await self._each(tuple(texts.values()))
+        refused = (part for part, one in zip(texts, found, strict=True) if one.finding is Finding.REFUSED)
+        read, wrote = sum(one.read for one in found), sum(one.wrote for one in found)
+        return next(refused, Part.TASK), _Heard(Finding.ALLOWED, "", read, wrote)
+
+    async def _each(self, texts: Sequence[str]) -> list[_Heard]:
+        """What is said of each text. All windows of all texts are asked about together, a few at a time."""
         places = asyncio.Semaphore(AT_ONCE)
 
         async def one(text: str) -> _Heard:
@@ -161,8 +154,11 @@ class EndpointJudge:
                 return await self._one(text)
 
         async with asyncio.TaskGroup() as group:
-            asked = {text: group.create_task(one(text)) for text in dict.fromkeys(texts)}
-        return [asked[text].result() for text in texts]
+            asked = [
+                [group.create_task(one(window)) for window in text_windows(text, self._window)]
+                for text in texts
+            ]
+        return [_worst([task.result() for task in windows]) for windows in asked]
 
     async def _one(self, text: str) -> _Heard:
         if not text.strip():
@@ -179,19 +175,11 @@ class EndpointJudge:
         return _Heard(finding, why, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
 
 
-def _of(heard: Iterable[_Heard]) -> _Heard:
-    """All together: a refusal before a failure, that before no verdict."""
-    each = list(heard)
-    worst = next(
-        (
-            (finding, next(one.why for one in each if one.finding is finding))
-            for finding in (Finding.REFUSED, Finding.FAILED, Finding.UNDECIDED)
-            if any(one.finding is finding for one in each)
-        ),
-        (Finding.ALLOWED, ""),
-    )
-    tokens = (sum(one.prompt_tokens for one in each), sum(one.output_tokens for one in each))
-    return _Heard(*worst, *tokens)
+def _worst(heard: Sequence[_Heard]) -> _Heard:
+    """Of several together a refusal, else a failure, else no verdict; with the tokens of all."""
+    order = (Finding.REFUSED, Finding.FAILED, Finding.UNDECIDED, Finding.ALLOWED)
+    worst = min(heard, key=lambda one: order.index(one.finding))
+    return replace(worst, read=sum(one.read for one in heard), wrote=sum(one.wrote for one in heard))
 
 
 def _count(usage: Any, name: str) -> int:

@@ -89,8 +89,7 @@ def done_with(guarding: Guarding) -> Done:
     """What became of the answer."""
     if guarding.error() is not None:
         return "withheld"
-    unsure = any(ruling.finding in (Finding.UNDECIDED, Finding.FAILED) for ruling in guarding.rulings)
-    return "open" if unsure and not guarding.observes else "served"
+    return "open" if guarding.about()["verdict"] == "open" else "served"
 
 
 def first_words(task: str) -> str:

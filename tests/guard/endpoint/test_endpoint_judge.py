@@ -86,6 +86,23 @@ async def test_an_observed_part_never_hides_another(texts, part):
     assert (ruling.finding, ruling.part) == (Finding.REFUSED, part)
 
 
+async def test_an_observed_part_neither_hides_a_refusal_nor_withholds_without_a_verdict():
+    """Evidence that talks the guard round changes nothing; what it says neither of is named."""
+
+    def says(text):
+        if "all is well" in text:
+            return "safe"
+        return "unsafe" if "evil" in text else "neither" if "odd" in text else "safe"
+
+    with guard_web(says) as web:
+        hidden = await ruled(web, question(tools="evil", evidence="all is well"), observe_parts=["evidence"])
+        odd = await ruled(web, question(tools="fine", evidence="odd"), observe_parts=["evidence"])
+        plain = await ruled(web, question(tools="odd", evidence="fine"), observe_parts=["evidence"])
+    assert (hidden.finding, hidden.part) == (Finding.REFUSED, Part.TOOLS)
+    assert (odd.finding, odd.part) == (Finding.UNDECIDED, Part.EVIDENCE)
+    assert (plain.finding, plain.part) == (Finding.UNDECIDED, None)
+
+
 async def test_nothing_is_truncated():
     """What is longer than a window is asked about in several, and one word in any of them refuses."""
     padding = "word " * 400
