@@ -99,7 +99,7 @@ class Guarding:
         if self._settings.fail == "open":
             return None
         for ruling in self.rulings:
-            if ruling.finding in (Finding.UNDECIDED, Finding.FAILED):
+            if ruling.finding in (Finding.UNDECIDED, Finding.FAILED) and self._counts(ruling):
                 return _undecided(ruling, self._unreadable)
         return None
 
@@ -117,7 +117,7 @@ class Guarding:
         if self.observes:
             verdict = "observed"
         else:
-            allowed = all(ruling.finding is Finding.ALLOWED for ruling in self.rulings)
+            allowed = all(r.finding is Finding.ALLOWED or not self._counts(r) for r in self.rulings)
             verdict = "allowed" if allowed else "open"
         return {"verdict": verdict, "by": [judge.name for judge in self._judges]}
 
@@ -136,7 +136,11 @@ class Guarding:
         return next((ruling for ruling in self.rulings if self._refuses(ruling)), None)
 
     def _refuses(self, ruling: Ruling) -> bool:
-        return ruling.finding is Finding.REFUSED and ruling.part not in self._settings.observe_parts
+        return ruling.finding is Finding.REFUSED and self._counts(ruling)
+
+    def _counts(self, ruling: Ruling) -> bool:
+        """Whether it may withhold an answer: not if it is about a part that is only observed."""
+        return ruling.part not in self._settings.observe_parts
 
     async def _judge(self) -> None:
         if unreadable := self._unreadable:

@@ -31,7 +31,7 @@ def verdict_key(token_ids: Sequence[int], caller: str, *conditions: object) -> s
 
 
 @dataclass
-class _Asking(Generic[T]):
+class _Flight(Generic[T]):
     task: asyncio.Task[T]
     waiting: int = 0
 
@@ -45,7 +45,7 @@ class VerdictCache(Generic[T]):
     def __init__(self, seconds: float, most: int = MOST, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._most, self._clock = seconds, most, clock
         self._found: OrderedDict[str, tuple[float, T]] = OrderedDict()
-        self._asking: dict[str, _Asking[T]] = {}
+        self._flights: dict[str, _Flight[T]] = {}
 
     def remembered(self, key: str) -> T | None:
         """What was found, or None."""
@@ -65,20 +65,20 @@ class VerdictCache(Generic[T]):
         """
         if (found := self.remembered(key)) is not None:
             return found, True
-        asking = self._asking.get(key)
-        first = asking is None
-        if asking is None:
-            asking = self._asking[key] = _Asking(asyncio.create_task(ask(), name="guard-question"))
-            asking.task.add_done_callback(lambda task: self._ended(key, task))
-        asking.waiting += 1
+        flight = self._flights.get(key)
+        first = flight is None
+        if flight is None:
+            flight = self._flights[key] = _Flight(asyncio.create_task(ask(), name="guard-question"))
+            flight.task.add_done_callback(lambda task: self._ended(key, task))
+        flight.waiting += 1
         try:
-            return await asyncio.shield(asking.task), not first
+            return await asyncio.shield(flight.task), not first
         finally:
-            asking.waiting -= 1
-            if not asking.waiting and not asking.task.done():
-                self._forget(key, asking.task)  # who comes now asks anew
-                asking.task.cancel()
-                await asyncio.gather(asking.task, return_exceptions=True)
+            flight.waiting -= 1
+            if not flight.waiting and not flight.task.done():
+                self._forget(key, flight.task)  # who comes now asks anew
+                flight.task.cancel()
+                await asyncio.gather(flight.task, return_exceptions=True)
 
     def _ended(self, key: str, task: asyncio.Task[T]) -> None:
         self._forget(key, task)
@@ -90,6 +90,6 @@ class VerdictCache(Generic[T]):
             self._found.popitem(last=False)
 
     def _forget(self, key: str, task: asyncio.Task[T]) -> None:
-        asking = self._asking.get(key)
-        if asking is not None and asking.task is task:
-            del self._asking[key]
+        flight = self._flights.get(key)
+        if flight is not None and flight.task is task:
+            del self._flights[key]

@@ -34,9 +34,16 @@ class Clock:
 def test_a_key_tells_tokens_callers_and_conditions_apart():
     """Whatever differs, the key does; it is a digest, and the same for the same."""
     keys = [
-        verdict_key((1, 2), "ann", "base"), verdict_key((1, 2), "bob", "base"), verdict_key((1, 2), "ann", "b"),
-        verdict_key((1, 2, 3), "ann", "base"), verdict_key((12,), "ann", "base"), verdict_key((1, 2), "", "base"),
-    ]  # fmt: skip
+        verdict_key(*question)
+        for question in (
+            ((1, 2), "ann", "base"),
+            ((1, 2), "bob", "base"),
+            ((1, 2), "", "base"),
+            ((1, 2), "ann", "b"),
+            ((1, 2, 3), "ann", "base"),
+            ((12,), "ann", "base"),
+        )
+    ]
     assert len(set(keys)) == len(keys)
     assert verdict_key((1, 2), "ann", "base") == keys[0]
     assert all(len(key) == 64 for key in keys)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+from s3lora_serve.engine.at_once import at_once
 from s3lora_serve.engine.probe import FLOOR, probe_scores, probe_tokens, score_distance
 from s3lora_serve.errors import NoEffectError
 from s3lora_serve.fleet.proof import Effect, Proof
@@ -58,9 +58,5 @@ async def _compared(engine: Engine, tokens: tuple[int, ...], slot: Slot) -> Effe
     the others are there. Where they are parted all the same the base runs are, too: the slot's is in between.
     """
     runs = (None, None, slot, None)
-    found = await asyncio.gather(*(probe_scores(engine, tokens, one) for one in runs), return_exceptions=True)
-    for scores in found:
-        if isinstance(scores, BaseException):
-            raise scores
-    _, before, under, after = (scores for scores in found if not isinstance(scores, BaseException))
+    _, before, under, after = await at_once(probe_scores(engine, tokens, one) for one in runs)
     return Effect(max_abs_delta=score_distance(under, before), noise=score_distance(after, before))
