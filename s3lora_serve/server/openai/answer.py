@@ -104,8 +104,8 @@ class UpstreamAnswer:
         """The application's ``send``. Nothing leaves before the first part of the body: until then an error
         can still have its own HTTP status.
         """
-        if message["type"] == "http.response.start" and message["status"] >= 400 and not self._stamp.begun:
-            self._about_request = True
+        if message["type"] == "http.response.start" and not self._stamp.begun:
+            self._about_request = 400 <= message["status"] < 500
         if not self.passed and not self._about_request:
             self._held.append(message)
             return

@@ -28,6 +28,13 @@ _TEXTS = {
     "thinking": "thinking",
     "refusal": "refusal",
 }
+# Others, as a refusal may name them: never by a word of the client's.
+_NO_TEXTS = frozenset(
+    (
+        "image_url", "input_image", "image_pil", "image_embeds", "audio_url", "input_audio", "audio_embeds",
+        "video_url", "video_embeds", "prompt_embeds", "file", "tool_reference",
+    )
+)  # fmt: skip
 _BESIDE_TEXT = frozenset(("type", "cache_control"))
 _TITLE = 64  # characters of a client's text in a title
 
@@ -106,13 +113,15 @@ class _Read:
     def _part(self, part: Any) -> str:
         if isinstance(part, str):
             return part
-        kind = part.get("type") if isinstance(part, dict) else None
-        name = _TEXTS.get(kind) if isinstance(kind, str) else None
+        given = part.get("type") if isinstance(part, dict) else None
+        kind = given if isinstance(given, str) else ""
+        name = _TEXTS.get(kind)
         text = part.get(name) if name is not None else None
         if isinstance(text, str) and not part.keys() - _BESIDE_TEXT - {name}:
             return text
-        known = isinstance(kind, str) and kind.isascii() and kind.isidentifier() and name is None
-        self.unreadable.append(f"a part of the type {kind[:_TITLE]}" if known else "a part that is no text")
+        self.unreadable.append(
+            f"a part of the type {kind}" if kind in _NO_TEXTS else "a part that is no text"
+        )
         return ""
 
     def _add(self, part: Part, title: str, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fleet_factory import make_fleet
+from guarded_asks import all_logged
 from scripted_judge import ScriptedJudge, guards_by
 
 from s3lora_serve.config import ServerConfig
@@ -31,3 +32,10 @@ async def guarded(tmp_path, judge):
 def app(guarded):
     """Its application."""
     return create_app(guarded.service, ServerConfig(), None)
+
+
+@pytest.fixture
+def logged():
+    """What is logged during the test."""
+    with all_logged() as lines:
+        yield lines
