@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
 # Fields of PlanMeta that the server's "s3lora" object has under the same name.
-_SHARED = ("planner", "revision", "role", "base_model", "ssi", "pruned_modules")
+_SHARED = ("planner", "revision", "role", "base_model", "ssi", "pruned_modules", "guard")
 
 
 def extras(response: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

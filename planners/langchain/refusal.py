@@ -24,9 +24,9 @@ def refusals(choices: Iterable[Any]) -> list[str | None]:
 
 
 def refusal_in(chunk: Mapping[str, Any]) -> str | None:
-    """What the first choice of a stream's chunk says instead of content."""
-    choices = chunk.get("choices") or ()
-    return _get(_get(choices[0], "delta"), REFUSAL) or None if choices else None
+    """What a stream's chunk says instead of the first choice's content; of several, each says the same."""
+    first = next((choice for choice in chunk.get("choices") or () if not choice.get("index")), None)
+    return _get(_get(first, "delta"), REFUSAL) or None
 
 
 def withheld_answer(error: openai.ContentFilterFinishReasonError) -> dict[str, Any]:
