@@ -84,6 +84,12 @@ def _expressions(**given: str) -> None:
             raise ValueError(f"{name} matches every answer, also an empty one")
 
 
+def _or_one(schema: dict[str, Any]) -> None:
+    """Make a list's JSON Schema say that one item may stand without the list."""
+    items = {key: schema.pop(key) for key in ("type", "items", "minItems") if key in schema}
+    schema["anyOf"] = [items["items"], items]
+
+
 class GuardConfig(Section):
     """Who judges a request before its answer leaves, and what follows from that."""
 
@@ -91,6 +97,7 @@ class GuardConfig(Section):
         ("base",),
         min_length=1,
         strict=False,
+        json_schema_extra=_or_one,
         description="base: the base model, asked in this engine; endpoint: a guard model elsewhere;"
         " [base, endpoint]: both, and either may refuse",
     )
