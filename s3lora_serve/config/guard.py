@@ -136,6 +136,11 @@ class GuardConfig(Section):
     def _one_or_more(cls, given: Any) -> Any:
         return (given,) if isinstance(given, str) else given
 
+    @field_validator("action", mode="before")
+    @classmethod
+    def _off(cls, given: Any) -> Any:
+        return "off" if given is False else given  # how YAML reads a bare off
+
     @model_validator(mode="after")
     def _whole(self) -> GuardConfig:
         if len(set(self.by)) < len(self.by):

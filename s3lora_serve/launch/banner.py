@@ -14,7 +14,7 @@ from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.config import GuardConfig
@@ -43,6 +43,7 @@ def show_planners(
     api_key_env: str | None,
     admin_url: str = "",
     engine: EngineKind = EngineKind.VLLM,
+    guard: Callable[[str], GuardConfig | None] = lambda planner: None,
 ) -> None:
     """The table of what answers now, where it listens, and a command to try it with."""
     planners = list(planners)
@@ -52,6 +53,7 @@ def show_planners(
         table.add_row(*_facts(planner.name, planner.revision), state)
     out.print(table)
     _notes({planner.name: planner.revision for planner in planners})
+    show_guards({planner.name: guard(planner.name) for planner in planners})
     if engine is EngineKind.FAKE:
         out.print(Text(f"\n{MADE_UP}", "bold yellow"))
     out.print(

@@ -16,7 +16,7 @@ from s3lora_serve.errors import EngineError, S3LoRAError
 from s3lora_serve.fleet.states import DeploymentState
 from s3lora_serve.guard.guard_facts import guard_test_line
 from s3lora_serve.launch.admit_all import admit_fleet
-from s3lora_serve.launch.banner import show_guards, show_planners
+from s3lora_serve.launch.banner import show_planners
 from s3lora_serve.launch.engine_choice import start_engine
 from s3lora_serve.launch.fleet_guards import FleetGuards, endpoint_keys
 from s3lora_serve.launch.http_protocol import HttpLimits
@@ -234,7 +234,9 @@ async def _serve(
     refused = partial(unread, service.metrics)
     public = Server(
         create_app(service, config.server, keys, config.plans),
-        partial(_show, service, guards, url, key_env, admin_url),
+        lambda: show_planners(
+            service.planners(), url, key_env, admin_url, service.engine_kind, guards.guards.settings
+        ),
         to_http_limits(config.server, room_for_connections(), refused),
     )
     admin = Server(
@@ -251,13 +253,6 @@ async def _serve(
         finally:
             reloads.cancel()
     say("stopped")
-
-
-def _show(
-    service: PlannerService, guards: FleetGuards, url: str, api_key_env: str | None, admin_url: str
-) -> None:
-    show_planners(service.planners(), url, api_key_env, admin_url, service.engine_kind)
-    show_guards({planner.name: guards.guards.settings(planner.name) for planner in service.planners()})
 
 
 @contextmanager
