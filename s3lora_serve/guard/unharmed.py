@@ -63,7 +63,7 @@ async def check_unharmed(engine: Engine, slots: Sequence[Slot], *, rounding: flo
 
     May be run at any time on slots that stay loaded meanwhile, and is run anew on each engine. The tolerance
     is twice the noise: the largest difference of base runs among themselves, one by one and as many at a time
-    as the mixed batches have; but not less than ``rounding``, which no leak matters below. What base rows generate beside adapters is held
+    as the mixed batches have; but not less than ``rounding``. What base rows generate beside adapters is held
     to the same: where it parts from what they generate alone, both tokens must be about as likely to the base
     model, since only rounding may choose between them. Raises EngineError, EngineDead.
     """
