@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from planners.prompts.control_tokens import control_tokens_of
+from s3lora_serve.engine.at_once import at_once
 from s3lora_serve.errors import EngineDead, EngineError, EngineRefused
 from s3lora_serve.guard.base_answer import LONGEST, SAMPLING, BaseAnswer, ask_base, on_one_line
 from s3lora_serve.guard.frame import FRAME, chat_of
@@ -146,7 +147,7 @@ class Asked:
         self._under_way: dict[asyncio.Task[BaseAnswer], BaseQuestion] = {}
 
     async def __aenter__(self) -> Self:
-        cut = await asyncio.gather(*map(self._asker.cut, self._questions[:TEXTS]))
+        cut = await at_once(map(self._asker.cut, self._questions[:TEXTS]))
         for question, found in zip(self._questions, cut, strict=False):
             for tokens in found:
                 if self._asker.affords(tokens, self._most):

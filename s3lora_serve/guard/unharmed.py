@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.engine.port import Engine, Slot
 
-ROUNDS = 3
+ROUNDS = 2
 NOISE_FACTOR = 2.0
 # nats; in bfloat16 the shape of a batch alone was measured to move a log-probability by a quarter of a nat.
 ROUNDING = 0.5

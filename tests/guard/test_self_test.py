@@ -75,7 +75,7 @@ def test_impossible_counts_are_an_error(counts):
 async def test_a_base_that_cannot_be_asked_is_an_error():
     """It says why, and asks no more."""
     engine = RefusingEngine(template=False)
-    with pytest.raises(EngineError, match="self-test could not ask .* no chat template"):
+    with pytest.raises(EngineError, match=r"self-test could not ask .* no chat template"):
         await tested(engine)
     assert engine.under_way == 0
 
@@ -92,7 +92,8 @@ def test_what_was_found_is_kept(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "{", "[]", "null", '{"digest": "a"}', '{"digest": "a", "found": {}}', '{"digest": "a", "found": 3}',
+        "", "{", "[]", "null", '{"digest": "a"}', '{"digest": "a", "found": {}}',
+        '{"digest": "a", "found": 3}',
         '{"digest": "a", "found": {"attacks": 1, "harmless": 2, "tasks": 3}}',
         '{"digest": "a", "found": {"attacks": {"asked": 1, "refused": 2, "undecided": 0}}}',
     ],
