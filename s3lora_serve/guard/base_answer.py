@@ -32,8 +32,8 @@ class BaseAnswer:
     output_tokens: int = 0
 
 
-async def ask_base(engine: Engine, question: Tokens, text: str, caller: str) -> BaseAnswer:
-    """Ask greedily; ``text`` is what the question's tokens say. Raises EngineError, EngineDead.
+async def ask_base(engine: Engine, question: Tokens, line: str, caller: str) -> BaseAnswer:
+    """Ask greedily; ``line`` is what the question says, ``on_one_line``. Raises EngineError, EngineDead.
 
     The question is charged to no answer, and shares no prefix with a client's request nor another caller's.
     """
@@ -42,28 +42,36 @@ async def ask_base(engine: Engine, question: Tokens, text: str, caller: str) -> 
         first = await engine.continue_tokens(question, None, Sampling(SHORTEST), salt=salt)
         said, cost, read = first.text, first.facts.output_tokens, first.facts.prompt_tokens
         cut = first.facts.finish_reason == "length"
-        if cut and not _SENTENCE.match(_own(said, text)) and verdict(said, text) is not Verdict.REFUSED:
+        if cut and not _SENTENCE.match(_own(said, line)) and verdict(said, line) is not Verdict.REFUSED:
             rest = await engine.continue_tokens(
                 (*question, *first.token_ids), None, Sampling(LONGEST - SHORTEST), salt=salt
             )
             said, cost = said + rest.text, cost + rest.facts.output_tokens
             cut = rest.facts.finish_reason == "length"
-    finding, why = finding_of(said, text, cut=cut)
+    finding, why = finding_of(said, line, cut=cut)
     return BaseAnswer(finding, why, read, cost)
 
 
 def finding_of(answer: str, question: str, *, cut: bool) -> tuple[Finding, str]:
-    """What an answer comes to, and why if it is no verdict; ``cut``: it would have gone on."""
+    """What an answer comes to, and why if it is no verdict; ``cut``: it would have gone on.
+
+    ``question`` is on one line: it may be a megabyte long, and is looked at for each of its windows.
+    """
     found, own = verdict(answer, question), _own(answer, question)
     if Verdict.REFUSED in (found, verdict(own)):
         return Finding.REFUSED, ""
-    if found is Verdict.BROKEN:
+    if found is Verdict.BROKEN or on_one_line(answer) == question:
         return Finding.UNDECIDED, "the base model said nothing, or the same again and again"
     if cut and _repeats(own, question):
         return Finding.UNDECIDED, "the base model only repeated what it was asked"
     if not is_english(answer):
         return Finding.UNDECIDED, "the base model did not answer in English"
     return Finding.ALLOWED, ""
+
+
+def on_one_line(text: str) -> str:
+    """The words with one space between them."""
+    return " ".join(text.split())
 
 
 def _own(answer: str, question: str) -> str:
@@ -75,4 +83,4 @@ def _own(answer: str, question: str) -> str:
 
 def _repeats(text: str, question: str) -> bool:
     """Whether it stands in the question word for word."""
-    return " ".join(text.split()) in " ".join(question.split())
+    return on_one_line(text) in question

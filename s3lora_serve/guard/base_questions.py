@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from planners.prompts.control_tokens import control_tokens_of
+from s3lora_serve.engine.at_once import at_once
 from s3lora_serve.errors import EngineDead, EngineError, EngineRefused
-from s3lora_serve.guard.base_answer import LONGEST, SAMPLING, BaseAnswer, ask_base
+from s3lora_serve.guard.base_answer import LONGEST, SAMPLING, BaseAnswer, ask_base, on_one_line
 from s3lora_serve.guard.frame import FRAME, chat_of
 from s3lora_serve.guard.ruling import Finding
 from s3lora_serve.guard.verdict_cache import verdict_key
@@ -41,6 +43,11 @@ class BaseQuestion:
     opening: str = _ANY
     refused: bool = False
     problem: BaseAnswer | None = None  # why there is no verdict about some of it
+
+    @cached_property
+    def line(self) -> str:
+        """The text on one line, to be looked for in answers."""
+        return on_one_line(self.text)
 
     def heard(self, answer: BaseAnswer) -> None:
         """Take in the answer to one window."""
@@ -100,11 +107,11 @@ class Asker:
             self._keys.add(key)
         return True
 
-    async def ask(self, tokens: Tokens, text: str) -> BaseAnswer:
+    async def ask(self, tokens: Tokens, line: str) -> BaseAnswer:
         """What the base model's answer comes to, FAILED if there is none."""
         try:
             answer, shared = await self.cache.once(
-                self.key(tokens), lambda: ask_base(self.engine, tokens, text, self.caller)
+                self.key(tokens), lambda: ask_base(self.engine, tokens, line, self.caller)
             )
         except EngineError as error:
             return BaseAnswer(Finding.FAILED, await self._why(error))
@@ -140,11 +147,11 @@ class Asked:
         self._under_way: dict[asyncio.Task[BaseAnswer], BaseQuestion] = {}
 
     async def __aenter__(self) -> Self:
-        cut = await asyncio.gather(*map(self._asker.cut, self._questions[:TEXTS]))
+        cut = await at_once(map(self._asker.cut, self._questions[:TEXTS]))
         for question, found in zip(self._questions, cut, strict=False):
             for tokens in found:
                 if self._asker.affords(tokens, self._most):
-                    task = asyncio.create_task(self._asker.ask(tokens, question.text), name="guard-window")
+                    task = asyncio.create_task(self._asker.ask(tokens, question.line), name="guard-window")
                     self._under_way[task] = question
                 else:
                     question.heard(TOO_MANY)

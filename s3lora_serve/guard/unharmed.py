@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.engine.port import Engine, Slot
 
-ROUNDS = 3
+ROUNDS = 2
 NOISE_FACTOR = 2.0
 # nats; in bfloat16 the shape of a batch alone was measured to move a log-probability by a quarter of a nat.
 ROUNDING = 0.5
@@ -63,7 +63,7 @@ async def check_unharmed(engine: Engine, slots: Sequence[Slot], *, rounding: flo
 
     May be run at any time on slots that stay loaded meanwhile, and is run anew on each engine. The tolerance
     is twice the noise: the largest difference of base runs among themselves, one by one and as many at a time
-    as the mixed batches have; but not less than ``rounding``, which no leak matters below. What base rows generate beside adapters is held
+    as the mixed batches have; but not less than ``rounding``. What base rows generate beside adapters is held
     to the same: where it parts from what they generate alone, both tokens must be about as likely to the base
     model, since only rounding may choose between them. Raises EngineError, EngineDead.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from s3lora_serve.engine.port import Completion, Sampling
 from s3lora_serve.errors import EngineRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from s3lora_serve.engine.port import RequestFacts, Slot
 
@@ -24,7 +25,8 @@ _USER, _ASSISTANT = "<|user|>", "<|assistant|>"  # its chat template
 class RefusingEngine(FaultyEngine):
     """Answers continued tokens: ``SORRY`` if a word of ``refuses`` is in them, else by ``says``, or ``SURE``.
 
-    ``asked`` are the texts that it was asked, ``salts`` theirs; ``ended`` counts those that ended, however.
+    ``asked`` are the texts that it was asked, ``salts`` theirs; ``ended`` counts the requests that ended,
+    however, and ``under_way`` those that did not. Those hang until the engine's death that are ``slow``.
     """
 
     def __init__(
@@ -34,7 +36,8 @@ class RefusingEngine(FaultyEngine):
         self.refuses, self.says, self.template = refuses, says or {}, template
         self.asked: list[str] = []
         self.salts: list[str] = []
-        self.ended = 0
+        self.ended = self.under_way = 0
+        self.slow: Callable[[str], bool] = lambda asked: False
         self.purposes: list[str] = []
         self.observe(self._seen)
 
@@ -54,10 +57,15 @@ class RefusingEngine(FaultyEngine):
             asked, said = asked.split(_ASSISTANT)
             self.asked.append(asked)
             self.salts.append(salt)
+        self.under_way += 1
         try:
+            while self.slow(asked):
+                await asyncio.sleep(0.001)
+                self.check_alive()
             cost = await super().continue_tokens(token_ids, slot, sampling, salt=salt)
         finally:
             self.ended += 1
+            self.under_way -= 1
         return self._answer(asked, said, sampling, cost.facts)
 
     def _answer(self, asked: str, said: str, sampling: Sampling, facts: RequestFacts) -> Completion:
