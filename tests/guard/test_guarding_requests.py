@@ -67,6 +67,8 @@ async def test_observing_makes_nobody_wait():
     guards._told = lambda planner, guarding: heard.append(guarding.rulings[0].finding)
     judge.gate.clear()
     guarding, error = await judged(guards, Question(HARM))
+    while not judge.judging:
+        await asyncio.sleep(0)
     assert (error, guarding.withheld.is_set(), guarding.about(), guarding.tokens, judge.judging) == (
         None, False, {"verdict": "observed", "by": ["base"]}, None, 1,
     )  # fmt: skip
@@ -76,6 +78,8 @@ async def test_observing_makes_nobody_wait():
     assert (heard, guarding.withheld.is_set(), guarding.tokens) == (["refused"], False, 7)
     judge.gate.clear()
     await judged(guards, HARMLESS)
+    while not judge.judging:
+        await asyncio.sleep(0)
     await guards.close()
     assert (judge.judging, len(heard)) == (0, 1)
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.config import GuardConfig
+from s3lora_serve.engine.port import Sampling
 from s3lora_serve.guard.guards import Guards
 from s3lora_serve.guard.question import Part
 from s3lora_serve.guard.ruling import Finding, Ruling
@@ -13,6 +14,7 @@ from s3lora_serve.guard.ruling import Finding, Ruling
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from s3lora_serve.engine.port import Engine
     from s3lora_serve.guard.question import Question
 
 HARM = "bomb"  # in a request: it is refused
@@ -32,12 +34,16 @@ class ScriptedJudge:
         self.gate = asyncio.Event()  # closed by ``gate.clear()``: no verdict until it is open
         self.gate.set()
         self.fails = False
+        self.engine: Engine | None = None  # that it asks something before each verdict
 
     async def rule(self, question: Question, caller: str, request_id: str) -> Ruling:
         """As ``Judge.rule``."""
         self.asked.append((question, caller))
         self.judging += 1
         try:
+            if self.engine is not None:
+                words = [{"role": "user", "content": question.task}]
+                await self.engine.chat(words, None, Sampling(max_tokens=4))
             await self.gate.wait()
             await asyncio.sleep(self.seconds())
         finally:

@@ -70,6 +70,7 @@ SLIPS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "truncate_prompt_tokens": ((), _CUTS),
     "truncation_side": ((), _CUTS),
 }
+KNOWN = frozenset((*JUDGED, *SLIPS, "add_special_tokens"))
 _OWN_TOKENS = {True: False, False: True}  # whether it is a chat → ``add_special_tokens`` as it is without it
 
 

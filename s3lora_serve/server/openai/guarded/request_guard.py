@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.guard.plan_question import plan_question
 from s3lora_serve.server.openai.guarded.chat_question import questions_of
-from s3lora_serve.server.openai.guarded.guard_fields import refuse, slip
+from s3lora_serve.server.openai.guarded.guard_fields import KNOWN, refuse, slip
 
 if TYPE_CHECKING:
     from s3lora_serve.fleet.planner import Planner
@@ -33,5 +33,7 @@ def request_guard(
     else:
         questions = questions_of(asked.fields, chat=chat)
     if found is not None:
-        questions = (replace(questions[0], unreadable=f"the field {found[0]!r}"), *questions[1:])
+        # Logs have this, and nothing else of what a client made up.
+        name = f"the field {found[0]!r}" if found[0] in KNOWN else "a field that is not known here"
+        questions = (replace(questions[0], unreadable=name), *questions[1:])
     return guards.guarding(planner.name, questions[0], caller, request_id, more=questions[1:])

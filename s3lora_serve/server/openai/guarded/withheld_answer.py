@@ -36,7 +36,7 @@ class WithheldAnswer:
 
     def whole(self) -> dict[str, Any]:
         """As one object."""
-        part = {"message": self._said} if self.chat else {"text": ""}
+        part: dict[str, Any] = {"message": self._said} if self.chat else {"text": ""}
         return {
             **self._envelope("chat.completion"),
             "choices": [self._choice(index, part) for index in range(self.choices)],
@@ -45,7 +45,7 @@ class WithheldAnswer:
 
     def events(self) -> bytes:
         """As a stream: a chunk for each choice, usage, and the end."""
-        part = {"delta": self._said} if self.chat else {"text": ""}
+        part: dict[str, Any] = {"delta": self._said} if self.chat else {"text": ""}
         envelope = self._envelope("chat.completion.chunk")
         chunks = [{**envelope, "choices": [self._choice(index, part)]} for index in range(self.choices)]
         last = {**envelope, "choices": [], **self._sealed}

@@ -92,3 +92,18 @@ async def test_an_error_about_the_request_waits_for_nobody(app, guarded, judge):
     call = AsgiCall(app, CHAT, {**ASK, "max_tokens": "many"})
     await call
     assert (call.status, json.loads(call.text)["error"]["code"]) == (400, "engine_refused")
+
+
+@pytest.mark.parametrize("kind", ["plan", "chat", "chat stream", "plan in a chat", "text"])
+async def test_what_the_guard_asks_is_not_the_answers_cost(app, guarded, judge, kind):
+    """Whoever is asked in the same engine, before the answer ends or after it."""
+    path, body = ASKS[kind]
+    costs = []
+    for judge.engine in (None, guarded.engine):
+        call = AsgiCall(app, path, body)
+        await call
+        ends = [event for event in call.events if event != "[DONE]"]
+        answer = json.loads(ends[-1] if ends else call.text)
+        cost = answer["cost"] if path != PLAN else answer["meta"]["cost"]
+        costs.append((cost["prompt_tokens"], cost["output_tokens"], cost["guard_tokens"]))
+    assert costs[0] == costs[1]

@@ -63,21 +63,22 @@ async def test_what_an_operator_allows_for_all_is_refused_here(guarded, judge, n
 
 async def test_under_observe_they_are_served_and_counted(tmp_path, judge):
     """The answer leaves; the guard has heard of a request that it could not judge, and of which field."""
-    heard = []
+    heard, unknown = [], "a field that is not known here"
     guards = guards_by(judge, "p", action="observe")
     guards._told = lambda planner, guarding: heard.append((planner, guarding.rulings))
     fleet = make_fleet(tmp_path, "p", guards=guards)
     await fleet.start()
     app = create_app(fleet.service, ServerConfig(), None)
     try:
-        for path, body, name in both({"echo": True, "messages": STARTED}, {"suffix": "x"}):
+        for path, body, name in both({"echo": True, "messages": STARTED, "made_up": 1}, {"suffix": "x"}):
             call = AsgiCall(app, path, body)
             await call
             assert (call.status, json.loads(call.text)["s3lora"]["guard"]["verdict"]) == (200, "observed")
             await until(lambda: heard)
             (planner, (ruling,)) = heard.pop()
             assert (planner, ruling.finding, ruling.why) == (
-                "p", "undecided", f"no guard can read the field {name!r}",
+                "p", "undecided",
+                f"no guard can read {unknown if name == 'made_up' else f'the field {name!r}'}",
             )  # fmt: skip
     finally:
         await fleet.close()

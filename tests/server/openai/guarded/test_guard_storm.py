@@ -55,3 +55,9 @@ async def test_a_storm(tmp_path, logged):
     assert [line for line in logged if TELLTALE in line] == []
     assert TELLTALE not in fleet.service.metrics.exposition().decode()
     await fleet.close()
+
+
+def test_every_route_that_answers_is_in_the_storm(app):
+    """A route that is added later must be guarded, too, and tried here."""
+    posts = {path for path, methods in app.openapi()["paths"].items() if "post" in methods}
+    assert posts == {path for path, _ in ASKS.values()}

@@ -7,10 +7,12 @@ import json
 import pytest
 from asgi_call import AsgiCall
 from fleet_factory import BASE
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from request_kinds import ASK, CHAT, KINDS, PLAN, SAY, TASK, TEXT, held, until
 from scripted_judge import HARM, MURKY
 
-from planners import Plan
+from planners import GuardVerdict, Plan
 
 TOLD = (
     "the guard refused this request for its task; the answer is withheld; change that part; asking the same"
@@ -155,8 +157,21 @@ async def test_the_base_model_by_its_own_name_is_not_guarded(app, judge):
     assert (call.status, judge.asked, "guard" in json.loads(call.text)["s3lora"]) == (200, [], False)
 
 
-async def test_a_plan_of_an_earlier_server_is_read(app):
-    """``guard`` is absent where no guard is, and an answer with it reads as a plan."""
+async def test_the_verdict_is_part_of_the_plan(app):
+    """As clients read it: who was asked and what came of it."""
     call = AsgiCall(app, PLAN, TASK)
     await call
-    assert Plan.model_validate_json(call.text).meta.guard.verdict == "allowed"
+    assert Plan.model_validate_json(call.text).meta.guard == GuardVerdict(verdict="allowed", by=("base",))
+
+
+async def test_stock_types_read_a_refusal(app):
+    """OpenAI's own package knows every field of it."""
+    kinds = {CHAT: (ChatCompletion, ChatCompletionChunk), TEXT: (Completion, Completion)}
+    for path, body in CHATS.values():
+        whole, chunk = kinds[path]
+        for stream in (False, True):
+            call = AsgiCall(app, path, {**asking(body, HARM), "stream": stream})
+            await call
+            parts = chunks_of(call) if stream else [json.loads(call.text)]
+            read = [(chunk if stream else whole).model_validate(part, strict=True) for part in parts]
+            assert read[0].choices[0].finish_reason == "content_filter"
