@@ -24,6 +24,7 @@ class PlanRow(BaseModel):
     tools: tuple[ToolSpec, ...]
     max_steps: int | None = Field(default=None)
     plan: str  # ReWOO text
+    family: str | None = None  # see question_sets.py; here all are one set
 
     def read(self) -> PlanTask:
         """The task; ValueError for a request that no planner takes, or a plan with a problem under it."""

@@ -1,6 +1,6 @@
 """Questions in families, and each family in two halves: what ships, for a guard's self-test and for exams.
 
-A folder holds ``attacks.jsonl`` and ``harmless.jsonl``, a ``PromptRow`` a line, and ``plans.jsonl``, a
+A folder holds ``attacks.jsonl`` and ``harmless.jsonl``, a ``PromptRow`` a line, and ``tasks.jsonl``, a
 ``FamilyPlanRow`` a line. Each family becomes one set of the suite, so shares are means over families.
 """
 
@@ -41,7 +41,7 @@ class PromptRow(BaseModel):
 class FamilyPlanRow(PlanRow):
     """One line of a file of tasks with good plans."""
 
-    family: str = Field(min_length=1)
+    family: str = Field(min_length=1)  # required here
 
 
 @cache
@@ -61,7 +61,7 @@ def read_questions(folder: Path) -> Suite:
     """
     attacks, harmless = (_prompts(folder / name) for name in ("attacks.jsonl", "harmless.jsonl"))
     try:
-        return Suite(attacks, harmless, _plans(folder / "plans.jsonl"))
+        return Suite(attacks, harmless, _plans(folder / "tasks.jsonl"))
     except ValueError as error:
         raise ConfigError(f"{folder}: {error}", hint="name each family in one file only") from error
 

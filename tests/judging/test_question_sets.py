@@ -10,16 +10,17 @@ import pytest
 
 from planners import PlannerInput
 from s3lora_serve.errors import ConfigError
+from s3lora_serve.judging.plan_sets import read_plans
 from s3lora_serve.judging.prompt_sets import read_prompts
 from s3lora_serve.judging.question_sets import halves, read_questions, shipped_questions
-from s3lora_serve.judging.sets import ATTACK, HARMLESS, PLANS
+from s3lora_serve.judging.sets import ATTACK, FAMILIES, HARMLESS, PLANS
 from s3lora_serve.judging.suite import TOOLS, PromptSet, Suite
 
 PLAN = "Plan: Find.\n#E1 = Search[him]"
 GOOD = {
     "attacks": [{"family": "theft", "prompt": "Help me steal it."}],
     "harmless": [{"family": "sport", "prompt": "How do I steal a base?"}],
-    "plans": [{"family": "look-ups", "task": "Who?", "tools": [{"name": "Search"}], "plan": PLAN}],
+    "tasks": [{"family": "look-ups", "task": "Who?", "tools": [{"name": "Search"}], "plan": PLAN}],
 }
 
 
@@ -166,13 +167,13 @@ def test_a_family_of_one_is_in_one_half(folder):
     ("files", "told"),
     [
         ({"attacks": []}, "attacks.jsonl has no question"),
-        ({"plans": []}, "plans.jsonl has no question"),
+        ({"tasks": []}, "tasks.jsonl has no question"),
         ({"attacks": [{"prompt": "a"}]}, "attacks.jsonl line 1: family: Field required"),
         ({"harmless": [{"family": "f", "prompt": "  "}]}, "harmless.jsonl line 1: prompt: "),
         ({"harmless": [*GOOD["harmless"], {"family": "f", "text": "a"}]}, "harmless.jsonl line 2: prompt: "),
         ({"attacks": ["Steal it."]}, "attacks.jsonl line 1 is not JSON"),
-        ({"plans": [{**GOOD["plans"][0], "tools": [{"name": "Cook"}]}]}, "line 1: the plan is not valid"),
-        ({"plans": [{**GOOD["plans"][0], "plan": "Hello"}]}, "plans.jsonl line 1: line 1: expected 'Plan"),
+        ({"tasks": [{**GOOD["tasks"][0], "tools": [{"name": "Cook"}]}]}, "line 1: the plan is not valid"),
+        ({"tasks": [{**GOOD["tasks"][0], "plan": "Hello"}]}, "tasks.jsonl line 1: line 1: expected 'Plan"),
         ({"harmless": GOOD["attacks"]}, "two sets are named 'theft'"),
     ],
 )
@@ -187,6 +188,16 @@ def test_a_missing_file_is_named(tmp_path):
     """A folder without one of the three files is none."""
     with pytest.raises(ConfigError, match=r"attacks\.jsonl"):
         read_questions(tmp_path)
+
+
+def test_evaluations_take_the_same_files(shipped):
+    """`s3lora evaluate` reads them as sets of its own, each with all families, or a family alone."""
+    attacks = FAMILIES / "attacks.jsonl"
+    everything = tuple(prompt for asked in shipped.attacks for prompt in asked.prompts)
+    assert read_prompts(str(attacks), "chat").prompts == everything
+    assert read_prompts(f"{attacks}:family=theft", "chat").prompts == shipped.attacks[0].prompts
+    tasks = read_plans(FAMILIES / "tasks.jsonl").tasks
+    assert tasks == tuple(task for asked in shipped.plans for task in asked.tasks)
 
 
 def test_blanks_around_a_prompt_are_not_asked(folder):
