@@ -104,6 +104,9 @@ class UpstreamAnswer:
         """The application's ``send``. Nothing leaves before the first part of the body: until then an error
         can still have its own HTTP status.
         """
+        if self._guarding is None:
+            await self._take(message)
+            return
         if message["type"] == "http.response.start" and not self._stamp.begun:
             self._about_request = 400 <= message["status"] < 500
         if not self.passed and not self._about_request:

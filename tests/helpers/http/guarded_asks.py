@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from request_kinds import ASK, CHAT, PLAN, SAY, TASK, TEXT, held, until
 
-TELLTALE = "xylophone"  # in every answer of the fleet below
+TELLTALE = "xylophone"  # in every plan of the fleet below
 TOOLS = [{"name": TELLTALE}, {"name": "LLM"}]
 ASKS = {
     "plan": (PLAN, {**TASK, "tools": TOOLS}),
@@ -23,6 +23,11 @@ ASKS = {
     "text": (TEXT, SAY),
     "text stream": (TEXT, {**SAY, "stream": True}),
 }
+
+
+def tells(text):
+    """Whether an answer of the fake engine, a plan or any other, can be told by this."""
+    return TELLTALE in text or "This is answer" in text
 
 
 def with_text(body, text):

@@ -7,7 +7,7 @@ import random
 
 from asgi_call import AsgiCall
 from fleet_factory import make_fleet
-from guarded_asks import ASKS, TELLTALE, told, with_text
+from guarded_asks import ASKS, TELLTALE, tells, told, with_text
 from request_kinds import ASK, CHAT, PLAN, held
 from scripted_judge import HARM, ScriptedJudge, guards_by
 
@@ -41,19 +41,19 @@ async def test_a_storm(tmp_path, logged):
         calls.append((call, path, harmful, left))
     for call, path, harmful, left in calls:
         await call
-        if left and call.status is None:
+        if left and call.status in (None, 499):
             continue
         if harmful:
             refused += 1
-            assert (call.status, TELLTALE in told(call)) == (403 if path == PLAN else 200, False)
+            assert (call.status, tells(told(call))) == (403 if path == PLAN else 200, False)
         elif not left:
             allowed += 1
             assert (call.status, call.complete) == (200, True)
     assert min(allowed, refused) > 30
     await asyncio.sleep(0.05)
     assert (held(fleet), judge.judging, asyncio.all_tasks() - before) == ((0, 0), 0, set())
-    assert [line for line in logged if TELLTALE in line] == []
-    assert TELLTALE not in fleet.service.metrics.exposition().decode()
+    assert [line for line in logged if tells(line)] == []
+    assert not tells(fleet.service.metrics.exposition().decode())
     await fleet.close()
 
 

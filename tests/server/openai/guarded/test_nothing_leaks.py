@@ -7,7 +7,7 @@ import json
 import pytest
 from asgi_call import AsgiCall
 from fleet_factory import make_fleet
-from guarded_asks import ASKS, TELLTALE, done, leases_of, tell, told, with_text
+from guarded_asks import ASKS, TELLTALE, done, leases_of, tell, tells, told, with_text
 from request_kinds import ASK, CHAT, PLAN, engine_app, held, until
 from scripted_judge import HARM, guards_by
 
@@ -29,8 +29,8 @@ async def test_an_answer_that_is_done_before_the_verdict(app, guarded, judge, lo
         assert call.messages == []
         judge.gate.set()
         await call
-        assert (call.status, TELLTALE in told(call)) == (403 if path == PLAN else 200, False)
-    assert [line for line in logged if TELLTALE in line] == []
+        assert (call.status, tells(told(call))) == (403 if path == PLAN else 200, False)
+    assert [line for line in logged if tells(line)] == []
     ended = [line for line in logged if "'outcome': 'withheld'" in line]
     assert (len(ended), all("'output_tokens': 0" in line for line in ended)) == (3, True)
     assert leases_of(guarded) == {"aborted": 3.0}  # nothing is held against the revision
@@ -46,7 +46,7 @@ async def test_no_verdict_in_time(guarded, judge, kind):
     call = AsgiCall(app, path, body)
     await call
     assert (call.status, json.loads(call.text)["error"]["code"]) == (503, "plan_timeout")
-    assert (held(guarded), judge.judging, TELLTALE in told(call)) == ((0, 0), 0, False)
+    assert (held(guarded), judge.judging, tells(told(call))) == ((0, 0), 0, False)
 
 
 @pytest.mark.parametrize("kind", ["plan", "plan in a chat", "chat", "text"])
@@ -94,7 +94,7 @@ async def test_a_crash_of_the_application_is_not_logged_unjudged(guarded, judge,
     judge.seconds = lambda: 0.02
     call = AsgiCall(app, CHAT, with_text(ASK, HARM))
     await call
-    assert (call.status, TELLTALE in told(call) + str(logged)) == (200, False)
+    assert (call.status, tells(told(call) + str(logged))) == (200, False)
     call = AsgiCall(app, CHAT, ASK)
     await call
-    assert (call.status, TELLTALE in str(logged), TELLTALE in told(call)) == (500, True, False)
+    assert (call.status, tells(str(logged)), tells(told(call))) == (500, True, False)
