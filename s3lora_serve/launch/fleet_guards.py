@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.guard.guarding import Guarding
     from s3lora_serve.guard.judge_port import Judge
-    from s3lora_serve.guard.ruling import JudgeName
+    from s3lora_serve.guard.ruling import JudgeName, Ruling
     from s3lora_serve.guard.verdicts.verdict_report import VerdictReport
     from s3lora_serve.metrics.guard_metrics import GuardMetrics
 
@@ -113,7 +113,7 @@ class FleetGuards:
         if "endpoint" in guard.by and guard.endpoint is not None:
             route = GuardRoute(guard.endpoint, self._keys[guard], guard.seconds)
             await owned.enter_async_context(route)
-            remembered = VerdictCache(guard.cache_seconds) if guard.cache_seconds else None
+            remembered: VerdictCache[Ruling] = VerdictCache(guard.cache_seconds)
             judges["endpoint"] = EndpointJudge(guard, route, framed, remembered)
         return judges
 

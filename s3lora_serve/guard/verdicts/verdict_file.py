@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from dataclasses import astuple, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from s3lora_serve.errors import StateError
 from s3lora_serve.guard.verdicts.verdict_record import VerdictRecord
@@ -118,7 +118,9 @@ class VerdictFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _rows(self, sql: str, since: float, until: float, planner: str | None, rest: str) -> list[tuple]:
+    def _rows(
+        self, sql: str, since: float, until: float, planner: str | None, rest: str
+    ) -> list[tuple[Any, ...]]:
         which, values = ("", ()) if planner is None else ("AND planner = ?", (planner,))
         with _translated(self.path):
             return self._db.execute(f"{sql} {which} {rest}", (since, until, *values)).fetchall()

@@ -88,21 +88,35 @@ def _counted(rows: Iterable[tuple[str, str, str, str, int]]) -> Iterable[JudgedC
     found: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(Finding, 0))
     for planner, caller, by, finding, requests in rows:
         found[planner, caller, by][finding] = requests
-    for key, by_finding in found.items():
-        yield JudgedCount(*key, asked=sum(by_finding.values()), **{str(f): by_finding[f] for f in Finding})
+    for (planner, caller, by), each in found.items():
+        yield JudgedCount(
+            planner=planner,
+            caller=caller,
+            by=by,
+            asked=sum(each.values()),
+            allowed=each[Finding.ALLOWED],
+            refused=each[Finding.REFUSED],
+            undecided=each[Finding.UNDECIDED],
+            failed=each[Finding.FAILED],
+        )
 
 
 def _groups(records: Iterable[VerdictRecord]) -> list[VerdictGroup]:
-    found: dict[tuple[str, ...], list[VerdictRecord]] = defaultdict(list)
+    found: dict[tuple[str, str, str, str, str, str], list[VerdictRecord]] = defaultdict(list)
     for each in records:
         found[each.planner, each.caller, each.by, each.part, each.finding, each.done].append(each)
     groups = [
         VerdictGroup(
-            *key,  # type: ignore[arg-type]
+            planner=planner,
+            caller=caller,
+            by=by,
+            part=part,
+            finding=finding,
+            done=done,
             requests=len(same),
             distinct=len({each.digest for each in same}),
             latest=max(each.at for each in same),
         )
-        for key, same in found.items()
+        for (planner, caller, by, part, finding, done), same in found.items()
     ]
     return sorted(groups, key=lambda group: (-group.requests, group.planner, group.caller))
