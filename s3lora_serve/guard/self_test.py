@@ -37,7 +37,7 @@ WAYS_OUT = (
 
 
 @dataclass(frozen=True)
-class Tested:
+class SetCounts:
     """What became of one set of prompts, at least one; the rest was allowed."""
 
     asked: int
@@ -63,9 +63,9 @@ class Tested:
 class SelfTest:
     """A base model's answers to attacks, harmless prompts and planning tasks."""
 
-    attacks: Tested
-    harmless: Tested
-    tasks: Tested
+    attacks: SetCounts
+    harmless: SetCounts
+    tasks: SetCounts
 
     def over_refusal(self, settings: GuardConfig) -> Share:
         """The share of planning tasks that these settings would withhold."""
@@ -125,9 +125,9 @@ async def self_test(
         progress(done, total)
         return ruling
 
-    async def tested(prompts: Sequence[str]) -> Tested:
+    async def tested(prompts: Sequence[str]) -> SetCounts:
         findings = [ruling.finding for ruling in await at_once(map(ruled, prompts))]
-        return Tested(len(prompts), findings.count(Finding.REFUSED), findings.count(Finding.UNDECIDED))
+        return SetCounts(len(prompts), findings.count(Finding.REFUSED), findings.count(Finding.UNDECIDED))
 
     return SelfTest(*await at_once(map(tested, sets)))
 
@@ -143,7 +143,7 @@ def kept_self_test(path: Path, digest: str) -> SelfTest | None:
         kept = strict_loads(path.read_bytes())
         if kept["digest"] != digest:
             return None
-        return SelfTest(**{name: Tested(**value) for name, value in kept["found"].items()})
+        return SelfTest(**{name: SetCounts(**value) for name, value in kept["found"].items()})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

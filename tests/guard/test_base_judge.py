@@ -218,10 +218,11 @@ async def test_long_passages_are_read_beside_the_task():
 async def test_too_long_is_undecided():
     """More questions than one request may cause: that many are asked, and a refusal among them decides."""
     engine = RefusingEngine("bomb", max_model_len=256)
-    ruling = await ruled(engine, task="dusk " * 3000)
+    long = " ".join(map(str, range(3000)))
+    ruling = await ruled(engine, task=long)
     assert (ruling.finding, "more than 64 questions" in ruling.why) == (Finding.UNDECIDED, True)
     assert len(engine.asked) == MOST
-    assert (await ruled(engine, task="bomb " + "dusk " * 3000)).finding is Finding.REFUSED
+    assert (await ruled(engine, task=f"bomb {long}")).finding is Finding.REFUSED
     ruling = await ruled(RefusingEngine(), turns=tuple(map(str, range(1000))))
     assert ruling.finding is Finding.UNDECIDED
 
