@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from planners import Plan, PlanStep
 from planners.grammar import MAX_TEXT
