@@ -8,14 +8,30 @@ from typing import TYPE_CHECKING
 from s3lora_serve.guard.question import Part, Passage, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from planners import PlannerInput, ToolSpec
+    from s3lora_serve.guard.guarding import Guarding
+    from s3lora_serve.guard.guards import Guards
 
 
-def plan_question(request: PlannerInput, own: Collection[ToolSpec], *, unreadable: str = "") -> Question:
+def plan_question(request: PlannerInput, own: Collection[ToolSpec]) -> Question:
     """The task, and all else that its client put into it. ``own``: the planner's, so the operator's."""
-    return Question(request.task, tuple(_passages(request, own)), unreadable=unreadable)
+    return Question(request.task, tuple(_passages(request, own)))
+
+
+def plan_guard(
+    guards: Guards,
+    planner: str,
+    request: PlannerInput,
+    own: Callable[[], Collection[ToolSpec]],
+    caller: str,
+    request_id: str,
+) -> Guarding | None:
+    """The guard of a request for a plan; None where none applies, and then ``own`` is not asked for."""
+    if not guards.applies(planner, caller):
+        return None
+    return guards.guarding(planner, plan_question(request, own()), caller, request_id)
 
 
 def _passages(request: PlannerInput, own: Collection[ToolSpec]) -> Iterator[Passage]:

@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from planners import Plan, PlanStep
 from planners.grammar import MAX_TEXT
@@ -24,6 +24,7 @@ from s3lora_serve.control.orders.orders import Orders
 from s3lora_serve.control.recovery import Recovery
 from s3lora_serve.control.steps import SwapSteps
 from s3lora_serve.errors import ConfigError, S3LoRAError
+from s3lora_serve.fleet.background import Background
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
 from s3lora_serve.fleet.fleet import Fleet
 from s3lora_serve.fleet.leases import Lease, LeaseBook
@@ -32,7 +33,7 @@ from s3lora_serve.fleet.slots import SlotTable
 from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
 from s3lora_serve.guard.guards import Guards
-from s3lora_serve.guard.plan_question import plan_question
+from s3lora_serve.guard.plan_question import plan_guard
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.service.samples import live_sample, sample
 from s3lora_serve.serving.acquire import Acquirer
@@ -46,7 +47,7 @@ from s3lora_serve.serving.shadow_routing import Shadows
 from s3lora_serve.serving.warmup import Warmer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from planners import PlanMeta, PlannerInput
     from s3lora_serve.adapters.lineage import Revision
@@ -134,7 +135,7 @@ class PlannerService:
         )
         self.metrics.declare(base_model)
         self._warmer = Warmer(max_text)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     # Life
 
@@ -170,9 +171,7 @@ class PlannerService:
 
     async def close(self) -> None:
         """Stop what goes on in the background; running operations are left to the next start."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         await self._auto_rollback.close()
         await self.guards.close()
         await self.shadows.close()
@@ -243,10 +242,11 @@ class PlannerService:
     ) -> Plan:
         """A valid plan for the task, with ``meta`` filled in. ``leased`` is told the lease before it begins.
 
-        ``caller`` is whose request it is, for the guard. Raises what ``lease`` does, PlanIncomplete,
-        InvalidPlan, PlanTimeout, LeaseCut, EngineError, RefusedByGuard, GuardUndecided.
+        ``caller``: whose request it is. Raises what ``lease`` does, PlanIncomplete, InvalidPlan, PlanTimeout,
+        LeaseCut, EngineError, RefusedByGuard, GuardUndecided.
         """
-        begin = self._planning(request, options, self._guarding(planner, request, caller, request_id))
+        guard = plan_guard(self.guards, planner, request, lambda: self.get(planner).tools, caller, request_id)
+        begin = self._planning(request, options, guard)
         async with self.lease(planner, revision=revision, session=session, request_id=request_id) as lease:
             leased(lease)
             plan = await begin(lease).whole()
@@ -270,7 +270,8 @@ class PlannerService:
         ``leased`` is told the lease before the first step. Closing early ends the engine's request,
         and gives the lease back once that has ended.
         """
-        begin = self._planning(request, options, self._guarding(planner, request, caller, request_id))
+        guard = plan_guard(self.guards, planner, request, lambda: self.get(planner).tools, caller, request_id)
+        begin = self._planning(request, options, guard)
         plan = Plan(steps=())
         async with (
             self.lease(planner, revision=revision, session=session, request_id=request_id) as lease,
@@ -291,13 +292,6 @@ class PlannerService:
             self.engine, lease, request, options or PlanOptions(), self.base_model, arrived, guarding
         )
 
-    def _guarding(self, planner: str, request: PlannerInput, caller: str, request_id: str) -> Guarding | None:
-        """The request's guard, if it has one. Raises UnknownPlanner."""
-        if not self.guards.applies(planner, caller):
-            return None
-        question = plan_question(request, self.get(planner).tools)
-        return self.guards.guarding(planner, question, caller, request_id)
-
     def _shadow(self, lease: Lease, plan: Plan, request: PlannerInput, options: PlanOptions | None) -> None:
         """Offer an answered request to the planner's shadow, if it has one."""
 
@@ -315,7 +309,7 @@ class PlannerService:
     def _counted(self, operation: Operation) -> None:
         if operation.kind is Kind.APPLY and operation.step is Step.DONE and self.host.alive:
             sets = [planner.tools for planner in self.planners()]
-            self._begin(self._warmer.warm(self.host.current, sets))
+            self._background.go(self._warmer.warm(self.host.current, sets))
         if not operation.details.get("dry_run"):
             what = operation.kind, operation.step, operation.order.actor, operation.seconds
             self.metrics.live.operation(*what)
@@ -344,7 +338,7 @@ class PlannerService:
         await self._replica.reload()
         # After the loads, whose probes would be slowed, and awaited by nobody: what serves answers meanwhile,
         # and the first plans wait for their grammar as they would for one of their own tools.
-        self._begin(self._warmer.warm(engine, [planner.tools for planner in self.planners()]))
+        self._background.go(self._warmer.warm(engine, [planner.tools for planner in self.planners()]))
         engine.observe(self._observe)
         self._note("engine.restarted", f"restart {self.host.restarts}")
 
@@ -355,9 +349,4 @@ class PlannerService:
             except S3LoRAError as error:
                 log.error("%s could not be written down: %s", action, error)
 
-        self._begin(write())
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.go(write())

@@ -62,7 +62,7 @@ def _of_prompt(prompt: Any, form: tuple[Passage, ...]) -> Question:
 
 
 def _of_chat(fields: Mapping[str, Any]) -> Question:
-    read = _Read()
+    read = _Conversation()
     messages = fields.get("messages")
     said = messages if isinstance(messages, list) else []
     asks = [
@@ -78,7 +78,7 @@ def _of_chat(fields: Mapping[str, Any]) -> Question:
 
 
 @dataclass
-class _Read:
+class _Conversation:
     """What was read of a conversation so far."""
 
     task: str = ""
