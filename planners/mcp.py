@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from planners.client import AsyncPlannerClient
 from planners.client.asking import DEFAULT_URL, KEY_ENV, URL_ENV
-from planners.client.errors import PlannerAPIError
+from planners.client.errors import PlannerAPIError, PlanRefused
 from planners.plan import Plan
 from planners.tools import MAX_FEEDBACK, MAX_STEPS, MAX_TOOLS, ToolSpec
 
@@ -193,9 +193,10 @@ async def _serve(client: AsyncPlannerClient, server: "MCPServer[Any]") -> None:
 
 
 def _told(error: PlannerAPIError) -> str:
-    """The server's message, and each problem of the plan on a separate line."""
+    """The server's message, the part that a guard refused, and each problem of the plan on its own line."""
     again = f"; try again in {error.retry_after:.0f} s" if error.retry_after else ""
-    return "\n".join([f"{error.message} ({error.code}){again}", *(p.message for p in error.problems)])
+    part = f": {error.part}" if isinstance(error, PlanRefused) and error.part else ""
+    return "\n".join([f"{error.message} ({error.code}{part}){again}", *(p.message for p in error.problems)])
 
 
 def _unknown(tool: str, arguments: dict[str, Any], known: list[str]) -> str:

@@ -55,8 +55,21 @@ class Cost(_Value):
     engine_seconds: float | None = Field(
         None, ge=0, description="its share of the engine's time, shared equally at each moment"
     )
+    guard_tokens: int | None = Field(
+        None, ge=0, description="that the guard read and wrote to judge the request; 0: remembered"
+    )
     kept_lora_modules: int | None = Field(None, ge=0)
     pruned_lora_modules: int | None = Field(None, ge=0)
+
+
+class GuardVerdict(_Value):
+    """What the guard says of an answer that left; a request that it refused has none.
+
+    ``open``: there was no verdict, and the server answers all the same. ``by``: who was asked.
+    """
+
+    verdict: Literal["allowed", "open", "observed"]
+    by: tuple[str, ...] = ()
 
 
 class PlanMeta(_Value):
@@ -81,3 +94,4 @@ class PlanMeta(_Value):
     repairs: int = Field(0, ge=0)
     repair_notes: tuple[str, ...] = ()
     finish_reason: str | None = None
+    guard: GuardVerdict | None = Field(None, description="absent where no guard judges the request")

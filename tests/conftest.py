@@ -37,7 +37,9 @@ pytest_plugins = ["quick_loop", "command_fixtures", "fleet_fixtures"]  # quick_l
 # A shell ignores Ctrl-C for what it starts in the background, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest.register_assert_rewrite("contract", "slot_contract", "stream_contract", "answer_contract")
+pytest.register_assert_rewrite(
+    "contract", "slot_contract", "stream_contract", "answer_contract", "token_contract"
+)
 
 # A busy machine says nothing about an example's time. Based on the current profile, which is "ci" in CI.
 settings.register_profile(

@@ -15,6 +15,7 @@ import asyncio
 import json
 import operator
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
@@ -22,6 +23,7 @@ from langgraph.types import Send
 from local_tools import Tool, local_tools
 
 from planners import Plan, PlanStep, ToolSpec
+from planners.client.errors import PlanRefused
 from planners.langchain import ChatS3LoRA, S3LoRAPlanner
 from planners.step import REFERENCE
 
@@ -97,10 +99,11 @@ def with_evidence(step: PlanStep, evidence: dict[str, str]) -> str:
 
 
 def asking(llm: ChatS3LoRA) -> Tool:
-    """The model as a tool: a question in, its answer out."""
+    """The model as a tool: a question in, its answer out, or why a guard withheld it."""
 
     async def ask(question: str) -> str:
-        return str((await llm.ainvoke(question)).content).strip()
+        message = await llm.ainvoke(question)
+        return str(message.additional_kwargs.get("refusal") or message.content).strip()
 
     return ask
 
@@ -118,15 +121,19 @@ async def main() -> None:
     llm = ChatS3LoRA(model=given.planner, base_url=base_url, temperature=0, max_tokens=60)
     tools = local_tools(asking(llm))
     graph = build_graph(planner, tools, tools["LLM"])
-    async for update in graph.astream({"task": given.question}, stream_mode="updates"):
-        for node, changed in update.items():
-            if node == "plan":
-                print(changed["plan"].to_rewoo(), end="\n\n")
-            elif node == "tool":
-                print(*(f"{id_}: {result}" for id_, result in changed["evidence"].items()))
-            elif node == "solve":
-                print(f"\n{changed['answer']}")
-    await planner.aclose()
+    try:
+        async for update in graph.astream({"task": given.question}, stream_mode="updates"):
+            for node, changed in update.items():
+                if node == "plan":
+                    print(changed["plan"].to_rewoo(), end="\n\n")
+                elif node == "tool":
+                    print(*(f"{id_}: {result}" for id_, result in changed["evidence"].items()))
+                elif node == "solve":
+                    print(f"\n{changed['answer']}")
+    except PlanRefused as error:  # there is no plan, and asking again changes nothing
+        sys.exit(str(error))
+    finally:
+        await planner.aclose()
 
 
 if __name__ == "__main__":

@@ -12,9 +12,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
 from typing import TYPE_CHECKING
 
-from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, Runner, set_tracing_disabled
+from agents import (
+    Agent,
+    ModelRefusalError,
+    ModelSettings,
+    OpenAIChatCompletionsModel,
+    Runner,
+    set_tracing_disabled,
+)
 from local_tools import Tool, local_tools
 from openai import AsyncOpenAI
 
@@ -94,7 +102,10 @@ async def main() -> None:
     base_url = f"{given.url.rstrip('/').removesuffix('/v1')}/v1"
     async with AsyncOpenAI(base_url=base_url, api_key=os.environ.get("S3LORA_API_KEY", "none")) as client:
         model = OpenAIChatCompletionsModel(model=given.planner, openai_client=client)
-        print(await answer(given.question, model, local_tools(asking(model))))
+        try:
+            print(await answer(given.question, model, local_tools(asking(model))))
+        except ModelRefusalError as error:  # of a guard: there is no plan, and asking again changes nothing
+            sys.exit(error.refusal)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from planners.client.errors import (
     Overloaded,
     PlanIncomplete,
     PlannerAPIError,
+    PlanRefused,
     RevisionMismatch,
     ServerUnavailable,
     UnknownPlanner,
@@ -33,6 +34,8 @@ _KINDS: Mapping[str, type[PlannerAPIError]] = {
     "revision_mismatch": RevisionMismatch,
     "plan_incomplete": PlanIncomplete,
     "invalid_plan": InvalidPlan,
+    "refused_by_guard": PlanRefused,
+    "guard_undecided": PlanRefused,
     "overloaded": Overloaded,
     "slots_busy": Overloaded,
 }
@@ -177,6 +180,8 @@ def _error_of(
         revision, generation = body.get("revision"), body.get("generation")
         failure.revision = revision if isinstance(revision, str) else None
         failure.generation = generation if isinstance(generation, int) else None
+    if isinstance(failure, PlanRefused):
+        failure.part = str(error["part"]) if error.get("part") else None
     return failure
 
 

@@ -1,7 +1,7 @@
 """A client of a server's planners: a task in, a plan out, whole or step by step.
 
 Errors are in ``planners.client.errors``. A request that met 429, 503 or a broken connection is sent again,
-but never after the first step of a stream.
+but never after the first step of a stream, nor when the server's guard refused it (``PlanRefused``).
 """
 
 from __future__ import annotations

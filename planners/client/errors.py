@@ -6,6 +6,7 @@
     * ``RevisionMismatch``: another revision than the one asked for would answer
     * ``PlanIncomplete``: the plan was cut off; ask for fewer steps
     * ``InvalidPlan``: without a grammar the planner wrote something else; ``problems`` says what
+    * ``PlanRefused``: the server's guard withholds the plan; ``part`` says what of the request it refused
     * ``Overloaded``: as many requests as are allowed are being answered; try again after ``retry_after``
     * ``ServerUnavailable``: the server, its engine or the planner cannot answer at present
 """
@@ -75,6 +76,16 @@ class PlanIncomplete(PlannerAPIError):
 
 class InvalidPlan(PlannerAPIError):
     """What the planner wrote, without a grammar, is not a valid plan."""
+
+
+class PlanRefused(PlannerAPIError):
+    """The server's guard withholds the plan. Only with ``retry_after`` may asking the same again help.
+
+    ``part`` is what of the request it refused: "task", "history", "system", "tools", "evidence", "feedback"
+    or "documents". None when it came to no verdict: ``code`` is "guard_undecided" then.
+    """
+
+    part: str | None = None
 
 
 class Overloaded(PlannerAPIError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import tenacity
 
-from planners.client.errors import ConnectionFailed, PlannerAPIError
+from planners.client.errors import ConnectionFailed, PlannerAPIError, PlanRefused
 
 FIRST_PAUSE = 0.5  # seconds; doubled each time
 LONGEST_PAUSE = 60.0  # for longer pauses the caller should retry
@@ -28,9 +28,12 @@ def async_retrying(retries: int) -> tenacity.AsyncRetrying:
 def worth_another(error: BaseException) -> bool:
     """Whether it is 429, 503 or a connection that failed, and the server wants to be asked soon.
 
-    Not one that took too long, for the server or for the client: the same plan would take as long again.
+    Not one that took too long, for the server or for the client: the same plan would take as long again. Nor
+    one that a guard refused: only where the guard itself failed does the server say when to ask again.
     """
     if not isinstance(error, PlannerAPIError) or error.code in _TOO_LONG:
+        return False
+    if isinstance(error, PlanRefused) and (error.part is not None or error.retry_after is None):
         return False
     soon = (error.retry_after or 0.0) <= LONGEST_PAUSE
     return soon and (error.status in (429, 503) or isinstance(error, ConnectionFailed))

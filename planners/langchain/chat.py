@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable  # noqa: TC003  (pydantic reads the annotations)
+from contextlib import aclosing
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -15,10 +16,11 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from planners.langchain.loop_clients import Late, LoopClients
 from planners.langchain.metadata import extras
 from planners.langchain.payload import Ours, for_server, joined, offered
+from planners.langchain.refusal import REFUSAL, refusal_in, refusals, withheld_answer, withheld_chunk
 from planners.request import LEAST_TEXT, MOST_TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from langchain_core.language_models import LangSmithParams, LanguageModelInput
     from langchain_core.messages import AIMessage, BaseMessage
@@ -46,6 +48,9 @@ class ChatS3LoRA(BaseChatOpenAI):
     ``api_key`` the variables S3LORA_BASE_URL and S3LORA_API_KEY are read, and OpenAI's never: a key for
     OpenAI is not for this server. ``response_metadata`` has "s3lora" (planner, revision, SSI, ...) and
     "cost", of a stream on its last chunk.
+
+    An answer that the server's guard withheld is a message without content and tool calls: the refusal is in
+    ``additional_kwargs["refusal"]``, as of OpenAI's models, and "s3lora" says which part was refused.
 
     Each event loop has separate connections, unless you bring ``http_async_client``,
     ``http_socket_options`` or ``openai_proxy``. Errors are langchain-openai's.
@@ -205,9 +210,12 @@ class ChatS3LoRA(BaseChatOpenAI):
     ) -> ChatResult:
         result = super()._create_chat_result(response, generation_info)
         metadata, more = extras(response if isinstance(response, dict) else response.model_extra or {})
-        for generation in result.generations:
+        choices = response["choices"] if isinstance(response, dict) else getattr(response, "choices", ())
+        for generation, refusal in zip(result.generations, refusals(choices), strict=False):
             generation.message.response_metadata.update(metadata)
             generation.message.additional_kwargs.update(more)
+            if refusal is not None:
+                generation.message.additional_kwargs[REFUSAL] = refusal
         output = result.llm_output or {}
         result.llm_output = {
             **output,
@@ -227,10 +235,41 @@ class ChatS3LoRA(BaseChatOpenAI):
             return None
         if "model_provider" in made.message.response_metadata:
             made.message.response_metadata["model_provider"] = PROVIDER
-        metadata, more = extras(chunk.get("chunk") or chunk)  # openai wraps the chunks of structured output
+        sent = chunk.get("chunk") or chunk  # openai wraps the chunks of structured output
+        metadata, more = extras(sent)
         made.message.response_metadata.update(metadata)
         made.message.additional_kwargs.update(more)
+        if (refusal := refusal_in(sent)) is not None:  # langchain-openai drops it
+            made.message.additional_kwargs[REFUSAL] = refusal
         return made
+
+    # With a response_format openai's client fails at an answer that a guard withheld.
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        try:
+            return super()._generate(*args, **kwargs)
+        except openai.ContentFilterFinishReasonError as error:
+            return self._create_chat_result(withheld_answer(error))
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        try:
+            return await super()._agenerate(*args, **kwargs)
+        except openai.ContentFilterFinishReasonError as error:
+            return self._create_chat_result(withheld_answer(error))
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        try:
+            yield from super()._stream(*args, **kwargs)
+        except openai.ContentFilterFinishReasonError as error:
+            yield withheld_chunk(error)
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        try:
+            async with aclosing(super()._astream(*args, **kwargs)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except openai.ContentFilterFinishReasonError as error:
+            yield withheld_chunk(error)
 
 
 def _measured(usage: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from planners.langchain.refusal import plan_refused
 from planners.meta import PlanMeta
 from planners.plan import Plan
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
 # Fields of PlanMeta that the server's "s3lora" object has under the same name.
-_SHARED = ("planner", "revision", "role", "base_model", "ssi", "pruned_modules")
+_SHARED = ("planner", "revision", "role", "base_model", "ssi", "pruned_modules", "guard")
 
 
 def extras(response: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -28,7 +29,9 @@ def extras(response: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def plan_of(message: BaseMessage) -> Plan:
-    """The plan that a message carries, with its meta. ValueError when it carries none, or was cut.
+    """The plan that a message carries, with its meta.
+
+    Raises PlanRefused when the server's guard withheld it, ValueError when there is none, or it was cut.
 
     The message has it as plain JSON, so that it survives checkpoints: ``additional_kwargs["plan"]``.
     """
@@ -36,6 +39,8 @@ def plan_of(message: BaseMessage) -> Plan:
     served = metadata.get("s3lora", {})
     plan = message.additional_kwargs.get("plan")
     if plan is None:
+        if (refused := plan_refused(message)) is not None:
+            raise refused
         if problems := served.get("problems"):
             raise ValueError(f"the answer is not a complete plan: {_told(problems)}")
         raise ValueError("the message carries no plan; ask with model.with_plan(tools)")

@@ -42,7 +42,8 @@ class S3LoRAPlanner(RunnableSerializable[PlanQuestion, Plan]):
     ``repair`` mends in this order: the server renumbers steps and strips what is no plan, cuts at the last
     valid step, and asks the planner again; when not even one step was whole, the task is asked again for
     half the steps and half the text, twice at most. ``meta.repairs`` counts it all, and ``meta.repair_notes``
-    say what. Requests that met 429, 503 or a broken connection are sent again ``max_retries`` times.
+    say what. Requests that met 429, 503 or a broken connection are sent again ``max_retries`` times; one that
+    the server's guard refused is not, and raises ``PlanRefused``.
 
     A thread of LangGraph ("thread_id" in the config) is one session, unless ``session`` names another: its
     plans come from one revision while that is offered. Errors are those of ``planners.client.errors``.
@@ -92,7 +93,7 @@ class S3LoRAPlanner(RunnableSerializable[PlanQuestion, Plan]):
     # Runnable
 
     def invoke(self, input: PlanQuestion, config: RunnableConfig | None = None, **kwargs: Any) -> Plan:
-        """A whole plan. Raises PlannerAPIError, and ValueError for a question that cannot be asked."""
+        """A whole plan. Raises PlannerAPIError (PlanRefused, ...), and ValueError for what is no question."""
         return self._call_with_config(self._plan, input, self._traced(config), **kwargs)
 
     async def ainvoke(self, input: PlanQuestion, config: RunnableConfig | None = None, **kwargs: Any) -> Plan:

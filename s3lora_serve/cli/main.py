@@ -13,6 +13,7 @@ from s3lora_serve.cli.fleet import (
     apply_command,
     audit_command,
     backup_command,
+    guard_command,
     order_commands,
     status_commands,
 )
@@ -92,6 +93,7 @@ app.command(epilog=EXIT_CODES)(audit_command.audit)
 app.command(epilog=backup_command.BACKUP_CODES)(backup_command.backup)
 app.command(epilog=backup_command.BACKUP_CODES)(backup_command.restore)
 app.add_typer(config_commands.app, name="config")
+app.add_typer(guard_command.app, name="guard")
 
 
 @app.callback()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from planners.loopback import is_loopback
 from s3lora_serve.config.section import ENV_NAME, Section
@@ -12,6 +13,11 @@ from s3lora_serve.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+DEFAULT = "default"  # the caller that holds the key of api_key_env
+ANYONE = "anyone"  # every caller of a server without keys
+CALLER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 class ServerConfig(Section):
@@ -78,15 +84,50 @@ class ServerConfig(Section):
             return self.drain_notice_seconds
         return 0.0 if is_loopback(self.host) else 5.0
 
-    def api_key(self, environ: Mapping[str, str]) -> str | None:
-        """The API key from ``environ``, or None; raises ConfigError if one is needed to bind ``host``."""
-        key = environ.get(self.api_key_env, "").strip() or None
-        if key is None and not is_loopback(self.host):
+    @field_validator("callers")
+    @classmethod
+    def _named(cls, callers: dict[str, str]) -> dict[str, str]:
+        for name, variable in callers.items():
+            if not CALLER_NAME.fullmatch(name):
+                raise ValueError(
+                    f"caller {name!r}: use at most 63 of a-z, 0-9, '.', '_' and '-',"
+                    " starting with a letter or digit"
+                )
+            if name in (DEFAULT, ANYONE):
+                who = "who sends the key of api_key_env" if name == DEFAULT else "any caller without a key"
+                raise ValueError(f"caller {name!r}: that name means {who}; choose another")
+            if not re.fullmatch(ENV_NAME, variable):
+                # Not repeated: it may be the key itself.
+                raise ValueError(f"caller {name!r}: name the environment variable that holds its key")
+        return callers
+
+    def keys(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The API keys from ``environ`` by caller: DEFAULT has that of ``api_key_env``, if it is set.
+
+        None at all lets only this machine ask. Raises ConfigError where others can ask without one, for a
+        caller whose variable is not set, and for two callers with one key.
+        """
+        keys: dict[str, str] = {}
+        for name, variable in {DEFAULT: self.api_key_env, **self.callers}.items():
+            key = environ.get(variable, "").strip()
+            if not key and name != DEFAULT:
+                raise ConfigError(
+                    f"server.callers: {name!r} has its key in {variable}, which is not set",
+                    hint=f"set {variable} in the environment, or take {name!r} out",
+                )
+            if twice := [other for other, known in keys.items() if key and known == key]:
+                raise ConfigError(
+                    f"server.callers: {twice[0]!r} and {name!r} have the same key, and cannot be told apart",
+                    hint=f"give {variable} another value",
+                )
+            if key:
+                keys[name] = key
+        if not keys and not is_loopback(self.host):
             raise ConfigError(
                 f"server.host is {self.host}, which others can reach, and {self.api_key_env} is not set",
                 hint=f"set {self.api_key_env} in the environment, or listen on 127.0.0.1",
             )
-        return key
+        return keys
 
 
 class AdminConfig(Section):

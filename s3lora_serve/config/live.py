@@ -93,6 +93,18 @@ class StateConfig(Section):
         None, pattern="^https?://[^/]+", description="URL to which heads are posted as JSON; null: none"
     )
 
+    guard_days: float = Field(
+        30,
+        gt=0,
+        description="how long guard.db beside the state file keeps what guards found: digests, and at most"
+        " six words of a task that was refused",
+    )
+
+    @property
+    def guard_file(self) -> Path:
+        """Where a running server writes what became of judged requests."""
+        return self.path.parent / "guard.db"
+
     @property
     def admin_file(self) -> Path:
         """Where a running server writes its operators' URL and token."""

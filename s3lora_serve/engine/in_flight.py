@@ -9,7 +9,7 @@ from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from s3lora_serve.engine.request_facts import collect_facts
+from s3lora_serve.engine.request_facts import asked_for, collect_facts
 from s3lora_serve.engine.shared_time import SharedTime
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Stay:
         self._slot = slot
         self._also = also
         self._context = copy_context()
+        self._purpose = asked_for()
         self._started = time.perf_counter()
         self._share = in_flight.time.begin()
         self._facts: RequestFacts | None = None
@@ -67,13 +68,13 @@ class Stay:
     def end(self, facts: RequestFacts) -> RequestFacts:
         """Stop counting the request and tell all observers; a second call changes nothing.
 
-        Returns the facts with ``engine_seconds`` and ``total_seconds`` filled in.
+        Returns the facts with ``engine_seconds``, ``total_seconds`` and ``purpose`` filled in.
         """
         if self._facts is not None:
             return self._facts
         share = self._in_flight.time.end(self._share)
         self._in_flight.leave(self._slot)
-        self._facts = replace(facts, engine_seconds=share, total_seconds=self.seconds)
+        self._facts = replace(facts, engine_seconds=share, total_seconds=self.seconds, purpose=self._purpose)
         for observer in (*self._in_flight.observers, *((self._also,) if self._also else ())):
             try:
                 observer(self._facts)

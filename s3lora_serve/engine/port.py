@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.signs_of_life import EngineProgress
 
 Outcome = Literal["ok", "aborted", "error"]
+Purpose = Literal["answer", "guard"]
 
 
 class EngineKind(StrEnum):
@@ -74,14 +75,16 @@ class RequestFacts:
     # From the first token to the last one; None for several answers, whose tokens cannot be told apart.
     decode_seconds: float | None = None
     engine_seconds: float | None = None  # its share of total_seconds: engine/shared_time.py
+    purpose: Purpose = "answer"  # guard: whether an answer may leave was asked (request_facts.for_the_guard)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The text of one finished generation and what it cost."""
+    """The text of one finished generation, what it cost, and its tokens, the one that ended it among them."""
 
     text: str
     facts: RequestFacts
+    token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,8 @@ class Engine(Protocol):
     * A loaded slot answers OpenAI requests with ``model=slot.name``; no other slot can be asked.
     * ``unload`` of a slot that is not loaded is a no-op; of one that requests run on, an ``EngineError``
       that changes nothing. From the moment at which it is let through, no request gets to the slot.
-    * Only loaded slots can be used: ``score``, ``answer_scores``, ``chat`` and ``stream`` raise
-      ``EngineError`` for any other.
+    * Only loaded slots can be used: ``score``, ``answer_scores``, ``chat``, ``stream`` and
+      ``continue_tokens`` raise ``EngineError`` for any other.
     * Leaving a request early, by cancellation or by closing the stream, ends it in the engine, too.
     * ``engine/request_facts.py`` hears of a request before its last output is handed out, whatever its route.
     * A request that names no slot gets the base model, whatever else shares its batch.
@@ -209,6 +212,25 @@ class Engine(Protocol):
 
         Nothing is asked of the engine before the first piece is; closing it aborts the request at once.
         Raises what ``chat`` raises, at any piece.
+        """
+        ...
+
+    async def chat_tokens(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        """The exact tokens that ``chat`` puts before its answer: all of them, however many.
+
+        Asks nothing of the model. Raises EngineRefused for messages that the base model's chat template does
+        not take, or a base model without one; EngineDead.
+        """
+        ...
+
+    async def continue_tokens(
+        self, token_ids: Sequence[int], slot: Slot | None, sampling: Sampling, *, salt: str = ""
+    ) -> Completion:
+        """What follows these tokens, under the slot or the base model.
+
+        Requests whose ``salt`` differs share nothing in the prefix cache, so that none learns from its time
+        what the others asked. Raises EngineRefused for no tokens, for tokens that the model does not have or
+        cannot hold with one more, or for sampling that it cannot take; EngineError, EngineDead.
         """
         ...
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from s3lora_serve.engine.port import RequestFacts
+    from s3lora_serve.engine.port import Purpose, RequestFacts
 
 _hearers: ContextVar[tuple[list[RequestFacts], ...]] = ContextVar("hearers", default=())
+_purpose: ContextVar[Purpose] = ContextVar("purpose", default="answer")
 
 
 @contextmanager
@@ -27,6 +28,25 @@ def collected_facts() -> Iterator[list[RequestFacts]]:
         yield facts
     finally:
         _hearers.reset(token)
+
+
+@contextmanager
+def for_the_guard() -> Iterator[None]:
+    """Mark the engine requests begun in this block, or in tasks begun in it, as the guard's.
+
+    Who collects facts around the block does not hear of them: they are no part of what an answer cost.
+    """
+    purpose, hearers = _purpose.set("guard"), _hearers.set(())
+    try:
+        yield
+    finally:
+        _hearers.reset(hearers)
+        _purpose.reset(purpose)
+
+
+def asked_for() -> Purpose:
+    """What a request is for that begins here."""
+    return _purpose.get()
 
 
 def collect_facts(facts: RequestFacts) -> None:

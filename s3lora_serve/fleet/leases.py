@@ -44,6 +44,7 @@ class Lease:
     seconds: float | None = None  # once it was given back
     cut: asyncio.Event = field(default_factory=asyncio.Event)  # set: stop, the time for it has passed
     stopping: bool = False  # whether it was the server's time, not the revision's
+    withheld: bool = False  # whether the guard kept the answer back
     number: int = field(default_factory=lambda: next(_numbers))
 
     @property
@@ -55,6 +56,10 @@ class Lease:
     def slot(self) -> Slot | None:
         """The engine's slot; None when the base model answers."""
         return self.deployment.slot
+
+    def withhold(self) -> None:
+        """Its answer does not leave: nothing is told of that, and it says nothing of the revision."""
+        self.withheld, self.outcome, self.tokens = True, "aborted", 0
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``, which is cancelled when the lease is cut. Raises LeaseCut, ShuttingDown."""

@@ -27,8 +27,9 @@ class Guarding:
     """Use as an async context around the answer: judging begins at its start.
 
     ``withheld`` is set as soon as it is certain that the answer must not leave: whoever makes the answer can
-    stop. Nothing of the answer may leave before ``passed`` has returned. Under ``observe`` both come at once,
-    and judging goes on after the context's end, but ends with a cancelled request.
+    stop. Nothing of the answer may leave before ``passed`` has returned, an error that may quote it neither.
+    Under ``observe`` it is never set, ``passed`` returns at once, and judging goes on after the context's end
+    unless the request was cancelled.
     """
 
     def __init__(
@@ -40,16 +41,25 @@ class Guarding:
         caller: str,
         request_id: str,
         told: Callable[[Guarding], None],
+        more: Sequence[Question] = (),
+        goes_on: Callable[[asyncio.Task[None]], None] = lambda task: None,
     ) -> None:
-        """``told`` hears of it once all is judged or it is certain that the answer stays, at most once."""
-        self.question = question
+        """``told`` hears of it once all is judged or it is certain that the answer stays, at most once.
+        ``more`` are further prompts of the same request, each judged; any refusal refuses. ``goes_on`` is
+        given the judging that outlasts the context, to keep and to end.
+        """
+        self.question = question  # of several the one that was refused, else the first
+        self._questions = (question, *more)
         self.caller = caller
         self.request_id = request_id
         self.withheld = asyncio.Event()
         self.rulings: list[Ruling] = []
+        self.revision = ""  # that answers, for the records; whoever leases it says so
         self._settings = settings
         self._judges = judges
         self._told = told
+        self._goes_on = goes_on
+        self._done = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -65,8 +75,9 @@ class Guarding:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None, "it was entered"
-        if self.observes and kind is None:
-            return  # what is counted must not make a client wait
+        if self.observes and (kind is None or issubclass(kind, Exception)):
+            self._goes_on(self._task)  # what is counted must not make a client wait
+            return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -83,38 +94,70 @@ class Guarding:
         """What the client is told instead of the answer; None while, or if, nothing is against it."""
         if self.observes:
             return None
-        for ruling in self.rulings:
-            if self._refuses(ruling):
-                return _refused(ruling)
+        if (refusing := self._refusing()) is not None:
+            return _refused(refusing)
         if self._settings.fail == "open":
             return None
         for ruling in self.rulings:
-            if ruling.finding in (Finding.UNDECIDED, Finding.FAILED):
-                return _undecided(ruling)
+            if ruling.finding in (Finding.UNDECIDED, Finding.FAILED) and self._counts(ruling):
+                return _undecided(ruling, self._unreadable)
         return None
 
+    def why_withheld(self) -> PlannerError:
+        """``error``, of an answer that is withheld."""
+        error = self.error()
+        assert error is not None, "withheld is set"
+        return error
+
     def about(self) -> dict[str, Any]:
-        """What an answer that left says of it: allowed, open (no verdict, and served), observed."""
+        """What an answer says of it: allowed, open (no verdict, and served), observed, or refused and why."""
+        if not self.observes and (refusing := self._refusing()) is not None:
+            part = refusing.part or Part.TASK
+            return {"verdict": "refused", "part": part.value, "by": [refusing.by]}
         if self.observes:
             verdict = "observed"
         else:
-            allowed = all(ruling.finding is Finding.ALLOWED for ruling in self.rulings)
+            allowed = all(r.finding is Finding.ALLOWED or not self._counts(r) for r in self.rulings)
             verdict = "allowed" if allowed else "open"
         return {"verdict": verdict, "by": [judge.name for judge in self._judges]}
 
+    @property
+    def tokens(self) -> int | None:
+        """What judges read and wrote in an engine for this request; None while they judge."""
+        if not self._done:
+            return None
+        return sum(ruling.prompt_tokens + ruling.output_tokens for ruling in self.rulings)
+
+    @property
+    def _unreadable(self) -> str:
+        return next((question.unreadable for question in self._questions if question.unreadable), "")
+
+    def _refusing(self) -> Ruling | None:
+        return next((ruling for ruling in self.rulings if self._refuses(ruling)), None)
+
     def _refuses(self, ruling: Ruling) -> bool:
-        return ruling.finding is Finding.REFUSED and ruling.part not in self._settings.observe_parts
+        return ruling.finding is Finding.REFUSED and self._counts(ruling)
+
+    def _counts(self, ruling: Ruling) -> bool:
+        """Whether it may withhold an answer: not if it is about a part that is only observed."""
+        return ruling.part not in self._settings.observe_parts
 
     async def _judge(self) -> None:
-        if self.question.unreadable:
-            why = f"no guard can read {self.question.unreadable}"
+        if unreadable := self._unreadable:
+            why = f"no guard can read {unreadable}"
             self._heard([Ruling(Finding.UNDECIDED, judge.name, why=why) for judge in self._judges])
             return
-        asked = [asyncio.create_task(self._ask(judge)) for judge in self._judges]
+        asked = [
+            asyncio.create_task(self._ask(judge, question))
+            for question in self._questions
+            for judge in self._judges
+        ]
         try:
             for answer in asyncio.as_completed(asked):
-                self.rulings.append(await answer)
-                if self._refuses(self.rulings[-1]):
+                question, ruling = await answer
+                self.rulings.append(ruling)
+                if self._refuses(ruling):
+                    self.question = question
                     break
         finally:
             for task in asked:
@@ -122,23 +165,26 @@ class Guarding:
             await asyncio.gather(*asked, return_exceptions=True)
         self._heard(self.rulings)
 
-    async def _ask(self, judge: Judge) -> Ruling:
+    async def _ask(self, judge: Judge, question: Question) -> tuple[Question, Ruling]:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._settings.seconds):
-                return await judge.rule(self.question, self.caller, self.request_id)
+                return question, await judge.rule(question, self.caller, self.request_id)
         except TimeoutError:
             why = f"no verdict within {self._settings.seconds:g} s"
         except Exception as error:  # a defect of ours must not let an answer out either
             log.exception("the guard by %s failed", judge.name)
             why = f"failed with {type(error).__name__}"
-        return Ruling(Finding.FAILED, judge.name, why=why, seconds=time.monotonic() - began)
+        return question, Ruling(Finding.FAILED, judge.name, why=why, seconds=time.monotonic() - began)
 
     def _heard(self, rulings: Sequence[Ruling]) -> None:
-        self.rulings = list(rulings)
+        self.rulings, self._done = list(rulings), True
         if self.error() is not None:
             self.withheld.set()
-        self._told(self)
+        try:
+            self._told(self)
+        except Exception:  # what is written down decides nothing
+            log.exception("a verdict of the guard could not be told")
 
 
 def _refused(ruling: Ruling) -> RefusedByGuard:
@@ -150,7 +196,13 @@ def _refused(ruling: Ruling) -> RefusedByGuard:
     )
 
 
-def _undecided(ruling: Ruling) -> GuardUndecided:
+def _undecided(ruling: Ruling, unreadable: str) -> GuardUndecided:
+    if unreadable:
+        return GuardUndecided(
+            f"the guard can judge text alone, and this request holds {unreadable}; the answer is withheld",
+            again=False,
+            hint="say it in text",
+        )
     failed = ruling.finding is Finding.FAILED
     return GuardUndecided(
         "the guard came to no verdict about this request, and the answer is withheld",

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.guard.guarding import Guarding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from s3lora_serve.config import GuardConfig
     from s3lora_serve.guard.judge_port import Judge
     from s3lora_serve.guard.question import Question
     from s3lora_serve.guard.ruling import JudgeName
 
-Heard = tuple[str, Guarding]  # planner, and its request's guard
+FLEET = ""  # under which the fleet's own guard stands, for planners that are added while it serves
 
 
 class Guards:
@@ -26,14 +27,25 @@ class Guards:
         judges: Mapping[str, Mapping[JudgeName, Judge]],
         told: Callable[[str, Guarding], None] = lambda planner, guarding: None,
     ) -> None:
-        """``settings`` and ``judges`` by planner; each judge that a planner's settings name is there."""
+        """``settings`` and ``judges`` by planner; each judge that a planner's settings name is there.
+
+        Under ``FLEET`` stand those of every planner that is not named.
+        """
+        self.self_test: Mapping[str, Any] | None = None  # what the base did when it was asked at the start
         self._settings = settings
         self._judges = judges
         self._told = told
+        self._judging: set[asyncio.Task[None]] = set()  # about answers that have left, under observe
+
+    async def close(self) -> None:
+        """End the judging that goes on."""
+        for task in self._judging:
+            task.cancel()
+        await asyncio.gather(*self._judging, return_exceptions=True)
 
     def settings(self, planner: str) -> GuardConfig | None:
         """The planner's; None for one without a guard."""
-        settings = self._settings.get(planner)
+        settings = self._settings.get(planner, self._settings.get(FLEET))
         return settings if settings is not None and settings.asks else None
 
     def applies(self, planner: str, caller: str) -> bool:
@@ -46,15 +58,23 @@ class Guards:
         settings = self.settings(planner)
         return self.applies(planner, caller) and settings is not None and settings.action == "refuse"
 
-    def guarding(self, planner: str, question: Question, caller: str, request_id: str) -> Guarding:
-        """The guard of one request, to which it applies."""
-        settings = self._settings[planner]
-        judges = [self._judges[planner][name] for name in settings.by]
+    def guarding(
+        self, planner: str, question: Question, caller: str, request_id: str, *, more: Sequence[Question] = ()
+    ) -> Guarding:
+        """The guard of one request, to which it applies; ``more`` are its further prompts."""
+        whose = planner if planner in self._settings else FLEET
+        settings, judges = self._settings[whose], self._judges[whose]
         return Guarding(
             settings,
-            judges,
+            [judges[name] for name in settings.by],
             question,
             caller=caller,
             request_id=request_id,
             told=lambda guarding: self._told(planner, guarding),
+            more=more,
+            goes_on=self._goes_on,
         )
+
+    def _goes_on(self, task: asyncio.Task[None]) -> None:
+        self._judging.add(task)
+        task.add_done_callback(self._judging.discard)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Judge(Protocol):
-    """Judges requests: the base model (``base_judge.py``) or an endpoint (``endpoint_judge.py``)."""
+    """Judges requests: the base model (``base_judge.py``) or an endpoint (``endpoint/endpoint_judge.py``)."""
 
     @property
     def name(self) -> JudgeName:

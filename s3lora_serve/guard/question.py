@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+
+from s3lora_serve.storage.canonical_json import canonical_digest
 
 
 class Part(StrEnum):
@@ -40,3 +42,8 @@ class Question:
     passages: tuple[Passage, ...] = ()
     turns: tuple[str, ...] = ()
     unreadable: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it: the same for the same request, and for no other."""
+        return canonical_digest(asdict(self))

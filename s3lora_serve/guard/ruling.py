@@ -27,7 +27,8 @@ class Ruling:
 
     finding: Finding
     by: JudgeName
-    part: Part | None = None  # of a refusal: which part of the request it is about
+    # Which part of the request a refusal is about, and an undecided one if that part is only observed.
+    part: Part | None = None
     why: str = ""
     prompt_tokens: int = 0  # that the judge read and wrote for this request; 0 from the cache
     output_tokens: int = 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from planners import PlannerInput, PlanSyntaxError, ToolSpec, parse
+from planners import PlannerInput, ToolSpec, parse
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.judging.suite import PlanSet, PlanTask
-from s3lora_serve.judging.table_files import jsonl_rows, sampled
+from s3lora_serve.judging.table_files import at_line, jsonl_rows, sampled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,7 @@ class PlanRow(BaseModel):
     tools: tuple[ToolSpec, ...]
     max_steps: int | None = Field(default=None)
     plan: str  # ReWOO text
+    family: str | None = None  # see question_sets.py; here all are one set
 
     def read(self) -> PlanTask:
         """The task; ValueError for a request that no planner takes, or a plan with a problem under it."""
@@ -45,14 +46,8 @@ def read_plans(path: Path, *, limit: int | None = None, seed: int = 0) -> PlanSe
         raise ConfigError(f"a limit of {limit} plans leaves none", hint="give at least 1")
     tasks = []
     for number, row in jsonl_rows(path):
-        try:
+        with at_line(path, number):
             tasks.append(PlanRow.model_validate(row).read())
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"{path} line {number}: {where}: {first['msg']}") from error
-        except (PlanSyntaxError, ValueError) as error:
-            raise ConfigError(f"{path} line {number}: {error}") from error
     if not tasks:
         raise ConfigError(f"{path} has no plan", hint="an evaluation needs at least one in each set")
     return PlanSet(path.stem, sampled(tasks, limit, seed))

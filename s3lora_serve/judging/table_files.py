@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import random
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
 
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.storage.canonical_json import strict_loads
@@ -39,6 +42,19 @@ def jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(row, dict):
             raise ConfigError(f"{path} line {number} is not a JSON object", hint="write one object a line")
         yield number, row
+
+
+@contextmanager
+def at_line(path: Path, number: int) -> Iterator[None]:
+    """ConfigError with the line for a ValueError inside; of pydantic's it tells the first, with the field."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path} line {number}: {where}: {first['msg']}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} line {number}: {error}") from error
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

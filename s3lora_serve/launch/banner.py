@@ -9,13 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.guard.guard_facts import guard_facts, guard_line
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.config import GuardConfig
     from s3lora_serve.fleet.planner import Planner
 
 MADE_UP = "engine: fake (no model; every answer is made up and says so)"
@@ -41,6 +43,7 @@ def show_planners(
     api_key_env: str | None,
     admin_url: str = "",
     engine: EngineKind = EngineKind.VLLM,
+    guard: Callable[[str], GuardConfig | None] = lambda planner: None,
 ) -> None:
     """The table of what answers now, where it listens, and a command to try it with."""
     planners = list(planners)
@@ -50,6 +53,7 @@ def show_planners(
         table.add_row(*_facts(planner.name, planner.revision), state)
     out.print(table)
     _notes({planner.name: planner.revision for planner in planners})
+    show_guards({planner.name: guard(planner.name) for planner in planners})
     if engine is EngineKind.FAKE:
         out.print(Text(f"\n{MADE_UP}", "bold yellow"))
     out.print(
@@ -62,6 +66,16 @@ def show_planners(
         option = "" if engine is EngineKind.VLLM else f", each with --engine {engine}"
         orders = f"\nOrders (s3lora status, swap, rollback, …{option}) are taken at "
         out.print(Text.assemble(orders, (admin_url, "bold")), soft_wrap=True)
+
+
+def show_guards(guards: Mapping[str, GuardConfig | None]) -> None:
+    """Who judges requests to which planners, and plainly where every task is sent."""
+    lines: dict[str, list[str]] = {}
+    for name, settings in guards.items():
+        lines.setdefault(guard_line(guard_facts(settings)), []).append(name)
+    for line, names in lines.items():
+        style = "yellow" if any(word in line for word in ("sends every task", "fails open")) else ""
+        out.print(Text(printable(f"{', '.join(names)}: {line}"), style), soft_wrap=True)
 
 
 def curl(url: str, planner: str, api_key_env: str | None, *, own_tools: bool = False) -> str:

@@ -9,16 +9,20 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from s3lora_serve.config.listeners import DEFAULT
+from s3lora_serve.control.guard_changes import write_guard_changes
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import EngineError, S3LoRAError
 from s3lora_serve.fleet.states import DeploymentState
+from s3lora_serve.guard.guard_facts import guard_test_line
 from s3lora_serve.launch.admit_all import admit_fleet
 from s3lora_serve.launch.banner import show_planners
 from s3lora_serve.launch.engine_choice import start_engine
+from s3lora_serve.launch.fleet_guards import FleetGuards, endpoint_keys
 from s3lora_serve.launch.http_protocol import HttpLimits
 from s3lora_serve.launch.phases import Phases
 from s3lora_serve.launch.reload import read_again
-from s3lora_serve.launch.resolve import to_engine_settings, to_http_limits
+from s3lora_serve.launch.resolve import to_engine_settings, to_guards, to_http_limits, to_recorded
 from s3lora_serve.launch.servers import Server, address, announced, make_token, serve_both
 from s3lora_serve.launch.sockets import bound, listen, room_for_connections
 from s3lora_serve.storage.daemon_threads import DaemonThreads
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from s3lora_serve.fleet.deployment import Deployment
     from s3lora_serve.fleet.planner import DesiredPlanner, Planner
     from s3lora_serve.launch.admit_all import AdmittedFleet
+    from s3lora_serve.launch.resolve import BaseModel
     from s3lora_serve.service.planner_service import PlannerService
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
@@ -72,7 +77,8 @@ async def launch(
     from s3lora_serve.control.journal.reconciliation import reconcile
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
-    key = config.server.api_key(environ)
+    keys = config.server.keys(environ)
+    guard_keys = endpoint_keys(config, environ)
     token = config.admin.token(environ)
     with (
         _hangups() as hangup,
@@ -115,15 +121,16 @@ async def launch(
         await host.start()
         started = True
         try:
-            service = await _bring_up(
-                host, journal, fleet, config, lambda: read_again(path, declared or config), found
-            )
-            claim_fleet(config.store.path, str(journal.fleet))
-            try:
-                async with HeadNotes(journal, config.state).given():
-                    await _serve(service, config, key, token, clients, operators, hangup)
-            finally:
-                await service.close()
+            async with FleetGuards(config, guard_keys, lambda: host.current) as guards:
+                service = await _bring_up(
+                    host, journal, fleet, config, lambda: read_again(path, declared or config), found, guards
+                )
+                claim_fleet(config.store.path, str(journal.fleet))
+                try:
+                    async with HeadNotes(journal, config.state).given():
+                        await _serve(service, config, keys, token, clients, operators, hangup, guards)
+                finally:
+                    await service.close()
         finally:
             await host.close()
 
@@ -135,6 +142,7 @@ async def _bring_up(
     config: Config,
     read: Callable[[], Mapping[str, DesiredPlanner]],
     found: Reconciled,
+    guards: FleetGuards,
 ) -> PlannerService:
     from s3lora_serve.service.planner_service import CHECKS, PlannerService
 
@@ -159,16 +167,38 @@ async def _bring_up(
             read=read,
             watch=watch,
             max_text=config.plans.max_text,
+            guards=guards.guards,
         )
+        guards.count(service.metrics.guard)
         await service.start(fleet.desired, fleet.revisions, found)
         planners = service.planners()
         if down := [planner for planner in planners if not (planner.up or planner.alias.withheld)]:
             reasons = "".join(f"\n  {planner.name}: {planner.active.reason}" for planner in down)
             raise EngineError(f"{len(down)} of {len(planners)} planners cannot be served:{reasons}")
-        await service.commit()
         stage.note = _proved(planners)
     loading = False
+    await _prove_base(service, fleet.base, config, guards)
+    await service.commit()
+    recorded = {name: to_recorded(config.guard_of(name)) for name in config.planners}
+    await service.threads.journal.run(write_guard_changes, journal, recorded)
     return service
+
+
+async def _prove_base(service: PlannerService, base: BaseModel, config: Config, guards: FleetGuards) -> None:
+    """Ask the base model what a guard has to refuse, if it is one. Raises ConfigError, EngineError."""
+    if not guards.base_asked:
+        return
+    from s3lora_serve.launch.base_tests import base_tests
+
+    kept = config.state.path.parent / "guard_self_test.json"
+    held = [planner.active.slot for planner in service.planners()]
+    slots = [slot for slot in held if slot is not None]
+    with Stages("guard", keep=True) as stage:
+        found = await base_tests(
+            to_guards(config).values(), service.engine, service.engine_kind, slots, base, kept, stage
+        )
+        guards.tested(found)
+        stage.note = guard_test_line(found)
 
 
 def _proved(planners: Sequence[Planner]) -> str:
@@ -185,11 +215,12 @@ def _proved(planners: Sequence[Planner]) -> str:
 async def _serve(
     service: PlannerService,
     config: Config,
-    key: str | None,
+    keys: Mapping[str, str],
     token: str | None,
     clients: socket.socket,
     operators: socket.socket,
     hangup: asyncio.Event,
+    guards: FleetGuards,
 ) -> None:
     from s3lora_serve.server.access.access_log import unread
     from s3lora_serve.server.admin.admin_app import create_admin_app
@@ -197,15 +228,20 @@ async def _serve(
 
     url, admin_url = address(clients), address(operators)
     secret = token or make_token()
-    key_env = config.server.api_key_env if key else None
+    variables = {DEFAULT: config.server.api_key_env, **config.server.callers}
+    key_env = next((variables[name] for name in variables if name in keys), None)
 
     refused = partial(unread, service.metrics)
     public = Server(
-        create_app(service, config.server, key, config.plans),
-        lambda: show_planners(service.planners(), url, key_env, admin_url, service.engine_kind),
+        create_app(service, config.server, keys, config.plans),
+        lambda: show_planners(
+            service.planners(), url, key_env, admin_url, service.engine_kind, guards.guards.settings
+        ),
         to_http_limits(config.server, room_for_connections(), refused),
     )
-    admin = Server(create_admin_app(service, secret), lambda: None, HttpLimits(refused=refused))
+    admin = Server(
+        create_admin_app(service, secret, guards.report), lambda: None, HttpLimits(refused=refused)
+    )
     listen(clients)
     listen(operators)
     # A token from the environment is known to its users, and does not belong on the disk.

@@ -35,12 +35,24 @@ def read_again(path: Path, declared: Config) -> dict[str, DesiredPlanner]:
         for name in fixed
         for setting in _differing(name, getattr(declared, name), getattr(config, name))
     ]
+    changed += [*_guards(declared, config)]
     if changed:
         raise ConfigError(
             f"{path}: {', '.join(changed)} changed, which only a restart can do; nothing was applied",
             hint="restart the server, or undo that change and apply the planners alone",
         )
     return to_desired(config)
+
+
+def _guards(declared: Config, config: Config) -> Iterator[str]:
+    """Planners' own guards that are not as at the start: judges are made then, and the base is tested then.
+
+    A planner that is added has the fleet's guard; one of its own needs a restart.
+    """
+    for name, planner in config.planners.items():
+        before = declared.planners.get(name)
+        if planner.guard != (before.guard if before is not None else None):
+            yield f"planners.{name}.guard"
 
 
 def _differing(name: str, before: Any, after: Any) -> Iterator[str]:

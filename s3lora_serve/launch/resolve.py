@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.errors import BaseModelUnavailable, ConfigError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.fetch.address import Source
     from s3lora_serve.config import (
         Config,
+        GuardConfig,
         LimitsConfig,
         PlannerConfig,
         PlansConfig,
@@ -162,6 +163,18 @@ def to_engine_settings(config: Config, base: BaseModel) -> VllmSettings:
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
 
     return VllmSettings(base.location or base.name, config.engine, base.revision, base.name)
+
+
+def to_guards(config: Config) -> dict[str, GuardConfig]:
+    """Each planner's guard, and under ``FLEET`` that of planners which an apply adds."""
+    from s3lora_serve.guard.guards import FLEET
+
+    return {FLEET: config.guard, **{name: config.guard_of(name) for name in config.planners}}
+
+
+def to_recorded(guard: GuardConfig) -> dict[str, Any]:
+    """What the journal says of a guard: its settings, which hold no secret, or that it is off."""
+    return guard.model_dump(mode="json") if guard.asks else {"action": "off"}
 
 
 def to_http_limits(config: ServerConfig, room: int, refused: Callable[[int, str | None], None]) -> HttpLimits:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from s3lora_serve.metrics.fleet_metrics import LiveMetrics, LiveSample
+from s3lora_serve.metrics.guard_metrics import GuardMetrics
 from s3lora_serve.metrics.planner_metrics import PlannerCollector, PlannerSample
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Metrics:
     ) -> None:
         self.registry = CollectorRegistry()
         self.live = LiveMetrics(self.registry, live)
+        self.guard = GuardMetrics(self.registry)
         counter = partial(Counter, labelnames=("planner",), registry=self.registry)
         histogram = partial(Histogram, labelnames=("planner",), registry=self.registry)
         self._requests = Counter(

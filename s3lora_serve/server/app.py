@@ -11,7 +11,7 @@ from starlette.routing import Route
 from s3lora_serve import __version__
 from s3lora_serve.config import PlansConfig
 from s3lora_serve.server.access.access_log import accounts
-from s3lora_serve.server.access.auth import OPEN_PATHS, RequireKey, check_binding
+from s3lora_serve.server.access.auth import OPEN_PATHS, Keys, RequireKey, by_caller, check_binding
 from s3lora_serve.server.access.refused_credentials import RefusedCredentials
 from s3lora_serve.server.body_limit import BodyLimit
 from s3lora_serve.server.catalogue import catalogue_router
@@ -33,15 +33,17 @@ if TYPE_CHECKING:
 
 
 def create_app(
-    service: PlannerService, settings: ServerConfig, api_key: str | None, plans: PlansConfig | None = None
+    service: PlannerService, settings: ServerConfig, api_key: Keys, plans: PlansConfig | None = None
 ) -> FastAPI:
     """The application for a service that was started. Raises ConfigError for an open address without a key.
+
+    ``api_key``: that of every client, or those of several callers by name.
 
     The engine's own application is not mounted: only ``OPENAI_ROUTES`` are handed to it, since vLLM's brings
     routes that load adapters, pause the engine or read files, some of them without a key.
     """
-    key = (api_key or "").strip() or None
-    check_binding(settings.host, key)
+    keys = by_caller(api_key)
+    check_binding(settings.host, keys)
     plans = plans or PlansConfig()
     apps = UpstreamApps(service)
     redact = redactor(lambda: revision_roots(service.planners()))
@@ -84,7 +86,7 @@ def create_app(
         held_bytes=settings.max_concurrent * most_bytes,
     )
     refused = RefusedCredentials(service.metrics, "clients", "API key")
-    app.add_middleware(RequireKey, api_key=key, refused=refused)
+    app.add_middleware(RequireKey, api_key=keys, refused=refused)
     counted, says = accounts(service.metrics, routes), {ENGINE: service.engine_kind}
     app.add_middleware(RequestScope, count=counted, says=says, stop=service.stop)
     return app

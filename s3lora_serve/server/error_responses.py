@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from planners import Problem
+from s3lora_serve.config.guard import GuardPart  # noqa: TC001  (pydantic reads the annotation)
 from s3lora_serve.errors import (
     AdapterError,
     ConfigError,
@@ -20,6 +21,7 @@ from s3lora_serve.errors import (
     EngineDead,
     EngineError,
     EngineRefused,
+    GuardUndecided,
     InvalidPlan,
     LeaseCut,
     Overloaded,
@@ -27,6 +29,7 @@ from s3lora_serve.errors import (
     PlannerNotReady,
     PlannerWithheld,
     PlanTimeout,
+    RefusedByGuard,
     RevisionMismatch,
     S3LoRAError,
     ShuttingDown,
@@ -55,6 +58,8 @@ STATUS: Mapping[type[S3LoRAError], int] = {
     PlanIncomplete: 422,
     InvalidPlan: 422,
     PlanTimeout: 503,
+    RefusedByGuard: 403,
+    GuardUndecided: 403,  # 503 of one that asking again may help: status_of
     RevisionMismatch: 409,
     Overloaded: 429,
     SlotsBusy: 429,
@@ -74,6 +79,7 @@ STATUS: Mapping[type[S3LoRAError], int] = {
 # Seconds after which a client may ask again when something is down; an engine's start takes twice as long.
 RETRY = 10
 
+FORBIDDEN_HOST = "forbidden_host"
 _HTTP_CODES = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -86,6 +92,9 @@ class ErrorDetail(BaseModel):
     code: str
     problems: list[Problem] = Field(
         default=[], description="what is wrong with a plan; only with invalid_plan"
+    )
+    part: GuardPart | None = Field(
+        None, description="what of the request the guard refused; only with refused_by_guard"
     )
 
 
@@ -110,7 +119,8 @@ _RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "in
 _SAYS = {
     400: "not a JSON object, or fields that would silently do nothing",
     401: "no valid key",
-    403: "without a key only this machine is answered, by its own names",
+    403: "without a key only this machine is answered, by its own names; or a field is not allowed here; or"
+    " the guard refused the request",
     404: "no such name; the message lists the known ones",
     408: "the body did not arrive in time",
     409: "another revision serves; the body says which",
@@ -156,7 +166,7 @@ def error_body(status: int, message: str, *, code: str, param: str | None = None
     """One error as it leaves in a response, or in an event of a stream."""
     error = {
         "message": _utf8(message),
-        "type": error_type(status),
+        "type": error_type(status, code),
         "param": param and _utf8(param),
         "code": code,
     }
@@ -183,6 +193,8 @@ def told(error: S3LoRAError, redact: Redactor) -> tuple[int, dict[str, Any]]:
     body = error_body(status, message, code=error.code)
     if isinstance(error, InvalidPlan):
         body["error"]["problems"] = [_problem(problem) for problem in error.problems]
+    if isinstance(error, RefusedByGuard):
+        body["error"]["part"] = error.part
     if isinstance(error, RevisionMismatch):
         body |= {"revision": error.revision, "generation": error.generation}
     return status, body
@@ -199,9 +211,9 @@ def _utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def error_type(status: int) -> str:
-    """OpenAI's ``type`` for a status."""
-    if status in (401, 403):
+def error_type(status: int, code: str) -> str:
+    """OpenAI's ``type`` for a status; a 403 is about who asks (``forbidden_host``) or about what is asked."""
+    if status == 401 or code == FORBIDDEN_HOST:
         return "authentication_error"
     if status == 429:
         return "rate_limit_error"
@@ -210,6 +222,8 @@ def error_type(status: int) -> str:
 
 def status_of(error: S3LoRAError) -> int:
     """The status that the error leaves with; 500 for one that should not have reached a client."""
+    if getattr(error, "again", False):  # the guard's: of the class alone nothing is known
+        return 503
     return next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
 
 

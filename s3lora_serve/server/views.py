@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.guard.guard_facts import guard_facts
 from s3lora_serve.server.redact import public_source
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def planner_summary(planner: Planner, service: PlannerService, redact: Redactor)
         "ssi": _ssi(planner),
         "kept_modules": lineage.kept,
         "pruned_modules": list(lineage.pruned),
+        "guard": guard_facts(service.guards.settings(planner.name), service.guards.self_test),
     }
 
 

@@ -7,11 +7,12 @@ import logging
 import time
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from planners import Plan, PlanStep
 from planners.grammar import MAX_TEXT
 from s3lora_serve.config import RollbackConfig, SlotsConfig, SwapConfig
+from s3lora_serve.config.listeners import ANYONE
 from s3lora_serve.control.audit import audit
 from s3lora_serve.control.auto_rollback import AutoRollback
 from s3lora_serve.control.flipped import Flips
@@ -23,6 +24,7 @@ from s3lora_serve.control.orders.orders import Orders
 from s3lora_serve.control.recovery import Recovery
 from s3lora_serve.control.steps import SwapSteps
 from s3lora_serve.errors import ConfigError, S3LoRAError
+from s3lora_serve.fleet.background import Background
 from s3lora_serve.fleet.deployment import Deployment, DeploymentState
 from s3lora_serve.fleet.fleet import Fleet
 from s3lora_serve.fleet.leases import Lease, LeaseBook
@@ -30,6 +32,8 @@ from s3lora_serve.fleet.notify import Notifier
 from s3lora_serve.fleet.slots import SlotTable
 from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
+from s3lora_serve.guard.guards import Guards
+from s3lora_serve.guard.plan_question import plan_guard
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.service.samples import live_sample, sample
 from s3lora_serve.serving.acquire import Acquirer
@@ -43,7 +47,7 @@ from s3lora_serve.serving.shadow_routing import Shadows
 from s3lora_serve.serving.warmup import Warmer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from planners import PlanMeta, PlannerInput
     from s3lora_serve.adapters.lineage import Revision
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Operation
     from s3lora_serve.engine.port import Engine, EngineKind, RequestFacts
     from s3lora_serve.fleet.planner import DesiredPlanner, Planner
+    from s3lora_serve.guard.guarding import Guarding
     from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
@@ -85,13 +90,16 @@ class PlannerService:
         watch: Callable[[Deployment], None] | None = None,
         first_slot_id: int = 1,
         max_text: int = MAX_TEXT,
+        guards: Guards | None = None,
     ) -> None:
         """``checks``: what a revision passes before it answers. ``first_slot_id`` is above every id that the
         engine was given before; ``max_text`` bounds the texts of plans whose requests do not say otherwise.
+        ``guards`` judge requests; by default nothing does.
         """
         slots, swap = slots or SlotsConfig(), swap or SwapConfig()
         self.threads = WorkThreads.of(swap.admissions)
         self.base_model = base_model
+        self.guards = guards or Guards({}, {})
         self.started_at = time.time()  # Unix seconds, for the base model's card
         self.host = host
         self.journal = journal
@@ -127,7 +135,7 @@ class PlannerService:
         )
         self.metrics.declare(base_model)
         self._warmer = Warmer(max_text)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     # Life
 
@@ -163,10 +171,9 @@ class PlannerService:
 
     async def close(self) -> None:
         """Stop what goes on in the background; running operations are left to the next start."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         await self._auto_rollback.close()
+        await self.guards.close()
         await self.shadows.close()
         await self.control.close()
         await self._loading.close()
@@ -230,13 +237,16 @@ class PlannerService:
         revision: str | None = None,
         session: str | None = None,
         request_id: str = "",
+        caller: str = ANYONE,
         leased: Callable[[Lease], None] = lambda lease: None,
     ) -> Plan:
         """A valid plan for the task, with ``meta`` filled in. ``leased`` is told the lease before it begins.
 
-        Raises what ``lease`` does, PlanIncomplete, InvalidPlan, PlanTimeout, LeaseCut, EngineError.
+        ``caller``: whose request it is. Raises what ``lease`` does, PlanIncomplete, InvalidPlan, PlanTimeout,
+        LeaseCut, EngineError, RefusedByGuard, GuardUndecided.
         """
-        begin = self._planning(request, options)
+        guard = plan_guard(self.guards, planner, request, lambda: self.get(planner).tools, caller, request_id)
+        begin = self._planning(request, options, guard)
         async with self.lease(planner, revision=revision, session=session, request_id=request_id) as lease:
             leased(lease)
             plan = await begin(lease).whole()
@@ -252,14 +262,16 @@ class PlannerService:
         revision: str | None = None,
         session: str | None = None,
         request_id: str = "",
+        caller: str = ANYONE,
         leased: Callable[[Lease], None] = lambda lease: None,
     ) -> AsyncGenerator[PlanStep | PlanMeta, None]:
-        """As ``plan``, with each step as soon as it is whole, and then the meta.
+        """As ``plan``, with each step as soon as it is whole and the guard has passed, and then the meta.
 
         ``leased`` is told the lease before the first step. Closing early ends the engine's request,
         and gives the lease back once that has ended.
         """
-        begin = self._planning(request, options)
+        guard = plan_guard(self.guards, planner, request, lambda: self.get(planner).tools, caller, request_id)
+        begin = self._planning(request, options, guard)
         plan = Plan(steps=())
         async with (
             self.lease(planner, revision=revision, session=session, request_id=request_id) as lease,
@@ -271,11 +283,13 @@ class PlannerService:
                 yield item
         self._shadow(lease, plan, request, options)
 
-    def _planning(self, request: PlannerInput, options: PlanOptions | None) -> Callable[[Lease], Planning]:
+    def _planning(
+        self, request: PlannerInput, options: PlanOptions | None, guarding: Guarding | None = None
+    ) -> Callable[[Lease], Planning]:
         """How to plan under a lease; the clock of the request runs from now."""
         arrived = time.monotonic()
         return lambda lease: Planning(
-            self.engine, lease, request, options or PlanOptions(), self.base_model, arrived
+            self.engine, lease, request, options or PlanOptions(), self.base_model, arrived, guarding
         )
 
     def _shadow(self, lease: Lease, plan: Plan, request: PlannerInput, options: PlanOptions | None) -> None:
@@ -295,7 +309,7 @@ class PlannerService:
     def _counted(self, operation: Operation) -> None:
         if operation.kind is Kind.APPLY and operation.step is Step.DONE and self.host.alive:
             sets = [planner.tools for planner in self.planners()]
-            self._begin(self._warmer.warm(self.host.current, sets))
+            self._background.go(self._warmer.warm(self.host.current, sets))
         if not operation.details.get("dry_run"):
             what = operation.kind, operation.step, operation.order.actor, operation.seconds
             self.metrics.live.operation(*what)
@@ -309,6 +323,8 @@ class PlannerService:
     # The engine
 
     def _observe(self, facts: RequestFacts) -> None:
+        if facts.purpose == "guard":
+            return  # nobody's answer
         name = self.base_model if facts.slot is None else self._slots.planner_of(facts.slot)
         if name is not None:  # else a slot that was not handed out here
             self.metrics.observe(name, facts)
@@ -322,7 +338,7 @@ class PlannerService:
         await self._replica.reload()
         # After the loads, whose probes would be slowed, and awaited by nobody: what serves answers meanwhile,
         # and the first plans wait for their grammar as they would for one of their own tools.
-        self._begin(self._warmer.warm(engine, [planner.tools for planner in self.planners()]))
+        self._background.go(self._warmer.warm(engine, [planner.tools for planner in self.planners()]))
         engine.observe(self._observe)
         self._note("engine.restarted", f"restart {self.host.restarts}")
 
@@ -333,9 +349,4 @@ class PlannerService:
             except S3LoRAError as error:
                 log.error("%s could not be written down: %s", action, error)
 
-        self._begin(write())
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.go(write())

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from s3lora_serve.errors import (
     EngineDead,
     EngineRefused,
+    GuardUndecided,
     LeaseCut,
     PlannerNotReady,
     PlannerWithheld,
+    RefusedByGuard,
     S3LoRAError,
     ShuttingDown,
 )
@@ -32,9 +34,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # How a request can end that says nothing of the revision: its client left or asked for what no model can
-# do, the engine died, the revision was withdrawn, or the server stops. Else an engine death would roll back
-# an innocent one.
-_BLAMELESS = (asyncio.CancelledError, GeneratorExit, EngineDead, EngineRefused, LeaseCut, ShuttingDown)
+# do, the engine died, the revision was withdrawn, the server stops, or the guard keeps the answer back. Else
+# an engine death would roll back an innocent one.
+_BLAMELESS = (
+    asyncio.CancelledError, GeneratorExit, EngineDead, EngineRefused, LeaseCut, ShuttingDown,
+    RefusedByGuard, GuardUndecided,
+)  # fmt: skip
 
 
 class Acquirer:

@@ -34,10 +34,12 @@ def summary_of(revision: Revision) -> SsiSummary:
     )
 
 
-def cost_of(facts: Sequence[RequestFacts], revision: Revision | None) -> Cost:
+def cost_of(
+    facts: Sequence[RequestFacts], revision: Revision | None, guard_tokens: int | None = None
+) -> Cost:
     """The cost of one answer: of its engine requests in their order, at least one; None: the base model's.
 
-    A sum is None as soon as one of its parts was not measured.
+    A sum is None as soon as one of its parts was not measured. What judged it has ``guard_tokens`` alone.
     """
     first = facts[0]
     return Cost(
@@ -49,6 +51,7 @@ def cost_of(facts: Sequence[RequestFacts], revision: Revision | None) -> Cost:
         time_per_output_token_seconds=_per_token(facts),
         end_to_end_seconds=sum(f.total_seconds for f in facts),
         engine_seconds=_total(facts, lambda f: f.engine_seconds),
+        guard_tokens=guard_tokens,
         kept_lora_modules=revision.lineage.kept if revision else None,
         pruned_lora_modules=len(revision.lineage.pruned) if revision else None,
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from planners import (
+    GuardVerdict,
     Plan,
     PlanMeta,
     PlannerInput,
@@ -25,15 +26,19 @@ from planners.tools import MAX_FEEDBACK, MAX_TOOL_CHARS
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import InvalidPlan, PlanIncomplete, PlanTimeout
 from s3lora_serve.serving.answer_meta import cost_of, fingerprint, summary_of
+from s3lora_serve.serving.judged_answer import GUARDS_ERRORS, once_judged
 from s3lora_serve.serving.leased_stream import leased_stream
 from s3lora_serve.serving.plan_prompt import EnginePrompt
 from s3lora_serve.serving.plan_verdict import broken, is_cut, judged, outcome_of_cut
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Coroutine, Sequence
 
     from s3lora_serve.engine.port import Delta, Engine, RequestFacts, Slot
     from s3lora_serve.fleet.leases import Lease
+    from s3lora_serve.guard.guarding import Guarding
+
+T = TypeVar("T")
 
 # How often a planner is asked again with the faults of its plan; small models rarely correct a third one.
 ASKS = 2
@@ -64,38 +69,69 @@ class Planning:
     options: PlanOptions
     base_model: str
     arrived: float = field(default_factory=time.monotonic)  # the request, by this clock
+    guarding: Guarding | None = None  # the request's; None: nothing judges it
 
     def __post_init__(self) -> None:
         self._facts: list[RequestFacts] = []
         self._notes: list[str] = []
         self._repairs = 0
+        if self.guarding is not None:
+            self.guarding.revision = self.lease.deployment.revision.digest
 
     async def whole(self) -> Plan:
         """The plan, once it is whole.
 
         Raises PlanIncomplete when the answer was cut off, InvalidPlan when it is none and no grammar was set,
-        EngineError when it does not keep to the grammar, PlanTimeout, LeaseCut.
+        EngineError when it does not keep to the grammar, PlanTimeout, LeaseCut, RefusedByGuard,
+        GuardUndecided.
         """
-        try:
-            async with asyncio.timeout(self.options.seconds):
-                return await self.lease.run(self._whole())
-        except TimeoutError:
-            raise self._too_late() from None
+        if self.guarding is None:
+            plan = await self._in_time(self._whole())
+        else:
+            async with self.guarding:
+                plan = await self._in_time(self._judged(self._whole()))
+        return plan.model_copy(update={"meta": self._meta()})
 
     async def steps(self) -> AsyncGenerator[PlanStep | PlanMeta, None]:
         """Each step as soon as it is whole, then the meta. Raises what ``whole`` does.
 
-        A step that was handed out can no longer be repaired: without a grammar they come at the end.
+        A step that was handed out can no longer be repaired: without a grammar they come at the end. Under a
+        guard the first one waits for the verdict.
         """
         if self.options.constraint == "none":
             plan = await self.whole()
             for step in plan.steps:
                 yield step
         else:
-            async with aclosing(self._streamed()) as steps:
+            async with AsyncExitStack() as owned:
+                steps = await owned.enter_async_context(aclosing(self._streamed()))
+                if self.guarding is not None:
+                    await owned.enter_async_context(self.guarding)
+                    if (first := await self._in_time(self._judged(_first(steps)))) is not None:
+                        yield first
                 async for step in steps:
                     yield step
         yield self._meta()
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of ``work``, unless time or lease end first. Raises PlanTimeout, LeaseCut."""
+        try:
+            async with asyncio.timeout(self.options.seconds):
+                return await self.lease.run(work)
+        except TimeoutError:
+            raise self._too_late() from None
+
+    async def _judged(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of ``work`` once it may leave; else nothing is told of it."""
+        assert self.guarding is not None, "asked only where there is one"
+        try:
+            return await once_judged(work, self.guarding)
+        except GUARDS_ERRORS:
+            self.lease.withhold()
+            raise
+        except asyncio.CancelledError:
+            self.lease.tokens = None  # there was no verdict
+            raise
 
     async def _whole(self) -> Plan:
         request = self.request
@@ -186,12 +222,13 @@ class Planning:
 
     def _done(self, plan: Plan) -> Plan:
         self.lease.outcome = "ok"
-        return plan.model_copy(update={"meta": self._meta()})
+        return plan
 
     def _meta(self) -> PlanMeta:
         deployment = self.lease.deployment
         revision = deployment.revision
-        cost = cost_of(self._facts, revision)
+        guarding = self.guarding
+        cost = cost_of(self._facts, revision, guarding.tokens if guarding is not None else None)
         return PlanMeta(
             planner=deployment.planner,
             revision=revision.digest,
@@ -215,6 +252,7 @@ class Planning:
             repairs=self._repairs,
             repair_notes=tuple(self._notes),
             finish_reason=self._facts[-1].finish_reason,
+            guard=GuardVerdict(**guarding.about()) if guarding is not None else None,
         )
 
     def _incomplete(self) -> PlanIncomplete:
@@ -240,6 +278,11 @@ class Planning:
         # It may be the revision that rambles or the engine that is busy: no rule may blame the revision.
         self.lease.outcome = "aborted"
         return too_late(self.lease.deployment.planner, self.options.seconds or 0.0)
+
+
+async def _first(steps: AsyncGenerator[PlanStep, None]) -> PlanStep | None:
+    """The first of them, None of none."""
+    return await anext(steps, None)
 
 
 def too_late(model: str, seconds: float) -> PlanTimeout:

@@ -17,6 +17,18 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def replace_synced(path: Path, data: bytes) -> None:
+    """Write a file, or another in its place, so that whoever reads it finds the old one or the new one whole.
+
+    One writer at a time: what is being written lies beside it.
+    """
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)  # left by one that was killed
+    write_synced(new, data)
+    new.replace(path)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the folder's entries are on the disk: a rename alone is not durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

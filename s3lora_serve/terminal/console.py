@@ -79,12 +79,15 @@ def say_error(error: S3LoRAError, subject: str = "") -> None:
         err.print(Text.assemble(("run:   ", "bold cyan"), printable(error.command)), soft_wrap=True)
 
 
-def print_error(code: str, message: str, hint: str = "", command: str = "") -> None:
-    """With --json, the error on stdout too: one line, so that it fits among those of ``--watch``."""
+def print_error(code: str, message: str, hint: str = "", command: str = "", part: str = "") -> None:
+    """With --json, the error on stdout too: one line, so that it fits among those of ``--watch``.
+
+    ``part`` is what of a request a guard refused.
+    """
     # Of the command line itself: an option may be wrong before any is read.
     if "--json" in sys.argv[1:]:
-        run = {"command": command} if command else {}
-        error = {"code": code, "message": message, "hint": hint, **run}
+        more = {name: value for name, value in (("command", command), ("part", part)) if value}
+        error = {"code": code, "message": message, "hint": hint, **more}
         sys.stdout.write(json.dumps({"error": error}) + "\n")
         sys.stdout.flush()
 

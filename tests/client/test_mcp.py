@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from mcp import StdioServerParameters
 from mcp.client import Client
+from refusing_server import REFUSAL, refusing_server
 from threaded_server import threaded_server, wait_until
 
 from planners import Plan, ToolSpec, parse
@@ -146,6 +147,17 @@ async def test_a_wrong_key_and_a_dead_server_are_told(connect):
     assert "API key" in refused.content[0].text
     assert "a wrong key" not in refused.content[0].text
     assert "no answer from http://127.0.0.1:9" in alone.content[0].text
+
+
+async def test_a_plan_that_a_guard_withholds_is_a_tool_error(connect):
+    """It names the part and the code, so that the model can change that; it is asked for once."""
+    with refusing_server() as guarded:
+        guarded.part = "tools"
+        async with connect("--planner", "p", url=guarded.url) as client:
+            refused = await client.call_tool("make_plan", {"task": TASK, "tools": TOOLS})
+    assert refused.is_error
+    assert refused.content[0].text.endswith(f"{REFUSAL} (refused_by_guard: tools)")
+    assert len(guarded.asked) == 1
 
 
 async def test_a_call_that_is_given_up_stops_the_engine(connect, server):

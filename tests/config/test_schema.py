@@ -21,9 +21,10 @@ def test_the_committed_schema_is_current():
     assert json.loads((CONFIGS / "planners.schema.json").read_text()) == json_schema()
 
 
-def test_there_are_examples_for_cpu_one_gpu_and_several():
-    """The three situations that a newcomer may be in each have a file to start from."""
-    assert [path.name for path in EXAMPLES] == ["multi-gpu.yaml", "one-gpu.yaml", "planners.yaml"]
+def test_there_are_examples_for_cpu_one_gpu_several_and_a_guard():
+    """The situations that a newcomer may be in each have a file to start from."""
+    names = ["guarded.yaml", "multi-gpu.yaml", "one-gpu.yaml", "planners.yaml"]
+    assert [path.name for path in EXAMPLES] == names
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -33,6 +34,16 @@ def test_every_example_is_valid(path):
     jsonschema.Draft202012Validator(json_schema()).validate(yaml.safe_load(path.read_text()))
     first = path.read_text().splitlines()[0]
     assert first == "# yaml-language-server: $schema=planners.schema.json"
+
+
+def test_the_guarded_example_guards():
+    """By an aligned base, which it only observes by at first; the demo, with another base, has no guard."""
+    guarded, demo = (load_config(CONFIGS / name) for name in ("guarded.yaml", "planners.yaml"))
+    for planner in guarded.planners:
+        guard = guarded.guard_of(planner)
+        assert (guard.by, guard.action, guard.fail) == (("base",), "observe", "closed")
+    assert "Instruct" in guarded.base_model
+    assert not any(demo.guard_of(planner).asks for planner in demo.planners)
 
 
 @pytest.mark.parametrize(

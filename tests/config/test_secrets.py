@@ -44,7 +44,7 @@ def test_the_message_says_where_secrets_belong(tmp_path):
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_loopback_needs_no_key(host):
     """On this machine only, a server may run without a key."""
-    assert ServerConfig(host=host).api_key({}) is None
+    assert ServerConfig(host=host).keys({}) == {}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "planner.example", "localhost.example"])
@@ -52,11 +52,11 @@ def test_any_other_address_needs_a_key(host):
     """An address that others can reach is refused without a key, and an empty one is none."""
     for environ in ({}, {"S3LORA_API_KEY": ""}):
         with pytest.raises(ConfigError, match=f"server.host is {host}.*S3LORA_API_KEY is not set"):
-            ServerConfig(host=host).api_key(environ)
-    assert ServerConfig(host=host).api_key({"S3LORA_API_KEY": "k"}) == "k"
+            ServerConfig(host=host).keys(environ)
+    assert ServerConfig(host=host).keys({"S3LORA_API_KEY": "k"}) == {"default": "k"}
 
 
 def test_the_variable_can_have_another_name():
     """Two servers of one machine can read two keys."""
     server = ServerConfig(host="0.0.0.0", api_key_env="OTHER_KEY")
-    assert server.api_key({"OTHER_KEY": "k", "S3LORA_API_KEY": "no"}) == "k"
+    assert server.keys({"OTHER_KEY": "k", "S3LORA_API_KEY": "no"}) == {"default": "k"}

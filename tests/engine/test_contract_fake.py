@@ -12,13 +12,14 @@ from contract import HELLO, TOKENS, EngineContract
 from faulty_engine import FaultyEngine
 from slot_contract import SlotContract
 from stream_contract import StreamContract
+from token_contract import TokenContract
 
 from s3lora_serve.engine.fake.fake_openai import UNGUARDED
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineDead, SlotLoadError
 
 
-class TestFakeEngine(EngineContract, SlotContract, StreamContract, AnswerContract):
+class TestFakeEngine(EngineContract, SlotContract, StreamContract, AnswerContract, TokenContract):
     """The whole contract, then what only a fake can do."""
 
     @pytest.fixture
@@ -64,7 +65,8 @@ class TestFakeEngine(EngineContract, SlotContract, StreamContract, AnswerContrac
         slot = new_slot(adapter(seed=1))
         for call in (
             engine.load(slot), engine.unload(slot), engine.loaded(), engine.score(TOKENS, None),
-            engine.chat(HELLO, None, Sampling(max_tokens=1)),
+            engine.chat(HELLO, None, Sampling(max_tokens=1)), engine.chat_tokens(HELLO),
+            engine.continue_tokens(TOKENS, None, Sampling(max_tokens=1)),
             anext(engine.stream(HELLO, None, Sampling(max_tokens=1))),
         ):  # fmt: skip
             with pytest.raises(EngineDead):

@@ -11,6 +11,7 @@ from contract import HELLO, TOKENS, EngineContract, distance
 from dictated import STRONG, endless
 from slot_contract import SlotContract
 from stream_contract import StreamContract
+from token_contract import RealTokens, TokenContract
 
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineRefused, NoEffectError, SlotLoadError
@@ -18,7 +19,9 @@ from s3lora_serve.serving.checks.effect import prove_effect
 
 
 @pytest.mark.engine
-class TestVllmEngine(EngineContract, SlotContract, StreamContract, AnswerContract, RealAnswers):
+class TestVllmEngine(
+    EngineContract, SlotContract, StreamContract, AnswerContract, RealAnswers, TokenContract, RealTokens
+):
     """The whole contract on vLLM's CPU build, then what the port leaves to the backend."""
 
     @pytest.fixture

@@ -81,11 +81,11 @@ def _examples(monkeypatch):
 
 
 @pytest.fixture
-def example(monkeypatch, capsys, server):
-    """Run an example as its first lines say: its name, then its arguments; what it printed."""
+def example_at(monkeypatch, capsys):
+    """Run an example against a server as its first lines say: address, name, arguments; what it printed."""
 
-    def run(name: str, *arguments: str) -> str:
-        monkeypatch.setenv("S3LORA_BASE_URL", server.url)
+    def run(url: str, name: str, *arguments: str) -> str:
+        monkeypatch.setenv("S3LORA_BASE_URL", url)
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         capsys.readouterr()
         with ThreadPoolExecutor(1) as thread:  # it begins its own event loop
@@ -93,6 +93,12 @@ def example(monkeypatch, capsys, server):
         return capsys.readouterr().out
 
     return run
+
+
+@pytest.fixture
+def example(example_at, server):
+    """Run an example against ``server``: its name, then its arguments; what it printed."""
+    return lambda name, *arguments: example_at(server.url, name, *arguments)
 
 
 @pytest.fixture

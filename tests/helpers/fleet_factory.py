@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Operation, Wanted
     from s3lora_serve.control.orders.orders import Orders
     from s3lora_serve.fleet.deployment import Deployment
+    from s3lora_serve.guard.guards import Guards
     from s3lora_serve.serving.checks.check import Check
 
 BASE = "fake-base"
@@ -152,6 +153,7 @@ def make_fleet(
     rules: object = None,
     tools: Mapping[str, tuple[ToolSpec, ...]] | None = None,
     watchdog: Mapping[str, float] | None = None,
+    guards: Guards | None = None,
     **engine: object,
 ) -> Fleet:
     """A fleet that is not started: ``names`` have an adapter each, ``hollow`` ones were fully pruned.
@@ -186,5 +188,6 @@ def make_fleet(
         rules=rules,
         read=read,
         watch=seen.append,
+        guards=guards,
     )
     return Fleet(first, service, shelf, wants, seen, starts)

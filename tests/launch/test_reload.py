@@ -12,6 +12,7 @@ GOOD = "base_model: org/model\nplanners:\n  math: {source: hf://org/math@v1}\n"
 # What is added to the file, and the settings that are then said to need a restart.
 EDITS = {
     "base_model_revision": ("base_model_revision: main\n", "base_model_revision"),
+    "guard": ("guard: {action: observe, seconds: 5}\n", "guard.action, guard.seconds"),
     "limits": ("limits: {max_files: 3}\n", "limits.max_files"),
     "engine": (
         "engine: {max_loras: 5, extra_args: {seed: 1}}\n",
@@ -47,6 +48,48 @@ def test_every_setting_that_needs_a_restart_is_named(section, tmp_path):
         settings.split(", ")
     )
     assert "which only a restart can do; nothing was applied" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        (
+            "math: {source: hf://o/a}",
+            "math: {source: hf://o/a, guard: {action: observe}}",
+            "planners.math.guard",
+        ),
+        (
+            "math: {source: hf://o/a, guard: {action: observe}}",
+            "math: {source: hf://o/b}",
+            "planners.math.guard",
+        ),
+        (
+            "math: {source: hf://o/a}",
+            "math: {source: hf://o/a}\n  new: {source: hf://o/b, guard: {}}",
+            "planners.new.guard",
+        ),
+        ("math: {source: hf://o/a}", "math: {source: hf://o/b}\n  new: {source: hf://o/b}", None),
+        (
+            "math: {source: hf://o/a, guard: {}}\n  old: {source: hf://o/b, guard: {}}",
+            "math: {source: hf://o/a, guard: {}}",
+            None,
+        ),
+    ],
+)
+def test_a_guard_of_a_planner_is_changed_by_a_restart(before, after, named, tmp_path):
+    """Judges are made at the start: another guard is refused by name, whichever way it changed.
+
+    A planner that is added with the fleet's guard, or removed with its own, needs no restart.
+    """
+    path = tmp_path / "planners.yaml"
+    path.write_text(f"base_model: org/model\nplanners:\n  {before}\n")
+    running = load_config(path)
+    path.write_text(f"base_model: org/model\nplanners:\n  {after}\n")
+    if named is None:
+        assert "math" in read_again(path, running)
+        return
+    with pytest.raises(ConfigError, match=f": {named} changed, which only a restart can do"):
+        read_again(path, running)
 
 
 def test_a_setting_that_was_taken_out_is_named_too(tmp_path):

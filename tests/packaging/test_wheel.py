@@ -63,6 +63,8 @@ def test_the_demo_adapters_are_inside(names):
 def test_the_questions_of_evaluations_are_inside(names):
     """`s3lora evaluate` can be tried from a plain install, and its page has its template and style."""
     files = {f"s3lora_serve/judging/sets/{file}" for file in ("attack.txt", "harmless.txt", "plans.jsonl")}
+    families = ("attacks", "harmless", "tasks")
+    files |= {f"s3lora_serve/judging/sets/families/{name}.jsonl" for name in families}
     files |= {f"s3lora_serve/evaluation/report/{file}" for file in ("page.html.jinja", "page.css")}
     assert files - names == set()
 

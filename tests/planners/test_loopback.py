@@ -35,7 +35,7 @@ def test_addresses_are_compared_as_addresses(hosts, expected):
 def test_every_part_has_the_same_opinion(host):
     """The listener, its settings, the fake engine, the command line and the client agree on each host."""
     said = {is_loopback(host), _accepts(lambda: check_binding(host, None))}
-    said.add(_accepts(lambda: ServerConfig(host=host).api_key({})))
+    said.add(_accepts(lambda: ServerConfig(host=host).keys({})))
     if "[127" not in host:  # no URL
         name = host if ":" not in host or host.startswith("[") else f"[{host}]"
         url = f"http://{name or 'nowhere'}:8000"

@@ -7,15 +7,9 @@ import math
 import pytest
 from faulty_engine import FaultyEngine
 
+from s3lora_serve.engine.probe import PROBE_TOKENS, probe_tokens
 from s3lora_serve.errors import EngineError, NoEffectError
-from s3lora_serve.serving.checks.effect import (
-    NOISE_FACTOR,
-    PROBE_TOKENS,
-    TRIES,
-    Effect,
-    probe_tokens,
-    prove_effect,
-)
+from s3lora_serve.serving.checks.effect import NOISE_FACTOR, TRIES, Effect, prove_effect
 
 FIRST = -9.0  # the run that only keeps the engine busy
 
@@ -110,15 +104,3 @@ async def test_missing_scores_are_an_error(slot):
     """An engine that scores fewer tokens than asked for proves nothing."""
     with pytest.raises(EngineError, match="the base model scored 5 of 23 probe tokens"):
         await prove_effect(ScriptedEngine(FIRST, -1.0, -3.0, -1.0, length=5), slot)
-
-
-@pytest.mark.parametrize("vocab_size", [2, 257, 32_000, 49_152, 128_256, 151_936])
-def test_probe_tokens_are_a_function_of_the_vocabulary(vocab_size):
-    """In range, the same every time, and spread out where the vocabulary allows it."""
-    tokens = probe_tokens(vocab_size)
-    assert tokens == probe_tokens(vocab_size)
-    assert len(tokens) == PROBE_TOKENS
-    assert all(0 <= token < vocab_size for token in tokens)
-    if vocab_size > 1000:
-        assert len(set(tokens)) == PROBE_TOKENS
-        assert max(tokens) - min(tokens) > vocab_size // 2

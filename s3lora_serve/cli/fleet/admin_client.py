@@ -78,6 +78,12 @@ class AdminClient:
         """What the server finds when it compares journal, store and engine; ``head`` was noted earlier."""
         return self._get("/admin/verify", {"head": head}, read_seconds=600)
 
+    def guard(
+        self, planner: str | None, since: float | None, until: float | None, limit: int
+    ) -> dict[str, Any]:
+        """What guards refused, or would have refused."""
+        return self._get("/admin/guard", {"planner": planner, "since": since, "until": until, "limit": limit})
+
     def order(self, path: str, body: Mapping[str, Any], key: str) -> dict[str, Any]:
         """Give an order; the operation that it began. ``path`` is below ``/admin/``.
 

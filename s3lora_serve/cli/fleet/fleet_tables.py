@@ -10,6 +10,7 @@ from rich.text import Text
 
 from s3lora_serve.cli.fleet.operation_view import ordered, took
 from s3lora_serve.control.operation_summary import short
+from s3lora_serve.guard.guard_facts import guard_line
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.tables import cells, fitted, plain_table
 
@@ -130,6 +131,8 @@ def _notes(planner: Mapping[str, Any]) -> list[str]:
     rollout = planner["rollout"] or {}
     if rollout.get("promote_after"):
         notes.append(f"{planner['id']}: promoted by itself after {rollout['promote_after']} good requests")
+    if guard := planner.get("guard"):
+        notes.append(f"{planner['id']}: {guard_line(guard)}")
     if shadow := planner.get("shadow"):
         notes.append(f"{planner['id']}: {_shadow(shadow)}")
     shown = {other["revision"] for other in planner["others"]} | {planner["revision"]}

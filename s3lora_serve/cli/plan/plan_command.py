@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from planners.client.errors import PlannerAPIError
 
 PLAN_CODES = (
-    "Exit codes: 0 done; 1 refused or failed; 2 wrong usage or configuration; "
+    "Exit codes: 0 done; 1 refused, also by a guard, or failed; 2 wrong usage or configuration; "
     "130 Ctrl-C, the server stops planning."
 )
 URL_ENV, KEY_ENV = "S3LORA_BASE_URL", "S3LORA_API_KEY"
@@ -153,11 +153,13 @@ def _say_refused(error: PlannerAPIError) -> None:
         409: "leave --revision out, or ask s3lora status which one serves",
         429: f"try again in {error.retry_after or 1:.0f} s",
     }.get(error.status or 0, "")
+    if error.code == "guard_undecided" and error.retry_after:
+        hint = f"try again in {error.retry_after:.0f} s"
     if error.code == "connection_failed":
         hint = f"start s3lora-serve, or name the server: --url or {URL_ENV}"
     lines = [error.message, *(f"  {problem.message}" for problem in error.problems)]
     say_error(S3LoRAError("\n".join(lines), hint=hint))
-    print_error(error.code, error.message, hint)
+    print_error(error.code, error.message, hint, part=getattr(error, "part", None) or "")
 
 
 def _task(given: str) -> str:

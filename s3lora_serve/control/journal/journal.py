@@ -63,6 +63,8 @@ _ADD_ENTRY = f"INSERT INTO journal ({_ENTRY}) VALUES ({', '.join('?' * len(ENTRY
 _PUT_PLANNER = f"REPLACE INTO planners ({_PLANNER}) VALUES ({', '.join('?' * len(PLANNER_COLUMNS))})"
 _PUT_OPERATION = """INSERT INTO operations (id, key, fingerprint, step, started_at, body)
     VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET step = excluded.step, body = excluded.body"""
+_LATEST = f"""SELECT {_ENTRY} FROM journal
+    WHERE seq IN (SELECT max(seq) FROM journal WHERE action = ? GROUP BY planner)"""
 _NUMBERS = "SELECT seq FROM journal WHERE action = ? ORDER BY seq DESC"
 _RUNNING = tuple(step.value for step in Step if not step.ended)
 _CHUNK = 1000  # entries read at a time while the chain is checked, so that writers need not wait for it
@@ -209,6 +211,10 @@ class Journal:
     def numbers(self, action: str) -> list[int]:
         """The numbers of the entries with this action, newest first."""
         return [seq for (seq,) in self._rows(_NUMBERS, action)]
+
+    def latest(self, action: str) -> list[Entry]:
+        """Of each planner the last entry with this action."""
+        return self._read(entry_of, self._rows(_LATEST, action))
 
     def digests(self) -> set[str]:
         """Every revision that an entry names."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from s3lora_serve.engine.fake.fake_openai import make_app
 from s3lora_serve.engine.fake.fake_slots import FakeSlots
-from s3lora_serve.engine.fake.fake_text import PlanWriter, answer, words, write_plan
+from s3lora_serve.engine.fake.fake_text import PlanWriter, answer, text_of, token_ids, words, write_plan
 from s3lora_serve.engine.in_flight import InFlight
 from s3lora_serve.engine.port import Completion, Delta, EngineKind, RequestFacts, Sampling, Slot
 from s3lora_serve.engine.request_facts import collected_facts
@@ -134,14 +134,8 @@ class FakeEngine:
         return self._slots.ids
 
     async def score(self, token_ids: Sequence[int], slot: Slot | None) -> tuple[float, ...]:
-        self.check_alive()
         ids = list(token_ids)
-        if bad := [i for i in ids if not 0 <= i < self._vocab_size]:
-            raise EngineRefused(f"token id {bad[0]} is out of vocabulary (0 to {self._vocab_size - 1})")
-        if len(ids) >= self._max_model_len:
-            raise EngineRefused(
-                f"{len(ids)} tokens to score and one to generate exceed max_model_len {self._max_model_len}"
-            )
+        self._check_tokens(ids, "to score")
         revision = self._slots.revision(slot)
         if len(ids) < 2:
             return ()
@@ -166,6 +160,18 @@ class FakeEngine:
         self, messages: Sequence[dict[str, str]], slot: Slot | None, sampling: Sampling
     ) -> AsyncGenerator[Delta, None]:
         return self.generate(_prompt(messages), slot, sampling)
+
+    async def chat_tokens(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        self.check_alive()
+        return token_ids(_prompt(messages))
+
+    async def continue_tokens(
+        self, token_ids: Sequence[int], slot: Slot | None, sampling: Sampling, *, salt: str = ""
+    ) -> Completion:
+        self._check_tokens(token_ids, "to continue")
+        if not token_ids:
+            raise EngineRefused("there are no tokens to continue", hint="give at least one")
+        return await self.complete(text_of(token_ids), slot, sampling)
 
     async def healthy(self) -> bool:
         return not self._dead
@@ -196,7 +202,8 @@ class FakeEngine:
         """One of n equal answers, and what they all cost. Raises EngineError, EngineDead."""
         with collected_facts() as facts:
             produced = [delta.text async for delta in self.generate(prompt, slot, sampling, n=n)]
-        return Completion(text="".join(produced[: len(produced) // n]), facts=facts[0])
+        text = "".join(produced[: len(produced) // n])
+        return Completion(text, facts[0], token_ids(text))
 
     async def generate(
         self, prompt: str, slot: Slot | None, sampling: Sampling, *, n: int = 1
@@ -213,6 +220,16 @@ class FakeEngine:
         async with aclosing(run) as deltas:
             async for delta in deltas:
                 yield delta
+
+    def _check_tokens(self, ids: Sequence[int], what: str) -> None:
+        """Raise EngineRefused for tokens that the model does not have or cannot hold; EngineDead."""
+        self.check_alive()
+        if bad := [i for i in ids if not 0 <= i < self._vocab_size]:
+            raise EngineRefused(f"token id {bad[0]} is out of vocabulary (0 to {self._vocab_size - 1})")
+        if len(ids) >= self._max_model_len:
+            raise EngineRefused(
+                f"{len(ids)} tokens {what} and one to generate exceed max_model_len {self._max_model_len}"
+            )
 
     async def _run(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from s3lora_serve.engine.fake.fake_arguments import least_arguments, signature_end
@@ -77,5 +77,15 @@ def _read(prompt: str, constrained: bool, tag: str) -> PlanPrompt | None:
 
 
 def words(text: str) -> list[str]:
-    """The fake's tokens: words with the space before them; joined, they are the text."""
+    """What the fake generates step by step: words with the space before them; joined, they are the text."""
     return re.findall(r"\s*\S+|\s+$", text)
+
+
+def token_ids(text: str) -> tuple[int, ...]:
+    """The text as the fake reads it token by token: the bytes of its UTF-8, so that ``text_of`` undoes it."""
+    return tuple(text.encode("utf-8", "surrogatepass"))
+
+
+def text_of(token_ids: Sequence[int]) -> str:
+    """The text of tokens, whatever they are."""
+    return bytes(token for token in token_ids if token < 256).decode("utf-8", "replace")

@@ -142,6 +142,14 @@ class VllmEngine:
     ) -> AsyncGenerator[Delta, None]:
         return self._requests.stream(messages, slot, sampling)
 
+    async def chat_tokens(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        return await self._requests.chat_tokens(messages)
+
+    async def continue_tokens(
+        self, token_ids: Sequence[int], slot: Slot | None, sampling: Sampling, *, salt: str = ""
+    ) -> Completion:
+        return await self._requests.continue_tokens(list(token_ids), slot, sampling, salt)
+
     async def healthy(self) -> bool:
         return not (self._closed or self._killed or self._client.errored)
 

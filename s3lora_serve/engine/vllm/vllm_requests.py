@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.port import Completion, Delta, RequestFacts
@@ -79,7 +80,27 @@ class VllmRequests:
         with translated("answering"):
             params = _params(sampling, RequestOutputKind.FINAL_ONLY)
             output, facts = await self._run(await self._render(messages), params, lora_request)
-        return Completion(text=output.outputs[0].text, facts=facts)
+        return _completion(output, facts)
+
+    async def chat_tokens(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        """The tokens of the chat, however many. EngineRefused for messages that vLLM cannot render."""
+        with translated("rendering a chat"):
+            prompt = await self._render(messages, whole=True)
+            return tuple(prompt["prompt_token_ids"])
+
+    async def continue_tokens(
+        self, token_ids: list[int], slot: Slot | None, sampling: Sampling, salt: str
+    ) -> Completion:
+        """What follows the tokens. EngineRefused for tokens or sampling that vLLM cannot take."""
+        from vllm.sampling_params import RequestOutputKind
+
+        lora_request = self._lora_request(slot)
+        given = {"prompt_token_ids": token_ids, **({"cache_salt": salt} if salt else {})}
+        with translated("continuing"):
+            params = _params(sampling, RequestOutputKind.FINAL_ONLY)
+            (prompt,) = await self._client.renderer.render_cmpl_async([given])
+            output, facts = await self._run(prompt, params, lora_request)
+        return _completion(output, facts)
 
     async def stream(
         self, messages: Sequence[dict[str, str]], slot: Slot | None, sampling: Sampling
@@ -116,7 +137,8 @@ class VllmRequests:
         request_id = f"s3lora-{uuid.uuid4().hex}"
         return self._tap.generate(prompt, params, request_id, lora_request=lora_request, also=also)
 
-    async def _render(self, messages: Sequence[dict[str, str]]) -> Any:
+    async def _render(self, messages: Sequence[dict[str, str]], *, whole: bool = False) -> Any:
+        """The chat as vLLM takes it; ``whole``: also one that is longer than the context."""
         from vllm.renderers import ChatParams
 
         chat_params = ChatParams(
@@ -124,7 +146,9 @@ class VllmRequests:
             chat_template_content_format=self._online.chat_template_content_format,
             chat_template_kwargs={"add_generation_prompt": True},
         ).with_defaults(self._online.default_chat_template_kwargs)
-        _, (prompt,) = await self._client.renderer.render_chat_async([list(messages)], chat_params)
+        renderer = self._client.renderer
+        limits = replace(renderer.default_chat_tok_params, max_total_tokens=None) if whole else None
+        _, (prompt,) = await renderer.render_chat_async([list(messages)], chat_params, limits)
         return prompt
 
     def _lora_request(self, slot: Slot | None) -> Any | None:
@@ -144,6 +168,11 @@ def _params(sampling: Sampling, output_kind: Any) -> Any:
         structured_outputs=None if grammar is None else StructuredOutputsParams(grammar=grammar),
         output_kind=output_kind,
     )
+
+
+def _completion(output: Any, facts: RequestFacts) -> Completion:
+    (answer,) = output.outputs
+    return Completion(answer.text, facts, tuple(answer.token_ids))
 
 
 def _success(facts: Sequence[RequestFacts]) -> RequestFacts:

@@ -45,6 +45,7 @@ def accounts(metrics: Metrics, routes: Iterable[str]) -> Callable[[Scope, int], 
             prompt_tokens=prompt,
             output_tokens=output,
             outcome=outcome_of(status, state),
+            caller=state.get("caller"),
             peer=peer_of(scope),
         )
 
@@ -58,8 +59,12 @@ def unread(metrics: Metrics, status: int, peer: str | None) -> None:
 
 
 def outcome_of(status: int, state: dict[str, Any]) -> str:
-    """How a request ended: ok, refused, invalid, error, cut (by the server) or aborted (by its client)."""
+    """How a request ended: ok, refused, invalid, error, cut (by the server), aborted (by its client), or
+    withheld (by the guard).
+    """
     lease: Lease | None = state.get("lease")
+    if lease and lease.withheld:
+        return "withheld"
     told = lease.outcome if lease else state.get("outcome", "ok")
     if state.get("cut") or (lease and lease.cut.is_set() and told != "ok"):
         return "cut"
@@ -79,5 +84,5 @@ def peer_of(scope: Scope) -> str | None:
 
 
 def _line(level: int, **known: Any) -> None:
-    names = "method route status ms planner revision role prompt_tokens output_tokens outcome peer"
+    names = "method route status ms planner revision role prompt_tokens output_tokens outcome caller peer"
     log.log(level, "answered", extra={"fields": {name: known.get(name) for name in names.split()}})

@@ -12,6 +12,7 @@ from s3lora_serve.errors import ConfigError, Conflict, StoreError, UnknownPlanne
 from s3lora_serve.server.access.access_log import accounts
 from s3lora_serve.server.access.auth import RequireKey
 from s3lora_serve.server.access.refused_credentials import RefusedCredentials
+from s3lora_serve.server.admin.guard_state import guard_router, no_verdicts
 from s3lora_serve.server.admin.order_bodies import FIELDS
 from s3lora_serve.server.admin.order_routes import orders_router
 from s3lora_serve.server.admin.state import state_router
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import JSONResponse
 
+    from s3lora_serve.guard.verdicts.verdict_report import VerdictReport
     from s3lora_serve.server.redact import Redactor
     from s3lora_serve.server.validation import Fields
     from s3lora_serve.service.planner_service import PlannerService
@@ -34,9 +36,12 @@ OPENAPI = "/admin/openapi.json"
 _MAX_BODY = 2**16  # bytes; the largest is a swap with a long source and reason
 
 
-def create_admin_app(service: PlannerService, token: str) -> FastAPI:
+def create_admin_app(
+    service: PlannerService, token: str, verdicts: Callable[..., VerdictReport] = no_verdicts
+) -> FastAPI:
     """The operators' application for a service that was started. Raises ConfigError for an empty token.
 
+    ``verdicts`` reads what guards found, as ``verdict_report`` does of its file.
     Every request needs the token, from wherever it comes: what is ordered here changes what all clients get.
     """
     if not token.strip():
@@ -52,7 +57,7 @@ def create_admin_app(service: PlannerService, token: str) -> FastAPI:
         redirect_slashes=False,
         exception_handlers=_handlers(service, redact),
     )
-    routers = (orders_router(service, redact), state_router(service, redact))
+    routers = (orders_router(service, redact), state_router(service, redact), guard_router(service, verdicts))
     for router in routers:
         app.include_router(router)
     own = (route.path for router in routers for route in router.routes if isinstance(route, Route))
@@ -61,7 +66,7 @@ def create_admin_app(service: PlannerService, token: str) -> FastAPI:
     # Each one wraps those before it: the last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=_MAX_BODY, setting="")
     refused = RefusedCredentials(service.metrics, "admin", "admin token", slow=True)
-    key = token.strip()
+    key = {"operator": token}
     app.add_middleware(RequireKey, api_key=key, open_paths=frozenset(), secret="admin token", refused=refused)
     counted, says = accounts(service.metrics, (*own, OPENAPI)), {ENGINE: service.engine_kind}
     app.add_middleware(RequestScope, count=counted, says=says, stop=service.stop)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from s3lora_serve.control.journal.journal_findings import AuditFinding
 from s3lora_serve.control.operation_summary import summary
+from s3lora_serve.guard.guard_facts import guard_facts
 from s3lora_serve.server.redact import public_source
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class PlannerView(BaseModel):
     shadow: dict[str, Any] | None
     previous: str | None
     others: list[DeploymentView]
+    guard: dict[str, Any] | None
 
 
 class OrderView(BaseModel):
@@ -192,6 +194,7 @@ def planner_view(planner: Planner, service: PlannerService, redact: Redactor) ->
         shadow=cleaned(shadow.to_json(), redact) if shadow else None,
         previous=planner.previous,
         others=[view(other) for other in planner.others],
+        guard=guard_facts(service.guards.settings(planner.name), service.guards.self_test),
     )
 
 

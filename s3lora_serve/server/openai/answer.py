@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
 
 from s3lora_serve.errors import EngineDead, EngineError
+from s3lora_serve.fleet.unless import unless
 from s3lora_serve.server.error_responses import error_body
 from s3lora_serve.server.sse import EVENT_STREAM, SseReader, written
+from s3lora_serve.serving.judged_answer import GUARDS_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.types import Message, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.errors import S3LoRAError
+    from s3lora_serve.guard.guarding import Guarding
     from s3lora_serve.server.openai.stamp import Stamp
     from s3lora_serve.server.redact import Redactor
 
@@ -25,17 +29,38 @@ if TYPE_CHECKING:
 _ERROR_EVENT = b'data: {"error"'
 
 
+class _Left(Exception):
+    """Raised where the verdict is waited for, and within this file only."""
+
+
 class UpstreamAnswer:
-    """Passes the application's messages on, stamped. A refusal is kept back: then ``refusal`` has it."""
+    """Passes the application's messages on, stamped. A refusal is kept back: then ``refusal`` has it.
+
+    With ``guarding``, which was entered, all of them are held until the verdict, and after a refusal none
+    leaves. So is an error that may quote the answer. The application works on meanwhile: one that waited for
+    its message to leave would not be there to be ended.
+    """
 
     def __init__(
-        self, send: Send, engine: Engine, headers: Mapping[str, str], redact: Redactor, stamp: Stamp
+        self,
+        send: Send,
+        engine: Engine,
+        headers: Mapping[str, str],
+        redact: Redactor,
+        stamp: Stamp,
+        guarding: Guarding | None = None,
     ) -> None:
         self._send = send
         self._engine = engine
         self._headers = headers
         self._redact = redact
         self._stamp = stamp
+        self._guarding = guarding
+        self._held: list[Message] = []
+        self._turn = asyncio.Lock()  # messages leave in their order
+        self._about_request = False  # whether it is an error from before the engine began
+        self.left = asyncio.Event()  # set: nobody waits for it any more
+        self.passed = guarding is None or guarding.observes  # whether it may leave
         self._start: Message | None = None
         self._events: SseReader | None = None  # of a stream
         self._body = bytearray()
@@ -55,10 +80,56 @@ class UpstreamAnswer:
         """Message and parameter of the application's error."""
         return _engine_error(bytes(self._body))
 
+    async def of(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer. What it raises may quote the answer, and waits for the verdict, too."""
+        if self.passed:
+            await app(scope, receive, send)
+            return
+        failure: Exception | None = None
+        opening = asyncio.ensure_future(self._open())
+        try:
+            try:
+                await app(scope, receive, send)
+            except Exception as error:
+                failure = error
+            if not self._about_request:
+                await opening
+        finally:
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+        if failure is not None and self.passed:
+            raise failure
+
     async def send(self, message: Message) -> None:
         """The application's ``send``. Nothing leaves before the first part of the body: until then an error
         can still have its own HTTP status.
         """
+        if self._guarding is None:
+            await self._take(message)
+            return
+        if message["type"] == "http.response.start" and not self._stamp.begun:
+            self._about_request = 400 <= message["status"] < 500
+        if not self.passed and not self._about_request:
+            self._held.append(message)
+            return
+        async with self._turn:
+            await self._take(message)
+
+    async def _open(self) -> None:
+        """Let out what is held once the verdict is there; if it is a refusal, the route says so."""
+        assert self._guarding is not None, "else all has passed"
+        try:
+            await unless(self.left, self._guarding.passed(), _Left)
+        except (*GUARDS_ERRORS, _Left):
+            return
+        async with self._turn:
+            self.passed = True
+            for message in self._held:
+                await self._take(message)
+            self._held.clear()
+
+    async def _take(self, message: Message) -> None:
+        """One message of the application's that may leave."""
         if self.ended or self.spoiled is not None:
             return  # an error has ended it: what else the application sends (``[DONE]``) would belie that
         if message["type"] == "http.response.start":

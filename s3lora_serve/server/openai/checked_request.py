@@ -63,6 +63,16 @@ class CheckedRequest:
         """Whether the answer comes in chunks."""
         return self.fields.get("stream") is True
 
+    @property
+    def choices(self) -> int:
+        """How many answers were asked for, as far as that can be read: at least one."""
+        n, prompt = self.fields.get("n"), self.fields.get("prompt")
+        try:
+            number = int(n) if isinstance(n, int | float | str) else 1
+        except (ValueError, OverflowError):
+            number = 1
+        return max(number, 1) * max(len(prompt) if isinstance(prompt, list) else 1, 1)
+
     def planning(self, own: tuple[ToolSpec, ...], limits: PlansConfig, engine: Engine) -> CheckedRequest:
         """The request for a plan that ``s3lora.plan`` makes of it, else itself. Raises RequestRefused."""
         if self.extras.plan is None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from planners import Cost, PlanStep, Problem, SsiSummary  # noqa: TC001  (pydantic reads the annotations)
+from s3lora_serve.config.guard import GuardPart  # noqa: TC001  (pydantic reads the annotations)
 from s3lora_serve.server.error_responses import documented
 from s3lora_serve.server.openai.extras import Extras
 from s3lora_serve.server.plans.plan_description import WHO
@@ -25,6 +26,14 @@ class PlannedSteps(BaseModel):
     steps: list[PlanStep]
 
 
+class Guarded(BaseModel):
+    """What the guard found of the request; ``refused`` stands in an answer that is only the refusal."""
+
+    verdict: Literal["allowed", "open", "observed", "refused"]
+    part: GuardPart | None = Field(None, description="of the request, that was refused")
+    by: list[str]
+
+
 class Served(BaseModel):
     """Who answered; the base model under its own name has neither planner nor revision."""
 
@@ -39,6 +48,7 @@ class Served(BaseModel):
     pruned_modules: list[str] | None = None
     plan: PlannedSteps | None = Field(None, description="absent when the answer was cut")
     problems: list[Problem] | None = Field(None, description="why there is no plan")
+    guard: Guarded | None = Field(None, description="absent where no guard judges the request")
 
 
 class UsageTally(BaseModel):

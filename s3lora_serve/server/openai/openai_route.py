@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from planners.prompts.control_tokens import control_tokens_of
 from s3lora_serve.engine.request_facts import collected_facts
-from s3lora_serve.errors import EngineError, PlanTimeout, ShuttingDown, UnknownPlanner
+from s3lora_serve.errors import EngineError, PlanTimeout, RefusedByGuard, ShuttingDown, UnknownPlanner
 from s3lora_serve.server.disconnect import Client
 from s3lora_serve.server.error_responses import error_response
 from s3lora_serve.server.openai.answer import UpstreamAnswer, engine_dead
 from s3lora_serve.server.openai.checked_request import CHAT, CheckedRequest
+from s3lora_serve.server.openai.guarded.request_guard import request_guard
+from s3lora_serve.server.openai.guarded.withheld_answer import WithheldAnswer
 from s3lora_serve.server.openai.plan_text import PlanText
 from s3lora_serve.server.openai.shadow_answers import Listener, ask_again
 from s3lora_serve.server.openai.stamp import Origin, Stamp
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from s3lora_serve.errors import S3LoRAError
     from s3lora_serve.fleet.leases import Lease, LeaseOutcome
     from s3lora_serve.fleet.planner import Planner
+    from s3lora_serve.guard.guarding import Guarding
     from s3lora_serve.server.openai.upstream_app import UpstreamApps
     from s3lora_serve.server.redact import Redactor
     from s3lora_serve.service.planner_service import PlannerService
@@ -67,17 +72,34 @@ class OpenAIRoute:
         if asked.extras.plan is not None:
             own = planner.tools if planner else ()
             asked = asked.planning(own, self._plans, self._service.engine)
-        elif self._limits.break_control_tokens and scope["path"] == CHAT:
+        guarding = self._guarding(scope, planner, asked)
+        # Under a guard always: a message must not begin the answer itself.
+        broken = self._limits.break_control_tokens or (guarding is not None and not guarding.observes)
+        if broken and asked.plan is None and scope["path"] == CHAT:
             asked = asked.as_text(control_tokens_of(self._service.engine.control_tokens))
         client = Client(receive, send)
         if planner is None:
-            await client.unless_gone(self._answer(scope, asked, client.send, None))
+            await client.unless_gone(self._answer(scope, asked, client.send, None, None))
         else:
             session = session_of(request.headers, fields)
-            await client.unless_gone(self._leased(scope, planner.name, asked, session, client.send))
+            await client.unless_gone(self._leased(scope, planner.name, asked, session, client.send, guarding))
+
+    def _guarding(self, scope: Scope, planner: Planner | None, asked: CheckedRequest) -> Guarding | None:
+        """The request's guard; the base model by its own name has none. Raises RequestRefused."""
+        if planner is None:
+            return None
+        caller, request_id = scope["state"]["caller"], scope["state"]["request_id"]
+        chat, guards = scope["path"] == CHAT, self._service.guards
+        return request_guard(guards, planner, asked, chat=chat, caller=caller, request_id=request_id)
 
     async def _leased(
-        self, scope: Scope, planner: str, asked: CheckedRequest, session: str | None, send: Send
+        self,
+        scope: Scope,
+        planner: str,
+        asked: CheckedRequest,
+        session: str | None,
+        send: Send,
+        guarding: Guarding | None,
     ) -> None:
         request_id = scope["state"]["request_id"]
         compared = self._service.shadows.wants(planner) and not asked.stream
@@ -87,7 +109,9 @@ class OpenAIRoute:
             planner, revision=revision, session=session, request_id=request_id
         ) as lease:
             scope["state"]["lease"] = lease
-            await self._answer(scope, asked, listener.send if listener else send, lease)
+            if guarding is not None:
+                guarding.revision = lease.deployment.revision.digest
+            await self._answer(scope, asked, listener.send if listener else send, lease, guarding)
         if listener and lease.outcome == "ok" and (heard := listener.heard(lease.seconds or 0.0)):
 
             async def again(shadow: Lease) -> Rerun:
@@ -97,7 +121,14 @@ class OpenAIRoute:
 
             self._service.shadows.offer(lease, heard, again)
 
-    async def _answer(self, scope: Scope, asked: CheckedRequest, send: Send, lease: Lease | None) -> None:
+    async def _answer(
+        self,
+        scope: Scope,
+        asked: CheckedRequest,
+        send: Send,
+        lease: Lease | None,
+        guarding: Guarding | None,
+    ) -> None:
         """Let the engine's application answer, and note on the lease how it went."""
         origin = Origin.of(lease, self._service.base_model, self._service.engine_kind)
         body = asked.body(origin.engine_model)
@@ -106,21 +137,33 @@ class OpenAIRoute:
             raise engine_dead()
         plan = PlanText(asked.plan) if asked.plan else None
         stop, crash = None, None
-        with collected_facts() as facts, alarm(self._seconds(asked)) as late:
-            headers, stamp = headers_of(lease) if lease else {}, Stamp(origin, facts, plan)
-            answer = UpstreamAnswer(send, running.engine, headers, self._redact, stamp)
-            cut = lease.cut if lease else self._service.stop.cut
-            stops = (running.gone, late, cut)
-            try:
-                stop = await call(running.app, scope, body, answer.send, stops)
-            except Exception as error:  # vLLM's answers first and then raises for its server's log
-                log.exception("request %s failed in the engine's application", scope["state"]["request_id"])
-                crash = error
+        # Entered first: what the guard asks of the engine is none of the answer's facts.
+        async with guarding or nullcontext():
+            with collected_facts() as facts, alarm(self._seconds(asked)) as late:
+                headers = headers_of(lease) if lease else {}
+                stamp = Stamp(origin, facts, plan, guarding)
+                answer = UpstreamAnswer(send, running.engine, headers, self._redact, stamp, guarding)
+                cut = lease.cut if lease else self._service.stop.cut
+                withheld = (guarding.withheld,) if guarding is not None else ()
+                stops = (*withheld, running.gone, late, cut)
+                try:
+                    stop = await call(
+                        partial(answer.of, running.app), scope, body, answer.send, stops, answer.left
+                    )
+                except Exception as error:  # vLLM's answers first and then raises for its server's log
+                    log.exception(
+                        "request %s failed in the engine's application", scope["state"]["request_id"]
+                    )
+                    crash = error
         if facts:  # the answers to one request have one prompt
             prompt, output = max(f.prompt_tokens for f in facts), sum(f.output_tokens for f in facts)
             scope["state"]["tokens"] = prompt, output
             if lease is not None:
-                lease.prompt_tokens, lease.tokens = prompt, output
+                lease.prompt_tokens, lease.tokens = prompt, output if answer.passed else None
+        if guarding is not None and guarding.withheld.is_set():
+            assert lease is not None, "a planner's request has one"
+            await self._withhold(scope, asked, send, lease, guarding)
+            return
         if answer.well and stop is None and crash is None:
             if lease is not None and plan is not None and not plan.valid:
                 lease.outcome = outcome_of_cut(
@@ -150,6 +193,26 @@ class OpenAIRoute:
             raise crash
         else:
             await answer.fail(EngineError("the engine broke its answer off"))
+
+    async def _withhold(
+        self, scope: Scope, asked: CheckedRequest, send: Send, lease: Lease, guarding: Guarding
+    ) -> None:
+        """Send the refusal in place of the answer. Raises GuardUndecided."""
+        lease.withhold()
+        error = guarding.why_withheld()
+        if not isinstance(error, RefusedByGuard):
+            raise error
+        refusal = WithheldAnswer(
+            request_id=scope["state"]["request_id"],
+            chat=scope["path"] == CHAT,
+            choices=asked.choices,
+            origin=Origin.of(lease, self._service.base_model, self._service.engine_kind),
+            verdict=guarding.about(),
+            message=str(error),
+            prompt_tokens=lease.prompt_tokens or 0,
+            guard_tokens=guarding.tokens,
+        )
+        await refusal.send(send, headers_of(lease), stream=asked.stream)
 
     def _seconds(self, asked: CheckedRequest) -> float:
         """How long the engine may take over the answer."""

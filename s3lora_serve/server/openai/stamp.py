@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import EngineKind, RequestFacts
     from s3lora_serve.fleet.leases import Lease
+    from s3lora_serve.guard.guarding import Guarding
     from s3lora_serve.server.openai.plan_text import PlanText
 
 # Inside a JSON text every quote is escaped, so neither can be part of what a model wrote.
@@ -58,17 +59,30 @@ class Origin:
 class Stamp:
     """Writes origin and cost into one answer, and parses as little of it as possible.
 
-    ``facts`` fills up while the engine works. With ``plan`` the answer is read as one.
+    ``facts`` fills up while the engine works. With ``plan`` the answer is read as one. ``guarding`` is the
+    request's guard, which has passed it.
     """
 
-    def __init__(self, origin: Origin, facts: Sequence[RequestFacts], plan: PlanText | None = None) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        facts: Sequence[RequestFacts],
+        plan: PlanText | None = None,
+        guarding: Guarding | None = None,
+    ) -> None:
         self._origin = origin
         self._facts = facts
         self._plan = plan
+        self._guarding = guarding
         names = {"model": origin.model, "system_fingerprint": origin.fingerprint}
         self._names = names
         self._written = json.dumps(names)[1:-1].encode()
         self._pattern = re.compile(rb'"model":\s*' + re.escape(json.dumps(origin.engine_model).encode()))
+
+    @property
+    def begun(self) -> bool:
+        """Whether the engine has worked on it."""
+        return bool(self._facts)
 
     def event(self, event: bytes) -> bytes:
         """One event of a stream, stamped. Raises EngineError when the plan in it is none."""
@@ -97,8 +111,12 @@ class Stamp:
     def _seal(self, data: dict[str, Any]) -> dict[str, Any]:
         """An answer, or the last chunk of one, with all there is to say of it."""
         found = self._plan.found() if self._plan is not None else {}
+        guarding = self._guarding
+        if guarding is not None:
+            found["guard"] = guarding.about()
         stamped = {**data, **self._names, "s3lora": {**self._origin.about, **found}}
-        cost = cost_of(self._facts, self._origin.revision) if self._facts else None
+        tokens = guarding.tokens if guarding is not None else None
+        cost = cost_of(self._facts, self._origin.revision, tokens) if self._facts else None
         if cost is not None:
             stamped["cost"] = cost.model_dump(exclude_none=True)
         if isinstance(usage := data.get("usage"), dict):

@@ -24,18 +24,25 @@ _LEAVE_SECONDS = 1.0  # for the application to notice that its client has left
 
 
 async def call(
-    app: ASGIApp, scope: Scope, body: bytes, send: Send, stops: Sequence[asyncio.Event]
+    app: ASGIApp,
+    scope: Scope,
+    body: bytes,
+    send: Send,
+    stops: Sequence[asyncio.Event],
+    leave: asyncio.Event | None = None,
 ) -> asyncio.Event | None:
     """Let the application answer; None once it has, or the event that was set first.
 
     By hand, since httpx.ASGITransport hands out no piece of an answer before its last one.
 
     After an event or a cancellation the application is told that its client has left, and nothing more of it
-    reaches ``send``. Cancelling it would not do: vLLM answers a request that is not streamed in a task of its
+    reaches ``send``; ``leave`` is set then, for a ``send`` that waits for something else.
+
+    Cancelling it would not do: vLLM answers a request that is not streamed in a task of its
     own, which ends for a client that left and not with the task that waits for it
     (vllm/entrypoints/serve/utils/api_utils.py, with_cancellation).
     """
-    leave = asyncio.Event()
+    leave = leave or asyncio.Event()
     unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:

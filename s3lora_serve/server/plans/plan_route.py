@@ -51,6 +51,7 @@ def plans_router(service: PlannerService, limits: PlansConfig, redact: Redactor)
             "revision": body.revision,
             "session": session_of(request.headers),
             "request_id": request.state.request_id,
+            "caller": request.state.caller,
             "leased": partial(setattr, request.state, "lease"),
         }
         if body.stream:

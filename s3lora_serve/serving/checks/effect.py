@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import EngineError, NoEffectError
+from s3lora_serve.engine.at_once import at_once
+from s3lora_serve.engine.probe import FLOOR, probe_scores, probe_tokens, score_distance
+from s3lora_serve.errors import NoEffectError
 from s3lora_serve.fleet.proof import Effect, Proof
 
 if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Engine, Slot
 
-PROBE_TOKENS = 24
 NOISE_FACTOR = 4.0
 TRIES = 3  # while noise may be what hides the effect
-# nats; differences below are rounding of the log-softmax: log-probabilities of a vocabulary of 128,256 lie
-# around -12, where float32 numbers are 1e-6 apart.
-FLOOR = 3e-6
-
-
-def probe_tokens(vocab_size: int) -> tuple[int, ...]:
-    """``PROBE_TOKENS`` ids spread over the vocabulary, the same for each engine with that vocabulary.
-
-    A golden-ratio walk: far-apart ids, no randomness, no tokenizer.
-    """
-    step = max(1, round(vocab_size * 0.6180339887))
-    return tuple((step * (i + 1)) % vocab_size for i in range(PROBE_TOKENS))
 
 
 class EffectCheck:
@@ -71,26 +58,5 @@ async def _compared(engine: Engine, tokens: tuple[int, ...], slot: Slot) -> Effe
     the others are there. Where they are parted all the same the base runs are, too: the slot's is in between.
     """
     runs = (None, None, slot, None)
-    found = await asyncio.gather(*(_scores(engine, tokens, one) for one in runs), return_exceptions=True)
-    for scores in found:
-        if isinstance(scores, BaseException):
-            raise scores
-    _, before, under, after = (scores for scores in found if not isinstance(scores, BaseException))
-    return Effect(max_abs_delta=_distance(under, before), noise=_distance(after, before))
-
-
-async def _scores(engine: Engine, tokens: tuple[int, ...], slot: Slot | None) -> tuple[float, ...]:
-    scores = await engine.score(tokens, slot)
-    who = slot.name if slot else "the base model"
-    if len(scores) != len(tokens) - 1:
-        raise EngineError(f"{who} scored {len(scores)} of {len(tokens) - 1} probe tokens")
-    if bad := [s for s in scores if not math.isfinite(s)]:
-        raise EngineError(
-            f"{who} gives {bad[0]} on {len(bad)} of {len(scores)} probe tokens",
-            hint="the weights may overflow float16: set engine.dtype: bfloat16",
-        )
-    return scores
-
-
-def _distance(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+    _, before, under, after = await at_once(probe_scores(engine, tokens, one) for one in runs)
+    return Effect(max_abs_delta=score_distance(under, before), noise=score_distance(after, before))

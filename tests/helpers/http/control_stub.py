@@ -18,6 +18,7 @@ from s3lora_serve.fleet.notify import Notifier
 from s3lora_serve.fleet.planner import Alias, DesiredPlanner, Planner
 from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
+from s3lora_serve.guard.guards import Guards
 from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.server.admin.admin_app import create_admin_app
 from s3lora_serve.spectral.prune_policy import PrunePolicy
@@ -112,6 +113,7 @@ class StubService:
         self.threads = WorkThreads.of(admissions=1)
         self.control = StubControl()
         self.metrics = Metrics()
+        self.guards = Guards({}, {})
         self.stop = Stop(LeaseBook(Notifier(), lambda lease: None), Notifier())
         self.shadows = SimpleNamespace(stats=lambda name: None)
         path = store / "revisions" / ("0" * 64)
@@ -137,7 +139,7 @@ class StubService:
         return True
 
 
-def operators_client(service: StubService, **headers: str) -> httpx.AsyncClient:
+def operators_client(service: StubService, *terms: object, **headers: str) -> httpx.AsyncClient:
     """A client of the operators' application, at 127.0.0.9 and under a name that is not this machine's."""
-    transport = httpx.ASGITransport(create_admin_app(service, TOKEN), client=("127.0.0.9", 5))
+    transport = httpx.ASGITransport(create_admin_app(service, TOKEN, *terms), client=("127.0.0.9", 5))
     return httpx.AsyncClient(transport=transport, base_url="http://ops.example", headers=headers)

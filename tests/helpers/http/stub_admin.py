@@ -130,6 +130,7 @@ def planner(name: str = "math", **changes) -> dict:
         "shadow": None,
         "previous": None,
         "others": [],
+        "guard": None,
         **changes,
     }
 

@@ -289,6 +289,7 @@ async def test_every_answer_is_described(admin):
         "/admin/operations/{id}/cancel": ["post"],
         "/admin/events": ["get"],
         "/admin/history": ["get"],
+        "/admin/guard": ["get"],
         "/admin/verify": ["get"],
     }
     events = described["paths"].pop("/admin/events")["get"]["responses"]["200"]

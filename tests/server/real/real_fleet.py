@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import httpx
     from fastapi import FastAPI
 
+    from s3lora_serve.guard.guards import Guards
+
 BASE = "smollm2"  # the shared engine's served_name (tests/conftest.py)
 BEARER = {"authorization": f"Bearer {KEY}"}
 QUESTION = {"messages": [{"role": "user", "content": "Who directed Inception?"}], "temperature": 0}
@@ -75,7 +77,9 @@ class Served:
 
 
 @asynccontextmanager
-async def real_fleet(vllm_engine, demo_base, client_of, root, *names) -> AsyncIterator[Served]:
+async def real_fleet(
+    vllm_engine, demo_base, client_of, root, *names, guards: Guards | None = None
+) -> AsyncIterator[Served]:
     """Planners of these ``names``, whose slots are free again at the end; n is ready to be swapped in."""
     store = RevisionStore(root / "store")
     base = BaseModel(str(demo_base), BASE, None, BaseModelSpec.from_pretrained(demo_base))
@@ -93,7 +97,9 @@ async def real_fleet(vllm_engine, demo_base, client_of, root, *names) -> AsyncIt
         return Shared(vllm_engine)
 
     host, journal = EngineSupervisor(start), Journal(root / "state.db")
-    service = PlannerService(host, journal, admission, base_model=BASE, first_slot_id=next(_first_ids))
+    service = PlannerService(
+        host, journal, admission, base_model=BASE, first_slot_id=next(_first_ids), guards=guards
+    )
     await host.start()
     await service.start(desired, revisions)
     await service.commit()  # although dud failed: the rest is as it should be

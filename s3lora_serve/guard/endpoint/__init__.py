@@ -1,0 +1,1 @@
+"""A guard model or a moderation route elsewhere, asked over HTTP"""

@@ -1,0 +1,50 @@
+"""How a request becomes chats to ask: each a lone message of the user, as an aligned model refuses best."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from s3lora_serve.guard.question import Part, Passage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from planners.prompts.control_tokens import ControlTokens
+
+_INTRODUCTION = "With this request comes the following, quoted line by line:"
+_QUOTE = "> "
+
+
+def framed(task: str, passages: Iterable[Passage]) -> str:
+    """The task, and then each passage under its title.
+
+    Every line of a passage, whatever ends it, begins with the quote's sign: so a passage ends only where the
+    next one begins, and says nothing outside its quote.
+    """
+    quoted = (
+        f"{number}. {passage.part}: {' '.join(passage.title.splitlines())}\n{_quoted(passage.text)}"
+        for number, passage in enumerate(passages, 1)
+    )
+    return "\n\n".join((task, _INTRODUCTION, *quoted))
+
+
+def chat_of(text: str, control: ControlTokens) -> list[dict[str, str]]:
+    """The text as the user's only message, which can neither end early nor speak in another role."""
+    return [{"role": "user", "content": control.broken(text)}]
+
+
+def parts_of(passages: Sequence[Passage]) -> tuple[Part, ...]:
+    """The kinds of part among the passages, in the order of ``Part``."""
+    found = {passage.part for passage in passages}
+    return tuple(part for part in Part if part in found)
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(_QUOTE + line for line in text.splitlines() or [""])
+
+
+# Changes whenever the same request would be framed otherwise: verdicts and self-tests are kept under it.
+FRAME = hashlib.sha256(framed("task", [Passage(Part.TOOLS, "title", "one\ntwo")] * 2).encode()).hexdigest()[
+    :12
+]

@@ -1,0 +1,95 @@
+"""What was found about the same tokens a short while ago, and who waits for what is being asked."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from array import array
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from s3lora_serve.storage.canonical_json import canonical_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any
+
+T = TypeVar("T")
+MOST = 10_000  # a few megabytes
+
+
+def verdict_key(token_ids: Sequence[int], caller: str, *conditions: object) -> str:
+    """sha256 of all that a verdict hangs on. No text is in it, and no other caller's question has it.
+
+    ``conditions`` are JSON: engine, base model, frame, sampling.
+    """
+    told = hashlib.sha256(canonical_bytes([caller, *conditions]))
+    told.update(b"\0" + array("q", token_ids).tobytes())
+    return told.hexdigest()
+
+
+@dataclass
+class _Flight(Generic[T]):
+    task: asyncio.Task[T]
+    waiting: int = 0
+
+
+class VerdictCache(Generic[T]):
+    """Remembers at most ``most`` findings for ``seconds``, the ones used last; what is raised, never.
+
+    Who asks for the same at the same time waits for one asking: it ends with the last who waits.
+    """
+
+    def __init__(self, seconds: float, most: int = MOST, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._most, self._clock = seconds, most, clock
+        self._found: OrderedDict[str, tuple[float, T]] = OrderedDict()
+        self._flights: dict[str, _Flight[T]] = {}
+
+    def remembered(self, key: str) -> T | None:
+        """What was found, or None."""
+        entry = self._found.get(key)
+        if entry is None:
+            return None
+        if self._clock() - entry[0] >= self._seconds:
+            del self._found[key]
+            return None
+        self._found.move_to_end(key)
+        return entry[1]
+
+    async def once(self, key: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
+        """What was found, and whether another had asked. Raises what ``ask`` does.
+
+        Cancelled as the last who waits, it returns once the asking has ended, too.
+        """
+        if (found := self.remembered(key)) is not None:
+            return found, True
+        flight = self._flights.get(key)
+        first = flight is None
+        if flight is None:
+            flight = self._flights[key] = _Flight(asyncio.create_task(ask(), name="guard-question"))
+            flight.task.add_done_callback(lambda task: self._ended(key, task))
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task), not first
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and not flight.task.done():
+                self._forget(key, flight.task)  # who comes now asks anew
+                flight.task.cancel()
+                await asyncio.gather(flight.task, return_exceptions=True)
+
+    def _ended(self, key: str, task: asyncio.Task[T]) -> None:
+        self._forget(key, task)
+        if task.cancelled() or task.exception() is not None or not self._seconds:
+            return
+        self._found[key] = (self._clock(), task.result())
+        self._found.move_to_end(key)
+        while len(self._found) > self._most:
+            self._found.popitem(last=False)
+
+    def _forget(self, key: str, task: asyncio.Task[T]) -> None:
+        flight = self._flights.get(key)
+        if flight is not None and flight.task is task:
+            del self._flights[key]

@@ -1,0 +1,39 @@
+"""The guard of one chat or completion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from s3lora_serve.guard.plan_question import plan_question
+from s3lora_serve.server.openai.guarded.chat_question import questions_of
+from s3lora_serve.server.openai.guarded.guard_fields import KNOWN, refuse, slip
+
+if TYPE_CHECKING:
+    from s3lora_serve.fleet.planner import Planner
+    from s3lora_serve.guard.guarding import Guarding
+    from s3lora_serve.guard.guards import Guards
+    from s3lora_serve.server.openai.checked_request import CheckedRequest
+
+
+def request_guard(
+    guards: Guards, planner: Planner, asked: CheckedRequest, *, chat: bool, caller: str, request_id: str
+) -> Guarding | None:
+    """Its guard, None where none applies. Raises RequestRefused for a field that would slip past.
+
+    Where answers are only observed, such a field makes the request one that the guard cannot judge.
+    """
+    if not guards.applies(planner.name, caller):
+        return None
+    found = slip(asked.fields, chat=chat)
+    if found is not None and guards.refuses(planner.name, caller):
+        raise refuse(planner.name, *found)
+    if asked.plan is not None:
+        questions = (plan_question(asked.plan, planner.tools),)
+    else:
+        questions = questions_of(asked.fields, chat=chat)
+    if found is not None:
+        # Logs have this, and nothing else of what a client made up.
+        name = f"the field {found[0]!r}" if found[0] in KNOWN else "a field that is not known here"
+        questions = (replace(questions[0], unreadable=name), *questions[1:])
+    return guards.guarding(planner.name, questions[0], caller, request_id, more=questions[1:])

@@ -1,0 +1,111 @@
+"""One request's guard, from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from scripted_judge import HARM, MURKY, ScriptedJudge, guards_by
+
+from s3lora_serve.errors import GuardUndecided, RefusedByGuard
+from s3lora_serve.guard.question import Part, Passage, Question
+
+HARMLESS = Question("Who?")
+
+
+async def judged(guards, *questions):
+    """The request's guarding, after its context; with what ``passed`` raised."""
+    guarding = guards.guarding("p", questions[0], "ann", "r1", more=questions[1:])
+    error = None
+    async with guarding:
+        try:
+            await guarding.passed()
+        except (RefusedByGuard, GuardUndecided) as raised:
+            error = raised
+    return guarding, error
+
+
+@pytest.mark.parametrize("place", range(3))
+async def test_any_of_several_prompts_refuses(place):
+    """Wherever it stands; what is told of the request is that prompt."""
+    questions = [HARMLESS] * 3
+    questions[place] = Question(f"a {HARM}")
+    guarding, error = await judged(guards_by(ScriptedJudge(), "p"), *questions)
+    assert (type(error), guarding.question.task) == (RefusedByGuard, f"a {HARM}")
+
+
+async def test_a_refusal_beats_what_was_not_decided():
+    """Whatever comes first: the client of a refused request is not told to say it in other words."""
+    _, error = await judged(guards_by(ScriptedJudge(), "p"), Question(MURKY), Question(HARM))
+    assert isinstance(error, RefusedByGuard)
+
+
+async def test_a_part_that_is_only_observed_refuses_nothing():
+    """The ruling is there to be counted, and the answer leaves."""
+    asked = Question("Who?", (Passage(Part.EVIDENCE, "a page", HARM),))
+    guarding, error = await judged(guards_by(ScriptedJudge(), "p", observe_parts=("evidence",)), asked)
+    assert (error, [ruling.part for ruling in guarding.rulings]) == (None, [Part.EVIDENCE])
+
+
+@pytest.mark.parametrize(("fail", "raised"), [("closed", GuardUndecided), ("open", type(None))])
+async def test_what_cannot_be_read_is_a_failure_to_decide(fail, raised):
+    """Nobody is asked about it; ``fail`` says what follows, and an answer that leaves says ``open``."""
+    judge = ScriptedJudge()
+    guarding, error = await judged(
+        guards_by(judge, "p", fail=fail), HARMLESS, Question("", unreadable="an image")
+    )
+    assert (type(error), judge.asked) == (raised, [])
+    assert error is None or "holds an image" in str(error)
+    assert guarding.about()["verdict"] == "open"
+
+
+async def test_observing_makes_nobody_wait():
+    """``passed`` returns at once, the judging goes on after the answer, and is ended with the server."""
+    heard = []
+    judge = ScriptedJudge()
+    guards = guards_by(judge, "p", action="observe")
+    guards._told = lambda planner, guarding: heard.append(guarding.rulings[0].finding)
+    judge.gate.clear()
+    guarding, error = await judged(guards, Question(HARM))
+    while not judge.judging:
+        await asyncio.sleep(0)
+    assert (error, guarding.withheld.is_set(), guarding.about(), guarding.tokens, judge.judging) == (
+        None, False, {"verdict": "observed", "by": ["base"]}, None, 1,
+    )  # fmt: skip
+    judge.gate.set()
+    while not heard:
+        await asyncio.sleep(0)
+    assert (heard, guarding.withheld.is_set(), guarding.tokens) == (["refused"], False, 7)
+    judge.gate.clear()
+    await judged(guards, HARMLESS)
+    while not judge.judging:
+        await asyncio.sleep(0)
+    await guards.close()
+    assert (judge.judging, len(heard)) == (0, 1)
+
+
+async def test_observing_ends_with_a_client_that_leaves_and_not_with_an_answer_that_failed():
+    """What it would have refused is counted of every request that was answered, well or not."""
+    judge = ScriptedJudge()
+    judge.gate.clear()
+    guards = guards_by(judge, "p", action="observe")
+
+    async def answered(error):
+        async with guards.guarding("p", HARMLESS, "ann", "r1"):
+            while not judge.judging:
+                await asyncio.sleep(0)
+            raise error
+
+    for error, judging in ((asyncio.CancelledError(), 0), (ValueError("no plan"), 1)):
+        with pytest.raises(type(error)):
+            await answered(error)
+        assert judge.judging == judging
+    await guards.close()
+
+
+async def test_a_record_that_cannot_be_kept_decides_nothing(caplog):
+    """What was to be told fails, and the refusal stands all the same."""
+    guards = guards_by(ScriptedJudge(), "p")
+    guards._told = lambda planner, guarding: 1 / 0
+    _, error = await judged(guards, Question(HARM))
+    assert (type(error), "could not be told" in caplog.text) == (RefusedByGuard, True)
