@@ -38,7 +38,7 @@ async def test_a_long_request_is_asked_whole_in_chats_that_fit(vllm_engine):
     What the model says is its own affair: some finding comes of it.
     """
     engine = Short(vllm_engine)
-    task = "Find who kept the lighthouse. " + " ".join(f"lamp {n}" for n in range(120))
+    task = "Find who kept the lighthouse. " + " ".join(f"lamp {n}" for n in range(70))
     ruling = await BaseJudge(lambda: engine, GuardConfig()).rule(Question(task), "ann", "r1")
     assert ruling.finding in (Finding.ALLOWED, Finding.REFUSED, Finding.UNDECIDED)
     whole = await vllm_engine.chat_tokens([{"role": "user", "content": task}])
