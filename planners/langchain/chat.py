@@ -265,7 +265,8 @@ class ChatS3LoRA(BaseChatOpenAI):
 
     async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
         try:
-            async with aclosing(super()._astream(*args, **kwargs)) as chunks:
+            chunks = super()._astream(*args, **kwargs)
+            async with aclosing(chunks):  # type: ignore[type-var]
                 async for chunk in chunks:
                     yield chunk
         except openai.ContentFilterFinishReasonError as error:

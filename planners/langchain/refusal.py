@@ -46,7 +46,7 @@ def withheld_chunk(error: openai.ContentFilterFinishReasonError) -> ChatGenerati
     told = refusals(getattr(getattr(error, "completion", None), "choices", None) or ())
     if not any(told):
         raise error
-    message = AIMessageChunk("", additional_kwargs={REFUSAL: told[0]})
+    message = AIMessageChunk(content="", additional_kwargs={REFUSAL: told[0]})
     return ChatGenerationChunk(message=message, generation_info={"finish_reason": "content_filter"})
 
 
