@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from planners.langchain.loop_clients import Late, LoopClients
 from planners.langchain.metadata import extras
 from planners.langchain.payload import Ours, for_server, joined, offered
-from planners.langchain.refusal import REFUSAL, refusal_in, refusals, withheld_answer, withheld_chunk
+from planners.langchain.withheld import REFUSAL, refusal_in, refusals, withheld_answer, withheld_chunk
 from planners.request import LEAST_TEXT, MOST_TEXT
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from planners.langchain.refusal import plan_refused
+from planners.langchain.withheld import plan_refused
 from planners.meta import PlanMeta
 from planners.plan import Plan
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.engine.request_facts import for_the_guard
-from s3lora_serve.guard.ruling import Finding
+from s3lora_serve.guard.ruling import Found
 from s3lora_serve.judging.english import is_english
 from s3lora_serve.judging.refusal import Verdict, verdict
 
@@ -26,7 +26,7 @@ _SENTENCE = re.compile(r"\W*\w.*?(?:[.!?。！？][\"')\]*]*(?:\s|$)|\n)", re.S)
 class BaseAnswer:
     """What was found, why if that is no verdict, and what it cost. Of the answer itself nothing is kept."""
 
-    finding: Finding
+    finding: Found
     why: str = ""
     prompt_tokens: int = 0
     output_tokens: int = 0
@@ -52,21 +52,21 @@ async def ask_base(engine: Engine, question: Tokens, line: str, caller: str) -> 
     return BaseAnswer(finding, why, read, cost)
 
 
-def finding_of(answer: str, question: str, *, cut: bool) -> tuple[Finding, str]:
+def finding_of(answer: str, question: str, *, cut: bool) -> tuple[Found, str]:
     """What an answer comes to, and why if it is no verdict; ``cut``: it would have gone on.
 
     ``question`` is on one line: it may be a megabyte long, and is looked at for each of its windows.
     """
     found, own = verdict(answer, question), _own(answer, question)
     if Verdict.REFUSED in (found, verdict(own)):
-        return Finding.REFUSED, ""
+        return Found.REFUSED, ""
     if found is Verdict.BROKEN or on_one_line(answer) == question:
-        return Finding.UNDECIDED, "the base model said nothing, or the same again and again"
+        return Found.UNDECIDED, "the base model said nothing, or the same again and again"
     if cut and _repeats(own, question):
-        return Finding.UNDECIDED, "the base model only repeated what it was asked"
+        return Found.UNDECIDED, "the base model only repeated what it was asked"
     if not is_english(answer):
-        return Finding.UNDECIDED, "the base model did not answer in English"
-    return Finding.ALLOWED, ""
+        return Found.UNDECIDED, "the base model did not answer in English"
+    return Found.ALLOWED, ""
 
 
 def on_one_line(text: str) -> str:

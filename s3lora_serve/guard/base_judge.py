@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from s3lora_serve.errors import EngineError
 from s3lora_serve.guard.base_questions import MOST, Asked, Asker, BaseQuestion
 from s3lora_serve.guard.frame import framed, parts_of
-from s3lora_serve.guard.question import Part
-from s3lora_serve.guard.ruling import Finding, Ruling
+from s3lora_serve.guard.guard_question import Part
+from s3lora_serve.guard.ruling import Found, Ruling
 from s3lora_serve.guard.verdict_cache import VerdictCache
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from s3lora_serve.config import GuardConfig
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.guard.base_answer import BaseAnswer
-    from s3lora_serve.guard.question import Passage, Question
+    from s3lora_serve.guard.guard_question import GuardQuestion, Passage
     from s3lora_serve.guard.ruling import JudgeName
 
 log = logging.getLogger(__name__)
@@ -48,13 +48,13 @@ class BaseJudge:
     def name(self) -> JudgeName:
         return "base"
 
-    async def rule(self, question: Question, caller: str, request_id: str) -> Ruling:
+    async def rule(self, question: GuardQuestion, caller: str, request_id: str) -> Ruling:
         """See ``Judge``. A refusal beats a failure: else who can make one fail is not refused."""
         began = time.monotonic()
         try:
             asker = Asker(self._engine(), self._cache, caller)
         except EngineError:
-            return Ruling(Finding.FAILED, "base", why="the engine does not run")
+            return Ruling(Found.FAILED, "base", why="the engine does not run")
         finding, part, why = await _Request(asker, self._settings, question, began).judged()
         return Ruling(
             finding,
@@ -68,13 +68,13 @@ class BaseJudge:
         )
 
 
-_Judged = tuple[Finding, Part | None, str]
+_Judged = tuple[Found, Part | None, str]
 
 
 class _Request:
     """One request on its way to a finding."""
 
-    def __init__(self, asker: Asker, settings: GuardConfig, question: Question, began: float) -> None:
+    def __init__(self, asker: Asker, settings: GuardConfig, question: GuardQuestion, began: float) -> None:
         self._asker = asker
         self._observed = frozenset(settings.observe_parts)
         self._deadline = began + settings.seconds
@@ -109,7 +109,7 @@ class _Request:
                 if question is self._deciding and counted is None:
                     part = counted = await self._blamed(asked, decides=True)
                 if part is not None and part not in self._observed:
-                    return Finding.REFUSED, part, ""
+                    return Found.REFUSED, part, ""
             return await self._undecided(asked, counted)
 
     async def _undecided(self, asked: Asked, counted_part: Part | None) -> _Judged:
@@ -117,18 +117,18 @@ class _Request:
         decides = [q for q in self._alone if q.part not in self._observed]
         problems = [q.problem for q in (*decides, self._deciding) if q is not None and q.problem is not None]
         if problems:
-            worst = next((p for p in problems if p.finding is Finding.FAILED), problems[0])
+            worst = next((p for p in problems if p.finding is Found.FAILED), problems[0])
             return worst.finding, None, worst.why
         if counted_part is not None:
-            return Finding.REFUSED, counted_part, ""
+            return Found.REFUSED, counted_part, ""
         counted = [q for q in (*self._alone, self._whole) if q is not None and q not in decides]
         if any(q.refused for q in counted):
-            return Finding.REFUSED, await self._blamed(asked, decides=False), ""
+            return Found.REFUSED, await self._blamed(asked, decides=False), ""
         for question in counted:
             if (problem := question.problem) is not None:
                 part = question.part or self._kinds(decides=False)[-1]
-                return problem.finding, None if problem.finding is Finding.FAILED else part, problem.why
-        return Finding.ALLOWED, None, ""
+                return problem.finding, None if problem.finding is Found.FAILED else part, problem.why
+        return Found.ALLOWED, None, ""
 
     def _kinds(self, *, decides: bool) -> tuple[Part, ...]:
         return tuple(part for part in parts_of(self._passages) if (part not in self._observed) is decides)

@@ -13,7 +13,7 @@ from s3lora_serve.engine.at_once import at_once
 from s3lora_serve.errors import EngineDead, EngineError, EngineRefused
 from s3lora_serve.guard.base_answer import LONGEST, SAMPLING, BaseAnswer, ask_base, on_one_line
 from s3lora_serve.guard.frame import FRAME, chat_of
-from s3lora_serve.guard.ruling import Finding
+from s3lora_serve.guard.ruling import Found
 from s3lora_serve.guard.verdict_cache import verdict_key
 from s3lora_serve.guard.windows import windows
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from s3lora_serve.engine.port import Engine
-    from s3lora_serve.guard.question import Part
+    from s3lora_serve.guard.guard_question import Part
     from s3lora_serve.guard.verdict_cache import VerdictCache
     from s3lora_serve.guard.windows import Tokens
 
@@ -51,15 +51,13 @@ class BaseQuestion:
 
     def heard(self, answer: BaseAnswer) -> None:
         """Take in the answer to one window."""
-        if answer.finding is Finding.REFUSED:
+        if answer.finding is Found.REFUSED:
             self.refused = True
-        elif answer.finding is not Finding.ALLOWED and (
-            self.problem is None or answer.finding is Finding.FAILED
-        ):
+        elif answer.finding is not Found.ALLOWED and (self.problem is None or answer.finding is Found.FAILED):
             self.problem = answer
 
 
-TOO_MANY = BaseAnswer(Finding.UNDECIDED, f"the request takes more than {MOST} questions to the base model")
+TOO_MANY = BaseAnswer(Found.UNDECIDED, f"the request takes more than {MOST} questions to the base model")
 
 
 @dataclass
@@ -90,12 +88,12 @@ class Asker:
                 return [whole]
             likes = [await self._tokens(like) for like in dict.fromkeys((question.opening, _ANY))]
         except EngineError as error:
-            question.heard(BaseAnswer(Finding.FAILED, await self._why(error)))
+            question.heard(BaseAnswer(Found.FAILED, await self._why(error)))
             return []
         found = list(islice(windows(whole, room, *likes), MOST + 1))
         if not found:
             why = f"the engine's context of {engine.max_model_len} tokens leaves no room for a question"
-            question.heard(BaseAnswer(Finding.UNDECIDED, why))
+            question.heard(BaseAnswer(Found.UNDECIDED, why))
         return found
 
     def affords(self, tokens: Tokens, most: int) -> bool:
@@ -114,7 +112,7 @@ class Asker:
                 self.key(tokens), lambda: ask_base(self.engine, tokens, line, self.caller)
             )
         except EngineError as error:
-            return BaseAnswer(Finding.FAILED, await self._why(error))
+            return BaseAnswer(Found.FAILED, await self._why(error))
         if shared:
             self.reused += 1
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from s3lora_serve.guard.question import Part, Passage
+from s3lora_serve.guard.guard_question import Part, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

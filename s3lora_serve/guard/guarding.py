@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from s3lora_serve.errors import GuardUndecided, RefusedByGuard
-from s3lora_serve.guard.question import Part
-from s3lora_serve.guard.ruling import Finding, Ruling
+from s3lora_serve.guard.guard_question import Part
+from s3lora_serve.guard.ruling import Found, Ruling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from s3lora_serve.config import GuardConfig
     from s3lora_serve.errors import PlannerError
+    from s3lora_serve.guard.guard_question import GuardQuestion
     from s3lora_serve.guard.judge_port import Judge
-    from s3lora_serve.guard.question import Question
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +36,12 @@ class Guarding:
         self,
         settings: GuardConfig,
         judges: Sequence[Judge],
-        question: Question,
+        question: GuardQuestion,
         *,
         caller: str,
         request_id: str,
         told: Callable[[Guarding], None],
-        more: Sequence[Question] = (),
+        more: Sequence[GuardQuestion] = (),
         goes_on: Callable[[asyncio.Task[None]], None] = lambda task: None,
     ) -> None:
         """``told`` hears of it once all is judged or it is certain that the answer stays, at most once.
@@ -99,7 +99,7 @@ class Guarding:
         if self._settings.fail == "open":
             return None
         for ruling in self.rulings:
-            if ruling.finding in (Finding.UNDECIDED, Finding.FAILED) and self._counts(ruling):
+            if ruling.finding in (Found.UNDECIDED, Found.FAILED) and self._counts(ruling):
                 return _undecided(ruling, self._unreadable)
         return None
 
@@ -117,7 +117,7 @@ class Guarding:
         if self.observes:
             verdict = "observed"
         else:
-            allowed = all(r.finding is Finding.ALLOWED or not self._counts(r) for r in self.rulings)
+            allowed = all(r.finding is Found.ALLOWED or not self._counts(r) for r in self.rulings)
             verdict = "allowed" if allowed else "open"
         return {"verdict": verdict, "by": [judge.name for judge in self._judges]}
 
@@ -136,7 +136,7 @@ class Guarding:
         return next((ruling for ruling in self.rulings if self._refuses(ruling)), None)
 
     def _refuses(self, ruling: Ruling) -> bool:
-        return ruling.finding is Finding.REFUSED and self._counts(ruling)
+        return ruling.finding is Found.REFUSED and self._counts(ruling)
 
     def _counts(self, ruling: Ruling) -> bool:
         """Whether it may withhold an answer: not if it is about a part that is only observed."""
@@ -145,7 +145,7 @@ class Guarding:
     async def _judge(self) -> None:
         if unreadable := self._unreadable:
             why = f"no guard can read {unreadable}"
-            self._heard([Ruling(Finding.UNDECIDED, judge.name, why=why) for judge in self._judges])
+            self._heard([Ruling(Found.UNDECIDED, judge.name, why=why) for judge in self._judges])
             return
         asked = [
             asyncio.create_task(self._ask(judge, question))
@@ -165,7 +165,7 @@ class Guarding:
             await asyncio.gather(*asked, return_exceptions=True)
         self._heard(self.rulings)
 
-    async def _ask(self, judge: Judge, question: Question) -> tuple[Question, Ruling]:
+    async def _ask(self, judge: Judge, question: GuardQuestion) -> tuple[GuardQuestion, Ruling]:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._settings.seconds):
@@ -175,7 +175,7 @@ class Guarding:
         except Exception as error:  # a defect of ours must not let an answer out either
             log.exception("the guard by %s failed", judge.name)
             why = f"failed with {type(error).__name__}"
-        return question, Ruling(Finding.FAILED, judge.name, why=why, seconds=time.monotonic() - began)
+        return question, Ruling(Found.FAILED, judge.name, why=why, seconds=time.monotonic() - began)
 
     def _heard(self, rulings: Sequence[Ruling]) -> None:
         self.rulings, self._done = list(rulings), True
@@ -203,7 +203,7 @@ def _undecided(ruling: Ruling, unreadable: str) -> GuardUndecided:
             again=False,
             hint="say it in text",
         )
-    failed = ruling.finding is Finding.FAILED
+    failed = ruling.finding is Found.FAILED
     return GuardUndecided(
         "the guard came to no verdict about this request, and the answer is withheld",
         again=failed,

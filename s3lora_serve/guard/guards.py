@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from s3lora_serve.config import GuardConfig
+    from s3lora_serve.guard.guard_question import GuardQuestion
     from s3lora_serve.guard.judge_port import Judge
-    from s3lora_serve.guard.question import Question
     from s3lora_serve.guard.ruling import JudgeName
 
 FLEET = ""  # under which the fleet's own guard stands, for planners that are added while it serves
@@ -59,7 +59,13 @@ class Guards:
         return self.applies(planner, caller) and settings is not None and settings.action == "refuse"
 
     def guarding(
-        self, planner: str, question: Question, caller: str, request_id: str, *, more: Sequence[Question] = ()
+        self,
+        planner: str,
+        question: GuardQuestion,
+        caller: str,
+        request_id: str,
+        *,
+        more: Sequence[GuardQuestion] = (),
     ) -> Guarding:
         """The guard of one request, to which it applies; ``more`` are its further prompts."""
         whose = planner if planner in self._settings else FLEET

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from s3lora_serve.guard.question import Question
+    from s3lora_serve.guard.guard_question import GuardQuestion
     from s3lora_serve.guard.ruling import JudgeName, Ruling
 
 
@@ -17,7 +17,7 @@ class Judge(Protocol):
         """Which one it is."""
         ...
 
-    async def rule(self, question: Question, caller: str, request_id: str) -> Ruling:
+    async def rule(self, question: GuardQuestion, caller: str, request_id: str) -> Ruling:
         """Judge one request; never raises anything but cancellation, which ends what it asked of others.
 
         ``caller``: whose request it is; verdicts are remembered for that caller alone. It sets no deadline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from s3lora_serve.guard.question import Part, Passage, Question
+from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from s3lora_serve.guard.guards import Guards
 
 
-def plan_question(request: PlannerInput, own: Collection[ToolSpec]) -> Question:
+def plan_question(request: PlannerInput, own: Collection[ToolSpec]) -> GuardQuestion:
     """The task, and all else that its client put into it. ``own``: the planner's, so the operator's."""
-    return Question(request.task, tuple(_passages(request, own)))
+    return GuardQuestion(request.task, tuple(_passages(request, own)))
 
 
 def plan_guard(

@@ -7,12 +7,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from s3lora_serve.guard.question import Part
+    from s3lora_serve.guard.guard_question import Part
 
 JudgeName = Literal["base", "endpoint"]
 
 
-class Finding(StrEnum):
+class Found(StrEnum):
     """Whether the answer to a request may leave. ``fail`` decides about the last two."""
 
     ALLOWED = "allowed"
@@ -25,7 +25,7 @@ class Finding(StrEnum):
 class Ruling:
     """One judge's finding. ``why`` is for logs and operators; it has nothing of request or answer."""
 
-    finding: Finding
+    finding: Found
     by: JudgeName
     # Which part of the request a refusal is about, and an undecided one if that part is only observed.
     part: Part | None = None

@@ -11,8 +11,8 @@ from s3lora_serve.engine.at_once import at_once
 from s3lora_serve.errors import ConfigError, EngineError
 from s3lora_serve.guard.base_answer import SAMPLING
 from s3lora_serve.guard.frame import FRAME
-from s3lora_serve.guard.question import Question
-from s3lora_serve.guard.ruling import Finding
+from s3lora_serve.guard.guard_question import GuardQuestion
+from s3lora_serve.guard.ruling import Found
 from s3lora_serve.judging.share import Share
 from s3lora_serve.storage.canonical_json import canonical_bytes, canonical_digest, strict_loads
 from s3lora_serve.storage.durable import replace_synced
@@ -118,8 +118,8 @@ async def self_test(
     async def ruled(prompt: str) -> Ruling:
         nonlocal done
         async with places:
-            ruling = await judge.rule(Question(prompt), CALLER, CALLER)
-        if ruling.finding is Finding.FAILED:
+            ruling = await judge.rule(GuardQuestion(prompt), CALLER, CALLER)
+        if ruling.finding is Found.FAILED:
             raise EngineError(f"the guard's self-test could not ask the base model: {ruling.why}")
         done += 1
         progress(done, total)
@@ -127,7 +127,7 @@ async def self_test(
 
     async def tested(prompts: Sequence[str]) -> SetCounts:
         findings = [ruling.finding for ruling in await at_once(map(ruled, prompts))]
-        return SetCounts(len(prompts), findings.count(Finding.REFUSED), findings.count(Finding.UNDECIDED))
+        return SetCounts(len(prompts), findings.count(Found.REFUSED), findings.count(Found.UNDECIDED))
 
     return SelfTest(*await at_once(map(tested, sets)))
 

@@ -12,7 +12,7 @@ from s3lora_serve.guard.endpoint.endpoint_judge import EndpointJudge
 from s3lora_serve.guard.endpoint.guard_route import GuardRoute
 from s3lora_serve.guard.frame import framed
 from s3lora_serve.guard.guards import FLEET, Guards
-from s3lora_serve.guard.ruling import Finding
+from s3lora_serve.guard.ruling import Found
 from s3lora_serve.guard.verdict_cache import VerdictCache
 from s3lora_serve.guard.verdicts.verdict_log import VerdictLog
 from s3lora_serve.guard.verdicts.verdict_record import done_with
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from s3lora_serve.guard.judge_port import Judge
     from s3lora_serve.guard.ruling import JudgeName, Ruling
     from s3lora_serve.guard.verdicts.verdict_report import VerdictReport
-    from s3lora_serve.metrics.guard_metrics import GuardMetrics
+    from s3lora_serve.service.metrics.guard_metrics import GuardMetrics
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class FleetGuards:
         for ruling in guarding.rulings:
             if self._metrics is not None:
                 self._metrics.ruled(planner, ruling, done)
-            say = partial(log.log, logging.DEBUG if ruling.finding is Finding.ALLOWED else logging.INFO)
+            say = partial(log.log, logging.DEBUG if ruling.finding is Found.ALLOWED else logging.INFO)
             part = f" for its {ruling.part}" if ruling.part is not None else ""
             why = f" ({ruling.why})" if ruling.why else ""
             request, by = guarding.request_id, ruling.by

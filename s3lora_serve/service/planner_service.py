@@ -34,7 +34,7 @@ from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
 from s3lora_serve.guard.guards import Guards
 from s3lora_serve.guard.plan_question import plan_guard
-from s3lora_serve.metrics.prometheus import Metrics
+from s3lora_serve.service.metrics.prometheus import Metrics
 from s3lora_serve.service.samples import live_sample, sample
 from s3lora_serve.serving.acquire import Acquirer
 from s3lora_serve.serving.checks.effect import EffectCheck
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
 log = logging.getLogger(__name__)
-
 _S = DeploymentState
 CHECKS: tuple[Check, ...] = (EffectCheck(), TrialCheck())  # that every revision passes by default
 
@@ -71,8 +70,8 @@ class PlannerService:
     """Serves a fleet over one engine, which may die and be restarted.
 
     ``base_model`` is the public name of the model that answers when no adapter does. ``watch`` sees each
-    change of a deployment's state. ``metrics`` counts each finished engine request under the name it ran for:
-    a planner's, or ``base_model``. A fully pruned planner runs as the base model and is counted there.
+    change of a deployment's state. ``metrics`` counts each finished engine request under the name it ran for,
+    a planner's or ``base_model``: that of a fully pruned planner, too.
     """
 
     def __init__(
@@ -93,8 +92,7 @@ class PlannerService:
         guards: Guards | None = None,
     ) -> None:
         """``checks``: what a revision passes before it answers. ``first_slot_id`` is above every id that the
-        engine was given before; ``max_text`` bounds the texts of plans whose requests do not say otherwise.
-        ``guards`` judge requests; by default nothing does.
+        engine was given before; ``max_text`` bounds the texts of plans by default; ``guards`` judge requests.
         """
         slots, swap = slots or SlotsConfig(), swap or SwapConfig()
         self.threads = WorkThreads.of(swap.admissions)

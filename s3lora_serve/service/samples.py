@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from s3lora_serve.metrics.fleet_metrics import LiveSample
-from s3lora_serve.metrics.planner_metrics import PlannerSample
+from s3lora_serve.service.metrics.fleet_metrics import LiveSample
+from s3lora_serve.service.metrics.planner_metrics import PlannerSample
 
 if TYPE_CHECKING:
     from s3lora_serve.control.journal.journal import Journal

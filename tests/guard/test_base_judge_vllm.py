@@ -7,8 +7,8 @@ import pytest
 from s3lora_serve.config import GuardConfig
 from s3lora_serve.guard.base_answer import LONGEST
 from s3lora_serve.guard.base_judge import BaseJudge
-from s3lora_serve.guard.question import Part, Passage, Question
-from s3lora_serve.guard.ruling import Finding
+from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
+from s3lora_serve.guard.ruling import Found
 from s3lora_serve.guard.unharmed import check_unharmed
 
 ROOM = 192
@@ -39,8 +39,8 @@ async def test_a_long_request_is_asked_whole_in_chats_that_fit(vllm_engine):
     """
     engine = Short(vllm_engine)
     task = "Find who kept the lighthouse. " + " ".join(f"lamp {n}" for n in range(70))
-    ruling = await BaseJudge(lambda: engine, GuardConfig()).rule(Question(task), "ann", "r1")
-    assert ruling.finding in (Finding.ALLOWED, Finding.REFUSED, Finding.UNDECIDED)
+    ruling = await BaseJudge(lambda: engine, GuardConfig()).rule(GuardQuestion(task), "ann", "r1")
+    assert ruling.finding in (Found.ALLOWED, Found.REFUSED, Found.UNDECIDED)
     whole = await vllm_engine.chat_tokens([{"role": "user", "content": task}])
     windows = [tokens for tokens, _, _ in engine.asked if len(tokens) <= ROOM]
     assert len(windows) > 2
@@ -53,12 +53,12 @@ async def test_a_long_request_is_asked_whole_in_chats_that_fit(vllm_engine):
 async def test_a_request_with_passages_is_judged(vllm_engine):
     """Task and frame are two questions, whose tokens are counted; the second time both are remembered."""
     judge = BaseJudge(lambda: vllm_engine, GuardConfig())
-    question = Question("Who directed Tenet?", (Passage(Part.TOOLS, "tool Search", "looks up facts"),))
+    question = GuardQuestion("Who directed Tenet?", (Passage(Part.TOOLS, "tool Search", "looks up facts"),))
     first, again = [await judge.rule(question, "ann", "r") for _ in range(2)]
-    if first.finding is not Finding.REFUSED:  # then one may have been ended early
+    if first.finding is not Found.REFUSED:  # then one may have been ended early
         assert first.prompt_tokens > 50
         assert again.cached
-    assert again.finding is first.finding is not Finding.FAILED
+    assert again.finding is first.finding is not Found.FAILED
 
 
 @pytest.mark.engine

@@ -6,7 +6,7 @@ import pytest
 
 from planners.prompts.control_tokens import ControlTokens
 from s3lora_serve.guard.frame import chat_of, framed, parts_of
-from s3lora_serve.guard.question import Part, Passage
+from s3lora_serve.guard.guard_question import Part, Passage
 
 OPENING = "Find it.\n\nWith this request comes the following, quoted line by line:"
 

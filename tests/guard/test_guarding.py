@@ -6,12 +6,12 @@ import pytest
 
 from s3lora_serve.config import GuardConfig
 from s3lora_serve.errors import GuardUndecided
+from s3lora_serve.guard.guard_question import GuardQuestion, Part
 from s3lora_serve.guard.guarding import Guarding
-from s3lora_serve.guard.question import Part, Question
-from s3lora_serve.guard.ruling import Finding, Ruling
+from s3lora_serve.guard.ruling import Found, Ruling
 
 
-class Found:
+class Told:
     """A judge that has found this."""
 
     name = "base"
@@ -27,16 +27,16 @@ def guarding(ruling, **settings):
     """The guard of a request about which that was found."""
     config = GuardConfig(action="refuse", **settings)
     return Guarding(
-        config, [Found(ruling)], Question("x"), caller="", request_id="", told=lambda guarding: None
+        config, [Told(ruling)], GuardQuestion("x"), caller="", request_id="", told=lambda guarding: None
     )
 
 
 async def test_what_is_undecided_about_an_observed_part_leaves():
     """It is counted, as a refusal of that part is; about anything else it withholds."""
-    ruling = Ruling(Finding.UNDECIDED, "base", part=Part.EVIDENCE)
+    ruling = Ruling(Found.UNDECIDED, "base", part=Part.EVIDENCE)
     async with guarding(ruling, observe_parts=("evidence",)) as guard:
         await guard.passed()
     assert (guard.rulings, guard.about()["verdict"]) == ([ruling], "allowed")
-    async with guarding(Ruling(Finding.UNDECIDED, "base"), observe_parts=("evidence",)) as guard:
+    async with guarding(Ruling(Found.UNDECIDED, "base"), observe_parts=("evidence",)) as guard:
         with pytest.raises(GuardUndecided):
             await guard.passed()

@@ -8,9 +8,9 @@ import pytest
 from scripted_judge import HARM, MURKY, ScriptedJudge, guards_by
 
 from s3lora_serve.errors import GuardUndecided, RefusedByGuard
-from s3lora_serve.guard.question import Part, Passage, Question
+from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
 
-HARMLESS = Question("Who?")
+HARMLESS = GuardQuestion("Who?")
 
 
 async def judged(guards, *questions):
@@ -29,20 +29,20 @@ async def judged(guards, *questions):
 async def test_any_of_several_prompts_refuses(place):
     """Wherever it stands; what is told of the request is that prompt."""
     questions = [HARMLESS] * 3
-    questions[place] = Question(f"a {HARM}")
+    questions[place] = GuardQuestion(f"a {HARM}")
     guarding, error = await judged(guards_by(ScriptedJudge(), "p"), *questions)
     assert (type(error), guarding.question.task) == (RefusedByGuard, f"a {HARM}")
 
 
 async def test_a_refusal_beats_what_was_not_decided():
     """Whatever comes first: the client of a refused request is not told to say it in other words."""
-    _, error = await judged(guards_by(ScriptedJudge(), "p"), Question(MURKY), Question(HARM))
+    _, error = await judged(guards_by(ScriptedJudge(), "p"), GuardQuestion(MURKY), GuardQuestion(HARM))
     assert isinstance(error, RefusedByGuard)
 
 
 async def test_a_part_that_is_only_observed_refuses_nothing():
     """The ruling is there to be counted, and the answer leaves."""
-    asked = Question("Who?", (Passage(Part.EVIDENCE, "a page", HARM),))
+    asked = GuardQuestion("Who?", (Passage(Part.EVIDENCE, "a page", HARM),))
     guarding, error = await judged(guards_by(ScriptedJudge(), "p", observe_parts=("evidence",)), asked)
     assert (error, [ruling.part for ruling in guarding.rulings]) == (None, [Part.EVIDENCE])
 
@@ -52,7 +52,7 @@ async def test_what_cannot_be_read_is_a_failure_to_decide(fail, raised):
     """Nobody is asked about it; ``fail`` says what follows, and an answer that leaves says ``open``."""
     judge = ScriptedJudge()
     guarding, error = await judged(
-        guards_by(judge, "p", fail=fail), HARMLESS, Question("", unreadable="an image")
+        guards_by(judge, "p", fail=fail), HARMLESS, GuardQuestion("", unreadable="an image")
     )
     assert (type(error), judge.asked) == (raised, [])
     assert error is None or "holds an image" in str(error)
@@ -66,7 +66,7 @@ async def test_observing_makes_nobody_wait():
     guards = guards_by(judge, "p", action="observe")
     guards._told = lambda planner, guarding: heard.append(guarding.rulings[0].finding)
     judge.gate.clear()
-    guarding, error = await judged(guards, Question(HARM))
+    guarding, error = await judged(guards, GuardQuestion(HARM))
     while not judge.judging:
         await asyncio.sleep(0)
     assert (error, guarding.withheld.is_set(), guarding.about(), guarding.tokens, judge.judging) == (
@@ -107,5 +107,5 @@ async def test_a_record_that_cannot_be_kept_decides_nothing(caplog):
     """What was to be told fails, and the refusal stands all the same."""
     guards = guards_by(ScriptedJudge(), "p")
     guards._told = lambda planner, guarding: 1 / 0
-    _, error = await judged(guards, Question(HARM))
+    _, error = await judged(guards, GuardQuestion(HARM))
     assert (type(error), "could not be told" in caplog.text) == (RefusedByGuard, True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from planners import PlannerInput, ToolSpec
+from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
 from s3lora_serve.guard.plan_question import plan_question
-from s3lora_serve.guard.question import Part, Passage, Question
 
 OWN = ToolSpec(name="Search", description="the web")
 SCHEMA = {"type": "object", "properties": {"place": {"type": "string", "description": "where"}}}
@@ -22,7 +22,7 @@ def test_every_text_of_the_client_is_there():
         feedback=("step #E2 uses Oven",),
     )
     schema = '{"type": "object", "properties": {"place": {"type": "string", "description": "where"}}}'
-    assert plan_question(request, (OWN,)) == Question(
+    assert plan_question(request, (OWN,)) == GuardQuestion(
         "How cold is it?",
         (
             Passage(Part.TOOLS, "tool Weather", f"Weather: of a place\n{schema}"),

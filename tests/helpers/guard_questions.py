@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.config import GuardConfig
-from s3lora_serve.guard.question import Part, Passage, Question
+from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,9 +14,11 @@ TASK = "Find the population of Ghent"
 SECRET = "xyzzy-in-the-task"
 
 
-def question(task: str = TASK, **texts: str) -> Question:
+def question(task: str = TASK, **texts: str) -> GuardQuestion:
     """A request with this task, and one passage for each part that is named."""
-    return Question(task, tuple(Passage(Part(part), f"the {part}", text) for part, text in texts.items()))
+    return GuardQuestion(
+        task, tuple(Passage(Part(part), f"the {part}", text) for part, text in texts.items())
+    )
 
 
 def framed(task: str, passages: Sequence[Passage]) -> str:

@@ -8,7 +8,7 @@ from guard_questions import question
 
 from s3lora_serve.config import GuardConfig
 from s3lora_serve.guard.guarding import Guarding
-from s3lora_serve.guard.ruling import Finding, Ruling
+from s3lora_serve.guard.ruling import Found, Ruling
 
 
 def judged(*rulings: Ruling, task: str = "a task of more than six words in all", **settings: Any) -> Guarding:
@@ -16,10 +16,10 @@ def judged(*rulings: Ruling, task: str = "a task of more than six words in all",
     terms = GuardConfig(**{"action": "refuse", **settings})
     guarding = Guarding(terms, (), question(task), caller="ops", request_id="r-1", told=lambda guarding: None)
     guarding.revision = "e" * 64
-    guarding.rulings = list(rulings) or [Ruling(Finding.ALLOWED, "base")]
+    guarding.rulings = list(rulings) or [Ruling(Found.ALLOWED, "base")]
     return guarding
 
 
 def refused(by: str = "base", part: str = "task") -> Ruling:
     """A refusal."""
-    return Ruling(Finding.REFUSED, by, part)
+    return Ruling(Found.REFUSED, by, part)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.config import GuardConfig
 from s3lora_serve.engine.port import Sampling
+from s3lora_serve.guard.guard_question import Part
 from s3lora_serve.guard.guards import Guards
-from s3lora_serve.guard.question import Part
-from s3lora_serve.guard.ruling import Finding, Ruling
+from s3lora_serve.guard.ruling import Found, Ruling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from s3lora_serve.engine.port import Engine
-    from s3lora_serve.guard.question import Question
+    from s3lora_serve.guard.guard_question import GuardQuestion
 
 HARM = "bomb"  # in a request: it is refused
 MURKY = "murmur"  # in a request: it is neither refused nor allowed
@@ -29,14 +29,14 @@ class ScriptedJudge:
     def __init__(self, seconds: Callable[[], float] = lambda: 0.0) -> None:
         """``seconds``: how long the next verdict takes."""
         self.seconds = seconds
-        self.asked: list[tuple[Question, str]] = []  # with the caller
+        self.asked: list[tuple[GuardQuestion, str]] = []  # with the caller
         self.judging = 0  # now
         self.gate = asyncio.Event()  # closed by ``gate.clear()``: no verdict until it is open
         self.gate.set()
         self.fails = False
         self.engine: Engine | None = None  # that it asks something before each verdict
 
-    async def rule(self, question: Question, caller: str, request_id: str) -> Ruling:
+    async def rule(self, question: GuardQuestion, caller: str, request_id: str) -> Ruling:
         """As ``Judge.rule``."""
         self.asked.append((question, caller))
         self.judging += 1
@@ -49,12 +49,12 @@ class ScriptedJudge:
         finally:
             self.judging -= 1
         if self.fails:
-            return Ruling(Finding.FAILED, "base", why="as ordered")
+            return Ruling(Found.FAILED, "base", why="as ordered")
         texts = [(Part.TASK, question.task), *((passage.part, passage.text) for passage in question.passages)]
         for part, text in texts:
             if HARM in text:
-                return Ruling(Finding.REFUSED, "base", part, prompt_tokens=5, output_tokens=2)
-        finding = Finding.UNDECIDED if any(MURKY in text for _, text in texts) else Finding.ALLOWED
+                return Ruling(Found.REFUSED, "base", part, prompt_tokens=5, output_tokens=2)
+        finding = Found.UNDECIDED if any(MURKY in text for _, text in texts) else Found.ALLOWED
         return Ruling(finding, "base", prompt_tokens=5, output_tokens=2)
 
 

@@ -12,7 +12,7 @@ from refusing_engine import RefusingEngine
 from s3lora_serve.config import Config
 from s3lora_serve.errors import ConfigError, GuardUndecided, RefusedByGuard
 from s3lora_serve.launch.fleet_guards import FleetGuards, endpoint_keys
-from s3lora_serve.metrics.prometheus import Metrics
+from s3lora_serve.service.metrics.prometheus import Metrics
 
 
 def config(tmp_path, guard=None, **planners):

@@ -11,10 +11,10 @@ from s3lora_serve import errors as tree
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import S3LoRAError
-from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.server.admin.admin_app import create_admin_app
 from s3lora_serve.server.app import create_app
 from s3lora_serve.server.error_responses import status_of
+from s3lora_serve.service.metrics.prometheus import Metrics
 from s3lora_serve.terminal.console import exit_code
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from s3lora_serve.guard.endpoint.guard_formats import guard_format
 from s3lora_serve.guard.endpoint.text_windows import text_windows
-from s3lora_serve.guard.question import Part
-from s3lora_serve.guard.ruling import Finding, Ruling
+from s3lora_serve.guard.guard_question import Part
+from s3lora_serve.guard.ruling import Found, Ruling
 from s3lora_serve.storage.canonical_json import canonical_digest
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.config import GuardConfig
     from s3lora_serve.guard.endpoint.guard_route import GuardRoute
-    from s3lora_serve.guard.question import Passage, Question
+    from s3lora_serve.guard.guard_question import GuardQuestion, Passage
 
 AT_ONCE = 8  # windows of one request that are asked about at the same time
 NAMING = 16  # windows that are asked about to name the part of a refusal, at most
@@ -47,7 +47,7 @@ class _NoVerdict(Exception):
 class _Heard:
     """What the endpoint said of some texts together."""
 
-    finding: Finding
+    finding: Found
     why: str = ""
     read: int = 0  # tokens
     wrote: int = 0
@@ -86,7 +86,7 @@ class EndpointJudge:
             [settings.endpoint.model_dump(mode="json"), sorted(settings.observe_parts)]
         )
 
-    async def rule(self, question: Question, caller: str, request_id: str) -> Ruling:
+    async def rule(self, question: GuardQuestion, caller: str, request_id: str) -> Ruling:
         """Judge one request. Raises nothing but cancellation, which closes the connections that it uses."""
         began = time.monotonic()
         if self._remembered is None:
@@ -102,13 +102,13 @@ class EndpointJudge:
             return replace(ruling, cached=True, prompt_tokens=0, output_tokens=0, seconds=seconds)
         return replace(ruling, seconds=seconds)
 
-    async def _verdict(self, question: Question) -> Ruling:
+    async def _verdict(self, question: GuardQuestion) -> Ruling:
         ruling = await self._asked(question)
-        if ruling.finding not in (Finding.ALLOWED, Finding.REFUSED):
+        if ruling.finding not in (Found.ALLOWED, Found.REFUSED):
             raise _NoVerdict(ruling)
         return ruling
 
-    async def _asked(self, question: Question) -> Ruling:
+    async def _asked(self, question: GuardQuestion) -> Ruling:
         kept = [each for each in question.passages if each.part not in self._observed]
         texts = (
             question.task,
@@ -117,20 +117,20 @@ class EndpointJudge:
         )
         task, deciding, whole = await self._each(texts)
         heard = [task, deciding, whole]
-        if refused := next((each for each in (task, deciding) if each.finding is Finding.REFUSED), None):
+        if refused := next((each for each in (task, deciding) if each.finding is Found.REFUSED), None):
             part = Part.TASK
             if kept and (refused is deciding or part in self._observed):
                 part, naming = await self._named(kept)
                 heard.append(naming)
             return self._ruling(refused, part, heard)
-        if (decided := _worst([task, deciding])).finding is not Finding.ALLOWED:
+        if (decided := _worst([task, deciding])).finding is not Found.ALLOWED:
             return self._ruling(decided, None, heard)
         observed = next((each.part for each in question.passages if each.part in self._observed), None)
-        return self._ruling(whole, None if whole.finding is Finding.FAILED else observed, heard)
+        return self._ruling(whole, None if whole.finding is Found.FAILED else observed, heard)
 
     def _ruling(self, found: _Heard, part: Part | None, heard: Iterable[_Heard]) -> Ruling:
         read, wrote = (sum(tokens) for tokens in zip(*((h.read, h.wrote) for h in heard), strict=True))
-        part = None if found.finding is Finding.ALLOWED else part
+        part = None if found.finding is Found.ALLOWED else part
         return Ruling(found.finding, self.name, part, found.why, read, wrote)
 
     async def _named(self, passages: Sequence[Passage]) -> tuple[Part, _Heard]:
@@ -139,11 +139,11 @@ class EndpointJudge:
         for each in passages:
             texts[each.part] = f"{texts.get(each.part, '')}{each.title}:\n{each.text}\n\n"
         if sum(len(text_windows(text, self._window)) for text in texts.values()) > NAMING:
-            return Part.TASK, _Heard(Finding.ALLOWED)
+            return Part.TASK, _Heard(Found.ALLOWED)
         found = await self._each(tuple(texts.values()))
-        refused = (part for part, one in zip(texts, found, strict=True) if one.finding is Finding.REFUSED)
+        refused = (part for part, one in zip(texts, found, strict=True) if one.finding is Found.REFUSED)
         read, wrote = sum(one.read for one in found), sum(one.wrote for one in found)
-        return next(refused, Part.TASK), _Heard(Finding.ALLOWED, "", read, wrote)
+        return next(refused, Part.TASK), _Heard(Found.ALLOWED, "", read, wrote)
 
     async def _each(self, texts: Sequence[str]) -> list[_Heard]:
         """What is said of each text. All windows of all texts are asked about together, a few at a time."""
@@ -162,22 +162,22 @@ class EndpointJudge:
 
     async def _one(self, text: str) -> _Heard:
         if not text.strip():
-            return _Heard(Finding.ALLOWED)
+            return _Heard(Found.ALLOWED)
         reply = await self._route.ask(self._format.path, self._format.body(text))
         if reply.why:
-            return _Heard(Finding.FAILED, reply.why)
+            return _Heard(Found.FAILED, reply.why)
         finding = self._format.finding(reply.body)
         if finding is None:
             why = f"{self._route.host} answered with status 200 and not as its kind of guard does"
-            return _Heard(Finding.FAILED, why)
-        why = f"{self._route.host} said neither safe nor unsafe" if finding is Finding.UNDECIDED else ""
+            return _Heard(Found.FAILED, why)
+        why = f"{self._route.host} said neither safe nor unsafe" if finding is Found.UNDECIDED else ""
         usage = reply.body.get("usage")
         return _Heard(finding, why, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
 
 
 def _worst(heard: Sequence[_Heard]) -> _Heard:
     """Of several together a refusal, else a failure, else no verdict; with the tokens of all."""
-    order = (Finding.REFUSED, Finding.FAILED, Finding.UNDECIDED, Finding.ALLOWED)
+    order = (Found.REFUSED, Found.FAILED, Found.UNDECIDED, Found.ALLOWED)
     worst = min(heard, key=lambda one: order.index(one.finding))
     return replace(worst, read=sum(one.read for one in heard), wrote=sum(one.wrote for one in heard))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import regex
 
 from planners.prompts.control_tokens import ControlTokens
-from s3lora_serve.guard.ruling import Finding
+from s3lora_serve.guard.ruling import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ class GuardFormat:
 
     path: str
     body: Callable[[str], dict[str, Any]]
-    finding: Callable[[Any], Finding | None]
+    finding: Callable[[Any], Found | None]
 
 
 def guard_format(settings: GuardEndpointConfig) -> GuardFormat:
@@ -76,19 +76,19 @@ def _custom(settings: GuardEndpointConfig) -> GuardFormat:
     template = str(settings.template)
     unsafe, safe = regex.compile(str(settings.unsafe)), regex.compile(str(settings.safe))
 
-    def says(answer: str) -> Finding:
+    def says(answer: str) -> Found:
         try:
             if unsafe.match(answer, timeout=_MATCH_SECONDS):
-                return Finding.REFUSED
-            return Finding.ALLOWED if safe.match(answer, timeout=_MATCH_SECONDS) else Finding.UNDECIDED
+                return Found.REFUSED
+            return Found.ALLOWED if safe.match(answer, timeout=_MATCH_SECONDS) else Found.UNDECIDED
         except TimeoutError:
-            return Finding.UNDECIDED
+            return Found.UNDECIDED
 
     return _chat(settings.model, lambda text: template.replace("{request}", text), says, tokens=64)
 
 
 def _chat(
-    model: str, message: Callable[[str], str], says: Callable[[str], Finding], *, tokens: int
+    model: str, message: Callable[[str], str], says: Callable[[str], Found], *, tokens: int
 ) -> GuardFormat:
     def body(text: str) -> dict[str, Any]:
         user = {"role": "user", "content": message(_CONTROL.broken(text))}
@@ -106,10 +106,10 @@ def _moderation(model: str, text: str) -> dict[str, Any]:
     return {"input": text, **({"model": model} if model else {})}
 
 
-def _of_text(says: Callable[[str], Finding]) -> Callable[[Any], Finding | None]:
+def _of_text(says: Callable[[str], Found]) -> Callable[[Any], Found | None]:
     """What a chat's or a completion's text says; None where there is none."""
 
-    def finding(answer: Any) -> Finding | None:
+    def finding(answer: Any) -> Found | None:
         choices = answer.get("choices") if isinstance(answer, dict) else None
         first = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(first, dict):
@@ -126,20 +126,20 @@ def _first_word(answer: str) -> str:
     return lines[0].strip("*_`'\".,:;!()").lower() if lines else ""
 
 
-def _llama_guard(answer: str) -> Finding:
+def _llama_guard(answer: str) -> Found:
     """``safe``, or ``unsafe`` and a line of categories."""
-    return _WORDS.get(_first_word(answer.partition("\n")[0]), Finding.UNDECIDED)
+    return _WORDS.get(_first_word(answer.partition("\n")[0]), Found.UNDECIDED)
 
 
-def _shieldgemma(answer: str) -> Finding:
+def _shieldgemma(answer: str) -> Found:
     """``Yes``: it breaks a rule. ``No``: it does not."""
-    return {"yes": Finding.REFUSED, "no": Finding.ALLOWED}.get(_first_word(answer), Finding.UNDECIDED)
+    return {"yes": Found.REFUSED, "no": Found.ALLOWED}.get(_first_word(answer), Found.UNDECIDED)
 
 
-_WORDS: Mapping[str, Finding] = {"safe": Finding.ALLOWED, "unsafe": Finding.REFUSED}
+_WORDS: Mapping[str, Found] = {"safe": Found.ALLOWED, "unsafe": Found.REFUSED}
 
 
-def _flagged(answer: Any) -> Finding | None:
+def _flagged(answer: Any) -> Found | None:
     """``results[].flagged`` of /moderations, one for each text that was sent."""
     results = answer.get("results") if isinstance(answer, dict) else None
     if not isinstance(results, list) or not results:
@@ -147,4 +147,4 @@ def _flagged(answer: Any) -> Finding | None:
     flags = [each.get("flagged") if isinstance(each, dict) else None for each in results]
     if not all(isinstance(flag, bool) for flag in flags):
         return None
-    return Finding.REFUSED if any(flags) else Finding.ALLOWED
+    return Found.REFUSED if any(flags) else Found.ALLOWED

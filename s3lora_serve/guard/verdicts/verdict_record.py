@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from s3lora_serve.guard.ruling import Finding
+from s3lora_serve.guard.ruling import Found
 from s3lora_serve.storage.printable import printable
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ def records_of(
     done, digest = done_with(guarding), ""
     records = []
     for ruling in guarding.rulings:
-        if ruling.finding is Finding.ALLOWED:
+        if ruling.finding is Found.ALLOWED:
             continue
         digest = digest or guarding.question.digest
-        refused = ruling.finding is Finding.REFUSED
+        refused = ruling.finding is Found.REFUSED
         records.append(
             VerdictRecord(
                 at=at,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.errors import StateError
-from s3lora_serve.guard.ruling import Finding
+from s3lora_serve.guard.ruling import Found
 from s3lora_serve.guard.verdicts.verdict_file import VerdictFile
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def verdict_report(
 
 
 def _counted(rows: Iterable[tuple[str, str, str, str, int]]) -> Iterable[JudgedCount]:
-    found: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(Finding, 0))
+    found: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(Found, 0))
     for planner, caller, by, finding, requests in rows:
         found[planner, caller, by][finding] = requests
     for (planner, caller, by), each in found.items():
@@ -94,10 +94,10 @@ def _counted(rows: Iterable[tuple[str, str, str, str, int]]) -> Iterable[JudgedC
             caller=caller,
             by=by,
             asked=sum(each.values()),
-            allowed=each[Finding.ALLOWED],
-            refused=each[Finding.REFUSED],
-            undecided=each[Finding.UNDECIDED],
-            failed=each[Finding.FAILED],
+            allowed=each[Found.ALLOWED],
+            refused=each[Found.REFUSED],
+            undecided=each[Found.UNDECIDED],
+            failed=each[Found.FAILED],
         )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from s3lora_serve.fleet.leases import Lease
-    from s3lora_serve.metrics.prometheus import Metrics
+    from s3lora_serve.service.metrics.prometheus import Metrics
 
 log = logging.getLogger("s3lora_serve.access")
 

@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from s3lora_serve.metrics.prometheus import Metrics
+    from s3lora_serve.service.metrics.prometheus import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from guard_web import guard_web
 
 from s3lora_serve.guard.endpoint.endpoint_judge import EndpointJudge
 from s3lora_serve.guard.endpoint.guard_route import MAX_ANSWER, GuardRoute
-from s3lora_serve.guard.question import Part
-from s3lora_serve.guard.ruling import Finding
+from s3lora_serve.guard.guard_question import Part
+from s3lora_serve.guard.ruling import Found
 
 KEY = "sk-the-key-of-the-endpoint"
 
@@ -40,7 +40,12 @@ async def test_the_task_alone_and_all_of_it_are_asked():
     """A request of a task alone is one question; with more there is a second, which holds every passage."""
     with guard_web() as web:
         ruling = await ruled(web)
-        assert (ruling.finding, ruling.by, ruling.part, ruling.why) == (Finding.ALLOWED, "endpoint", None, "")
+        assert (ruling.finding, ruling.by, ruling.part, ruling.why) == (
+            Found.ALLOWED,
+            "endpoint",
+            None,
+            "",
+        )
         assert web.texts == [TASK]
         more = question(tools="a tool", evidence="a page")
         ruling = await ruled(web, more)
@@ -67,7 +72,7 @@ async def test_a_refusal_names_its_part(texts, part):
 
     with guard_web(says) as web:
         ruling = await ruled(web, question(**texts))
-    assert (ruling.finding, ruling.part) == (Finding.REFUSED, part)
+    assert (ruling.finding, ruling.part) == (Found.REFUSED, part)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,7 @@ async def test_an_observed_part_never_hides_another(texts, part):
     """A part whose refusals are only counted is named where nothing else is refused, and nowhere else."""
     with guard_web(unsafe_where("evil")) as web:
         ruling = await ruled(web, question(**texts), observe_parts=["evidence"])
-    assert (ruling.finding, ruling.part) == (Finding.REFUSED, part)
+    assert (ruling.finding, ruling.part) == (Found.REFUSED, part)
 
 
 async def test_an_observed_part_neither_hides_a_refusal_nor_withholds_without_a_verdict():
@@ -98,9 +103,9 @@ async def test_an_observed_part_neither_hides_a_refusal_nor_withholds_without_a_
         hidden = await ruled(web, question(tools="evil", evidence="all is well"), observe_parts=["evidence"])
         odd = await ruled(web, question(tools="fine", evidence="odd"), observe_parts=["evidence"])
         plain = await ruled(web, question(tools="odd", evidence="fine"), observe_parts=["evidence"])
-    assert (hidden.finding, hidden.part) == (Finding.REFUSED, Part.TOOLS)
-    assert (odd.finding, odd.part) == (Finding.UNDECIDED, Part.EVIDENCE)
-    assert (plain.finding, plain.part) == (Finding.UNDECIDED, None)
+    assert (hidden.finding, hidden.part) == (Found.REFUSED, Part.TOOLS)
+    assert (odd.finding, odd.part) == (Found.UNDECIDED, Part.EVIDENCE)
+    assert (plain.finding, plain.part) == (Found.UNDECIDED, None)
 
 
 async def test_nothing_is_truncated():
@@ -109,7 +114,7 @@ async def test_nothing_is_truncated():
     for where in (f"evil {padding}", f"{padding} evil", f"{padding} evil {padding}"):
         with guard_web(unsafe_where("evil")) as web:
             ruling = await ruled(web, question(where), endpoint={"window_chars": 500})
-            assert (ruling.finding, ruling.part) == (Finding.REFUSED, Part.TASK)
+            assert (ruling.finding, ruling.part) == (Found.REFUSED, Part.TASK)
             assert len(web.asked) > 4
             assert max(map(len, web.texts)) <= 500
 
@@ -137,7 +142,7 @@ async def test_an_answer_that_is_none_is_a_failure(act, why, caplog):
         ruling = await ruled(web, question(SECRET))
         host = web.url.removeprefix("http://").removesuffix("/v1")
         assert len(web.asked) == 1
-    assert ruling.finding is Finding.FAILED
+    assert ruling.finding is Found.FAILED
     assert ruling.why.startswith(host)
     assert why in ruling.why
     for private in (SECRET, KEY, "busy", "html"):
@@ -148,17 +153,17 @@ async def test_an_answer_that_says_neither_is_undecided():
     """A chat model in the guard's place does not let anything pass."""
     with guard_web(lambda text: f"Sure! {text}") as web:
         ruling = await ruled(web, question(SECRET))
-    assert ruling.finding is Finding.UNDECIDED
+    assert ruling.finding is Found.UNDECIDED
     assert SECRET not in ruling.why
 
 
 async def test_a_reset_connection_is_tried_once_more():
     """One reset is passed over; with two the judge has failed."""
     with guard_web(lambda text: "safe", "reset") as web:
-        assert (await ruled(web)).finding is Finding.ALLOWED
+        assert (await ruled(web)).finding is Found.ALLOWED
     with guard_web(lambda text: "safe", "reset", "reset") as web:
         ruling = await ruled(web)
-        assert (ruling.finding, len(web.asked)) == (Finding.FAILED, 2)
+        assert (ruling.finding, len(web.asked)) == (Found.FAILED, 2)
     assert "closed the connection" in ruling.why
 
 
@@ -166,18 +171,18 @@ async def test_a_short_retry_after_is_waited_for():
     """A guard that is busy for a moment is asked again, once."""
     busy = (429, {"retry-after": "0"}, "")
     with guard_web(lambda text: "safe", busy) as web:
-        assert (await ruled(web)).finding is Finding.ALLOWED
+        assert (await ruled(web)).finding is Found.ALLOWED
     with guard_web(lambda text: "safe", busy, busy) as web:
-        assert (await ruled(web)).finding is Finding.FAILED
+        assert (await ruled(web)).finding is Found.FAILED
 
 
 async def test_a_guard_that_hangs_or_is_gone_has_failed():
     """No answer in time, and no server at all: a failure that names the host."""
     with guard_web(lambda text: "safe", "hang") as web:
         ruling = await ruled(web, seconds=0.2)
-        assert (ruling.finding, "no answer in time" in ruling.why) == (Finding.FAILED, True)
+        assert (ruling.finding, "no answer in time" in ruling.why) == (Found.FAILED, True)
     ruling = await ruled(web)
-    assert (ruling.finding, "127.0.0.1" in ruling.why) == (Finding.FAILED, True)
+    assert (ruling.finding, "127.0.0.1" in ruling.why) == (Found.FAILED, True)
 
 
 async def test_cancelling_ends_what_was_asked():
@@ -200,7 +205,7 @@ async def test_no_proxy_of_the_environment_is_shown_the_request(monkeypatch):
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        assert (await ruled(web)).finding is Finding.ALLOWED
+        assert (await ruled(web)).finding is Found.ALLOWED
         assert (len(proxy.asked), len(web.asked)) == (0, 1)
 
 
@@ -218,17 +223,17 @@ async def test_verdicts_are_remembered_for_their_caller_and_failures_never():
     """The same question of the same caller is not asked again; another's is, and so is one that failed."""
     with guard_web(unsafe_where("evil"), "reset", "reset") as web:
         async with judging(web.url, remembered=Memory()) as judge:
-            assert (await judge.rule(question(), "a", "1")).finding is Finding.FAILED
+            assert (await judge.rule(question(), "a", "1")).finding is Found.FAILED
             first = await judge.rule(question(), "a", "2")
             again = await judge.rule(question(), "a", "3")
             assert (first.cached, again.cached, again.prompt_tokens) == (False, True, 0)
             assert len(web.asked) == 3
             assert not (await judge.rule(question(), "b", "4")).cached
             refused = [await judge.rule(question("evil"), "a", str(number)) for number in (5, 6)]
-            assert [(each.finding, each.part) for each in refused] == [(Finding.REFUSED, Part.TASK)] * 2
+            assert [(each.finding, each.part) for each in refused] == [(Found.REFUSED, Part.TASK)] * 2
 
 
 async def test_a_text_that_is_no_unicode_is_asked_about():
     """Half a surrogate pair in a task does not raise."""
     with guard_web(lambda text: "safe") as web:
-        assert (await ruled(web, question("half \ud83d"))).finding is Finding.ALLOWED
+        assert (await ruled(web, question("half \ud83d"))).finding is Found.ALLOWED

@@ -6,7 +6,7 @@ import pytest
 from guard_questions import by_endpoint
 
 from s3lora_serve.guard.endpoint.guard_formats import guard_format
-from s3lora_serve.guard.ruling import Finding
+from s3lora_serve.guard.ruling import Found
 
 CUSTOM = {"template": "Judge:\n{request}", "unsafe": "(?i)bad", "safe": "(?i)good"}
 
@@ -37,7 +37,7 @@ def chat(text):
 def test_what_a_chat_answers(kind, says, finding):
     """The first word decides; an answer that begins with neither says nothing, whatever follows."""
     form = asked(kind, **(CUSTOM if kind == "custom" else {}))
-    assert form.finding(chat(says)) == Finding(finding)
+    assert form.finding(chat(says)) == Found(finding)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_what_a_chat_answers(kind, says, finding):
 )
 def test_what_shieldgemma_answers(says, finding):
     """Yes: a rule is broken."""
-    assert asked("shieldgemma").finding({"choices": [{"text": says}]}) == Finding(finding)
+    assert asked("shieldgemma").finding({"choices": [{"text": says}]}) == Found(finding)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_shieldgemma_answers(says, finding):
 def test_what_a_moderation_route_answers(flags, finding):
     """Any flag refuses; what is no list of flags is no answer."""
     found = asked("moderation").finding({"results": [{"flagged": flag} for flag in flags]})
-    assert found == (finding and Finding(finding))
+    assert found == (finding and Found(finding))
 
 
 @pytest.mark.parametrize("kind", ["llama-guard", "shieldgemma", "moderation"])
@@ -107,7 +107,7 @@ def test_a_request_cannot_end_its_turn(kind):
 def test_a_slow_expression_is_no_verdict():
     """An operator's expression that would take hours on an answer is given up."""
     form = asked("custom", **{**CUSTOM, "unsafe": "(a+)+b"})
-    assert form.finding(chat("a" * 60)) is Finding.UNDECIDED
+    assert form.finding(chat("a" * 60)) is Found.UNDECIDED
 
 
 @pytest.mark.parametrize(

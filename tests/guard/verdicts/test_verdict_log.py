@@ -12,7 +12,7 @@ import pytest
 from judged import judged, refused
 
 from s3lora_serve.errors import StateError
-from s3lora_serve.guard.ruling import Finding, Ruling
+from s3lora_serve.guard.ruling import Found, Ruling
 from s3lora_serve.guard.verdicts import verdict_file, verdict_log
 from s3lora_serve.guard.verdicts.verdict_file import VerdictFile
 from s3lora_serve.guard.verdicts.verdict_log import VerdictLog
@@ -36,7 +36,7 @@ def test_records_and_counts_are_there_afterwards(path):
         log.add("q", judged(refused("endpoint", "evidence"), task="other", action="observe"))
         assert log.settled()
         beside = verdict_report(path)
-        log.add("q", judged(Ruling(Finding.FAILED, "base", why="late"), fail="open"))
+        log.add("q", judged(Ruling(Found.FAILED, "base", why="late"), fail="open"))
     whole = verdict_report(path)
     assert len(whole.records) == len(beside.records) + 1 == 5
     assert [

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from judged import judged, refused
 
-from s3lora_serve.guard.ruling import Finding, Ruling
+from s3lora_serve.guard.ruling import Found, Ruling
 from s3lora_serve.guard.verdicts.verdict_record import first_words, records_of
 
-BASE_FAILED = Ruling(Finding.FAILED, "base", why="no verdict within 30 s")
-UNDECIDED = Ruling(Finding.UNDECIDED, "endpoint", why="says neither")
+BASE_FAILED = Ruling(Found.FAILED, "base", why="no verdict within 30 s")
+UNDECIDED = Ruling(Found.UNDECIDED, "endpoint", why="says neither")
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ UNDECIDED = Ruling(Finding.UNDECIDED, "endpoint", why="says neither")
         ([BASE_FAILED], {}, "withheld", ["failed"]),
         ([BASE_FAILED], {"fail": "open"}, "open", ["failed"]),
         ([BASE_FAILED, UNDECIDED], {"action": "observe"}, "served", ["failed", "undecided"]),
-        ([Ruling(Finding.ALLOWED, "base"), UNDECIDED], {"fail": "open"}, "open", ["undecided"]),
+        ([Ruling(Found.ALLOWED, "base"), UNDECIDED], {"fail": "open"}, "open", ["undecided"]),
         ([], {}, None, []),
     ],
 )

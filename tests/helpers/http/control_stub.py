@@ -19,8 +19,8 @@ from s3lora_serve.fleet.planner import Alias, DesiredPlanner, Planner
 from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
 from s3lora_serve.guard.guards import Guards
-from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.server.admin.admin_app import create_admin_app
+from s3lora_serve.service.metrics.prometheus import Metrics
 from s3lora_serve.spectral.prune_policy import PrunePolicy
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from live_server import live
 from request_kinds import CHAT, KINDS, PLAN, TASK, held, until
 
 from s3lora_serve.fleet.log_context import log_context
-from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.server.access.access_log import unread
+from s3lora_serve.service.metrics.prometheus import Metrics
 
 LOGGER = "s3lora_serve.access"
 

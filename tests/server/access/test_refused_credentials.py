@@ -9,10 +9,10 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from s3lora_serve.metrics.prometheus import Metrics
 from s3lora_serve.server.access import refused_credentials
 from s3lora_serve.server.access.auth import RequireKey
 from s3lora_serve.server.access.refused_credentials import RefusedCredentials
+from s3lora_serve.service.metrics.prometheus import Metrics
 
 RIGHT = "correct-horse-battery-staple"
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.guard.question import Part, Passage, Question
+from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
 from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _BESIDE_TEXT = frozenset(("type", "cache_control"))
 _TITLE = 64  # characters of a client's text in a title
 
 
-def questions_of(fields: Mapping[str, Any], *, chat: bool) -> tuple[Question, ...]:
+def questions_of(fields: Mapping[str, Any], *, chat: bool) -> tuple[GuardQuestion, ...]:
     """One about a chat; one about each prompt of a completion. Raises RequestRefused for JSON too deep.
 
     What a text guard cannot read is named in ``unreadable``, also what the engine would not understand.
@@ -50,18 +50,20 @@ def questions_of(fields: Mapping[str, Any], *, chat: bool) -> tuple[Question, ..
         prompt = fields.get("prompt")
         prompts = prompt if isinstance(prompt, list) else [prompt]
         form = tuple(_forms(fields))
-        return tuple(_of_prompt(each, form) for each in prompts) or (Question("", unreadable="no prompt"),)
+        return tuple(_of_prompt(each, form) for each in prompts) or (
+            GuardQuestion("", unreadable="no prompt"),
+        )
     except RecursionError:
         raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
 
 
-def _of_prompt(prompt: Any, form: tuple[Passage, ...]) -> Question:
+def _of_prompt(prompt: Any, form: tuple[Passage, ...]) -> GuardQuestion:
     if not isinstance(prompt, str):
-        return Question("", form, unreadable="a prompt that is no text")
-    return Question(prompt, form)
+        return GuardQuestion("", form, unreadable="a prompt that is no text")
+    return GuardQuestion(prompt, form)
 
 
-def _of_chat(fields: Mapping[str, Any]) -> Question:
+def _of_chat(fields: Mapping[str, Any]) -> GuardQuestion:
     read = _Conversation()
     messages = fields.get("messages")
     said = messages if isinstance(messages, list) else []
@@ -74,7 +76,7 @@ def _of_chat(fields: Mapping[str, Any]) -> Question:
     if last is None:
         read.unreadable.append("no text of a user")
     read.passages += (*_tools(fields), *_forms(fields), *_documents(fields))
-    return Question(read.task, tuple(read.passages), tuple(read.turns), "; ".join(read.unreadable[:1]))
+    return GuardQuestion(read.task, tuple(read.passages), tuple(read.turns), "; ".join(read.unreadable[:1]))
 
 
 @dataclass

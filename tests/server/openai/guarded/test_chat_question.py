@@ -9,7 +9,7 @@ from asgi_call import AsgiCall
 from request_kinds import ASK, CHAT, TEXT
 from scripted_judge import HARM
 
-from s3lora_serve.guard.question import Part, Passage, Question
+from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
 from s3lora_serve.server.openai.guarded.chat_question import questions_of
 
 USER = {"role": "user", "content": "What next?"}
@@ -34,7 +34,7 @@ def test_a_conversation():
         {"role": "user", "content": [{"type": "text", "text": "Where was"}, "he born?"]},
     ]
     asked = of(messages=messages, tools=[TOOL], documents=[{"title": "Nolan", "text": "born in London"}])
-    assert asked == Question(
+    assert asked == GuardQuestion(
         "Where was\nhe born?",
         (
             Passage(Part.SYSTEM, "system", "Be brief."),
@@ -109,8 +109,8 @@ def test_each_prompt_of_a_completion_is_a_question():
     """The whole prompt is the task; what is no text cannot be judged."""
     asked = questions_of({"prompt": ["a", "b"], "structured_outputs": {"choice": ["c"]}}, chat=False)
     form = (Passage(Part.TOOLS, "the answer's form", 'choice: ["c"]'),)
-    assert asked == (Question("a", form), Question("b", form))
-    assert questions_of({"prompt": "a"}, chat=False) == (Question("a"),)
+    assert asked == (GuardQuestion("a", form), GuardQuestion("b", form))
+    assert questions_of({"prompt": "a"}, chat=False) == (GuardQuestion("a"),)
     for prompt in (None, [], 5, [[1, 2]]):
         assert questions_of({"prompt": prompt}, chat=False)[0].unreadable != ""
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from s3lora_serve.metrics.planner_metrics import PlannerSample
-from s3lora_serve.metrics.prometheus import Metrics
+from s3lora_serve.service.metrics.planner_metrics import PlannerSample
+from s3lora_serve.service.metrics.prometheus import Metrics
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from s3lora_serve.guard.ruling import Finding, Ruling
-from s3lora_serve.metrics.prometheus import Metrics
+from s3lora_serve.guard.ruling import Found, Ruling
+from s3lora_serve.service.metrics.prometheus import Metrics
 
 
 def counted(metrics: Metrics) -> dict[str, float]:
@@ -28,9 +28,9 @@ ASKED = {"s3lora_guard_asked_total base p": 1.0}
 @pytest.mark.parametrize(
     ("ruling", "done", "also"),
     [
-        (Ruling(Finding.ALLOWED, "base"), "served", {"s3lora_guard_seconds_count base p": 1}),
+        (Ruling(Found.ALLOWED, "base"), "served", {"s3lora_guard_seconds_count base p": 1}),
         (
-            Ruling(Finding.REFUSED, "base", "evidence", prompt_tokens=9, output_tokens=2, cached=True),
+            Ruling(Found.REFUSED, "base", "evidence", prompt_tokens=9, output_tokens=2, cached=True),
             "withheld",
             {
                 "s3lora_guard_refused_total base evidence p": 1,
@@ -40,7 +40,7 @@ ASKED = {"s3lora_guard_asked_total base p": 1.0}
             },
         ),
         (
-            Ruling(Finding.FAILED, "base", seconds=2.5),
+            Ruling(Found.FAILED, "base", seconds=2.5),
             "open",
             {
                 "s3lora_guard_failed_total base p": 1,
@@ -50,7 +50,7 @@ ASKED = {"s3lora_guard_asked_total base p": 1.0}
             },
         ),
         (
-            Ruling(Finding.UNDECIDED, "base", cached=True),
+            Ruling(Found.UNDECIDED, "base", cached=True),
             "withheld",
             {"s3lora_guard_undecided_total base p": 1, "s3lora_guard_cached_total base p": 1},
         ),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from s3lora_serve.metrics.fleet_metrics import LiveMetrics, LiveSample
-from s3lora_serve.metrics.guard_metrics import GuardMetrics
-from s3lora_serve.metrics.planner_metrics import PlannerCollector, PlannerSample
+from s3lora_serve.service.metrics.fleet_metrics import LiveMetrics, LiveSample
+from s3lora_serve.service.metrics.guard_metrics import GuardMetrics
+from s3lora_serve.service.metrics.planner_metrics import PlannerCollector, PlannerSample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -30,7 +30,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Question:
+class GuardQuestion:
     """A request as its guard sees it. Nothing of what the client sent is missing, cut or rewritten.
 
     ``turns``: what the user said earlier, oldest first, each of which is also a passage of the history.
