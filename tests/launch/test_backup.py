@@ -48,7 +48,7 @@ def take(place, target):
 
 def put(source, place, **options):
     """A backup put into this place."""
-    return restore(source, place / "state.db", place / "store", lambda *_: None, **options)
+    return restore(source, place / "state.db", place / "store", EngineKind.VLLM, lambda *_: None, **options)
 
 
 def left(folder):
