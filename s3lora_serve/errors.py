@@ -45,7 +45,7 @@ A message names the offender, its value and the limit; ``hint`` names the next s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ class S3LoRAError(Exception):
     ``command`` is what does that at a shell, or empty: terminals show it, HTTP never does.
     """
 
-    code: ClassVar[str] = "s3lora_error"
+    code: str = "s3lora_error"
 
     def __init__(self, message: str, *, hint: str = "", command: str = "") -> None:
         super().__init__(message)

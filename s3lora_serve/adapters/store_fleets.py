@@ -32,7 +32,7 @@ def check_fleet(root: Path, state: Path, fleet: str, *, used: bool) -> None:
         " what was decided about them would be forgotten",
         hint="put that fleet's state file back: from a backup, or by state.path; or begin anew from"
         " planners.yaml, with the revisions kept",
-        command="s3lora restore BACKUP; or, to begin anew, s3lora-serve --new-state",
+        command="s3lora restore BACKUP --force; or, to begin anew, s3lora-serve --new-state",
     )
 
 

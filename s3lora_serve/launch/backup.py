@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve import __version__
 from s3lora_serve.adapters.store import RevisionStore
-from s3lora_serve.adapters.store_fleets import claim_fleet
+from s3lora_serve.adapters.store_fleets import check_fleet, claim_fleet
 from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.control.journal.journal_findings import journal_findings
 from s3lora_serve.errors import StateError, StoreError
@@ -105,6 +105,8 @@ def _fill(built: Path, state: Path, store: Path, engine: EngineKind, tell: Progr
             f"{state} is of a release that gave fleets no id",
             hint="start a server of this release on it once",
         )
+    # A start that found no state file left an empty one: a copy of that must not pass for the night's backup.
+    check_fleet(store, state, fleet, used=head.seq > 0)
     taken, left_out = _revisions(built / STORE, store, engine, _needed(tables), named, tell)
     claim_fleet(built / STORE, fleet)
     manifest = BackupManifest(
@@ -167,6 +169,10 @@ def as_store_error(digest: str) -> Iterator[None]:
         yield
     except OSError as error:  # copytree's own error is one, and holds a list
         reason = error.strerror or "its folder is not in the store, or cannot be read"
+        if (
+            error.filename
+        ):  # a store elsewhere than the configuration says looks like one that lost its folders
+            reason = f"{reason}: {error.filename}"
         hint = "the audit says what else is missing"
         raise StoreError(f"revision {digest[:12]}: {reason}", hint=hint) from error
 

@@ -30,17 +30,21 @@ from s3lora_serve.launch.backup import (
 )
 
 if TYPE_CHECKING:
+    from s3lora_serve.engine.port import EngineKind
     from s3lora_serve.launch.backup import Progress
 
 _BESIDE = ("", "-wal", "-shm")
 _OTHER = "take another backup; this one was changed or is not whole"
 
 
-def restore(source: Path, state: Path, store: Path, tell: Progress, *, force: bool = False) -> BackupManifest:
-    """Verify the backup at ``source`` and put it in the place of ``state`` and ``store``.
+def restore(
+    source: Path, state: Path, store: Path, engine: EngineKind, tell: Progress, *, force: bool = False
+) -> BackupManifest:
+    """Verify the backup at ``source`` and put it in the place of this engine's ``state`` and ``store``.
 
     With ``force`` over what is there: the state file that was there is kept beside the new one, revisions
-    that are sound stay. Nothing is changed before all is verified. Raises StateError, StoreError.
+    that are sound stay. Nothing is changed before all is verified. Raises StateError, also for a backup of
+    another kind of engine, and StoreError.
     """
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +57,7 @@ def restore(source: Path, state: Path, store: Path, tell: Progress, *, force: bo
             copy = Path(held, "backup")
             _bring(source, copy, tell)
             manifest = _verified(copy, tell)
+            _refuse_other_engine(source, manifest, engine)
             _place(copy, manifest, state, store)
     except OSError as error:
         reason = error.strerror or error
@@ -68,6 +73,14 @@ def _refuse_occupied(state: Path, store: Path) -> None:
     revisions = store / "revisions"
     if revisions.is_dir() and any(revisions.iterdir()):
         raise StateError(f"{store} holds revisions already", hint="restore elsewhere, or into it: --force")
+
+
+def _refuse_other_engine(source: Path, manifest: BackupManifest, engine: EngineKind) -> None:
+    if manifest.engine != engine.value:
+        raise StateError(
+            f"{source} is of a server with the engine {manifest.engine}, and this place is of {engine.value}",
+            hint=f"restore it with --engine {manifest.engine}",
+        )
 
 
 def _holds_something(state: Path) -> bool:

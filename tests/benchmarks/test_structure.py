@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import importlib
 import re
 import sys
@@ -52,12 +53,14 @@ def test_a_circle_would_be_found():
 
 
 def test_calls_are_noted_by_file():
-    """Inside the window and only there, and only of the product."""
+    """Inside the window and only there, only of the product, and only what is caused there."""
     from s3lora_serve.storage.canonical_json import canonical_bytes
 
     canonical_bytes({})
-    with passes.noted() as files:
+    context = contextvars.copy_context()  # as of a task that was there before
+    with passes.noted() as calls:
         canonical_bytes({})
         re.compile("x")
+        context.run(canonical_bytes, {})
     canonical_bytes({})
-    assert [Path(file).name for file in files] == ["canonical_json.py"]
+    assert ({Path(file).name for file in calls.files}, calls.changes) == ({"canonical_json.py"}, 1)

@@ -15,6 +15,7 @@ from peft_builder import BASE, write_folder
 
 from s3lora_serve.adapters.admission import admit
 from s3lora_serve.adapters.store import RevisionStore
+from s3lora_serve.adapters.store_fleets import claim_fleet
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.engine.port import EngineKind
@@ -48,12 +49,24 @@ def take(place, target):
 
 def put(source, place, **options):
     """A backup put into this place."""
-    return restore(source, place / "state.db", place / "store", lambda *_: None, **options)
+    return restore(source, place / "state.db", place / "store", EngineKind.VLLM, lambda *_: None, **options)
 
 
 def left(folder):
     """What lies in a folder, hidden files too."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_state_of_no_fleet_is_no_backup(place, tmp_path):
+    """Beside revisions that a fleet served, an empty state file is a lost one: no backup."""
+    with Journal(place / "state.db") as journal:
+        claim_fleet(place / "store", str(journal.fleet))
+    (place / "state.db").unlink()
+    with Journal(place / "state.db"):
+        pass
+    with pytest.raises(StoreError, match="holds nothing"):
+        take(place, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.parametrize("name", ["copy", "copy.tar", "copy.tar.gz", "copy.tgz"])

@@ -101,6 +101,16 @@ def test_the_glossarys_names_are_in_the_code():
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
 
 
+def test_the_metrics_to_alert_on_are_there():
+    """Every metric that the operator's page names is one that the server makes, under that name."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    named = set(re.findall(r"\bs3lora_[a-z]\w*", page)) - {"s3lora_serve"}
+    made = "\n".join(path.read_text() for path in (ROOT / "s3lora_serve" / "metrics").glob("*.py"))
+    assert len(named) > 7
+    # Of a counter the client adds the ending.
+    assert [name for name in sorted(named) if f'"{name.removesuffix("_total")}"' not in made] == []
+
+
 def test_no_document_has_an_empty_place():
     """Every mark for something to be filled in has been filled in."""
     marks = re.compile(r"<!-- (?!/?(?:tree|table|generated)\b)[^>]*-->|TODO|TBD|FIXME")

@@ -12,6 +12,7 @@ from s3lora_serve.errors import (
     ConfigError,
     Conflict,
     ControlError,
+    S3LoRAError,
     StoreError,
     UnknownOperation,
     UnknownPlanner,
@@ -31,10 +32,16 @@ _VERSIONS = (
 
 
 class AdminClient:
-    """Talks to the server that ``find`` names, which is asked before each attempt: a restart may move it."""
+    """Talks to the server that ``find`` names, which is asked before each attempt: a restart may move it.
 
-    def __init__(self, find: Callable[[], Access], transport: httpx.BaseTransport | None = None) -> None:
+    ``same`` are the options with which a command asks the same server, for commands that errors suggest.
+    """
+
+    def __init__(
+        self, find: Callable[[], Access], transport: httpx.BaseTransport | None = None, *, same: str = ""
+    ) -> None:
         self._find = find
+        self.same = same
         self._transport = transport
         self._client: httpx.Client | None = None
 
@@ -140,7 +147,11 @@ class AdminClient:
             response = self._http(access).request(
                 method, access.url + path, headers=all_headers, timeout=timeout, **request
             )
-            return _checked(response, access)
+            try:
+                return _checked(response, access)
+            except S3LoRAError as error:
+                error.command = error.command and error.command + self.same
+                raise
 
         try:
             return retrying(once)
@@ -207,11 +218,15 @@ def _refusal(status: int, code: str, message: str, access: Access) -> Exception:
         return ControlError(f"{access.url}: {message}", hint=_VERSIONS)
     if code in ("invalid_request", "invalid_json"):
         return ConfigError(message)
-    for known in (UnknownPlanner, UnknownOperation, Conflict, StoreError):
+    if code == UnknownOperation.code:
+        return UnknownOperation(message, command="s3lora status")
+    for known in (UnknownPlanner, Conflict, StoreError):
         if code == known.code:
             return known(message)
     kind = Unreachable if status >= 500 else ControlError
-    return kind(message or f"{access.url} answers with status {status}")
+    refusal = kind(message or f"{access.url} answers with status {status}")
+    refusal.code = code or kind.code  # scripts read the same one from --json as from the route
+    return refusal
 
 
 def _unreachable(access: Access, error: Exception) -> Unreachable:

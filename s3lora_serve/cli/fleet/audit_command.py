@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from s3lora_serve.control.journal.journal_findings import AuditFinding
     from s3lora_serve.engine.port import EngineKind
 
+AUDIT_CODES = (
+    "Exit codes: 0 all is well; 1 something is not, or could not be read; 2 wrong usage or configuration."
+)
+
 
 @grouped
 def audit(
@@ -42,7 +46,7 @@ def audit(
 ) -> None:
     """Check that a fleet's journal, store and engine agree, each of them read anew.
 
-    One line per finding. Exit code 0 if all is well, 1 with the reason if not.
+    One line per finding, and below each that is bad the next step.
     """
     noted = _noted(head)
     if state is not None:
@@ -117,9 +121,10 @@ def _revisions(journal: Journal, path: Path) -> Iterator[AuditFinding]:
         for role in ("active", "candidate", "previous"):
             if isinstance(record, str) or (digest := getattr(record, role)) is None:
                 continue
+            subject = f"revision {digest[:12]} ({name}, {role})"  # as a server's audit names it
             try:
                 store.check(digest)
             except StoreError as error:
-                yield AuditFinding(False, name, f"{role} {digest[:12]}: {error.message}", error.hint)
+                yield AuditFinding(False, subject, error.message, error.hint)
             else:
-                yield AuditFinding(True, name, f"{role} {digest[:12]}: as published")
+                yield AuditFinding(True, subject, "as published")

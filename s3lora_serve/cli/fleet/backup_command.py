@@ -40,9 +40,15 @@ def backup(
 
     State first, as it is at one moment; every byte of the copy is read again before it appears under TARGET.
     """
+    from s3lora_serve.errors import StateError
     from s3lora_serve.launch.backup import backup as take
 
     state, store = _places(config, engine)
+    fake = _places(config, EngineKind.FAKE)[0]
+    if not state.exists() and fake.exists():
+        raise StateError(
+            f"there is no state file {state}", hint="one of the fake engine is there: --engine fake"
+        )
     with Stages("backup", keep=not as_json) as stage:
         manifest = take(state, store, target, engine, stage)
         stage.note = f"{len(manifest.revisions)} revisions, journal head {manifest.head[:24]}…, in {target}"
@@ -64,10 +70,10 @@ def restore(
     from s3lora_serve.launch.restore import restore as put
 
     if not source.exists():
-        raise ConfigError(f"there is no {source}", hint="name what `s3lora backup` made")
+        raise ConfigError(f"there is no backup {source}", hint="name what `s3lora backup` made")
     state, store = _places(config, engine)
     with Stages("restore", keep=not as_json) as stage:
-        manifest = put(source, state, store, stage, force=force)
+        manifest = put(source, state, store, engine, stage, force=force)
         stage.note = (
             f"{len(manifest.planners)} planners, {len(manifest.revisions)} revisions, in {state.parent}"
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,7 +96,19 @@ class ServerOptions:
         from s3lora_serve.cli.fleet.admin_client import AdminClient
 
         environ = dict(os.environ)
-        return AdminClient(lambda: find_access(self.server, self.config, environ, self.engine))
+        find = partial(find_access, self.server, self.config, environ, self.engine)
+        return AdminClient(find, same=self._words())
+
+    def _words(self) -> str:
+        """What a command that is suggested needs to ask the same server, with a space before; or nothing."""
+        words = []
+        if self.server is not None and self.server != os.environ.get("S3LORA_ADMIN_URL"):
+            words += ["--server", self.server]
+        if self.config is not None:
+            words += ["--config", str(self.config)]
+        if self.engine is not EngineKind.VLLM:
+            words += ["--engine", self.engine.value]
+        return f" {shlex.join(words)}" if words else ""
 
 
 @dataclass(frozen=True)
@@ -142,7 +156,7 @@ def finish(client: AdminClient, operation: Mapping[str, Any], end: EndOptions) -
     if end.as_json:
         typer.echo(json.dumps(operation, indent=2))
     else:
-        show_operation(operation, waited=end.wait)
+        show_operation(operation, waited=end.wait, same=client.same)
     if (code := outcome(operation, waited=end.wait)) != OK:
         raise typer.Exit(code)
 

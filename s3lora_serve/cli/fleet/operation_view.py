@@ -33,13 +33,16 @@ def outcome(operation: Mapping[str, Any], *, waited: bool) -> int:
     return REFUSED if waited else OK
 
 
-def show_operation(operation: Mapping[str, Any], *, waited: bool) -> None:
-    """Say on stdout what an operation did, on stderr why it failed or that it still runs."""
+def show_operation(operation: Mapping[str, Any], *, waited: bool, same: str) -> None:
+    """Say on stdout what an operation did, on stderr why it failed or that it still runs.
+
+    ``same`` are the options with which a suggested command asks the same server.
+    """
     subject, id_ = _subject(operation), str(operation["id"])
     if not operation["ended"]:
         why = "still runs" if waited else "has begun"
         _line(Text(f"{subject}: operation {id_} {why} ({operation['step']})"))
-        say(f"follow it with: s3lora wait {id_}", "dim")
+        say(f"follow it with: s3lora wait {id_}{same}", "dim")
         return
     if operation["step"] != "done":
         hint = (operation.get("error") or {}).get("hint") or ""

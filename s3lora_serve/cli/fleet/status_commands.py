@@ -23,6 +23,9 @@ STATUS_CODES = (
     "Exit codes: 0 every planner shown answers; 1 one does not, or no server was found; "
     "2 wrong usage or configuration."
 )
+HISTORY_CODES = (
+    "Exit codes: 0 done; 1 no server was found, or it could not be read; 2 wrong usage or configuration."
+)
 _OPERATIONS = 5  # ended ones that are shown; those that run always are
 _LOOK = 50  # operations to look at for those
 

@@ -44,10 +44,10 @@ def follow(client: AdminClient, operation: Mapping[str, Any], seconds: float | N
                     time.sleep(BREATH)
         except KeyboardInterrupt:
             owned.close()
-            say(f"operation {id_} continues; follow it with: s3lora wait {id_}", "yellow")
+            say(f"operation {id_} continues; follow it with: s3lora wait {id_}{client.same}", "yellow")
             raise typer.Exit(INTERRUPTED) from None
         except Unreachable as error:
-            error.hint = f"{error.hint}; what became of it: s3lora wait {id_}"
+            error.hint = f"{error.hint}; what became of it: s3lora wait {id_}{client.same}"
             raise
     return operation
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Key in an entry's details: what its transaction put into the tables. Entries of earlier releases lack it.
 WRITTEN = "written"
 STARTED = "server.started"
+ACCEPTED = "state.accepted"
 FIELDS = tuple(each.name for each in fields(PlannerRecord) if each.name != "name")
 
 _REMOVED = ("planner.removed", "apply.removed")
@@ -139,6 +140,8 @@ def derived(entries: Iterable[Entry | Broken]) -> Derived:
             if isinstance(row := about.get("operation"), str):
                 operations[entry.operation] = row
                 since.add(entry.operation)
+        elif entry.action == ACCEPTED:  # without a row: that it is gone was accepted
+            operations.pop(entry.operation, None)
         elif (step := _ENDS.get(entry.action.rpartition(".")[2])) and not entry.action.startswith("deploy"):
             steps[entry.operation] = step
     return Derived(planners, operations, steps, anchor, frozenset(since), broken, doubtful, clock, last_at)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from s3lora_serve.control.journal.agreement import operation_mismatches, planner_mismatches
+from s3lora_serve.control.journal.derived import ACCEPTED
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.journal.journal_proof import proved
 from s3lora_serve.fleet.planner_record import PlannerRecord
@@ -113,7 +114,7 @@ def _accept(journal: Journal, mismatches: Iterable[Mismatch], operations: Mappin
         written, last = mismatch.written, mismatch.proved
         entry = NewEntry(
             _ACTOR,
-            "state.accepted",
+            ACCEPTED,
             mismatch.planner,
             from_digest=last.active if last else None,
             to_digest=written.active if written else None,
@@ -123,8 +124,9 @@ def _accept(journal: Journal, mismatches: Iterable[Mismatch], operations: Mappin
         log.warning("planner %s: accepted as it stands: %s", mismatch.planner, mismatch.message)
     for id_, why in operations.items():
         log.warning("operation %s: accepted as it stands: %s", id_ or "of an earlier time", why)
-        if (operation := journal.operation(id_)) is not None:
-            entry = NewEntry(
-                _ACTOR, "state.accepted", operation.planner, id_, reason=f"--accept-state: {why}"
-            )
-            journal.write(entry, operation=operation)
+        if not id_:  # which row it was is not known; the start's own entry says what all come to
+            continue
+        operation = journal.operation(id_)
+        planner = operation.planner if operation else None
+        entry = NewEntry(_ACTOR, ACCEPTED, planner, id_, reason=f"--accept-state: {why}")
+        journal.write(entry, operation=operation)

@@ -52,18 +52,20 @@ def no_pause(monkeypatch):
         (409, "conflict", Conflict),
         (404, "store_error", StoreError),
         (422, "invalid_request", ConfigError),
-        (422, "adapter_refused", ControlError),
+        (422, "source_not_allowed", ControlError),
         (401, "invalid_api_key", Unreachable),
         (503, "state_error", Unreachable),
     ],
 )
 def test_a_refusal_is_an_error_of_ours(status, code, kind):
-    """Each code becomes the error that it stands for, with the server's words."""
+    """Each code becomes the error that it stands for, with the server's words and, for scripts, its code."""
     client = client_of(httpx.Response(status, json=error(code, "the reason")))
     with client, pytest.raises(S3LoRAError) as caught:
         client.order("planners/math/swap", {}, "k")
     assert type(caught.value) is kind
     assert status == 401 or caught.value.message == "the reason"
+    ours = {"invalid_request": "config_error", "invalid_api_key": "unreachable"}  # of this side of the line
+    assert caught.value.code == ours.get(code, code)
 
 
 def test_a_refused_token_says_where_it_is_from():

@@ -115,7 +115,7 @@ def test_with_a_configuration_the_stores_revisions_are_read_too(s3lora, state, t
     done = s3lora("audit", "--state", state, "--config", file)
     assert done.code == 1
     assert done.out.splitlines()[1].startswith(
-        "bad  math: active aaaaaaaaaaaa: revision aaaaaaaaaaaa is not in"
+        "bad  revision aaaaaaaaaaaa (math, active): revision aaaaaaaaaaaa is not in"
     )
 
 

@@ -46,6 +46,20 @@ def test_a_round_trip_and_its_exit_codes(s3lora, config, tmp_path):
     assert s3lora("restore", tmp_path / "nothing", "--config", config).code == 2
 
 
+def test_the_other_engines_state_is_named(s3lora, config, tmp_path):
+    """Where only the fake engine's server ran, backup and restore say how to reach its state."""
+    folder = config.parent / "fake"
+    folder.mkdir()
+    (config.parent / "state.db").rename(folder / "state.db")
+    lost = s3lora("backup", tmp_path / "copy", "--config", config)
+    assert (lost.code, "hint:  one of the fake engine is there: --engine fake" in lost.err) == (1, True)
+    assert s3lora("backup", tmp_path / "copy", "--config", config, "--engine", "fake").code == 0
+    other = s3lora("restore", tmp_path / "copy", "--config", config)
+    assert (other.code, "hint:  restore it with --engine fake" in other.err) == (1, True)
+    assert not (config.parent / "state.db").exists()
+    assert s3lora("restore", tmp_path / "copy", "--config", config, "--engine", "fake", "--force").code == 0
+
+
 def test_a_warning_for_what_its_audit_says(s3lora, config, tmp_path):
     """A damaged account is backed up all the same, said, and restored as it is."""
     with Journal(config.parent / "state.db") as journal:

@@ -302,3 +302,13 @@ def test_waiting_for_a_cancelled_operation(s3lora, stub):
     ]
     done = s3lora("swap", "math", "demo://x")
     assert (done.code, "pre-empted by op-2; aaaaaaaaaaaa still serves" in done.err) == (1, True)
+
+
+def test_a_suggested_command_asks_the_same_server(s3lora, stub, monkeypatch):
+    """It can be pasted as it is: with the options by which this command found the server, and no others."""
+    told = {**error("conflict", "operation op-9 is deciding"), "operation": "op-9"}
+    stub.routes["/admin/planners/math/promote"] = (409, told)
+    assert "run:   s3lora cancel op-9\n" in s3lora("promote", "math").err
+    monkeypatch.setenv("S3LORA_ADMIN_TOKEN", TOKEN)
+    named = s3lora("promote", "math", "--server", stub.url, "--engine", "fake")
+    assert f"run:   s3lora cancel op-9 --server {stub.url} --engine fake\n" in named.err

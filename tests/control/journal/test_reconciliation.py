@@ -158,6 +158,16 @@ async def test_an_edited_operation_is_found(fleet, change, said):
     await fleet.close()
 
 
+async def test_that_an_operation_is_gone_can_be_accepted(fleet):
+    """Its entries stay, and neither a later start nor an audit misses its row again."""
+    fleet = await again(fleet, "DELETE FROM operations", accept=True)
+    for _ in range(2):
+        assert (await ask(fleet, "p"), await findings(fleet)) == ("2", {})
+        fleet = await again(fleet)
+    assert any("its row is gone" in entry.reason for entry in fleet.control.history())
+    await fleet.close()
+
+
 UNLOCK = "DROP TRIGGER journal_keeps_entries"
 
 

@@ -29,11 +29,11 @@ def request_guard(
     if found is not None and guards.refuses(planner.name, caller):
         raise refuse(planner.name, *found)
     if asked.plan is not None:
-        questions = (plan_question(asked.plan, planner.tools),)
+        first, more = plan_question(asked.plan, planner.tools), list[GuardQuestion]()
     else:
-        questions = questions_of(asked.fields, chat=chat)
+        first, *more = questions_of(asked.fields, chat=chat)
     if found is not None:
         # Logs have this, and nothing else of what a client made up.
         name = f"the field {found[0]!r}" if found[0] in KNOWN else "a field that is not known here"
-        questions = (replace(questions[0], unreadable=name), *questions[1:])
-    return guards.guarding(planner.name, questions[0], caller, request_id, more=questions[1:])
+        first = replace(first, unreadable=name)
+    return guards.guarding(planner.name, first, caller, request_id, more=more)
