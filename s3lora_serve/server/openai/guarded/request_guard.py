@@ -10,7 +10,10 @@ from s3lora_serve.server.openai.guarded.chat_question import questions_of
 from s3lora_serve.server.openai.guarded.guard_fields import KNOWN, refuse, slip
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from s3lora_serve.fleet.planner import Planner
+    from s3lora_serve.guard.guard_question import GuardQuestion
     from s3lora_serve.guard.guarding import Guarding
     from s3lora_serve.guard.guards import Guards
     from s3lora_serve.server.openai.checked_request import CheckedRequest
@@ -29,9 +32,10 @@ def request_guard(
     if found is not None and guards.refuses(planner.name, caller):
         raise refuse(planner.name, *found)
     if asked.plan is not None:
-        first, more = plan_question(asked.plan, planner.tools), list[GuardQuestion]()
+        questions: Sequence[GuardQuestion] = (plan_question(asked.plan, planner.tools),)
     else:
-        first, *more = questions_of(asked.fields, chat=chat)
+        questions = questions_of(asked.fields, chat=chat)
+    first, *more = questions
     if found is not None:
         # Logs have this, and nothing else of what a client made up.
         name = f"the field {found[0]!r}" if found[0] in KNOWN else "a field that is not known here"
