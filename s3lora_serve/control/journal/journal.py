@@ -278,7 +278,8 @@ class Journal:
 
     def _kept(self) -> Head | None:
         row = self._db.execute("SELECT seq, hash FROM head").fetchone()
-        return None if row is None else Head(*row)
+        # One that is no number and text was written by something else: it is as good as none.
+        return Head(*row) if row and isinstance(row[0], int) and isinstance(row[1], str) else None
 
     def between(self, after: int, last: int) -> Iterator[Entry | Broken]:
         """Every row with such a number, also those that should not be there, in chunks."""
