@@ -78,8 +78,9 @@ async def test_a_client_that_reads_slowly_gets_it_all():
         client.send(GET % b"much")
         slow = loop.time() + 3.0
         while got < whole:
-            assert (read := len(await loop.sock_recv(client, whole // 30)))
-            got += read
+            read = await loop.sock_recv(client, whole // 30)
+            assert read, "it was closed"
+            got += len(read)
             await asyncio.sleep(0.1 if loop.time() < slow else 0)
 
 

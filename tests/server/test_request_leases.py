@@ -57,7 +57,7 @@ class Unread(AsgiCall):
 
 
 @pytest.mark.parametrize("kind", ["stream", "text stream", "plan stream", "plan stream, no grammar"])
-async def test_a_client_that_reads_nothing_holds_no_revision_past_the_drain(served, app, ended, kind):
+async def test_a_client_that_reads_nothing_holds_no_revision_past_the_drain(served, app, kind):
     """The swap ends and the slot is free, though the request still waits for its client."""
     plan = {**TASK, "stream": True, "constraint": "none" if "no grammar" in kind else "grammar"}
     path, body = KINDS.get(kind, (PLAN, plan))
@@ -66,10 +66,8 @@ async def test_a_client_that_reads_nothing_holds_no_revision_past_the_drain(serv
     assert held(served)[0] == 1
     operation = await served.done(await served.service.control.swap("p", Wanted(source="n"), OPERATOR))
     assert (operation.step, operation.cut, held(served)) == ("done", ("unread",), (0, 0))
-    assert ended == [("p", "active", "aborted")]
     call.leave()
     await call
-    assert ended == [("p", "active", "aborted")]
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -74,7 +74,7 @@ class _Answer(HTTPResponse):
 
     def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
         super().__init__(sock, *given, **named)
-        self.fp = BufferedReader(_WhileAwaited(self.fp))  # type: ignore[type-var]
+        self.fp = BufferedReader(_WhileAwaited(self.fp))
 
 
 @contextmanager
