@@ -97,6 +97,7 @@ class Journal:
         except BaseException:
             self._lock.close()
             raise
+        self._file = _identity(self.path)
 
     def write(
         self,
@@ -206,6 +207,10 @@ class Journal:
         with self._using():
             return damage(self._db)
 
+    def replaced(self) -> bool:
+        """Whether the file that is open for writing is not the one that is there any more."""
+        return not self._read_only and _identity(self.path) != self._file
+
     def numbers(self, action: str) -> list[int]:
         """The numbers of the entries with this action, newest first."""
         return [seq for (seq,) in self._rows(_NUMBERS, action)]
@@ -313,6 +318,14 @@ class Journal:
             if not self._open:
                 raise StateError(f"{self.path} was closed", hint="the server is stopping")
             yield
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _count(value: int) -> int:

@@ -201,19 +201,19 @@ def test_an_endless_answer_ends_with_its_fetch(tmp_path: Path, begun: bytes):
     """Interim answers or trailers without end: read on, they would take a processor as long as they come."""
     more = b"x: y\r\n" if begun else b"HTTP/1.1 100 Continue\r\n\r\n"
 
-    def on_and_on() -> None:
-        while True:
-            try:
-                client, _ = listening.accept()
-            except OSError:
-                return
-            with client, suppress(OSError):
-                client.sendall(begun)
-                while True:
-                    client.sendall(more * 100)
+    def talk(client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.sendall(begun)
+            while True:
+                client.sendall(more * 100)
+
+    def answer() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=talk, args=(listening.accept()[0],), daemon=True).start()
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=on_and_on, daemon=True).start()
+        threading.Thread(target=answer, daemon=True).start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/a"
         with pytest.raises(SourceError, match=r"not fetched within 0\.3 s"):
             fetch(url, tmp_path / "copy", LimitsConfig(fetch_seconds=0.3))

@@ -163,6 +163,13 @@ async def test_a_file_that_cannot_be_read_any_more_is_a_finding(fleet):
     assert all(each.hint for each in bad)
 
 
+async def test_a_file_that_was_removed_is_a_finding(fleet):
+    """SQLite goes on to write into a file that nobody can find again."""
+    fleet.service.journal.path.unlink()
+    bad = [each for each in await fleet.control.verify() if not each.ok]
+    assert [(each.subject, each.hint) for each in bad] == [("file", "stop the server, and restore a backup")]
+
+
 async def test_the_last_proved_state_can_be_served_instead(fleet):
     """state.on_mismatch: serve_last_proved puts the row back, and the journal says why."""
     edit = f"UPDATE planners SET active = '{'1' * 64}' WHERE name = 'p'"
