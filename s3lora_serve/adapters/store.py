@@ -15,11 +15,13 @@ A revision appears by one rename of a synced folder, so after a crash it is whol
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import re
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,12 +117,15 @@ class RevisionStore:
         if not place.is_dir():
             raise StoreError(f"revision {digest[:12]} is not in the store", hint="admit its adapter again")
         try:
-            lineage = Lineage.from_json(json.loads((place / LINEAGE_NAME).read_bytes()))
-            size = (place / WEIGHTS_NAME).stat().st_size if lineage.kept else 0
-            (place / CONFIG_NAME).stat()
+            lineage = Lineage.from_json(json.loads(_file(place / LINEAGE_NAME).read_bytes()))
+            size = _file(place / WEIGHTS_NAME).stat().st_size if lineage.kept else 0
+            _file(place / CONFIG_NAME)
         except FileNotFoundError as error:
             raise _damaged(digest, f"{Path(error.filename).name} is missing") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            why = f"{Path(str(error.filename)).name} cannot be read: {error.strerror or error}"
+            raise _damaged(digest, why) from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _damaged(
                 digest, f"{LINEAGE_NAME} is unreadable ({type(error).__name__}: {error})"
             ) from error
@@ -145,8 +150,8 @@ class RevisionStore:
         It looks at sizes only; ``check`` reads every byte.
         """
         try:
-            return self.get((self._keys / key).read_text().strip())
-        except (FileNotFoundError, StoreError):
+            return self.get(_file(self._keys / key).read_text().strip())
+        except (OSError, ValueError, StoreError):
             return None
 
     def list(self) -> tuple[Revision, ...]:
@@ -205,6 +210,13 @@ class RevisionStore:
         with contextlib.suppress(BlockingIOError), self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
             for left in self._staging.iterdir():
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def _file(path: Path) -> Path:
+    """The path, if it is a regular file's: reading a pipe would never end. Raises OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return path
 
 
 def _damaged(digest: str, what: str) -> StoreError:

@@ -49,11 +49,19 @@ def claim_fleet(root: Path, fleet: str) -> None:
 
 
 def known_fleets(root: Path) -> tuple[str, ...] | None:
-    """The ids of fleets that served from it; None for a store of a release that noted none."""
+    """The ids of fleets that served from it; None for a store of a release that noted none.
+
+    Raises StoreError if they cannot be read.
+    """
     try:
         return tuple((root / FLEETS).read_text("utf-8", errors="replace").split())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise StoreError(
+            f"store {root}: its list of fleets cannot be read: {error.strerror or error}",
+            hint=f"put its file '{FLEETS}' back, or restore a backup",
+        ) from error
 
 
 def mark_unserved(root: Path) -> None:

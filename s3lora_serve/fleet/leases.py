@@ -23,6 +23,7 @@ Role = Literal["active", "canary", "shadow"]
 LeaseOutcome = Literal["ok", "error", "invalid", "aborted"]
 
 _numbers = itertools.count(1)
+_TOLD_SECONDS = 1.0  # for clients of cut requests to read that
 
 
 @dataclass(eq=False)
@@ -43,6 +44,7 @@ class Lease:
     started: float = field(default_factory=time.monotonic)
     seconds: float | None = None  # once it was given back
     cut: asyncio.Event = field(default_factory=asyncio.Event)  # set: stop, the time for it has passed
+    left: bool = False  # whether its work has left the engine for good: what remains is to answer the client
     stopping: bool = False  # whether it was the server's time, not the revision's
     withheld: bool = False  # whether the guard kept the answer back
     number: int = field(default_factory=lambda: next(_numbers))
@@ -126,13 +128,22 @@ class LeaseBook:
     ) -> tuple[tuple[str, ...], bool]:
         """Wait until no lease is held on ``key``; after ``seconds`` cut those that are, and await their end.
 
-        Gives up as soon as ``still()`` is false (the deployment serves again). Returns the request ids that
-        were cut, and whether it is empty.
+        The end of a request whose work has left the engine is not awaited for long: its client may read
+        nothing. Gives up as soon as ``still()`` is false (the deployment serves again). Returns the request
+        ids that were cut, and whether it is empty.
         """
-        if await self._notifier.until(lambda: not self.count(key) or not still(), seconds):
+
+        def over() -> bool:
+            return not self.count(key) or not still()
+
+        if await self._notifier.until(over, seconds):
             return (), not self.count(key)
         cut = tuple(self._held.get(key, {}).values())
         for lease in cut:
             lease.cut.set()
-        await self._notifier.until(lambda: not self.count(key) or not still())
+        while not await self._notifier.until(over, _TOLD_SECONDS):
+            for lease in cut:
+                if lease.left:
+                    lease.outcome = "aborted"
+                    self.give_back(lease)
         return tuple(lease.request_id for lease in cut), not self.count(key)

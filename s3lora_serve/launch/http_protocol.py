@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
 # Bytes parsed at a time. The parser joins the pieces of an unfinished header anew with each of them.
 _PIECE = 16 * 1024
 # A byte of a body may bring so many that are none: the frames of small chunks.
@@ -28,6 +30,7 @@ class HttpLimits:
     headers: int = 100
     header_seconds: float = 10.0  # from the first byte, or the connection, to the end of the headers
     connections: int = 2048
+    unread_seconds: float = 60.0  # without a byte read of what was sent, at least; twice that at most
     refused: Callable[[int, str | None], None] = lambda status, peer: None
 
 
@@ -44,9 +47,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal: tuple[int, str] | None = None
         self._refused = False  # what still comes is not read any more
         self._timer: asyncio.TimerHandle | None = None
+        self._cycles: list[RequestResponseCycle] = []  # requests without a whole answer, and at most one more
+        self._unread = 0  # bytes that were still to be sent at the last look
+        self._looking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._look()
         if len(self.connections) > self._limits.connections:
             most = self._limits.connections
             self._refuse(503, f"{most} connections are open, as many as may be", "overloaded")
@@ -55,6 +62,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._looking is not None:
+            self._looking.cancel()
+        self._leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -82,11 +92,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
+        self._unread = 0
         super().on_headers_complete()
+        self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
+        if self.cycle is not None and self.cycle not in self._cycles:
+            self._cycles.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         self._no_body = max(0, self._no_body - (1 + _FRAME) * len(body))
         super().on_body(body)
+
+    def resume_writing(self) -> None:
+        self._unread = 0
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         if self._refusal is not None:
@@ -113,7 +131,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer by hand, since no application is asked, and close. An answer that was begun is cut."""
         self._stop_timer()
         self._limits.refused(status, self.client[0] if self.client else None)
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        if not any(cycle.response_started and not cycle.response_complete for cycle in self._cycles):
             from s3lora_serve.server.error_responses import error_body
 
             body = json.dumps(error_body(status, message, code=code)).encode()
@@ -123,6 +141,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 f"content-length: {len(body)}\r\n{again}connection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)
+        self._leave()
         if len(self.connections) > 2 * self._limits.connections:
             self.transport.close()
             return
@@ -131,3 +150,29 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _leave(self) -> None:
+        """Let every request of this connection know that nothing more is sent, as if its client had left.
+
+        uvicorn tells the last one alone: those before it would go on, or write into what is closed.
+        """
+        self.pipeline.clear()
+        for cycle in self._cycles:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.flow.resume_writing()
+
+    def _look(self) -> None:
+        """Close the connection if its client read nothing since the last look; by itself it would stay."""
+        waits = (
+            self.flow.write_paused
+            or self.transport.is_closing()
+            or all(cycle.response_complete or cycle.disconnected for cycle in self._cycles)
+        )
+        unread = self.transport.get_write_buffer_size() if waits else 0
+        if unread and unread >= self._unread > 0:
+            self.transport.abort()
+            return
+        self._unread = unread
+        self._looking = self.loop.call_later(self._limits.unread_seconds, self._look)

@@ -26,7 +26,7 @@ from s3lora_serve.launch.resolve import to_engine_settings, to_guards, to_http_l
 from s3lora_serve.launch.servers import Server, address, announced, make_token, serve_both
 from s3lora_serve.launch.sockets import bound, listen, room_for_connections
 from s3lora_serve.storage.daemon_threads import DaemonThreads
-from s3lora_serve.terminal.console import Stages, say
+from s3lora_serve.terminal.console import Stages, check_signal, say
 
 if TYPE_CHECKING:
     import socket
@@ -242,6 +242,7 @@ async def _serve(
     admin = Server(
         create_admin_app(service, secret, guards.report), lambda: None, HttpLimits(refused=refused)
     )
+    check_signal()
     listen(clients)
     listen(operators)
     # A token from the environment is known to its users, and does not belong on the disk.

@@ -50,7 +50,10 @@ def restore(
         store.parent.mkdir(parents=True, exist_ok=True)
         with (
             contextlib.closing(take_lock(state.resolve())),
-            tempfile.TemporaryDirectory(dir=store.parent, prefix=".restore-") as held,
+            # On the store's file system, which may be another one than that of the folder that it lies in.
+            tempfile.TemporaryDirectory(
+                dir=store if store.exists() else store.parent, prefix=".restore-"
+            ) as held,
         ):
             if not force:
                 _refuse_occupied(state, store)

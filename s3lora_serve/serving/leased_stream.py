@@ -20,7 +20,8 @@ async def leased_stream(
     """The items of ``source``, which runs in its own task. Raises its errors, TimeoutError, LeaseCut.
 
     A task, since neither the lease's end nor a timeout could otherwise stop a generator that waits, and a
-    timeout around a ``yield`` would stop the reader instead. The source has ended when this has.
+    timeout around a ``yield`` would stop the reader instead. The source has ended when this has. It is the
+    lease's last work: once it has ended, the engine does nothing more for the lease.
     """
     items: asyncio.Queue[T | None] = asyncio.Queue()
 
@@ -29,8 +30,12 @@ async def leased_stream(
             async for item in source:
                 items.put_nowait(item)
 
+    def ended(_: asyncio.Future[None]) -> None:
+        lease.left = True
+        items.put_nowait(None)
+
     work = asyncio.ensure_future(lease.run(produce()))
-    work.add_done_callback(lambda _: items.put_nowait(None))
+    work.add_done_callback(ended)
     try:
         while (item := await items.get()) is not None:
             yield item

@@ -100,6 +100,7 @@ class Planning:
         """
         if self.options.constraint == "none":
             plan = await self.whole()
+            self.lease.left = True
             for step in plan.steps:
                 yield step
         else:

@@ -29,6 +29,7 @@ EXIT_CODES = "Exit codes: 0 done; 1 the adapter was refused or a step failed; 2 
 # A pipe has no width: rich would fold to 80 columns, and `grep` would find half a line.
 out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 err = Console(stderr=True)
+_signalled: int | None = None  # the signal to end that came to the command that runs
 _voice: Callable[[str, bool], None] | None = None  # takes remarks and errors (True) in stderr's place
 
 
@@ -40,6 +41,7 @@ def speak_through(voice: Callable[[str, bool], None] | None) -> None:
 
 def run(command: Callable[[], object]) -> None:
     """Run a command line; an error of ours becomes one message on stderr and an exit code, no traceback."""
+    global _signalled
     # SIGTERM takes the way of an error, so that temporary folders and engine processes go.
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -52,11 +54,20 @@ def run(command: Callable[[], object]) -> None:
         sys.stderr.close()
         sys.exit(REFUSED)
     finally:
+        _signalled = None
         signal.signal(signal.SIGTERM, before)
 
 
 def _terminated(number: int, _: object) -> None:
+    global _signalled
+    _signalled = number
     raise SystemExit(128 + number)
+
+
+def check_signal() -> None:
+    """Raise SystemExit once more if SIGTERM came: a library's bare ``except`` at its import can lose it."""
+    if _signalled is not None:
+        raise SystemExit(128 + _signalled)
 
 
 def exit_code(error: S3LoRAError) -> int:
@@ -122,6 +133,7 @@ class Stages:
         self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Self:
+        check_signal()
         self._began = time.monotonic()
         if err.is_terminal and _voice is None:
             self._bar = Progress(

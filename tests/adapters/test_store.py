@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,7 +92,7 @@ def test_what_is_served_and_why_is_the_identity(
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "lineage.json"])
-@pytest.mark.parametrize("how", ["byte", "cut", "gone"])
+@pytest.mark.parametrize("how", ["byte", "cut", "gone", "folder", "pipe", "circle"])
 def test_tampering_is_found(store: RevisionStore, tmp_path: Path, name: str, how: str):
     """One bit, a truncated file, a missing file: check says which revision and which file."""
     revision = publish(store, tmp_path)
@@ -104,10 +106,16 @@ def test_tampering_is_found(store: RevisionStore, tmp_path: Path, name: str, how
             path.write_bytes(raw[:-2] + bytes([raw[-2] ^ 1]) + raw[-1:])
         case "cut":
             path.write_bytes(raw[:-10])
-        case "gone":
+        case _:
             path.unlink()
-    with pytest.raises(StoreError, match=f"revision {revision.short}: .*{name}") as caught:
-        store.check(revision.digest)
+            {
+                "folder": path.mkdir,
+                "pipe": partial(os.mkfifo, path),
+                "circle": partial(path.symlink_to, path),
+            }.get(how, int)()
+    for look in (store.check, store.get) if how not in ("byte", "cut") else (store.check,):
+        with pytest.raises(StoreError, match=f"revision {revision.short}: .*{name}") as caught:
+            look(revision.digest)
     assert "admit the adapter again" in caught.value.hint
 
 
@@ -194,6 +202,34 @@ def test_a_forgotten_key_is_no_loss(store: RevisionStore, tmp_path: Path):
     key.unlink()
     assert store.find(key.name) is None
     assert publish(store, tmp_path) == revision
+
+
+@pytest.mark.parametrize("how", ["folder", "pipe", "no text", "another folder"])
+def test_a_key_that_is_none_is_no_loss(store: RevisionStore, tmp_path: Path, how: str):
+    """Whatever became of it."""
+    publish(store, tmp_path)
+    (key,) = (tmp_path / "store/keys").iterdir()
+    key.unlink()
+    match how:
+        case "folder":
+            key.mkdir()
+        case "pipe":
+            os.mkfifo(key)
+        case "no text":
+            key.write_bytes(b"\xff\xfe")
+        case _:
+            key.write_text("../../keys")
+    assert store.find(key.name) is None
+
+
+def test_a_lineage_that_is_nested_too_deeply_is_damage(store: RevisionStore, tmp_path: Path):
+    """As every other one that cannot be read."""
+    revision = publish(store, tmp_path)
+    path = revision.path / "lineage.json"
+    path.chmod(0o644)
+    path.write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(StoreError, match=f"revision {revision.short}: .*RecursionError"):
+        store.get(revision.digest)
 
 
 def test_a_key_of_a_removed_revision_finds_nothing(store: RevisionStore, tmp_path: Path):

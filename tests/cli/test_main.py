@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import time
+from contextlib import suppress
 
 import pytest
 from rich.console import Console
@@ -177,3 +178,19 @@ def test_a_command_that_is_ended_leaves_no_temporary_folder(tmp_path):
     assert left.value.code == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_lost_signal_ends_the_next_stage():
+    """Some libraries swallow everything at their import; a server would start and serve after a SIGTERM."""
+
+    def swallow():
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        with console.Stages("engine"):
+            raise AssertionError("it goes on")
+
+    with pytest.raises(SystemExit) as left:
+        console.run(swallow)
+    assert left.value.code == 128 + signal.SIGTERM
+    console.run(lambda: console.Stages("next").__enter__())  # of the run before

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 from adapters_factory import adapter_limits
@@ -165,6 +167,24 @@ def test_what_is_there_is_kept_unless_forced(place, tmp_path):
     with Journal(place / kept, read_only=True) as old, Journal(place / "state.db") as new:
         assert (old.head().seq, new.head().seq) == (2, 1)
     RevisionStore(place / "store").check(taken.revisions[0])
+
+
+def test_a_store_may_be_a_file_system_of_its_own(place, tmp_path, monkeypatch):
+    """A mounted volume, or a link to a larger disk: nothing can be renamed into it from beside it."""
+    take(place, tmp_path / "copy")
+    store = tmp_path / "there" / "store"
+    store.mkdir(parents=True)
+    rename = Path.rename
+
+    def on_one_disk(path, target):
+        if (store in path.parents) != (store in Path(target).parents):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", on_one_disk)
+    manifest = put(tmp_path / "copy", tmp_path / "there")
+    assert {path.name for path in (store / "revisions").iterdir()} == set(manifest.revisions)
+    assert [name for name in left(store) if name.startswith(".")] == []
 
 
 def test_a_revision_that_a_planner_needs_must_be_there(place, tmp_path):

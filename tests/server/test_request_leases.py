@@ -7,7 +7,7 @@ import json
 
 import pytest
 from asgi_call import AsgiCall
-from request_kinds import ASK, CHAT, KINDS, engine_app, held, until
+from request_kinds import ASK, CHAT, KINDS, PLAN, TASK, engine_app, held, until
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from s3lora_serve.control.operation import Order, Wanted
@@ -45,6 +45,29 @@ async def test_a_client_that_leaves_gives_its_lease_back(served, app, ended, kin
     call.leave()
     await call
     assert (held(served), ended) == ((0, 0), [("p", "active", "aborted")])
+
+
+class Unread(AsgiCall):
+    """Its client reads the headers and nothing else, and does not leave either."""
+
+    async def _send(self, message):
+        if message["type"] == "http.response.body":
+            await self._left.wait()
+        await super()._send(message)
+
+
+@pytest.mark.parametrize("kind", ["stream", "text stream", "plan stream", "plan stream, no grammar"])
+async def test_a_client_that_reads_nothing_holds_no_revision_past_the_drain(served, app, kind):
+    """The swap ends and the slot is free, though the request still waits for its client."""
+    plan = {**TASK, "stream": True, "constraint": "none" if "no grammar" in kind else "grammar"}
+    path, body = KINDS.get(kind, (PLAN, plan))
+    call = Unread(app, path, body, {"x-request-id": "unread"})
+    await until(lambda: call.status == 200)
+    assert held(served)[0] == 1
+    operation = await served.done(await served.service.control.swap("p", Wanted(source="n"), OPERATOR))
+    assert (operation.step, operation.cut, held(served)) == ("done", ("unread",), (0, 0))
+    call.leave()
+    await call
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -21,6 +21,8 @@ _URL = re.compile(rf"({_DRIVER})://([^/?#\\]*)([^?#]*)(.*)", re.DOTALL)
 # What stands before the place itself: an archive's folder, or a driver that wraps another.
 _LEADING = re.compile(rf"((?:zip|tar)://[^:?@]*|{_DRIVER})::", re.IGNORECASE)
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
+# A slip that would pass for a folder's name, with whatever secret stands in it.
+_ALMOST = re.compile(rf"({'|'.join((DEMO, HUB, *PORTS, *sorted(BUCKETS)))}):", re.IGNORECASE)
 _QUOTED = re.compile(rf"(?:(?:zip|tar)://[^\s:?@'\"]*::|{_DRIVER}::)*{_DRIVER}://[^\s'\"<>`]+", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # shorter ones stand in too many words to be replaced by themselves
 _LONGEST_SAID = 4000  # characters of a driver's error that are looked at
@@ -161,6 +163,10 @@ def _strict(text: str) -> Address:
     match = _URL.fullmatch(text)
     if match is None and "://" in text:
         raise SourceError("an address begins with its driver, and no path has '://' in it", hint=KNOWN)
+    if match is None and (driver := _ALMOST.match(text)):
+        raise SourceError(
+            f"{driver[1]}:… is no address, and no folder's name begins so", hint=f"write {driver[1]}://…"
+        )
     if match is None:
         return Address(LOCAL, path=text)
     if match[1].lower() not in {LOCAL, "local", DEMO, HUB, *PORTS, *BUCKETS}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
@@ -46,7 +47,7 @@ class Reach:
 
     def check_address(self, place: Address, ip: IPv4Address | IPv6Address) -> None:
         """Raise SourceNotAllowed if ``place``, whose host has this address, is not to be connected to."""
-        if self.unlimited or not _special(ip):
+        if self.unlimited or not (_special(ip) or _own(ip)):
             return
         by_address = (replace(place, host=host) for host in (str(ip), *(["localhost"] * ip.is_loopback)))
         if not any(_within(named, entry) for named in by_address for entry in self.places):
@@ -109,6 +110,17 @@ def _refused(source: Source) -> SourceNotAllowed:
         f"{source} is not among the sources that this server reads",
         hint=f"add the line '- {line}' under sources.allow in planners.yaml, and restart",
     )
+
+
+def _own(ip: IPv4Address | IPv6Address) -> bool:
+    """Whether this machine has the address: only such a one can be bound."""
+    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(ip), 0))
+    except OSError:
+        return False
+    return True
 
 
 def _special(ip: IPv4Address | IPv6Address) -> bool:

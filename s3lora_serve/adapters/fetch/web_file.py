@@ -9,12 +9,14 @@ from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from io import BufferedReader, RawIOBase
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin
 
 from s3lora_serve.adapters.fetch.address import PORTS, Address, Source
 from s3lora_serve.errors import SourceError
+from s3lora_serve.storage.daemon_threads import given_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +48,33 @@ class WebFile:
             if not read and self._left:
                 raise ConnectionError(f"the answer ended {self._left} bytes early")
         return read
+
+
+class _WhileAwaited(RawIOBase):
+    """What comes from a server, for as long as anybody waits for it."""
+
+    def __init__(self, source: BufferedReader) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if given_up():
+            raise ConnectionAbortedError("nothing waits for it any more")
+        return self._source.readinto1(buffer)
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    """An answer whose headers and chunks may go on for ever: reading it then ends with its fetch."""
+
+    def __init__(self, sock: socket.socket, *given: Any, **named: Any) -> None:
+        super().__init__(sock, *given, **named)
+        self.fp = BufferedReader(_WhileAwaited(self.fp))
 
 
 @contextmanager
@@ -112,6 +141,7 @@ def _connected(place: Address, reach: Reach, limits: LimitsConfig) -> HTTPConnec
             failed = error
             continue
         connection.sock = opened
+        connection.response_class = _Answer
         return connection
     raise failed
 

@@ -99,6 +99,7 @@ class Journal:
         except BaseException:
             self._lock.close()
             raise
+        self._file = _identity(self.path)
 
     def write(
         self,
@@ -208,6 +209,10 @@ class Journal:
         with self._using():
             return damage(self._db)
 
+    def replaced(self) -> bool:
+        """Whether the file that is open for writing is not the one that is there any more."""
+        return not self._read_only and _identity(self.path) != self._file
+
     def numbers(self, action: str) -> list[int]:
         """The numbers of the entries with this action, newest first."""
         return [seq for (seq,) in self._rows(_NUMBERS, action)]
@@ -284,7 +289,8 @@ class Journal:
 
     def _kept(self) -> Head | None:
         row = self._db.execute("SELECT seq, hash FROM head").fetchone()
-        return None if row is None else Head(*row)
+        # One that is no number and text was written by something else: it is as good as none.
+        return Head(*row) if row and isinstance(row[0], int) and isinstance(row[1], str) else None
 
     def between(self, after: int, last: int) -> Iterator[Entry | Broken]:
         """Every row with such a number, also those that should not be there, in chunks."""
@@ -318,6 +324,14 @@ class Journal:
             if not self._open:
                 raise StateError(f"{self.path} was closed", hint="the server is stopping")
             yield
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _count(value: int) -> int:

@@ -40,6 +40,9 @@ def journal_findings(
     ``noted`` is a head that was kept elsewhere.
     """
     found = []
+    if journal.replaced():
+        told = "it was removed, or another one was put in its place: what the server writes down now is lost"
+        found.append(AuditFinding(False, "file", told, "stop the server, and restore a backup"))
     try:
         if (damage := journal.damage()) is not None:
             found.append(AuditFinding(False, "file", f"SQLite finds damage: {damage}", _RESTORE))

@@ -10,6 +10,7 @@ from s3lora_serve.control.journal.agreement import operation_mismatches, planner
 from s3lora_serve.control.journal.derived import ACCEPTED
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.journal.journal_proof import proved
+from s3lora_serve.errors import StateError
 from s3lora_serve.fleet.planner_record import PlannerRecord
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ def _restore(journal: Journal, mismatch: Mismatch, last: PlannerRecord) -> None:
 
 def _accept(journal: Journal, mismatches: Iterable[Mismatch], operations: Mapping[str, str]) -> None:
     for mismatch in mismatches:
+        if not mismatch.planner.isprintable():
+            raise StateError(
+                f"a row has the planner's name {mismatch.planner!r}, and cannot be accepted",
+                hint="keep a copy of the file, and restore a backup",
+            )
         written, last = mismatch.written, mismatch.proved
         entry = NewEntry(
             _ACTOR,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from s3lora_serve.control.journal.agreement import OperationRow
 from s3lora_serve.control.journal.entry import Entry
 from s3lora_serve.control.operation import Operation
 from s3lora_serve.fleet.planner_record import PlannerRecord
-from s3lora_serve.storage.canonical_json import canonical_bytes, canonical_digest, strict_loads
+from s3lora_serve.storage.canonical_json import canonical_bytes, canonical_digest, excerpt, strict_loads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 ENTRY_COLUMNS = tuple(each.name for each in fields(Entry))
 OPERATION_COLUMNS = ("id", "key", "fingerprint", "step", "started_at", "body")
 PLANNER_COLUMNS = tuple(each.name for each in fields(PlannerRecord))
+_NULLABLE = ("previous", "candidate")
+_TEXTS = ("name", "active", "declared", *_NULLABLE)
 
 
 def entry_row(entry: Entry) -> tuple[Any, ...]:
@@ -42,6 +45,12 @@ def planner_of(row: Sequence[Any]) -> PlannerRecord:
     values = dict(zip(PLANNER_COLUMNS, row, strict=True))
     if values["rollout"] is not None:
         values["rollout"] = _mapping(values["rollout"], f"planner {values['name']!r}: its rollout")
+    for column in _TEXTS:
+        value = values[column]
+        if not (_is_text(value) or (value is None and column in _NULLABLE)):
+            raise ValueError(f"planner {values['name']!r}: its {column} is no text: {excerpt(value)}")
+    if not isinstance(generation := values["generation"], int):
+        raise ValueError(f"planner {values['name']!r}: its generation is no number: {excerpt(generation)}")
     return PlannerRecord(**values)
 
 
@@ -64,8 +73,9 @@ def operation_row(row: Sequence[Any]) -> OperationRow:
     except ValueError as error:
         problem = str(error)
     values = [id_, key, fingerprint, step, started_at, body]
-    digest = canonical_digest([value.hex() if isinstance(value, bytes) else value for value in values])
-    return OperationRow(str(id_), str(step), digest, problem)
+    return OperationRow(
+        str(id_), str(step), canonical_digest([_json_value(value) for value in values]), problem
+    )
 
 
 def operation_json(operation: Operation) -> str:
@@ -80,6 +90,21 @@ def operation_of(body: object) -> Operation:
         return Operation.from_json(data)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"operation {data.get('id')!r}: {error!r}") from error
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is text that SQLite takes back: other bytes are read as halves of surrogate pairs."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def _json_value(value: object) -> object:
+    """A value of SQLite as JSON can say it: there are no bytes in that, and no infinity."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
 def _row(values: Mapping[str, Any], columns: Sequence[str]) -> tuple[Any, ...]:

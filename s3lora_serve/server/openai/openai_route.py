@@ -155,6 +155,8 @@ class OpenAIRoute:
                         "request %s failed in the engine's application", scope["state"]["request_id"]
                     )
                     crash = error
+        if lease is not None:
+            lease.left = True  # whatever comes now waits for nobody but the client
         if facts:  # the answers to one request have one prompt
             prompt, output = max(f.prompt_tokens for f in facts), sum(f.output_tokens for f in facts)
             scope["state"]["tokens"] = prompt, output

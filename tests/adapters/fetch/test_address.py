@@ -80,6 +80,8 @@ def test_sources_are_shown_without_their_query(text: str, shown: str):
         ("https://ho st/a", "it has no host"),
         ("http://[fe80::1%25eth0]/a", "it has no host"),
         ("http://::1/a", "stands in brackets"),
+        ("https:/user:PASSWORD@host/a", "https:… is no address"),
+        ("S3:PASSWORD", "S3:… is no address"),
     ],
 )
 def test_sources_are_refused_by_their_text(text: str, message: str):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from s3lora_serve.adapters.fetch import reach as reach_file
 from s3lora_serve.adapters.fetch.address import Source
 from s3lora_serve.adapters.fetch.reach import EVERYWHERE, Reach
 from s3lora_serve.adapters.fetch.sources import fetch
@@ -193,3 +194,12 @@ def test_special_addresses_must_be_named(address: str):
 def test_a_host_that_is_named_may_be_in_a_private_network(address: str):
     """That is where stores of adapters usually are; one that is not named is not read at all."""
     named("http://name").check_address(Source.parse("http://name/a").place, ip_address(address))
+
+
+def test_an_address_of_this_machine_must_be_named(monkeypatch: pytest.MonkeyPatch):
+    """Its own listeners may be bound to it; the loopback ones are not the only way to them."""
+    monkeypatch.setattr(reach_file, "_special", lambda ip: False)
+    place = Source.parse("http://name/a").place
+    with pytest.raises(SourceNotAllowed, match="inside this machine"):
+        Reach(anywhere=True).check_address(place, ip_address("127.0.0.1"))
+    Reach(anywhere=True).check_address(place, ip_address("93.184.216.34"))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+import threading
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +21,7 @@ from s3lora_serve.adapters.fetch.reach import EVERYWHERE, Reach
 from s3lora_serve.adapters.fetch.sources import ATTEMPTS, fetch
 from s3lora_serve.config import LimitsConfig
 from s3lora_serve.errors import LimitError, SourceError, SourceNotAllowed
+from s3lora_serve.storage.daemon_threads import abandoned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,3 +194,30 @@ def test_https_checks_the_name_although_the_address_is_pinned(tmp_path: Path, ad
         with pytest.raises(SourceError, match="CERTIFICATE_VERIFY_FAILED"):
             fetch(good.replace("partner", "other"), tmp_path / "copy", LimitsConfig())
     assert lookups == ["other.example"]
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"])
+def test_an_endless_answer_ends_with_its_fetch(tmp_path: Path, begun: bytes):
+    """Interim answers or trailers without end: read on, they would take a processor as long as they come."""
+    more = b"x: y\r\n" if begun else b"HTTP/1.1 100 Continue\r\n\r\n"
+
+    def talk(client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.sendall(begun)
+            while True:
+                client.sendall(more * 100)
+
+    def answer() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=talk, args=(listening.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/a"
+        with pytest.raises(SourceError, match=r"not fetched within 0\.3 s"):
+            fetch(url, tmp_path / "copy", LimitsConfig(fetch_seconds=0.3))
+        until = time.monotonic() + 20
+        while abandoned():
+            assert time.monotonic() < until, "what was given up reads on"
+            time.sleep(0.01)

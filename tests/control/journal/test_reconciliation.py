@@ -8,9 +8,11 @@ import pytest
 from fleet_factory import make_fleet
 from orders import ask, canary, order, swap, until
 
+from s3lora_serve.control.journal.journal import Journal
+from s3lora_serve.control.journal.journal_findings import journal_findings
 from s3lora_serve.control.journal.reconciliation import reconcile
 from s3lora_serve.control.operation import Step, Wanted
-from s3lora_serve.errors import Conflict, PlannerWithheld
+from s3lora_serve.errors import Conflict, PlannerWithheld, StateError
 
 FAKE = "f" * 64
 
@@ -50,6 +52,9 @@ async def findings(fleet):
         ("declared = 'other'", "its row says declared other"),
         ("generation = 9", "its row says generation 9"),
         ("rollout = 'no JSON'", "its rollout cannot be read"),
+        ("active = x'ff'", "its active is no text"),
+        ("declared = CAST(x'61ff' AS TEXT)", "its declared is no text"),
+        ("generation = 'many'", "its generation is no number"),
     ],
 )
 async def test_an_edited_row_stops_its_planner(fleet, change, said):
@@ -63,6 +68,46 @@ async def test_an_edited_row_stops_its_planner(fleet, change, said):
     assert await ask(now, "q") == "1"
     assert said in (await findings(now))["planner p"]
     await now.close()
+
+
+@pytest.mark.parametrize("value", ["x'ff'", "CAST(x'61ff' AS TEXT)"])
+async def test_a_row_that_cannot_be_accepted_says_so(fleet, value):
+    """A name that is no text can stand in no entry; every other row that cannot be read is taken for gone."""
+    await fleet.close()
+    path = fleet.service.journal.path
+    with sqlite3.connect(path) as database:
+        database.execute(f"UPDATE planners SET active = {value} WHERE name = 'p'")
+        database.execute(f"UPDATE planners SET name = {value} WHERE name = 'q'")
+    database.close()
+    with Journal(path) as journal:
+        assert set(reconcile(journal, ("p", "q")).withheld) == {"p", "q"}
+        if "CAST" in value:
+            with pytest.raises(StateError, match="cannot be accepted"):
+                reconcile(journal, ("p", "q"), accept=True)
+        else:
+            reconcile(journal, ("p", "q"), accept=True)
+            assert "p" not in journal.planner_rows()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE head SET seq = 'many'", "the head of the journal was deleted"),
+        ("UPDATE head SET hash = x'00'", "the head of the journal was deleted"),
+        ("UPDATE operations SET started_at = 1e999", "its row is not what was written"),
+    ],
+)
+async def test_a_value_of_another_kind_is_a_finding(fleet, change, said):
+    """SQLite keeps what its columns do not expect."""
+    await fleet.close()
+    path = fleet.service.journal.path
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TRIGGER head_goes_forward")
+        database.execute(change)
+    database.close()
+    with Journal(path, read_only=True) as journal:
+        assert said in next(each for each in journal_findings(journal) if not each.ok).message
+        reconcile(journal, ("p", "q"))
 
 
 async def test_a_row_that_is_gone_or_was_added_stops_its_planner(fleet):
@@ -116,6 +161,13 @@ async def test_a_file_that_cannot_be_read_any_more_is_a_finding(fleet):
     bad = [each for each in await fleet.control.verify() if not each.ok]
     assert {"file", "journal"} & {each.subject for each in bad}
     assert all(each.hint for each in bad)
+
+
+async def test_a_file_that_was_removed_is_a_finding(fleet):
+    """SQLite goes on to write into a file that nobody can find again."""
+    fleet.service.journal.path.unlink()
+    bad = [each for each in await fleet.control.verify() if not each.ok]
+    assert [(each.subject, each.hint) for each in bad] == [("file", "stop the server, and restore a backup")]
 
 
 async def test_the_last_proved_state_can_be_served_instead(fleet):
