@@ -32,7 +32,9 @@ class BaseAnswer:
     output_tokens: int = 0
 
 
-async def ask_base(engine: Engine, question: Tokens, line: str, caller: str) -> BaseAnswer:
+async def ask_base(
+    engine: Engine, question: Tokens, line: str, caller: str, *, quotes: bool = False
+) -> BaseAnswer:
     """Ask greedily; ``line`` is what the question says, ``on_one_line``. Raises EngineError, EngineDead.
 
     The question is charged to no answer, and shares no prefix with a client's request nor another caller's.
@@ -48,21 +50,23 @@ async def ask_base(engine: Engine, question: Tokens, line: str, caller: str) -> 
             )
             said, cost = said + rest.text, cost + rest.facts.output_tokens
             cut = rest.facts.finish_reason == "length"
-    finding, why = finding_of(said, line, cut=cut)
+    finding, why = finding_of(said, line, cut=cut, quotes=quotes)
     return BaseAnswer(finding, why, read, cost)
 
 
-def finding_of(answer: str, question: str, *, cut: bool) -> tuple[Found, str]:
+def finding_of(answer: str, question: str, *, cut: bool, quotes: bool = False) -> tuple[Found, str]:
     """What an answer comes to, and why if it is no verdict; ``cut``: it would have gone on.
 
     ``question`` is on one line: it may be a megabyte long, and is looked at for each of its windows.
+    ``quotes``: it holds texts of others, and to repeat those may be to do what was asked. A user's task that
+    is only repeated may have asked for that, so that no refusal is seen.
     """
     found, own = verdict(answer, question), _own(answer, question)
     if Verdict.REFUSED in (found, verdict(own)):
         return Found.REFUSED, ""
     if found is Verdict.BROKEN or on_one_line(answer) == question:
         return Found.UNDECIDED, "the base model said nothing, or the same again and again"
-    if cut and _repeats(own, question):
+    if cut and not quotes and _repeats(own, question):
         return Found.UNDECIDED, "the base model only repeated what it was asked"
     if not is_english(answer):
         return Found.UNDECIDED, "the base model did not answer in English"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineError
 from s3lora_serve.guard.base_questions import MOST, Asked, Asker, BaseQuestion
-from s3lora_serve.guard.frame import framed, parts_of
+from s3lora_serve.guard.frame import framed, led, parts_of
 from s3lora_serve.guard.guard_question import Part
 from s3lora_serve.guard.ruling import Found, Ruling
+from s3lora_serve.guard.sentences import sentences
 from s3lora_serve.guard.verdict_cache import VerdictCache
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ log = logging.getLogger(__name__)
 
 
 class BaseJudge:
-    """Asks the base model the task alone, each earlier turn of the user alone, and the task with all else.
+    """Asks the base model the task, each earlier turn of the user, and the task with all else; and, as what
+    is to be done, each sentence of a longer task and each kind of passage.
 
     All are asked at once. The first refusal decides and ends the rest. What stands in parts under
     ``observe_parts`` is asked apart from what decides, so that it neither causes a refusal nor hides one.
@@ -89,12 +91,20 @@ class _Request:
                 for turn in dict.fromkeys(question.turns)
                 if turn != self._task
             ),
+            *(self._led(Part.TASK, sentence) for sentence in sentences(self._task)),
+            *(
+                self._led(part, *(p.text for p in passages if p.part is part))
+                for part in parts_of(p for p in passages if p.text and p.part is not Part.HISTORY)
+            ),
         ]
         self._deciding = self._framed(deciding) if deciding else None
         self._whole = self._framed(passages) if len(deciding) < len(passages) else None
 
     def _framed(self, passages: Iterable[Passage], part: Part | None = None) -> BaseQuestion:
-        return BaseQuestion(framed(self._task, passages), part, framed(self._task, ()))
+        return BaseQuestion(framed(self._task, passages), part, framed(self._task, ()), quotes=True)
+
+    def _led(self, part: Part, *texts: str) -> BaseQuestion:
+        return BaseQuestion(led(*texts), part, led(), quotes=True)
 
     async def judged(self) -> _Judged:
         """The finding, of a refusal the part that it is about, and why there is no verdict."""
@@ -136,7 +146,7 @@ class _Request:
     async def _blamed(self, asked: Asked, *, decides: bool) -> Part:
         """Which part a refusal is about that the task with passages got.
 
-        The task or the history, if refused alone; else the first kind of passage, in the order of ``Part``,
+        What is refused alone; else the first kind of passage, in the order of ``Part``,
         with which alone the task is refused; if there is none, or no time to find out, the last kind. The
         refusal stands whatever becomes of this: it takes at most half of the time that is left.
         """
@@ -145,7 +155,8 @@ class _Request:
             async with asyncio.timeout(max(0.0, self._deadline - time.monotonic()) / 2):
                 while any(asked.waits(question) for question in self._alone):
                     await asked.heard()
-                alone = [question.part for question in self._alone if question.refused]
+                refused = [question for question in self._alone if question.refused]
+                alone = [q.part for q in refused if not q.quotes or q.part in (Part.TASK, *kinds)]
                 if alone:
                     return next((part for part in alone if part not in self._observed), alone[0]) or Part.TASK
                 if len(kinds) > 1:

@@ -35,12 +35,14 @@ _ANY = "x"  # in a chat, what it begins and ends with else is the template
 class BaseQuestion:
     """A text for the base model. ``part``: what of the request it is, None for the task with passages.
 
-    ``opening``: how the text begins that each window of it repeats, if it is short.
+    ``quotes``: whether it holds texts of others. ``opening``: how the text begins that each window of it
+    repeats, if it is short.
     """
 
     text: str
     part: Part | None = None
     opening: str = _ANY
+    quotes: bool = False
     refused: bool = False
     problem: BaseAnswer | None = None  # why there is no verdict about some of it
 
@@ -73,10 +75,10 @@ class Asker:
     reused: int = 0
     _keys: set[str] = field(default_factory=set)
 
-    def key(self, tokens: Tokens) -> str:
+    def key(self, tokens: Tokens, question: BaseQuestion) -> str:
         """What the answer is remembered under."""
-        engine = self.engine
-        return verdict_key(tokens, self.caller, engine.version, engine.base_name, FRAME, SAMPLING)
+        of = self.engine.version, self.engine.base_name, FRAME, SAMPLING, question.quotes
+        return verdict_key(tokens, self.caller, *of)
 
     async def cut(self, question: BaseQuestion) -> list[Tokens]:
         """The question as tokens, in windows if it is longer than the context; none if it has a problem."""
@@ -96,20 +98,22 @@ class Asker:
             question.heard(BaseAnswer(Found.UNDECIDED, why))
         return found
 
-    def affords(self, tokens: Tokens, most: int) -> bool:
-        """Whether it may be asked, as one of at most so many."""
-        key = self.key(tokens)
+    def affords(self, tokens: Tokens, question: BaseQuestion, most: int) -> bool:
+        """Whether these tokens of the question may be asked, among at most so many."""
+        key = self.key(tokens, question)
         if key not in self._keys and self.cache.remembered(key) is None:
             if len(self._keys) >= most:
                 return False
             self._keys.add(key)
         return True
 
-    async def ask(self, tokens: Tokens, line: str) -> BaseAnswer:
+    async def ask(self, tokens: Tokens, question: BaseQuestion) -> BaseAnswer:
         """What the base model's answer comes to, FAILED if there is none."""
+        line, quotes = question.line, question.quotes
         try:
             answer, shared = await self.cache.once(
-                self.key(tokens), lambda: ask_base(self.engine, tokens, line, self.caller)
+                self.key(tokens, question),
+                lambda: ask_base(self.engine, tokens, line, self.caller, quotes=quotes),
             )
         except EngineError as error:
             return BaseAnswer(Found.FAILED, await self._why(error))
@@ -148,8 +152,8 @@ class Asked:
         cut = await at_once(map(self._asker.cut, self._questions[:TEXTS]))
         for question, found in zip(self._questions, cut, strict=False):
             for tokens in found:
-                if self._asker.affords(tokens, self._most):
-                    task = asyncio.create_task(self._asker.ask(tokens, question.line), name="guard-window")
+                if self._asker.affords(tokens, question, self._most):
+                    task = asyncio.create_task(self._asker.ask(tokens, question), name="guard-window")
                     self._under_way[task] = question
                 else:
                     question.heard(TOO_MANY)

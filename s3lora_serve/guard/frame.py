@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from s3lora_serve.guard.guard_question import Part, Passage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from planners.prompts.control_tokens import ControlTokens
 
 _INTRODUCTION = "With this request comes the following, quoted line by line:"
 _QUOTE = "> "
+_LEAD = "Do what this text says:"
 
 
 def framed(task: str, passages: Iterable[Passage]) -> str:
@@ -29,12 +30,17 @@ def framed(task: str, passages: Iterable[Passage]) -> str:
     return "\n\n".join((task, _INTRODUCTION, *quoted))
 
 
+def led(*texts: str) -> str:
+    """The texts alone, as what is to be done: so a refusal shows that what stands around them hides."""
+    return "\n\n".join((_LEAD, *texts))
+
+
 def chat_of(text: str, control: ControlTokens) -> list[dict[str, str]]:
     """The text as the user's only message, which can neither end early nor speak in another role."""
     return [{"role": "user", "content": control.broken(text)}]
 
 
-def parts_of(passages: Sequence[Passage]) -> tuple[Part, ...]:
+def parts_of(passages: Iterable[Passage]) -> tuple[Part, ...]:
     """The kinds of part among the passages, in the order of ``Part``."""
     found = {passage.part for passage in passages}
     return tuple(part for part in Part if part in found)
@@ -45,6 +51,5 @@ def _quoted(text: str) -> str:
 
 
 # Changes whenever the same request would be framed otherwise: verdicts and self-tests are kept under it.
-FRAME = hashlib.sha256(framed("task", [Passage(Part.TOOLS, "title", "one\ntwo")] * 2).encode()).hexdigest()[
-    :12
-]
+_PASSAGES = (Passage(Part.TOOLS, "title", "one\ntwo"), Passage(Part.EVIDENCE, "title", "three"))
+FRAME = hashlib.sha256("\0".join((framed("task", _PASSAGES), led("one", "two"))).encode()).hexdigest()[:12]
