@@ -29,7 +29,13 @@ def tree() -> dict[str, int]:
 
 def _entries(folder: Path) -> int:
     left_out = {"__init__.py", "__main__.py", "py.typed", "__pycache__"}
-    return sum(path.name not in left_out for path in folder.iterdir())
+    there = (path for path in folder.iterdir() if path.name not in left_out)
+    # A folder that another commit left holds compiled files alone, and is none of this one.
+    return sum(path.is_file() or any(map(_kept, path.rglob("*"))) for path in there)
+
+
+def _kept(path: Path) -> bool:
+    return path.is_file() and "__pycache__" not in path.parts
 
 
 def imports(files: list[Path]) -> dict[str, set[str]]:

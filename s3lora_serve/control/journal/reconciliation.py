@@ -12,6 +12,7 @@ from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.journal.journal_proof import proved
 from s3lora_serve.errors import StateError
 from s3lora_serve.fleet.planner_record import PlannerRecord
+from s3lora_serve.storage.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,12 +74,13 @@ def reconcile(
         _accept(journal, mismatches.values(), operations)
         return Reconciled()
     for id_, why in operations.items():
-        log.error("operation %s: %s; the audit says more", id_ or "of an earlier time", why)
+        log.error("operation %s: %s; the audit says more", printable(id_) or "of an earlier time", why)
     withheld = {}
     wanted = set(planners)
     for name, mismatch in mismatches.items():
         if name not in wanted:
-            log.warning("planner %s, which planners.yaml does not name: %s", name, mismatch.message)
+            told = printable(str(name))  # what stands in a table need be no text
+            log.warning("planner %s, which planners.yaml does not name: %s", told, mismatch.message)
         elif last_proved and mismatch.proved is not None:
             _restore(journal, mismatch, mismatch.proved)
         else:
@@ -127,9 +129,11 @@ def _accept(journal: Journal, mismatches: Iterable[Mismatch], operations: Mappin
             reason=f"--accept-state: {mismatch.message}",
         )
         journal.write(entry, planner=written, remove=None if written else mismatch.planner)
-        log.warning("planner %s: accepted as it stands: %s", mismatch.planner, mismatch.message)
+        log.warning(
+            "planner %s: accepted as it stands: %s", printable(str(mismatch.planner)), mismatch.message
+        )
     for id_, why in operations.items():
-        log.warning("operation %s: accepted as it stands: %s", id_ or "of an earlier time", why)
+        log.warning("operation %s: accepted as it stands: %s", printable(id_) or "of an earlier time", why)
         if not id_:  # which row it was is not known; the start's own entry says what all come to
             continue
         operation = journal.operation(id_)

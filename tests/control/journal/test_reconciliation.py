@@ -71,8 +71,11 @@ async def test_an_edited_row_stops_its_planner(fleet, change, said):
 
 
 @pytest.mark.parametrize("value", ["x'ff'", "CAST(x'61ff' AS TEXT)"])
-async def test_a_row_that_cannot_be_accepted_says_so(fleet, value):
-    """A name that is no text can stand in no entry; every other row that cannot be read is taken for gone."""
+async def test_a_row_that_cannot_be_accepted_says_so(fleet, value, caplog):
+    """A name that is no text can stand in no entry; every other row that cannot be read is taken for gone.
+
+    No line of the log holds what no file can.
+    """
     await fleet.close()
     path = fleet.service.journal.path
     with sqlite3.connect(path) as database:
@@ -87,6 +90,7 @@ async def test_a_row_that_cannot_be_accepted_says_so(fleet, value):
         else:
             reconcile(journal, ("p", "q"), accept=True)
             assert "p" not in journal.planner_rows()
+    caplog.text.encode()
 
 
 @pytest.mark.parametrize(
