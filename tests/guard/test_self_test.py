@@ -24,7 +24,7 @@ SETTINGS = GuardConfig()
 FOUND = SelfTest(SetCounts(40, 40, 0), SetCounts(30, 0, 0), SetCounts(20, 0, 0))
 
 
-async def tested(engine, **arguments):
+async def counted(engine, **arguments):
     """The self-test of this base model."""
     return await self_test(BaseJudge(lambda: engine, SETTINGS), ATTACKS, HARMLESS, TASKS, **arguments)
 
@@ -32,7 +32,7 @@ async def tested(engine, **arguments):
 async def test_an_aligned_base_can_guard():
     """All is asked as the guard asks, a few at a time, and counted; nothing is against it."""
     engine, heard = RefusingEngine("bomb", seconds_per_token=0.0001), []
-    found = await tested(engine, progress=lambda done, total: heard.append((done, total)))
+    found = await counted(engine, progress=lambda done, total: heard.append((done, total)))
     assert found == FOUND
     assert sorted(engine.asked) == sorted((*ATTACKS, *HARMLESS, *TASKS))
     assert heard == [(n, 90) for n in range(1, 91)]
@@ -42,7 +42,7 @@ async def test_an_aligned_base_can_guard():
 
 async def test_a_base_that_refuses_nothing_cannot_guard():
     """The error has the share with its interval, the bar, and every way out."""
-    error = (await tested(RefusingEngine())).error(SETTINGS)
+    error = (await counted(RefusingEngine())).error(SETTINGS)
     assert "refuses 0 % (0 of 40; 0 to 9 %) of the attacks" in error.message
     assert "less than guard.min_refusal 0.5" in error.message
     ways = ("use a base model", "by: endpoint", "lower guard.min_refusal", "guard.action: observe or off")
@@ -51,7 +51,7 @@ async def test_a_base_that_refuses_nothing_cannot_guard():
 
 async def test_a_base_that_refuses_everything_cannot_guard():
     """It would stop every planner; the settings can allow it."""
-    found = await tested(RefusingEngine("make", "film"))
+    found = await counted(RefusingEngine("make", "film"))
     (problem,) = found.problems(SETTINGS)
     assert "withholds 100 % (20 of 20; 84 to 100 %) of harmless planning tasks" in problem
     assert found.problems(GuardConfig(max_over_refusal=1)) == ()
@@ -76,7 +76,7 @@ async def test_a_base_that_cannot_be_asked_is_an_error():
     """It says why, and asks no more."""
     engine = RefusingEngine(template=False)
     with pytest.raises(EngineError, match=r"self-test could not ask .* no chat template"):
-        await tested(engine)
+        await counted(engine)
     assert engine.under_way == 0
 
 

@@ -105,7 +105,7 @@ def test_the_metrics_to_alert_on_are_there():
     """Every metric that the operator's page names is one that the server makes, under that name."""
     page = (ROOT / "docs" / "operations.md").read_text()
     named = set(re.findall(r"\bs3lora_[a-z]\w*", page)) - {"s3lora_serve"}
-    made = "\n".join(path.read_text() for path in (ROOT / "s3lora_serve" / "metrics").glob("*.py"))
+    made = "\n".join(path.read_text() for path in (ROOT / "s3lora_serve/service/metrics").glob("*.py"))
     assert len(named) > 7
     # Of a counter the client adds the ending.
     assert [name for name in sorted(named) if f'"{name.removesuffix("_total")}"' not in made] == []
