@@ -38,7 +38,7 @@ async def test_a_long_request_is_asked_whole_in_chats_that_fit(vllm_engine):
     What the model says is its own affair: some finding comes of it.
     """
     engine = Short(vllm_engine)
-    task = "Find who kept the lighthouse. " + " ".join(f"lamp {n}" for n in range(70))
+    task = "Find who kept the lighthouse by the light of " + " ".join(f"lamp {n}" for n in range(70))
     ruling = await BaseJudge(lambda: engine, GuardConfig()).rule(GuardQuestion(task), "ann", "r1")
     assert ruling.finding in (Found.ALLOWED, Found.REFUSED, Found.UNDECIDED)
     whole = await vllm_engine.chat_tokens([{"role": "user", "content": task}])
@@ -51,7 +51,7 @@ async def test_a_long_request_is_asked_whole_in_chats_that_fit(vllm_engine):
 
 @pytest.mark.engine
 async def test_a_request_with_passages_is_judged(vllm_engine):
-    """Task and frame are two questions, whose tokens are counted; the second time both are remembered."""
+    """Task, frame and tool are questions whose tokens are counted; the second time all are remembered."""
     judge = BaseJudge(lambda: vllm_engine, GuardConfig())
     question = GuardQuestion("Who directed Tenet?", (Passage(Part.TOOLS, "tool Search", "looks up facts"),))
     first, again = [await judge.rule(question, "ann", "r") for _ in range(2)]
