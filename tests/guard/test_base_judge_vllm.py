@@ -43,7 +43,7 @@ async def test_a_long_request_is_asked_whole_in_chats_that_fit(vllm_engine):
     assert ruling.finding in (Found.ALLOWED, Found.REFUSED, Found.UNDECIDED)
     whole = await vllm_engine.chat_tokens([{"role": "user", "content": task}])
     windows = [tokens for tokens, _, _ in engine.asked if len(tokens) <= ROOM]
-    assert len(windows) > 2
+    assert len(windows) > 1
     assert {token for window in windows for token in window} == set(whole)
     assert {(window[:3], window[-3:]) for window in windows} == {(whole[:3], whole[-3:])}
     assert {(slot, salt) for _, slot, salt in engine.asked} == {(None, "guard:ann")}
