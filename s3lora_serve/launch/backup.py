@@ -169,9 +169,8 @@ def as_store_error(digest: str) -> Iterator[None]:
         yield
     except OSError as error:  # copytree's own error is one, and holds a list
         reason = error.strerror or "its folder is not in the store, or cannot be read"
-        if (
-            error.filename
-        ):  # a store elsewhere than the configuration says looks like one that lost its folders
+        # A store elsewhere than the configuration says looks like one that lost its folders.
+        if error.filename:
             reason = f"{reason}: {error.filename}"
         hint = "the audit says what else is missing"
         raise StoreError(f"revision {digest[:12]}: {reason}", hint=hint) from error

@@ -27,8 +27,8 @@ from s3lora_serve.control.journal.rows import (
     operation_of,
     operation_row,
     planner_of,
-    planner_or_why,
     planner_row,
+    planners_or_why,
 )
 from s3lora_serve.control.journal.state_file import (
     damage,
@@ -60,6 +60,7 @@ _ENTRY, _PLANNER, _OPERATION = (
     ", ".join(columns) for columns in (ENTRY_COLUMNS, PLANNER_COLUMNS, OPERATION_COLUMNS)
 )
 _ADD_ENTRY = f"INSERT INTO journal ({_ENTRY}) VALUES ({', '.join('?' * len(ENTRY_COLUMNS))})"
+_PLANNERS = f"SELECT {_PLANNER} FROM planners ORDER BY name"
 _PUT_PLANNER = f"REPLACE INTO planners ({_PLANNER}) VALUES ({', '.join('?' * len(PLANNER_COLUMNS))})"
 _PUT_OPERATION = """INSERT INTO operations (id, key, fingerprint, step, started_at, body)
     VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET step = excluded.step, body = excluded.body"""
@@ -142,22 +143,22 @@ class Journal:
 
     def planners(self) -> dict[str, PlannerRecord]:
         """What each planner shall serve, by name."""
-        rows = self._rows(f"SELECT {_PLANNER} FROM planners ORDER BY name")
+        rows = self._rows(_PLANNERS)
         return {record.name: record for record in self._read(planner_of, rows)}
 
     def planner_rows(self) -> dict[str, PlannerRecord | str]:
         """The same, but of a row that cannot be read it gives the reason why."""
-        rows = self._rows(f"SELECT {_PLANNER} FROM planners ORDER BY name")
-        return {str(row[0]): planner_or_why(row) for row in rows}
+        rows = self._rows(_PLANNERS)
+        return planners_or_why(rows)
 
     def tables(self) -> Tables:
         """All that there is to compare with the entries, as it is at one moment."""
         with self._using(), snapshot(self._db):
             last, kept = self._span()
-            planners = self._db.execute(f"SELECT {_PLANNER} FROM planners ORDER BY name").fetchall()
+            planners = self._db.execute(_PLANNERS).fetchall()
             operations = self._db.execute(f"SELECT {_OPERATION} FROM operations").fetchall()
         rows = tuple(operation_row(row) for row in operations)
-        return Tables(last, kept, {str(row[0]): planner_or_why(row) for row in planners}, rows)
+        return Tables(last, kept, planners_or_why(planners), rows)
 
     def operation(self, id: str) -> Operation | None:
         """The operation of that id."""

@@ -79,8 +79,10 @@ def reconcile(
     wanted = set(planners)
     for name, mismatch in mismatches.items():
         if name not in wanted:
-            told = printable(str(name))  # what stands in a table need be no text
-            log.warning("planner %s, which planners.yaml does not name: %s", told, mismatch.message)
+            # What stands in a table need be no text.
+            log.warning(
+                "planner %s, which planners.yaml does not name: %s", printable(name), mismatch.message
+            )
         elif last_proved and mismatch.proved is not None:
             _restore(journal, mismatch, mismatch.proved)
         else:
@@ -129,9 +131,7 @@ def _accept(journal: Journal, mismatches: Iterable[Mismatch], operations: Mappin
             reason=f"--accept-state: {mismatch.message}",
         )
         journal.write(entry, planner=written, remove=None if written else mismatch.planner)
-        log.warning(
-            "planner %s: accepted as it stands: %s", printable(str(mismatch.planner)), mismatch.message
-        )
+        log.warning("planner %s: accepted as it stands: %s", mismatch.planner, mismatch.message)
     for id_, why in operations.items():
         log.warning("operation %s: accepted as it stands: %s", printable(id_) or "of an earlier time", why)
         if not id_:  # which row it was is not known; the start's own entry says what all come to

@@ -13,7 +13,7 @@ from s3lora_serve.fleet.planner_record import PlannerRecord
 from s3lora_serve.storage.canonical_json import canonical_bytes, canonical_digest, excerpt, strict_loads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 ENTRY_COLUMNS = tuple(each.name for each in fields(Entry))
 OPERATION_COLUMNS = ("id", "key", "fingerprint", "step", "started_at", "body")
@@ -54,7 +54,12 @@ def planner_of(row: Sequence[Any]) -> PlannerRecord:
     return PlannerRecord(**values)
 
 
-def planner_or_why(row: Sequence[Any]) -> PlannerRecord | str:
+def planners_or_why(rows: Iterable[Sequence[Any]]) -> dict[str, PlannerRecord | str]:
+    """The planners by name; of a row that cannot be read the reason why."""
+    return {str(row[0]): _planner_or_why(row) for row in rows}
+
+
+def _planner_or_why(row: Sequence[Any]) -> PlannerRecord | str:
     """The record in a row, or why it cannot be read."""
     try:
         return planner_of(row)
