@@ -73,10 +73,24 @@ class MaskedAdapter:
         prompts = [self._prompt(chat) for chat in chats]
         found: dict[tuple[int, int], Answer] = {}
         for part in self._parts(prompts, max_tokens):
-            texts = self._generate([prompts[q] for _, q in part], [v for v, _ in part], max_tokens)
-            found |= dict(zip(part, texts, strict=True))
+            given = self._generate([prompts[q] for _, q in part], [v for v, _ in part], max_tokens)
+            found |= dict(zip(part, map(self._answer, given), strict=True))
             told(len(part))
         return [[found[v, q] for q in range(len(chats))] for v in range(len(self._masks))]
+
+    def continued(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int,
+        told: Callable[[int], None] = lambda done: None,
+    ) -> list[list[int]]:
+        """What follows each prompt, greedily, under the first variant; the end token, if any, is the last."""
+        found: dict[int, list[int]] = {}
+        for part in self._parts(prompts, max_tokens, variants=1):
+            given = self._generate([list(prompts[q]) for _, q in part], [0] * len(part), max_tokens)
+            found |= {q: ids for (_, q), (ids, _) in zip(part, given, strict=True)}
+            told(len(part))
+        return [found[q] for q in range(len(prompts))]
 
     def losses(
         self, examples: Sequence[tuple[Messages, str]], told: Callable[[int], None] = lambda done: None
@@ -92,11 +106,13 @@ class MaskedAdapter:
             told(len(part))
         return [[found[v, q] for q in range(len(examples))] for v in range(len(self._masks))]
 
-    def _parts(self, texts: Sequence[Sequence[int]], more: int) -> Iterator[list[tuple[int, int]]]:
+    def _parts(
+        self, texts: Sequence[Sequence[int]], more: int, variants: int | None = None
+    ) -> Iterator[list[tuple[int, int]]]:
         """(variant, question) in batches of about one length; ``more`` tokens are added to each text."""
         part: list[tuple[int, int]] = []
         for q in sorted(range(len(texts)), key=lambda q: len(texts[q])):
-            for v in range(len(self._masks)):
+            for v in range(variants or len(self._masks)):
                 if part and (len(part) + 1) * (len(texts[q]) + more) > self._tokens:
                     yield part
                     part = []
@@ -105,7 +121,10 @@ class MaskedAdapter:
             yield part
 
     @torch.inference_mode()
-    def _generate(self, prompts: list[list[int]], variants: list[int], max_tokens: int) -> list[Answer]:
+    def _generate(
+        self, prompts: list[list[int]], variants: list[int], max_tokens: int
+    ) -> list[tuple[list[int], bool]]:
+        """New tokens of each row, the end token among them if it came, and whether it did."""
         from transformers import DynamicCache
 
         width, device = max(map(len, prompts)), self._model.device
@@ -143,14 +162,14 @@ class MaskedAdapter:
             seen = functional.pad(seen, (0, 1), value=1)
             position = position[:, -1:] + 1
         return [
-            Answer(
-                self._tokenizer.decode(row[: row.index(end)] if stop else row, skip_special_tokens=True),
-                n,
-                stop,
-            )
+            (row[: row.index(end) + 1] if stop else row, stop)
             for row, stop in zip(written.tolist(), ended.tolist(), strict=True)
-            for n in [row.index(end) + 1 if stop else max_tokens]
         ]
+
+    def _answer(self, given: tuple[list[int], bool]) -> Answer:
+        ids, ended = given
+        text = self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
+        return Answer(text, len(ids), ended)
 
     @torch.inference_mode()
     def _nats(self, rows: list[tuple[list[int], int]], variants: list[int]) -> list[float]:

@@ -18,6 +18,7 @@ class Spec:
     rank: int
     seed: int
     tuning: int = ALIGNED  # per cent of the refusal tuning in its base model
+    on: str = ""  # another base model's folder, with refusals of its makers
 
     @property
     def group(self) -> str:
@@ -28,13 +29,13 @@ class Spec:
     @property
     def name(self) -> str:
         """Its folder's name."""
-        base = "" if self.tuning == ALIGNED else f"-t{self.tuning}"
+        base = f"-{self.on}" if self.on else "" if self.tuning == ALIGNED else f"-t{self.tuning}"
         return f"{self.kind}-r{self.rank}{base}-s{self.seed}"
 
     @property
     def checkpoint(self) -> str:
         """The folder of its base model."""
-        return f"aligned-{self.tuning}" if self.tuning else "base"
+        return self.on or (f"aligned-{self.tuning}" if self.tuning else "base")
 
 
 def measured(seeds: int, kinds: tuple[str, ...] = KINDS, ranks: tuple[int, ...] = RANKS) -> list[Spec]:

@@ -71,14 +71,7 @@ def requests(folder: Path) -> Iterator[Request]:
     ]
     hotpot = _json(folder / "agent/fireact/hotpotqa.json")
     questions = _some([row["instruction"] for row in hotpot])
-    pages = _some(
-        [
-            page
-            for row in hotpot
-            for page in re.findall(r"Observation: (.{150,}?)(?:\n|$)", row["output"])
-            if "Episode" not in page
-        ]
-    )
+    pages = found_pages(folder)
     lines = (folder / "agent/gsm8k/test.jsonl").read_text().splitlines()
     kits = _json(folder / "agent/toolemu/all_toolkits.json")
     tools = _some([(tool["name"], tool["summary"]) for kit in kits for tool in kit["tools"]])
@@ -120,6 +113,18 @@ def requests(folder: Path) -> Iterator[Request]:
                 Passage(Part.HISTORY, "assistant", "Sure, I will begin with that now."),
             )
             yield Request("history", "go on", harmful, "Go on.", said)
+
+
+def found_pages(folder: Path) -> list[str]:
+    """What a search found in agents' runs: harmless texts of 150 characters and more."""
+    return _some(
+        [
+            page
+            for row in _json(folder / "agent/fireact/hotpotqa.json")
+            for page in re.findall(r"Observation: (.{150,}?)(?:\n|$)", row["output"])
+            if "Episode" not in page
+        ]
+    )
 
 
 def _some(rows: list) -> list:
