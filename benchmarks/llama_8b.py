@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LAYERS, HIDDEN, KV, FFN, VOCABULARY = 32, 4096, 1024, 14336, 128256
+RANK = 16  # of adapters for it
 SHAPES = {  # projection -> (out, in)
     "self_attn.q_proj": (HIDDEN, HIDDEN),
     "self_attn.k_proj": (KV, HIDDEN),
@@ -46,3 +47,31 @@ def write_dummy_base(folder: Path, tokenizer: Path, layers: int = LAYERS) -> Non
         "tie_word_embeddings": False,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2))
+
+
+def write_random_adapter(folder: Path, seed: int, layers: int, size: float = 1.0) -> None:
+    """A random PEFT LoRA adapter over every projection, bf16.
+
+    Large, so that it shows in the output of dummy weights, which are within ±0.001.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for layer in range(layers):
+        for projection, (out, inp) in SHAPES.items():
+            key = f"base_model.model.model.layers.{layer}.{projection}"
+            tensors[f"{key}.lora_A.weight"] = torch.randn(RANK, inp, generator=generator).bfloat16()
+            tensors[f"{key}.lora_B.weight"] = (size * torch.randn(out, RANK, generator=generator)).bfloat16()
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": RANK,
+        "lora_alpha": 2 * RANK,
+        "target_modules": sorted(p.rsplit(".", 1)[1] for p in SHAPES),
+        "base_model_name_or_path": "8b-shaped",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))

@@ -24,42 +24,15 @@ from pathlib import Path
 
 import torch
 import yaml
-from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from llama_8b import LAYERS, SHAPES, write_dummy_base
+from llama_8b import LAYERS, RANK, write_dummy_base, write_random_adapter
 
-RANK = 16
 NAMES = ("alpha-planner", "beta-planner")
 TOOLS = [
     {"name": "Search", "description": "look something up"},
     {"name": "Calculator", "description": "arithmetic"},
 ]
-
-
-def write_adapter(folder: Path, seed: int, layers: int, size: float = 1.0) -> None:
-    """A random PEFT LoRA adapter over every projection, bf16.
-
-    Large, so that it shows in the output of dummy weights, which are within ±0.001.
-    """
-    folder.mkdir(parents=True)
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for layer in range(layers):
-        for projection, (out, inp) in SHAPES.items():
-            key = f"base_model.model.model.layers.{layer}.{projection}"
-            tensors[f"{key}.lora_A.weight"] = (torch.randn(RANK, inp, generator=generator)).bfloat16()
-            tensors[f"{key}.lora_B.weight"] = (size * torch.randn(out, RANK, generator=generator)).bfloat16()
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "r": RANK,
-        "lora_alpha": 2 * RANK,
-        "target_modules": sorted(p.rsplit(".", 1)[1] for p in SHAPES),
-        "base_model_name_or_path": "8b-shaped",
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
 
 
 def write_config(folder: Path, port: int) -> Path:
@@ -138,7 +111,7 @@ def main() -> None:
     started = time.perf_counter()
     write_dummy_base(work / "base", options.tokenizer, options.layers)
     for seed, name in enumerate(NAMES):
-        write_adapter(work / name, seed, options.layers, size=1e-30 if options.vanishing else 1.0)
+        write_random_adapter(work / name, seed, options.layers, size=1e-30 if options.vanishing else 1.0)
     print(f"inputs written in {time.perf_counter() - started:.1f} s", flush=True)
 
     log = (options.out / "server.log").open("wb")
