@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 PLAIN, GUARD, LONG_GUARD, BASE_ROWS = "plain", "guard", "guard, 64 tokens", "base rows"
 ALL = (PLAIN, GUARD, LONG_GUARD, BASE_ROWS)
 PLAN_TOKENS, BASE_TOKENS = 105, 24  # of an answer as long as a demo plan; of a base row beside it
+WRITES = {GUARD: BASE_TOKENS, LONG_GUARD: 64}  # the base to each of the guard's questions
 PLAIN_PLANNER, GUARDED_PLANNER = "plain", "guarded"
 KEY, LONG_KEY = "guard-cost", "guard-cost-long"  # the second one's questions take the base 64 tokens
 
@@ -30,6 +32,12 @@ class Cell:
     route: str = "chat"
     evidence: bool = False
     output_tokens: int = PLAN_TOKENS
+
+    @property
+    def questions(self) -> int:
+        """What the guard asks of one request: the task, its sentences, the turns, all together, each kind."""
+        together = 1 if self.turns or self.evidence else 0
+        return 1 + (self.sentences if self.sentences > 1 else 0) + self.turns + together + 2 * self.evidence
 
 
 # The ones that an aim hangs on first: what comes last is left out when time runs short.
@@ -59,3 +67,20 @@ FAKE = (
     Cell("conversation of 256 tokens", 4, 0, each=1, history=256, turns=2, output_tokens=0),
 )
 CELLS = {"gpu": GPU, "cpu": CPU, "fake": FAKE}
+
+
+def wrong(cell: Cell, block: dict[str, Any], setting: str) -> str:
+    """What shows that a block measured something else than its cell says; empty if nothing does."""
+    judged = block["arm"] not in (PLAIN, BASE_ROWS)
+    if setting != "cpu" and set(block["verdicts"]) != ({"allowed"} if judged else {"none"}):
+        return f"verdicts {block['verdicts']}"
+    if judged and block["guard"]["cached_total"]:
+        return "a verdict was remembered"
+    wrote, asked = block["guard"]["output_tokens_total"], block["guard"]["asked_total"]
+    if setting == "gpu" and judged and wrote != asked * cell.questions * WRITES[block["arm"]]:
+        return (
+            f"the guard wrote {wrote / asked:.1f} tokens, not {cell.questions} times {WRITES[block['arm']]}"
+        )
+    if setting != "fake" and cell.route == "chat" and block["output_tokens"] != cell.output_tokens:
+        return f"{block['output_tokens']:.1f} tokens an answer, not {cell.output_tokens}"
+    return ""

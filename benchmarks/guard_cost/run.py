@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # llama_8b.py
 sys.path.insert(0, str(Path(__file__).parents[1] / "swap"))  # process.py
-from guard_cells import BASE_ROWS, CELLS, PLAIN
+from guard_cells import CELLS, PLAIN, wrong
 
 if TYPE_CHECKING:
     from block_clients import BlockClients
@@ -50,7 +51,7 @@ class Measuring:
         """All cells, until the time is over."""
         for cell in cells:
             gone = time.perf_counter() - began
-            if gone + cell.seconds > self._options.until:
+            if self._options.setting == "gpu" and gone + cell.seconds > self._options.until:
                 self._note(f"{_name(cell)}: left out, {gone:.0f} s after the start")
                 continue
             try:
@@ -96,8 +97,8 @@ class Measuring:
             found.append({"round": number, **block})
             if block["errors"]:
                 self._note(f"{_name(cell)}, {arm}: {block['errors']}")
-            elif wrong := _wrong(cell, block, self._options.setting):
-                self._note(f"{_name(cell)}, {arm}: {wrong}")
+            elif told := wrong(cell, block, self._options.setting):
+                self._note(f"{_name(cell)}, {arm}: {told}")
         return found
 
     def _note(self, text: str) -> None:
@@ -111,18 +112,6 @@ class Measuring:
         part = path.with_suffix(".part")
         part.write_text(json.dumps(self.found))
         part.replace(path)
-
-
-def _wrong(cell: Cell, block: dict[str, Any], setting: str) -> str:
-    """What says that something else was measured than should be, or nothing."""
-    judged = block["arm"] not in (PLAIN, BASE_ROWS)
-    if setting != "cpu" and set(block["verdicts"]) != ({"allowed"} if judged else {"none"}):
-        return f"verdicts {block['verdicts']}"
-    if judged and block["guard"]["cached_total"]:
-        return "a verdict was remembered"
-    if setting != "fake" and cell.route == "chat" and block["output_tokens"] != cell.output_tokens:
-        return f"{block['output_tokens']:.1f} tokens an answer, not {cell.output_tokens}"
-    return ""
 
 
 def _name(cell: Cell) -> str:
@@ -173,6 +162,7 @@ def measure(options: argparse.Namespace) -> None:
     from guarded_server import GuardedServer
 
     began = time.perf_counter()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the server has a session of its own: stop it, too
     if options.setting == "gpu" and options.tokenizer is None:
         raise SystemExit("--tokenizer: name a folder with the tokenizer of a chat model")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -215,7 +205,9 @@ def main() -> None:
     stage.add_argument("--out", type=Path, required=True)
     stage.add_argument("--cells", nargs="+", help="only those in whose name ('plan, 16 in flight') one is")
     stage.add_argument("--layers", type=int, default=32, help="of the dummy model; fewer for a rehearsal")
-    stage.add_argument("--until", type=float, default=530, help="seconds; no cell is begun that ends later")
+    stage.add_argument(
+        "--until", type=float, default=530, help="seconds; on a GPU no cell is begun that ends later"
+    )
     stage.add_argument("--seed", type=int, default=1)
     stage.set_defaults(run=measure)
     stage = stages.add_parser("table")

@@ -128,3 +128,24 @@ def test_no_sentence_comes_twice(loaded):
     earlier = tasks.earlier(2000, 4)
     assert [message["role"] for message in earlier] == ["user", "assistant"] * 4
     assert 1000 < sum(len(message["content"].split()) for message in earlier) < 2000
+
+
+def test_a_run_says_if_something_else_was_measured(loaded):
+    """A verdict that is none or was remembered, short answers, and too few questions of the guard."""
+    cells = loaded("guard_cells")
+    wrong, cell = cells.wrong, next(cell for cell in cells.GPU if cell.name == "three sentences")
+    counts = {"asked_total": 2, "output_tokens_total": 2 * 4 * 24, "cached_total": 0}
+    right = {"arm": "guard", "verdicts": {"allowed": 2}, "output_tokens": 105, "guard": counts}
+    assert wrong(cell, right, "gpu") == ""
+    assert "verdicts" in wrong(cell, {**right, "verdicts": {"allowed": 1, "open": 1}}, "gpu")
+    assert "remembered" in wrong(cell, {**right, "guard": {**counts, "cached_total": 1}}, "gpu")
+    assert "tokens an answer" in wrong(cell, {**right, "output_tokens": 90.5}, "gpu")
+    assert "4 times 24" in wrong(cell, {**right, "guard": {**counts, "output_tokens_total": 48}}, "gpu")
+    assert "verdicts" in wrong(cell, {**right, "arm": "plain"}, "gpu")
+
+
+def test_the_guards_questions_are_counted(loaded):
+    """The task; its sentences; earlier turns; all together; tools and evidence."""
+    asks = {cell.name: cell.questions for cell in loaded("guard_cells").GPU}
+    assert (asks["one sentence"], asks["three sentences"], asks["plan, tools and evidence"]) == (1, 4, 4)
+    assert (asks["conversation of 256 tokens"], asks["conversation of 8,000 tokens"]) == (3, 10)
