@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RECIPE = Recipe(rank=32, lr=3e-4, epochs=3, seed=0)
 _CHATS, _TASKS = 600, 300
+_END_OF_TURN = "<|im_end|>"
 OWN_TOKENS = 96  # of the base model's own answers to harmless prompts
 
 
@@ -84,10 +85,14 @@ def tuning_pairs(data: Path, own: Path) -> list[Pair]:
 
 
 def load(folder: Path, device: str) -> tuple[Any, Any]:
-    """Model and tokenizer; bf16 on a GPU, float32 on a CPU."""
+    """Model and tokenizer; bf16 on a GPU, float32 on a CPU. A chat's turn ends an answer."""
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
-    return model, AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if _END_OF_TURN in tokenizer.get_vocab():  # converted files may name another end, or no padding
+        tokenizer.eos_token = _END_OF_TURN
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return model, tokenizer
 
 
 def _harmless(data: Path) -> list[Messages]:

@@ -84,8 +84,9 @@ def fit(
                 break
             loss = answer_loss(adapted.get_base_model(), tokenizer, rows[at : at + recipe.batch])
             torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(weights, recipe.clip)
-            optimizer.step()
+            norm = torch.nn.utils.clip_grad_norm_(weights, recipe.clip)
+            if torch.isfinite(norm):  # bfloat16 overflows in some: such a step would end the adapter
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if done + 1 < total:
                 schedule.step()
