@@ -11,6 +11,7 @@ from s3lora_serve.errors import EngineError
 from s3lora_serve.guard.base_questions import MOST, Asked, Asker, BaseQuestion
 from s3lora_serve.guard.frame import framed, led, parts_of
 from s3lora_serve.guard.guard_question import Part
+from s3lora_serve.guard.plain_text import plain_text
 from s3lora_serve.guard.ruling import Found, Ruling
 from s3lora_serve.guard.sentences import sentences
 from s3lora_serve.guard.verdict_cache import VerdictCache
@@ -93,7 +94,7 @@ class _Request:
             ),
             *(self._led(Part.TASK, sentence) for sentence in sentences(self._task)),
             *(
-                self._led(part, *(p.text for p in passages if p.part is part))
+                self._led(part, *(plain_text(p.text) for p in passages if p.part is part))
                 for part in parts_of(p for p in passages if p.text and p.part is not Part.HISTORY)
             ),
         ]
