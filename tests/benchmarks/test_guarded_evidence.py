@@ -45,7 +45,8 @@ def test_the_judge_hears_each_answer_of_a_batch(model):
     ]
     assert [ruling.prompt_tokens for ruling in together] == [ruling.prompt_tokens for ruling in alone]
     first, second = (ruling.output_tokens for ruling in together)
-    assert 0 < first <= LONGEST and 0 < second <= 3 * LONGEST
+    assert 0 < first <= LONGEST
+    assert 0 < second <= 3 * LONGEST
 
 
 def test_what_follows_is_what_is_answered(model):
