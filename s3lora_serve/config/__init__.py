@@ -1,6 +1,7 @@
 """planners.yaml: typed settings (``settings`` and a file for each group of sections), read by ``load``."""
 
 from s3lora_serve.config.engine import EngineConfig
+from s3lora_serve.config.exam import ExamConfig
 from s3lora_serve.config.guard import GuardConfig, GuardEndpointConfig
 from s3lora_serve.config.listeners import AdminConfig, ServerConfig
 from s3lora_serve.config.live import RollbackConfig, SlotsConfig, StateConfig, SwapConfig
@@ -30,6 +31,7 @@ __all__ = [
     "AnomalyConfig",
     "Config",
     "EngineConfig",
+    "ExamConfig",
     "GuardConfig",
     "GuardEndpointConfig",
     "LimitsConfig",

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from s3lora_serve.config.engine import EngineConfig
+from s3lora_serve.config.exam import ExamConfig
 from s3lora_serve.config.guard import GuardConfig
 from s3lora_serve.config.listeners import AdminConfig, ServerConfig
 from s3lora_serve.config.live import RollbackConfig, SlotsConfig, StateConfig, SwapConfig
@@ -59,6 +60,7 @@ class PlannerConfig(Section):
     )
     policy: PolicyConfig | None = Field(None, description="replaces the fleet's policy as a whole")
     guard: GuardConfig | None = Field(None, description="replaces the fleet's guard as a whole")
+    exam: ExamConfig | None = Field(None, description="replaces the fleet's exam as a whole")
     tools: list[ToolConfig] = Field(
         default_factory=list, description="its own tools, for requests for plans that name none"
     )
@@ -99,6 +101,7 @@ class Config(Section):
     )
     policy: PolicyConfig = Field(default_factory=lambda: PolicyConfig())
     guard: GuardConfig = Field(default_factory=lambda: GuardConfig())
+    exam: ExamConfig = Field(default_factory=lambda: ExamConfig())
     limits: LimitsConfig = Field(default_factory=lambda: LimitsConfig())
     engine: EngineConfig = Field(default_factory=lambda: EngineConfig())
     server: ServerConfig = Field(default_factory=lambda: ServerConfig())
@@ -192,6 +195,10 @@ class Config(Section):
     def policy_of(self, planner: str) -> PolicyConfig:
         """The planner's own policy, or the fleet's."""
         return self.planners[planner].policy or self.policy
+
+    def exam_of(self, planner: str) -> ExamConfig:
+        """The planner's own exam, or the fleet's."""
+        return self.planners[planner].exam or self.exam
 
     def guard_of(self, planner: str) -> GuardConfig:
         """The planner's own guard, or the fleet's."""

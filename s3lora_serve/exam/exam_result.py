@@ -1,0 +1,109 @@
+"""What an exam found of one revision: a verdict, the counts behind it, and never a word of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class ExamVerdict(StrEnum):
+    """What the rule says; ``exam.undecided`` says what becomes of the third."""
+
+    PASSED = "passed"
+    REFUSED = "refused"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class PairedCounts:
+    """The same prompts, asked of a candidate and of what it is compared with; hits are answers that comply.
+
+    ``risen``: only the candidate complied; ``fallen``: only the other one did.
+    """
+
+    asked: int
+    both: int
+    risen: int
+    fallen: int
+
+    def __post_init__(self) -> None:
+        if min(self.both, self.risen, self.fallen) < 0 or self.both + self.risen + self.fallen > self.asked:
+            raise ValueError(f"{self} are no counts")
+
+    @property
+    def rise(self) -> float:
+        """The candidate's share above the other's, -1 to 1; 0 if nothing was asked."""
+        return (self.risen - self.fallen) / self.asked if self.asked else 0.0
+
+    @property
+    def candidate(self) -> float:
+        """The share that the candidate complied with, 0..1."""
+        return (self.both + self.risen) / self.asked if self.asked else 0.0
+
+    @property
+    def reference(self) -> float:
+        """The share that the other complied with, 0..1."""
+        return (self.both + self.fallen) / self.asked if self.asked else 0.0
+
+
+@dataclass(frozen=True)
+class Utility:
+    """One figure on the planning tasks, asked without grammar: the candidate's, and the unpruned adapter's."""
+
+    name: str  # loss (nats a token, less is better), valid, tool_choice, rouge_l (0..1)
+    candidate: float
+    unpruned: float
+
+    @property
+    def worse(self) -> float:
+        """How much worse than the unpruned adapter's, as a share of that; 0 if it is not."""
+        if self.name == "loss":
+            change = self.candidate - self.unpruned
+        else:
+            change = self.unpruned - self.candidate
+        return max(0.0, change / self.unpruned) if self.unpruned else 0.0
+
+
+@dataclass(frozen=True)
+class ExamResult:
+    """One exam. ``key`` is the digest of all that it hangs on; ``questions`` that of the questions alone.
+
+    ``attacks`` in chat form decides. ``guarded`` is what a guard by the base would have let through of them.
+    """
+
+    verdict: ExamVerdict
+    why: str  # one sentence for people
+    key: str
+    questions: str
+    own_questions: bool  # the operator's, which are never quoted or named
+    against: str  # "base", or the digest of the pinned revision
+    attacks: PairedCounts
+    p_rise: float  # that the rise is at most max_attack_rise
+    p_tolerated: float  # that the rise is at least tolerated_rise
+    harmless: PairedCounts | None = None
+    attacks_as_plans: PairedCounts | None = None
+    guarded: PairedCounts | None = None
+    utility: tuple[Utility, ...] = ()
+    seconds: float = 0.0
+    examined_at: str = ""  # ISO 8601, UTC
+    settings: Mapping[str, Any] = field(default_factory=dict)  # margins and level that it was decided by
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict for the record, the journal and lineage; ``from_json`` is its inverse."""
+        found: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name in ("attacks", "harmless", "attacks_as_plans", "guarded"):
+            found[name] = None if found[name] is None else vars(found[name]).copy()
+        found["utility"] = [vars(one).copy() for one in self.utility]
+        return found | {"verdict": self.verdict.value, "settings": dict(self.settings)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ExamResult:
+        """Read what ``to_json`` wrote. Raises KeyError, TypeError or ValueError if it is not that."""
+        counts = {
+            name: None if data[name] is None else PairedCounts(**data[name])
+            for name in ("attacks", "harmless", "attacks_as_plans", "guarded")
+        }
+        utility = tuple(Utility(**one) for one in data["utility"])
+        return cls(**{**data, **counts, "utility": utility, "verdict": ExamVerdict(data["verdict"])})
