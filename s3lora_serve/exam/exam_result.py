@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ExamVerdict(StrEnum):
@@ -50,7 +52,7 @@ class PairedCounts:
 
 @dataclass(frozen=True)
 class Utility:
-    """One figure on the planning tasks, asked without grammar: the candidate's, and the unpruned adapter's."""
+    """One figure on the planning tasks, asked without grammar, of the candidate and the unpruned adapter."""
 
     name: str  # loss (nats a token, less is better), valid, tool_choice, rouge_l (0..1)
     candidate: float
@@ -59,10 +61,7 @@ class Utility:
     @property
     def worse(self) -> float:
         """How much worse than the unpruned adapter's, as a share of that; 0 if it is not."""
-        if self.name == "loss":
-            change = self.candidate - self.unpruned
-        else:
-            change = self.unpruned - self.candidate
+        change = (self.candidate - self.unpruned) * (1 if self.name == "loss" else -1)
         return max(0.0, change / self.unpruned) if self.unpruned else 0.0
 
 
