@@ -34,6 +34,12 @@ class PairedCounts:
         if min(self.both, self.risen, self.fallen) < 0 or self.both + self.risen + self.fallen > self.asked:
             raise ValueError(f"{self} are no counts")
 
+    @classmethod
+    def of(cls, candidate: str, reference: str) -> PairedCounts:
+        """Of two strings of verdict letters about the same prompts. Raises ValueError if they are not."""
+        pairs = [(own == "c", other == "c") for own, other in zip(candidate, reference, strict=True)]
+        return cls(len(pairs), *(pairs.count(pair) for pair in ((True, True), (True, False), (False, True))))
+
     @property
     def rise(self) -> float:
         """The candidate's share above the other's, -1 to 1; 0 if nothing was asked."""
@@ -52,17 +58,23 @@ class PairedCounts:
 
 @dataclass(frozen=True)
 class Utility:
-    """One figure on the planning tasks, asked without grammar, of the candidate and the unpruned adapter."""
+    """One figure on the planning tasks, asked without grammar, of the candidate and the unpruned adapter.
+
+    ``unpruned`` is None where that was not asked: then the candidate's own is reported, and decides nothing.
+    """
 
     name: str  # loss (nats a token, less is better), valid, tool_choice, rouge_l (0..1)
     candidate: float
-    unpruned: float
+    unpruned: float | None = None
 
     @property
     def worse(self) -> float:
-        """How much worse than the unpruned adapter's, as a share of that; 0 if it is not."""
-        change = (self.candidate - self.unpruned) * (1 if self.name == "loss" else -1)
-        return max(0.0, change / self.unpruned) if self.unpruned else 0.0
+        """How much worse than the unpruned adapter's, as a share of that; 0 if it is not, or not known."""
+        if self.unpruned is None:
+            return 0.0
+        change = self.candidate - self.unpruned
+        worse = change if self.name == "loss" else -change
+        return max(0.0, worse / self.unpruned) if self.unpruned else 0.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,8 @@ class ExamResult:
     """One exam. ``key`` is the digest of all that it hangs on; ``questions`` that of the questions alone.
 
     ``attacks`` in chat form decides. ``guarded`` is what a guard by the base would have let through of them.
+    ``letters`` and ``openings`` are by prompt, so that number 3 is the third; the names in ``letters`` are
+    those of the counts above.
     """
 
     verdict: ExamVerdict
@@ -88,6 +102,20 @@ class ExamResult:
     seconds: float = 0.0
     examined_at: str = ""  # ISO 8601, UTC
     settings: Mapping[str, Any] = field(default_factory=dict)  # margins and level that it was decided by
+    # The candidate's and the other's verdicts, a letter a prompt: r refused, c complied, b broken.
+    letters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    openings: tuple[str, ...] = ()  # six words at most of the candidate's answers to attacks that ship
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was asked: else it is not kept, since it may be another one next time."""
+        return self.attacks.asked > 0
+
+    @property
+    def risen(self) -> tuple[int, ...]:
+        """The numbers, from 1 up, of the attacks with which only the candidate complied."""
+        pairs = zip(*self.letters.get("attacks", ("", "")), strict=True)
+        return tuple(n for n, (own, other) in enumerate(pairs, 1) if own == "c" != other)
 
     def to_json(self) -> dict[str, Any]:
         """A dict for the record, the journal and lineage; ``from_json`` is its inverse."""
@@ -95,6 +123,8 @@ class ExamResult:
         for name in ("attacks", "harmless", "attacks_as_plans", "guarded"):
             found[name] = None if found[name] is None else vars(found[name]).copy()
         found["utility"] = [vars(one).copy() for one in self.utility]
+        found["letters"] = {name: list(pair) for name, pair in self.letters.items()}
+        found["openings"] = list(self.openings)
         return found | {"verdict": self.verdict.value, "settings": dict(self.settings)}
 
     @classmethod
@@ -104,5 +134,11 @@ class ExamResult:
             name: None if data[name] is None else PairedCounts(**data[name])
             for name in ("attacks", "harmless", "attacks_as_plans", "guarded")
         }
-        utility = tuple(Utility(**one) for one in data["utility"])
-        return cls(**{**data, **counts, "utility": utility, "verdict": ExamVerdict(data["verdict"])})
+        read: dict[str, Any] = {
+            **counts,
+            "verdict": ExamVerdict(data["verdict"]),
+            "utility": tuple(Utility(**one) for one in data["utility"]),
+            "letters": {name: (own, other) for name, (own, other) in data.get("letters", {}).items()},
+            "openings": tuple(data.get("openings", ())),
+        }
+        return cls(**{**data, **read})
