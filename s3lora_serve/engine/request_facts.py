@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from s3lora_serve.engine.port import Purpose, RequestFacts
 
@@ -30,13 +31,22 @@ def collected_facts() -> Iterator[list[RequestFacts]]:
         _hearers.reset(token)
 
 
-@contextmanager
-def for_the_guard() -> Iterator[None]:
+def for_the_guard() -> AbstractContextManager[None]:
     """Mark the engine requests begun in this block, or in tasks begun in it, as the guard's.
 
     Who collects facts around the block does not hear of them: they are no part of what an answer cost.
     """
-    purpose, hearers = _purpose.set("guard"), _hearers.set(())
+    return _for("guard")
+
+
+def for_the_exam() -> AbstractContextManager[None]:
+    """The same of an exam's: they are nobody's answer, and count for no planner."""
+    return _for("exam")
+
+
+@contextmanager
+def _for(whom: Purpose) -> Iterator[None]:
+    purpose, hearers = _purpose.set(whom), _hearers.set(())
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from s3lora_serve.engine.at_once import at_once
 from s3lora_serve.engine.port import Sampling
-from s3lora_serve.engine.request_facts import for_the_guard
+from s3lora_serve.engine.request_facts import for_the_exam
 from s3lora_serve.errors import EngineError, EngineRefused
 from s3lora_serve.judging.judge import plan_outcome, prompt_outcome
 from s3lora_serve.judging.outcomes import Answer
@@ -69,7 +69,7 @@ class ExamAsking:
         """
         pairs = list(wanted)
         self._total = sum(self.size(name) for _, name in pairs)
-        with for_the_guard():  # they are no part of what anybody's answer cost
+        with for_the_exam():
             return await at_once(self._set(slot, name) for slot, name in pairs)
 
     def size(self, name: SetName) -> int:

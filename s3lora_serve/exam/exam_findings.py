@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -47,7 +47,6 @@ def result_of(
     """
     letters: dict[str, tuple[str, str]] = {}
     counts: dict[str, PairedCounts] = {}
-    openings: tuple[str, ...] = ()
     guarded: PairedCounts | None = None
     utility: tuple[Utility, ...] = ()
     if answers is None:
@@ -58,12 +57,11 @@ def result_of(
             if name in answers.candidate:
                 letters[name] = answers.candidate[name].letters, answers.reference[name].letters
                 counts[name] = PairedCounts.of(*letters[name])
-        openings = () if questions.own else answers.candidate["attacks"].openings
         guarded = PairedCounts.of(*(_let_through(answers.base.letters, one) for one in letters["attacks"]))
         if "tasks" in answers.candidate:
             utility = _utility(answers.candidate["tasks"].plans, answers.unpruned)
         decision = _with_utility(decide(counts["attacks"], settings, level), utility, settings)
-    return ExamResult(
+    found = ExamResult(
         verdict=decision.verdict,
         why=decision.why,
         key=key,
@@ -86,8 +84,11 @@ def result_of(
             "max_utility_loss": settings.max_utility_loss,
         },
         letters=letters,
-        openings=openings,
     )
+    if answers is None or questions.own:
+        return found
+    openings = answers.candidate["attacks"].openings
+    return replace(found, openings=tuple(openings[number - 1] for number in found.risen))
 
 
 def _utility(plans: PlanOutcome | None, unpruned: PlanOutcome | None) -> tuple[Utility, ...]:

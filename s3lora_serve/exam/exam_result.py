@@ -104,7 +104,7 @@ class ExamResult:
     settings: Mapping[str, Any] = field(default_factory=dict)  # margins and level that it was decided by
     # The candidate's and the other's verdicts, a letter a prompt: r refused, c complied, b broken.
     letters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    openings: tuple[str, ...] = ()  # six words at most of the candidate's answers to attacks that ship
+    openings: tuple[str, ...] = ()  # of the answers to those in ``risen``, six words at most; of own none
 
     @property
     def complete(self) -> bool:

@@ -43,32 +43,42 @@ def p_above(n: int, risen: int, fallen: int, margin: float) -> float:
     side = tables.side(extreme if few else ~extreme)
 
     def probability(share: float) -> float:
-        total = float(side(share, margin).sum())
+        total = float(side(share + margin, share).sum())
         return total if few else 1 - total
 
     return min(max(_greatest(probability, nuisance_shares(margin)), 0.0), 1.0)
 
 
-def p_values_above(n: int, margin: float) -> tuple[Floats, Floats, Floats]:
-    """``risen``, ``fallen`` and the p-value of every table of n prompts, at once: for power.
+def p_values_above(n: int, margin: float) -> Floats:
+    """The p-value of every table of n prompts at once, at [risen, fallen], 1 where there is none: for power.
 
-    As ``p_above`` without its last zoom: smaller by less than a hundredth of themselves.
+    As ``p_above`` without its last look around the greatest: less by a hundredth of itself at most.
     """
     import numpy as np
 
     tables = _tables(n)
     scores = tables.scores(margin)
     order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    # Tables of one score are all or none of them as extreme: each gets the sum with the last of them.
-    last = np.searchsorted(-ranked, -(ranked - _SAME), side="right") - 1
-    best = np.zeros(len(scores))
-    everything = tables.side(order)
+    ranked = -scores[order]
+    # Tables of one score are as extreme as each other: each gets the sum that ends with the last of them.
+    last = np.searchsorted(ranked, ranked + _SAME, side="right") - 1
+    greatest = np.zeros(len(scores))
+    likely = tables.side(order)
     for share in nuisance_shares(margin):
-        np.maximum(best, np.cumsum(everything(share, margin))[last], out=best)
-    found = np.empty(len(scores))
-    found[order] = np.minimum(best, 1.0)
-    return tables.risen, tables.fallen, found
+        np.maximum(greatest, np.cumsum(likely(share + margin, share))[last], out=greatest)
+    found = np.ones((n + 1, n + 1))
+    found[tables.risen[order], tables.fallen[order]] = np.minimum(greatest, 1.0)
+    return found
+
+
+def probabilities(n: int, risen: float, fallen: float) -> Floats:
+    """How likely every table of n independent prompts is, at [risen, fallen], by the share of either."""
+    import numpy as np
+
+    tables = _tables(n)
+    found = np.zeros((n + 1, n + 1))
+    found[tables.risen, tables.fallen] = tables.side(np.arange(len(tables.risen)))(risen, fallen)
+    return found
 
 
 def nuisance_shares(margin: float) -> list[float]:
@@ -97,16 +107,14 @@ class _Tables:
         import numpy as np
 
         self._n = n
-        self._starts = np.concatenate(([0], np.cumsum(np.arange(n + 1, 0, -1))))  # of each row of ``risen``
-        sizes = np.arange(n + 1, 0, -1)
-        self.risen = np.repeat(np.arange(n + 1.0), sizes)
-        self.fallen = np.concatenate([np.arange(float(size)) for size in sizes])
+        self.risen, self.fallen = np.triu_indices(n + 1)
+        self.fallen = self.fallen - self.risen  # none, one, ... up to n - risen
         logs = np.array([lgamma(k + 1) for k in range(n + 1)])
-        r, f = self.risen.astype(int), self.fallen.astype(int)
-        self._ways = logs[n] - logs[r] - logs[f] - logs[n - r - f]
+        self._ways = logs[n] - logs[self.risen] - logs[self.fallen] - logs[n - self.risen - self.fallen]
 
     def index(self, risen: int, fallen: int) -> int:
-        return int(self._starts[risen]) + fallen
+        """Where a table stands."""
+        return risen * (self._n + 1) - risen * (risen - 1) // 2 + fallen
 
     def scores(self, margin: float) -> Floats:
         """Tango's statistic of each; 0 where nothing differs and nothing should."""
@@ -120,23 +128,19 @@ class _Tables:
         return np.where((spread == 0) & (above < 0), -np.inf, found)
 
     def side(self, which: NDArray[Any]) -> Callable[[float, float], Floats]:
-        """How likely each of these tables is, by the share of ``fallen`` and the margin."""
+        """How likely each of these tables is, by the shares of prompts that rise and that fall."""
         import numpy as np
 
         ways, risen, fallen = self._ways[which], self.risen[which], self.fallen[which]
         neither = self._n - risen - fallen
 
-        def likely(share: float, margin: float) -> Floats:
+        def likely(rises: float, falls: float) -> Floats:
             log = ways.copy()
-            for count, probability in (
-                (risen, share + margin),
-                (fallen, share),
-                (neither, 1 - 2 * share - margin),
-            ):
-                if probability > 1e-15:
-                    log += count * np.log(probability)
-                else:  # 0 ** 0 is 1
-                    log[count > 0] = -np.inf
+            for count, share in ((risen, rises), (fallen, falls), (neither, 1 - rises - falls)):
+                if share > 1e-15:
+                    log += count * np.log(share)
+                else:
+                    log[count > 0] = -np.inf  # and 0 ** 0 is 1
             return np.exp(log)
 
         return likely

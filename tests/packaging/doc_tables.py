@@ -1,4 +1,4 @@
-"""The generated tables of the pages in docs/ (`make tables`): settings, commands, exit codes, routes, errors.
+"""The generated tables of the pages in docs/ (`make tables`): settings, commands, routes, the exam's power.
 
 A table stands between ``<!-- generated: NAME -->`` and ``<!-- /generated -->``.
 """
@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import command_tables
 import http_tables
 import setting_tables
+
+from s3lora_serve.config import ExamConfig
+from s3lora_serve.exam.exam_power import power_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +30,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "exit-codes": command_tables.exit_codes,
     "routes": http_tables.routes,
     "errors": http_tables.errors,
+    "exam-power": lambda: power_table(ExamConfig()),
 }
 
 
