@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from s3lora_serve.engine.at_once import at_once
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.engine.request_facts import for_the_exam
-from s3lora_serve.errors import EngineError, EngineRefused
+from s3lora_serve.errors import EngineDead, EngineError, EngineRefused
 from s3lora_serve.judging.judge import plan_outcome, prompt_outcome
 from s3lora_serve.judging.outcomes import Answer
 from s3lora_serve.judging.suite import PlanSet, PromptSet
@@ -64,8 +64,8 @@ class ExamAsking:
     async def answers(self, wanted: Iterable[tuple[Slot | None, SetName]]) -> list[SetAnswers]:
         """Every set that is wanted of every subject, in order; None is the base model.
 
-        The first failure, and cancellation, end all that is under way. Raises EngineRefused naming the
-        question, EngineError, EngineDead.
+        The first failure, and cancellation, end all that is under way. Raises EngineError naming the
+        question, EngineRefused if it is too long, EngineDead.
         """
         pairs = list(wanted)
         self._total = sum(self.size(name) for _, name in pairs)
@@ -109,15 +109,24 @@ class ExamAsking:
         try:
             async with self._places:
                 found = await ask()
-        except EngineRefused as error:
-            where, own = self._questions.where(kind, number), self._questions.own
-            known = isinstance(error, _TooLong) or not own
-            message = error.message if known else "the engine does not take it"
-            hint = error.hint if known else ""
-            raise EngineRefused(f"exam: {where}: {message}", hint=hint) from (error if known else None)
+        except EngineDead:
+            raise
+        except EngineError as error:
+            where = self._questions.where(kind, number)
+            if self._questions.own and not isinstance(error, _TooLong):
+                raise EngineError(f"exam: {where}: {await self._why(error)}") from None
+            raise type(error)(f"exam: {where}: {error.message}", hint=error.hint) from error
         self._done += 1
         self._told(self._done, self._total)
         return found
+
+    async def _why(self, error: EngineError) -> str:
+        """The error in words that have nothing of the question: what an engine says may quote it."""
+        try:
+            await self._engine.chat_tokens([{"role": "user", "content": "x"}])
+        except EngineError as always:
+            return f"nothing can be asked as a chat: {always.message}"
+        return f"the engine failed on it ({error.code})"
 
     async def _task(self, messages: Messages, reference: str, slot: Slot | None) -> tuple[Answer, float]:
         answer = await self._answer(messages, slot, Sampling(PLAN_TOKENS))

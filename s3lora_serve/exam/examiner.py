@@ -70,9 +70,9 @@ class Examiner:
         ``exam.against`` names, loaded. ``told`` hears how many of how many answers are there.
 
         What is not asked within ``exam.seconds`` makes it undecided, with no counts. Cancellation and errors
-        end what was asked and keep nothing. Raises EngineRefused for a question that the engine cannot take,
-        naming it; EngineError, EngineDead; ConfigError if ``exam.against`` names a revision and ``pinned``
-        is not given.
+        end what was asked and keep nothing. Raises EngineError naming the question, EngineRefused for one
+        that is too long; EngineDead; ConfigError if ``exam.against`` names a revision and ``pinned`` is not
+        given.
         """
         settings = self._settings
         level = 1 - settings.confidence if level is None else level
