@@ -64,8 +64,9 @@ def stale(result: ExamResult, now_key: str) -> bool:
 class ExamRecord:
     """Opened by one server. May be used in any thread; each call takes milliseconds, and waits for the disk.
 
-    A file that cannot be used costs what it held, never a start or an exam: ``problem`` says what is wrong,
-    it is logged once, the file is left as it is, and results are kept in memory until the server ends.
+    A file that cannot be used costs what it held, never a start or an exam: ``problem`` says what is wrong
+    with it, until it can be written again. It is logged once and left as it is, and what is kept meanwhile
+    is kept in memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,10 +74,12 @@ class ExamRecord:
         self.path = path
         self.problem: str | None = None
         self._lock = threading.Lock()
+        self._memory = _new(":memory:")
+        self._file: sqlite3.Connection | None = None
         try:
-            self._db = _opened(path)
+            self._file = _opened(path)
         except StateError as error:
-            self._db = self._instead(error)
+            self._failed(error)
 
     def find(self, key: str) -> ExamResult | None:
         """The result that is kept under this key; None if there is none, or none that can be read."""
@@ -86,42 +89,39 @@ class ExamRecord:
         """The last result about a revision, by its digest; None as in ``find``."""
         return self._first("SELECT result FROM results WHERE revision = ? ORDER BY id DESC LIMIT 1", revision)
 
+    def tries(self, source: str) -> int:
+        """How many exams of this source were counted."""
+        found = self._rows("SELECT count(*) FROM tries WHERE source = ?", source)
+        return sum(int(count) for (count,) in found)
+
     def keep(self, result: ExamResult, revision: str, source: str) -> None:
         """Count a try of the source, and keep the result in place of one with its key.
 
         One that is not complete, as after a time-out, counts as a try and is not kept: it is asked again.
         """
-
-        def write() -> None:
-            with _transaction(self._db):
-                self._db.execute("INSERT INTO tries (source, at) VALUES (?, ?)", (source, time.time()))
-                self._db.execute(
-                    "DELETE FROM tries WHERE id <= (SELECT max(id) FROM tries) - ?", (MOST_TRIES,)
-                )
-                if not result.complete:
-                    return
-                self._db.execute("DELETE FROM results WHERE key = ?", (result.key,))
-                self._db.execute(
-                    "INSERT INTO results (key, revision, result) VALUES (?, ?, ?)",
-                    (result.key, revision, canonical_bytes(result.to_json())),
-                )
-                self._db.execute(
-                    "DELETE FROM results WHERE id <= (SELECT max(id) FROM results) - ?", (MOST_RESULTS,)
-                )
-
-        self._do(write)
-
-    def tries(self, source: str) -> int:
-        """How many exams of this source were counted."""
-        rows = self._do(
-            lambda: self._db.execute("SELECT count(*) FROM tries WHERE source = ?", (source,)).fetchall()
-        )
-        return int(rows[0][0])
+        results = [(result.key, revision, canonical_bytes(result.to_json()))] if result.complete else []
+        with self._lock:
+            _keep(self._memory, [(source, time.time())], results)
+            if self._file is None:
+                return
+            try:
+                with _translated(self.path):  # also what waits since it last failed
+                    tries = self._memory.execute("SELECT source, at FROM tries ORDER BY id").fetchall()
+                    waiting = "SELECT key, revision, result FROM results ORDER BY id"
+                    _keep(self._file, tries, self._memory.execute(waiting).fetchall())
+            except StateError as error:
+                self._failed(error)
+            else:
+                self.problem = None
+                self._memory.execute("DELETE FROM results")
+                self._memory.execute("DELETE FROM tries")
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._db.close()
+            for db in (self._file, self._memory):
+                if db is not None:
+                    db.close()
 
     def __enter__(self) -> Self:
         return self
@@ -130,36 +130,54 @@ class ExamRecord:
         self.close()
 
     def _first(self, sql: str, value: str) -> ExamResult | None:
-        rows = self._do(lambda: self._db.execute(sql, (value,)).fetchall())
-        if not rows:
-            return None
-        try:
-            return ExamResult.from_json(strict_loads(bytes(rows[0][0])))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            log.warning("%s: a result cannot be read, and its exam is taken anew: %r", self.path, error)
-            return None
-
-    def _do(self, act: Any) -> Any:
-        """Do it on the file, or in memory from the moment on at which the file fails."""
-        with self._lock:
+        for (written,) in self._rows(sql, value):
             try:
-                with _translated(self.path):
-                    return act()
-            except StateError as error:
-                if self.problem is not None:
-                    raise
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.close()
-                self._db = self._instead(error)
-                return act()
+                return ExamResult.from_json(strict_loads(bytes(written)))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                log.warning("%s: a result cannot be read, and its exam is taken anew: %r", self.path, error)
+        return None
 
-    def _instead(self, error: StateError) -> sqlite3.Connection:
+    def _rows(self, sql: str, value: str) -> list[tuple[Any, ...]]:
+        """Those in memory, which are the newer ones, then those of the file, if it works."""
+        with self._lock:
+            found = self._memory.execute(sql, (value,)).fetchall()
+            if self._file is not None:
+                try:
+                    with _translated(self.path):
+                        found += self._file.execute(sql, (value,)).fetchall()
+                except StateError as error:
+                    self._failed(error)
+        return found
+
+    def _failed(self, error: StateError) -> None:
+        if self.problem is None:
+            log.error("results of exams are kept in memory for as long as this lasts: %s", error)
         self.problem = str(error)
-        log.error("results of exams are kept in memory until the server ends: %s", error)
-        db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        for statement in _SCHEMA:
-            db.execute(statement)
-        return db
+
+
+def _keep(db: sqlite3.Connection, tries: list[tuple[Any, ...]], results: list[tuple[Any, ...]]) -> None:
+    with _transaction(db):
+        db.executemany("INSERT INTO tries (source, at) VALUES (?, ?)", tries)
+        db.execute("DELETE FROM tries WHERE id <= (SELECT max(id) FROM tries) - ?", (MOST_TRIES,))
+        db.executemany("DELETE FROM results WHERE key = ?", [(key,) for key, *_ in results])
+        db.executemany("INSERT INTO results (key, revision, result) VALUES (?, ?, ?)", results)
+        db.execute("DELETE FROM results WHERE id <= (SELECT max(id) FROM results) - ?", (MOST_RESULTS,))
+
+
+def _new(where: str, **options: Any) -> sqlite3.Connection:
+    """A connection, with our tables if there were none."""
+    db = sqlite3.connect(
+        where, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, **options
+    )
+    try:
+        if db.execute("PRAGMA schema_version").fetchone()[0] == 0:
+            with _transaction(db):
+                for statement in _SCHEMA:
+                    db.execute(statement)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -168,18 +186,8 @@ def _opened(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        db = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=rw",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        db = _new(f"{path.resolve().as_uri()}?mode=rw", uri=True)
         try:
-            if db.execute("PRAGMA schema_version").fetchone()[0] == 0:
-                with _transaction(db):
-                    for statement in _SCHEMA:
-                        db.execute(statement)
             if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 raise StateError(f"{path} is not a file of exams' results", hint="move it away")
             if (version := db.execute("PRAGMA user_version").fetchone()[0]) != SCHEMA_VERSION:

@@ -107,7 +107,28 @@ def test_damage_while_it_runs_is_a_finding(path):
         assert record.find("k") is None
         assert "no such table" in (record.problem or "")
         record.keep(RESULT, "r1", "s")
-        assert (record.find("k"), record.tries("s")) == (RESULT, 1)
+        assert (record.find("k"), record.tries("s")) == (RESULT, 2)
+
+
+def test_a_disk_that_is_busy_loses_nothing(path, monkeypatch, caplog):
+    """What cannot be written is kept in memory until it can, in order, and what was written is still read."""
+    monkeypatch.setattr(exam_record, "BUSY_SECONDS", 0.0)
+    later, last = replace(RESULT, key="k2"), replace(RESULT, key="k3")
+    with ExamRecord(path) as record:
+        record.keep(RESULT, "r1", "s")
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        record.keep(later, "r1", "s")
+        assert "locked" in (record.problem or "")
+        assert (record.find("k"), record.find("k2"), record.latest("r1")) == (RESULT, later, later)
+        other.execute("COMMIT")
+        other.close()
+        record.keep(last, "r1", "s")
+        assert (record.problem, record.latest("r1"), record.tries("s")) == (None, last, 3)
+    with ExamRecord(path) as record:
+        assert [record.find(key) for key in ("k", "k2", "k3")] == [RESULT, later, last]
+        assert (record.latest("r1"), record.tries("s")) == (last, 3)
+    assert len([each for each in caplog.records if each.levelname == "ERROR"]) == 1
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]", b'{"verdict": "maybe"}', b"null", b"\xff"])
