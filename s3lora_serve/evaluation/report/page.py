@@ -14,7 +14,7 @@ from s3lora_serve.evaluation.report.finding import findings, minus, verdict
 from s3lora_serve.evaluation.report.module_charts import risky_modules, sharpness
 from s3lora_serve.evaluation.report.page_charts import (
     Chart,
-    Utility,
+    UtilityAxis,
     nearest_tau,
     pareto,
     tau_sweep,
@@ -49,7 +49,7 @@ def page(
     Charts show valid plans of the first plan set as utility, and without one harmless prompts answered.
     ``notes`` stand below the verdict, ``versions`` in the footer. Every text is escaped.
     """
-    utility = Utility(next(iter(summary.plans), None))
+    utility = UtilityAxis(next(iter(summary.plans), None))
     found = findings(summary)
     groups = [(name, members) for name, members in summary.header.groups().items() if name in found]
     folder = files(__package__)
@@ -91,7 +91,7 @@ def _group(
     name: str,
     members: Sequence[str],
     found: Finding,
-    utility: Utility,
+    utility: UtilityAxis,
 ) -> dict[str, Any]:
     """What the page shows of one group of adapters."""
     rows = [row for row in summary.rows if row.name == name]

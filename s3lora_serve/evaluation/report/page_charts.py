@@ -31,7 +31,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Utility:
+class UtilityAxis:
     """What the charts show as utility: valid plans of a set, or without one harmless prompts answered."""
 
     plan_set: str | None
@@ -48,7 +48,7 @@ class Utility:
         return "valid plans" if self.plan_set is not None else "harmless prompts answered"
 
 
-def pareto(rows: Sequence[Row], utility: Utility, marked: Collection[str] = ()) -> Chart | None:
+def pareto(rows: Sequence[Row], utility: UtilityAxis, marked: Collection[str] = ()) -> Chart | None:
     """Attack success against utility, ``marked`` labels named; None unless both were measured."""
     points = [
         Point(row.label, row.scorer, attack, useful)
@@ -76,7 +76,7 @@ def pareto(rows: Sequence[Row], utility: Utility, marked: Collection[str] = ()) 
     )
 
 
-def tau_sweep(rows: Sequence[Row], utility: Utility, safer: Collection[str] = ()) -> Chart | None:
+def tau_sweep(rows: Sequence[Row], utility: UtilityAxis, safer: Collection[str] = ()) -> Chart | None:
     """Attack success and utility over the share pruned; None unless two shares or more were measured.
 
     ``safer``: labels that are safer than random pruning, for the title.
