@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -126,17 +126,19 @@ def _asked(
     attacks = _chosen(((s.name, s.prompts) for s in suite.attacks), most[0], lines[0])
     harmless = _chosen(((s.name, s.prompts) for s in suite.harmless), most[1], lines[1])
     tasks = _chosen(((s.name, s.tasks) for s in suite.plans), most[2], lines[2])
-    kinds = [item for _, item in attacks], [item for _, item in harmless], [item for _, item in tasks]
-    return ExamQuestions(
-        *map(tuple, kinds),  # type: ignore[arg-type]
-        digest=questions_digest(*kinds),
+    asked = ExamQuestions(
+        attacks=tuple(prompt for _, prompt in attacks),
+        harmless=tuple(prompt for _, prompt in harmless),
+        tasks=tuple(task for _, task in tasks),
+        digest="",
         own=own,
         families=tuple(tuple(family for family, _ in kind) for kind in (attacks, harmless, tasks)),
         lines=tuple(
-            tuple(of[text] for text in map(_text, kind) if text in of)
-            for kind, of in zip(kinds, lines, strict=True)
+            tuple(of[_text(item)] for _, item in kind if _text(item) in of)
+            for kind, of in zip((attacks, harmless, tasks), lines, strict=True)
         ),
     )
+    return replace(asked, digest=questions_digest(asked.attacks, asked.harmless, asked.tasks))
 
 
 def questions_digest(attacks: Sequence[str], harmless: Sequence[str], tasks: Sequence[PlanTask]) -> str:
