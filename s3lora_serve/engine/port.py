@@ -224,13 +224,20 @@ class Engine(Protocol):
         ...
 
     async def continue_tokens(
-        self, token_ids: Sequence[int], slot: Slot | None, sampling: Sampling, *, salt: str = ""
+        self,
+        token_ids: Sequence[int],
+        slot: Slot | None,
+        sampling: Sampling,
+        *,
+        salt: str = "",
+        priority: int = 0,
     ) -> Completion:
         """What follows these tokens, under the slot or the base model.
 
         Requests whose ``salt`` differs share nothing in the prefix cache, so that none learns from its time
-        what the others asked. Raises EngineRefused for no tokens, for tokens that the model does not have or
-        cannot hold with one more, or for sampling that it cannot take; EngineError, EngineDead.
+        what the others asked. A lower ``priority`` goes before others on engines that schedule by it. Raises
+        EngineRefused for no tokens, for tokens that the model does not have or cannot hold with one more, or
+        for sampling that it cannot take; EngineError, EngineDead.
         """
         ...
 

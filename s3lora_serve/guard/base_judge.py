@@ -51,11 +51,11 @@ class BaseJudge:
     def name(self) -> JudgeName:
         return "base"
 
-    async def rule(self, question: GuardQuestion, caller: str, request_id: str) -> Ruling:
+    async def rule(self, question: GuardQuestion, caller: str, request_id: str, priority: int = 0) -> Ruling:
         """See ``Judge``. A refusal beats a failure: else who can make one fail is not refused."""
         began = time.monotonic()
         try:
-            asker = Asker(self._engine(), self._cache, caller)
+            asker = Asker(self._engine(), self._cache, caller, priority)
         except EngineError:
             return Ruling(Found.FAILED, "base", why="the engine does not run")
         finding, part, why = await _Request(asker, self._settings, question, began).judged()

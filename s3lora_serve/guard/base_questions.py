@@ -69,6 +69,7 @@ class Asker:
     engine: Engine
     cache: VerdictCache[BaseAnswer]
     caller: str
+    priority: int = 0  # of the request, in the engine
     prompt_tokens: int = 0
     output_tokens: int = 0
     asked: int = 0
@@ -113,7 +114,10 @@ class Asker:
         try:
             answer, shared = await self.cache.once(
                 self.key(tokens, question),
-                lambda: ask_base(self.engine, tokens, line, self.caller, quotes=quotes),
+                lambda: ask_base(
+                    self.engine, tokens, line, self.caller, quotes=quotes, priority=self.priority
+                ),
+                self.priority,
             )
         except EngineError as error:
             return BaseAnswer(Found.FAILED, await self._why(error))

@@ -42,11 +42,13 @@ class Guarding:
         request_id: str,
         told: Callable[[Guarding], None],
         more: Sequence[GuardQuestion] = (),
+        priority: int = 0,
         goes_on: Callable[[asyncio.Task[None]], None] = lambda task: None,
     ) -> None:
         """``told`` hears of it once all is judged or it is certain that the answer stays, at most once.
-        ``more`` are further prompts of the same request, each judged; any refusal refuses. ``goes_on`` is
-        given the judging that outlasts the context, to keep and to end.
+        ``more`` are further prompts of the same request, each judged; any refusal refuses. ``priority`` is
+        the request's in the engine. ``goes_on`` is given the judging that outlasts the context, to keep and
+        to end.
         """
         self.question = question  # of several the one that was refused, else the first
         self._questions = (question, *more)
@@ -57,6 +59,7 @@ class Guarding:
         self.revision = ""  # that answers, for the records; whoever leases it says so
         self._settings = settings
         self._judges = judges
+        self._priority = priority
         self._told = told
         self._goes_on = goes_on
         self._done = False
@@ -169,7 +172,7 @@ class Guarding:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._settings.seconds):
-                return question, await judge.rule(question, self.caller, self.request_id)
+                return question, await judge.rule(question, self.caller, self.request_id, self._priority)
         except TimeoutError:
             why = f"no verdict within {self._settings.seconds:g} s"
         except Exception as error:  # a defect of ours must not let an answer out either

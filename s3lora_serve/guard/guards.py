@@ -66,8 +66,10 @@ class Guards:
         request_id: str,
         *,
         more: Sequence[GuardQuestion] = (),
+        priority: int = 0,
     ) -> Guarding:
-        """The guard of one request, to which it applies; ``more`` are its further prompts."""
+        """The guard of one request, to which it applies; ``more`` are its further prompts, and ``priority``
+        is its own in the engine."""
         whose = planner if planner in self._settings else FLEET
         settings, judges = self._settings[whose], self._judges[whose]
         return Guarding(
@@ -78,6 +80,7 @@ class Guards:
             request_id=request_id,
             told=lambda guarding: self._told(planner, guarding),
             more=more,
+            priority=priority,
             goes_on=self._goes_on,
         )
 

@@ -135,6 +135,15 @@ async def test_cancelling_ends_what_was_asked():
     assert engine.under_way == 0
 
 
+async def test_all_that_is_asked_has_the_requests_priority():
+    """The task, what came with it, and what is asked to name the part: else its answer waits for others."""
+    engine = RefusingEngine("It was Nolan.\n\n3. feedback")
+    passages = (TOOL, PAGE, Passage(Part.FEEDBACK, "feedback", "shorter"))
+    ruling = await judge(engine).rule(GuardQuestion(TASK, passages), "ann", "r1", -5)
+    assert (ruling.finding, set(engine.priorities)) == (Found.REFUSED, {-5})
+    assert len(engine.priorities) > 5
+
+
 # Parts that are only observed
 
 

@@ -20,9 +20,9 @@ class LeakyEngine(FaultyEngine):
         own = await super().score(token_ids, slot)
         return await super().score(token_ids, self._leaked(slot)) if self.scores else own
 
-    async def continue_tokens(self, token_ids, slot, sampling, *, salt=""):
+    async def continue_tokens(self, token_ids, slot, sampling, **options):
         slot = self._leaked(slot) if self.generates else slot
-        return await super().continue_tokens(token_ids, slot, sampling, salt=salt)
+        return await super().continue_tokens(token_ids, slot, sampling, **options)
 
     def _leaked(self, slot):
         shared = [one for one in self._slots.by_name.values() if self.running(one)]

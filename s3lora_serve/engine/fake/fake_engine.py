@@ -166,7 +166,13 @@ class FakeEngine:
         return token_ids(_prompt(messages))
 
     async def continue_tokens(
-        self, token_ids: Sequence[int], slot: Slot | None, sampling: Sampling, *, salt: str = ""
+        self,
+        token_ids: Sequence[int],
+        slot: Slot | None,
+        sampling: Sampling,
+        *,
+        salt: str = "",
+        priority: int = 0,
     ) -> Completion:
         self._check_tokens(token_ids, "to continue")
         if not token_ids:

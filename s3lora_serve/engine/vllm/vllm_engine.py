@@ -146,9 +146,15 @@ class VllmEngine:
         return await self._requests.chat_tokens(messages)
 
     async def continue_tokens(
-        self, token_ids: Sequence[int], slot: Slot | None, sampling: Sampling, *, salt: str = ""
+        self,
+        token_ids: Sequence[int],
+        slot: Slot | None,
+        sampling: Sampling,
+        *,
+        salt: str = "",
+        priority: int = 0,
     ) -> Completion:
-        return await self._requests.continue_tokens(list(token_ids), slot, sampling, salt)
+        return await self._requests.continue_tokens(list(token_ids), slot, sampling, salt, priority)
 
     async def healthy(self) -> bool:
         return not (self._closed or self._killed or self._client.errored)

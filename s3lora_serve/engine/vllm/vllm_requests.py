@@ -89,7 +89,7 @@ class VllmRequests:
             return tuple(prompt["prompt_token_ids"])
 
     async def continue_tokens(
-        self, token_ids: list[int], slot: Slot | None, sampling: Sampling, salt: str
+        self, token_ids: list[int], slot: Slot | None, sampling: Sampling, salt: str, priority: int
     ) -> Completion:
         """What follows the tokens. EngineRefused for tokens or sampling that vLLM cannot take."""
         from vllm.sampling_params import RequestOutputKind
@@ -99,7 +99,7 @@ class VllmRequests:
         with translated("continuing"):
             params = _params(sampling, RequestOutputKind.FINAL_ONLY)
             (prompt,) = await self._client.renderer.render_cmpl_async([given])
-            output, facts = await self._run(prompt, params, lora_request)
+            output, facts = await self._run(prompt, params, lora_request, priority=priority)
         return _completion(output, facts)
 
     async def stream(
@@ -122,20 +122,22 @@ class VllmRequests:
                         yield Delta(text)
             _success(facts)  # none without a finished output
 
-    async def _run(self, prompt: Any, params: Any, lora_request: Any | None) -> tuple[Any, RequestFacts]:
+    async def _run(
+        self, prompt: Any, params: Any, lora_request: Any | None, **options: Any
+    ) -> tuple[Any, RequestFacts]:
         """Run one request to its end. Raises EngineError if the engine gave it up."""
         facts: list[RequestFacts] = []
         final = None
-        async with aclosing(self._begin(prompt, params, lora_request, facts.append)) as outputs:
+        async with aclosing(self._begin(prompt, params, lora_request, facts.append, **options)) as outputs:
             async for output in outputs:
                 final = output
         return final, _success(facts)
 
     def _begin(
-        self, prompt: Any, params: Any, lora_request: Any | None, also: Observer
+        self, prompt: Any, params: Any, lora_request: Any | None, also: Observer, **options: Any
     ) -> AsyncGenerator[Any, None]:
         request_id = f"s3lora-{uuid.uuid4().hex}"
-        return self._tap.generate(prompt, params, request_id, lora_request=lora_request, also=also)
+        return self._tap.generate(prompt, params, request_id, lora_request=lora_request, also=also, **options)
 
     async def _render(self, messages: Sequence[dict[str, str]], *, whole: bool = False) -> Any:
         """The chat as vLLM takes it; ``whole``: also one that is longer than the context."""

@@ -36,6 +36,7 @@ class RefusingEngine(FaultyEngine):
         self.refuses, self.says, self.template = refuses, says or {}, template
         self.asked: list[str] = []
         self.salts: list[str] = []
+        self.priorities: list[int] = []  # of all requests, also of those that ask for the rest of an answer
         self.ended = self.under_way = 0
         self.slow: Callable[[str], bool] = lambda asked: False
         self.purposes: list[str] = []
@@ -49,7 +50,13 @@ class RefusingEngine(FaultyEngine):
         return token_ids(f"{_USER}{content}{_ASSISTANT}")
 
     async def continue_tokens(
-        self, token_ids: Sequence[int], slot: Slot | None, sampling: Sampling, *, salt: str = ""
+        self,
+        token_ids: Sequence[int],
+        slot: Slot | None,
+        sampling: Sampling,
+        *,
+        salt: str = "",
+        priority: int = 0,
     ) -> Completion:
         asked = text_of(token_ids).removeprefix(_USER)
         said = ""
@@ -57,12 +64,13 @@ class RefusingEngine(FaultyEngine):
             asked, said = asked.split(_ASSISTANT)
             self.asked.append(asked)
             self.salts.append(salt)
+        self.priorities.append(priority)
         self.under_way += 1
         try:
             while self.slow(asked):
                 await asyncio.sleep(0.001)
                 self.check_alive()
-            cost = await super().continue_tokens(token_ids, slot, sampling, salt=salt)
+            cost = await super().continue_tokens(token_ids, slot, sampling, salt=salt, priority=priority)
         finally:
             self.ended += 1
             self.under_way -= 1

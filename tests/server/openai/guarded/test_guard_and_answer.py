@@ -108,3 +108,21 @@ async def test_what_the_guard_asks_is_not_the_answers_cost(app, guarded, judge, 
         cost = answer["cost"] if path != PLAN else answer["meta"]["cost"]
         costs.append((cost["prompt_tokens"], cost["output_tokens"], cost["guard_tokens"]))
     assert costs[0] == costs[1]
+
+
+@pytest.mark.parametrize("kind", ["chat", "chat stream", "plan in a chat", "text"])
+@pytest.mark.parametrize(("given", "priority"), [(-5, -5), ("3", 3), (None, 0), (0, 0), ("x", 0), (2**63, 0)])
+async def test_the_guard_has_its_requests_priority(guarded, judge, kind, given, priority):
+    """As the engine reads it, where operators allow the field; what the engine refuses is any other's."""
+    app = create_app(guarded.service, ServerConfig(allow_fields=("priority",)), None)
+    path, body = ASKS[kind]
+    await AsgiCall(app, path, {**body, "priority": given})
+    assert judge.priorities == [priority]
+
+
+@pytest.mark.parametrize("kind", ["plan", "plan stream"])
+async def test_the_guard_of_a_plan_has_no_other_priority(app, judge, kind):
+    """Plans have none of their own, and neither have their guards."""
+    path, body = ASKS[kind]
+    await AsgiCall(app, path, body)
+    assert judge.priorities == [0]
