@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import EngineError
+from s3lora_serve.errors import EngineDead, EngineError
 from s3lora_serve.guard.base_questions import MOST, Asked, Asker, BaseQuestion
 from s3lora_serve.guard.frame import framed, led, parts_of
 from s3lora_serve.guard.guard_question import Part
@@ -36,16 +36,14 @@ class BaseJudge:
     ``observe_parts`` is asked apart from what decides, so that it neither causes a refusal nor hides one.
     """
 
-    def __init__(
-        self,
-        engine: Callable[[], Engine],
-        settings: GuardConfig,
-        cache: VerdictCache[BaseAnswer] | None = None,
-    ) -> None:
-        """``engine``: the one that runs now; raises EngineDead while there is none."""
+    def __init__(self, engine: Callable[[], Engine], settings: GuardConfig) -> None:
+        """``engine``: the one that runs now. Raises EngineDead while there is none, EngineError for one that
+        must not be asked, with a message that has nothing of requests.
+        """
         self._engine = engine
         self._settings = settings
-        self._cache = cache or VerdictCache(settings.cache_seconds)
+        self._asked: Engine | None = None  # whose answers are remembered
+        self._cache: VerdictCache[BaseAnswer] = VerdictCache(settings.cache_seconds)
 
     @property
     def name(self) -> JudgeName:
@@ -55,9 +53,10 @@ class BaseJudge:
         """See ``Judge``. A refusal beats a failure: else who can make one fail is not refused."""
         began = time.monotonic()
         try:
-            asker = Asker(self._engine(), self._cache, caller, priority)
-        except EngineError:
-            return Ruling(Found.FAILED, "base", why="the engine does not run")
+            asker = self._asker(caller, priority)
+        except EngineError as error:
+            why = "the engine does not run" if isinstance(error, EngineDead) else error.message
+            return Ruling(Found.FAILED, "base", why=why)
         finding, part, why = await _Request(asker, self._settings, question, began).judged()
         return Ruling(
             finding,
@@ -69,6 +68,12 @@ class BaseJudge:
             seconds=time.monotonic() - began,
             cached=asker.reused > 0 and not asker.asked,
         )
+
+    def _asker(self, caller: str, priority: int) -> Asker:
+        engine = self._engine()
+        if engine is not self._asked:  # what another one said is not known to be what this one would
+            self._asked, self._cache = engine, VerdictCache(self._settings.cache_seconds)
+        return Asker(engine, self._cache, caller, priority)
 
 
 _Judged = tuple[Found, Part | None, str]

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.guard.guarding import Guarding
+from s3lora_serve.guard.proof.base_proof import BaseProof
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,16 +27,23 @@ class Guards:
         settings: Mapping[str, GuardConfig],
         judges: Mapping[str, Mapping[JudgeName, Judge]],
         told: Callable[[str, Guarding], None] = lambda planner, guarding: None,
+        base: BaseProof | None = None,
     ) -> None:
         """``settings`` and ``judges`` by planner; each judge that a planner's settings name is there.
 
-        Under ``FLEET`` stand those of every planner that is not named.
+        Under ``FLEET`` stand those of every planner that is not named. ``base``: what is known of the base
+        model, which some of the judges ask.
         """
-        self.self_test: Mapping[str, Any] | None = None  # what the base did when it was asked at the start
+        self.base = base or BaseProof()
         self._settings = settings
         self._judges = judges
         self._told = told
         self._judging: set[asyncio.Task[None]] = set()  # about answers that have left, under observe
+
+    @property
+    def self_test(self) -> Mapping[str, Any] | None:
+        """What the base model did when it was tested, for those who are told of guards."""
+        return self.base.told
 
     async def close(self) -> None:
         """End the judging that goes on."""

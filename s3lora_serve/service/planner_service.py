@@ -321,10 +321,9 @@ class PlannerService:
     # The engine
 
     def _observe(self, facts: RequestFacts) -> None:
-        if facts.purpose == "guard":
-            return  # nobody's answer
         name = self.base_model if facts.slot is None else self._slots.planner_of(facts.slot)
-        if name is not None:  # else a slot that was not handed out here
+        # Else a slot that was not handed out here, or nobody's answer.
+        if name is not None and facts.purpose != "guard":
             self.metrics.observe(name, facts)
 
     def _engine_down(self, reason: str) -> None:
@@ -337,6 +336,7 @@ class PlannerService:
         # After the loads, whose probes would be slowed, and awaited by nobody: what serves answers meanwhile,
         # and the first plans wait for their grammar as they would for one of their own tools.
         self._background.go(self._warmer.warm(engine, [planner.tools for planner in self.planners()]))
+        self._background.go(self.guards.base.restarted(engine, self._loading.kept))
         engine.observe(self._observe)
         self._note("engine.restarted", f"restart {self.host.restarts}")
 

@@ -8,8 +8,8 @@ from s3lora_serve.config import GuardConfig
 from s3lora_serve.guard.base_answer import LONGEST
 from s3lora_serve.guard.base_judge import BaseJudge
 from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
+from s3lora_serve.guard.proof.unharmed import check_unharmed
 from s3lora_serve.guard.ruling import Found
-from s3lora_serve.guard.unharmed import check_unharmed
 
 ROOM = 192
 
