@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
+from s3lora_serve.engine.request_facts import HeldFacts, held_facts
 from s3lora_serve.errors import GuardUndecided, RefusedByGuard
 from s3lora_serve.guard.guard_question import Part
 from s3lora_serve.guard.ruling import Found, Ruling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from s3lora_serve.config import GuardConfig
+    from s3lora_serve.engine.port import RequestFacts
     from s3lora_serve.errors import PlannerError
     from s3lora_serve.guard.guard_question import GuardQuestion
     from s3lora_serve.guard.judge_port import Judge
@@ -43,12 +47,14 @@ class Guarding:
         told: Callable[[Guarding], None],
         more: Sequence[GuardQuestion] = (),
         priority: int = 0,
+        counted: Callable[[RequestFacts, bool], None] = lambda facts, passed: None,
         goes_on: Callable[[asyncio.Task[None]], None] = lambda task: None,
     ) -> None:
         """``told`` hears of it once all is judged or it is certain that the answer stays, at most once.
         ``more`` are further prompts of the same request, each judged; any refusal refuses. ``priority`` is
-        the request's in the engine. ``goes_on`` is given the judging that outlasts the context, to keep and
-        to end.
+        the request's in the engine. ``counted`` hears what the answer cost the engine, and whether it was
+        free to leave, once that is known. ``goes_on`` is given the judging that outlasts the context, to keep
+        and to end.
         """
         self.question = question  # of several the one that was refused, else the first
         self._questions = (question, *more)
@@ -61,7 +67,9 @@ class Guarding:
         self._judges = judges
         self._priority = priority
         self._told = told
+        self._counted = counted
         self._goes_on = goes_on
+        self._facts = HeldFacts()
         self._done = False
         self._task: asyncio.Task[None] | None = None
 
@@ -78,11 +86,17 @@ class Guarding:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None, "it was entered"
+        passed = self._done and self.error() is None
+        self._facts.release(lambda facts: self._counted(facts, passed))
         if self.observes and (kind is None or issubclass(kind, Exception)):
             self._goes_on(self._task)  # what is counted must not make a client wait
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Use it around what asks the engine for the answer, in coroutines: what that costs waits, too."""
+        return nullcontext() if self.observes else held_facts(self._facts)
 
     async def passed(self) -> None:
         """Return once the answer may leave. Raises RefusedByGuard, GuardUndecided."""

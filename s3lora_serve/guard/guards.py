@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from s3lora_serve.config import GuardConfig
+    from s3lora_serve.engine.port import RequestFacts
     from s3lora_serve.guard.guard_question import GuardQuestion
     from s3lora_serve.guard.judge_port import Judge
     from s3lora_serve.guard.ruling import JudgeName
@@ -20,7 +21,9 @@ FLEET = ""  # under which the fleet's own guard stands, for planners that are ad
 
 
 class Guards:
-    """Makes each request its ``Guarding``. ``told`` hears of every request that was judged."""
+    """Makes each request its ``Guarding``. ``told`` hears of every request that was judged, ``counted`` of
+    what each answer cost that waited for a verdict, and whether it was free to leave.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Guards:
         model, which some of the judges ask.
         """
         self.base = base or BaseProof()
+        self.counted: Callable[[RequestFacts, bool], None] = lambda facts, passed: None
         self._settings = settings
         self._judges = judges
         self._told = told
@@ -89,6 +93,7 @@ class Guards:
             told=lambda guarding: self._told(planner, guarding),
             more=more,
             priority=priority,
+            counted=lambda facts, passed: self.counted(facts, passed),
             goes_on=self._goes_on,
         )
 
