@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineDead, EngineError
-from s3lora_serve.guard.base_questions import MOST, Asked, Asker, BaseQuestion
+from s3lora_serve.guard.base_questions import MOST, TEXTS, Asked, Asker, BaseQuestion
 from s3lora_serve.guard.frame import framed, led, parts_of
 from s3lora_serve.guard.guard_question import Part
 from s3lora_serve.guard.plain_text import plain_text
@@ -90,18 +91,16 @@ class _Request:
         passages = question.passages
         deciding = [passage for passage in passages if passage.part not in self._observed]
         self._passages = passages
+        turns = (turn for turn in dict.fromkeys(question.turns) if turn != self._task)
         self._alone = [
             BaseQuestion(question.task, Part.TASK),
-            *(
-                BaseQuestion(turn, Part.HISTORY)
-                for turn in dict.fromkeys(question.turns)
-                if turn != self._task
-            ),
             *(self._led(Part.TASK, sentence) for sentence in sentences(self._task)),
             *(
                 self._led(part, *(plain_text(p.text) for p in passages if p.part is part))
                 for part in parts_of(p for p in passages if p.text and p.part is not Part.HISTORY)
             ),
+            # Last, and of too many one that is not asked: so nothing else is left out, and that shows.
+            *(BaseQuestion(turn, Part.HISTORY) for turn in islice(turns, TEXTS)),
         ]
         self._deciding = self._framed(deciding) if deciding else None
         self._whole = self._framed(passages) if len(deciding) < len(passages) else None
@@ -115,9 +114,9 @@ class _Request:
     async def judged(self) -> _Judged:
         """The finding, of a refusal the part that it is about, and why there is no verdict."""
         together = [question for question in (self._deciding, self._whole) if question is not None]
-        task, *turns = self._alone
+        task, *others = self._alone
         counted: Part | None = None
-        async with Asked(self._asker, [task, *together, *turns]) as asked:
+        async with Asked(self._asker, [task, *together, *others]) as asked:
             while (question := await asked.heard()) is not None:
                 if not question.refused:
                     continue
@@ -162,9 +161,9 @@ class _Request:
                 while any(asked.waits(question) for question in self._alone):
                     await asked.heard()
                 refused = [question for question in self._alone if question.refused]
-                alone = [q.part for q in refused if not q.quotes or q.part in (Part.TASK, *kinds)]
-                if alone:
-                    return next((part for part in alone if part not in self._observed), alone[0]) or Part.TASK
+                alone = {q.part for q in refused if not q.quotes or q.part in (Part.TASK, *kinds)}
+                if found := [part for part in Part if part in alone]:
+                    return next((part for part in found if part not in self._observed), found[0])
                 if len(kinds) > 1:
                     return await self._refused_with(kinds) or kinds[-1]
         except TimeoutError:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PROMPTS_AT_ONCE = 4  # of one request, that a judge is asked about; each may take it many questions
+_CROWDED = "too many requests were being judged after their answers"
+
 
 class Guarding:
     """Use as an async context around the answer: judging begins at its start.
@@ -48,13 +51,13 @@ class Guarding:
         more: Sequence[GuardQuestion] = (),
         priority: int = 0,
         counted: Callable[[RequestFacts, bool], None] = lambda facts, passed: None,
-        goes_on: Callable[[asyncio.Task[None]], None] = lambda task: None,
+        goes_on: Callable[[asyncio.Task[None]], bool] = lambda task: True,
     ) -> None:
         """``told`` hears of it once all is judged or it is certain that the answer stays, at most once.
         ``more`` are further prompts of the same request, each judged; any refusal refuses. ``priority`` is
         the request's in the engine. ``counted`` hears what the answer cost the engine, and whether it was
         free to leave, once that is known. ``goes_on`` is given the judging that outlasts the context, to keep
-        and to end.
+        and to end, and says whether it does: else that has failed.
         """
         self.question = question  # of several the one that was refused, else the first
         self._questions = (question, *more)
@@ -89,10 +92,17 @@ class Guarding:
         passed = self._done and self.error() is None
         self._facts.release(lambda facts: self._counted(facts, passed))
         if self.observes and (kind is None or issubclass(kind, Exception)):
-            self._goes_on(self._task)  # what is counted must not make a client wait
+            # What is only counted must not make a client wait.
+            if self._done or self._goes_on(self._task):
+                return
+            await self._end(self._task)
+            self._heard([Ruling(Found.FAILED, judge.name, why=_CROWDED) for judge in self._judges])
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._end(self._task)
+
+    async def _end(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     def answering(self) -> AbstractContextManager[None]:
         """Use it around what asks the engine for the answer, in coroutines: what that costs waits, too."""
@@ -164,10 +174,11 @@ class Guarding:
             why = f"no guard can read {unreadable}"
             self._heard([Ruling(Found.UNDECIDED, judge.name, why=why) for judge in self._judges])
             return
+        places = [(judge, asyncio.Semaphore(PROMPTS_AT_ONCE)) for judge in self._judges]
         asked = [
-            asyncio.create_task(self._ask(judge, question))
+            asyncio.create_task(self._ask(judge, question, place))
             for question in self._questions
-            for judge in self._judges
+            for judge, place in places
         ]
         try:
             for answer in asyncio.as_completed(asked):
@@ -182,10 +193,12 @@ class Guarding:
             await asyncio.gather(*asked, return_exceptions=True)
         self._heard(self.rulings)
 
-    async def _ask(self, judge: Judge, question: GuardQuestion) -> tuple[GuardQuestion, Ruling]:
+    async def _ask(
+        self, judge: Judge, question: GuardQuestion, place: asyncio.Semaphore
+    ) -> tuple[GuardQuestion, Ruling]:
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self._settings.seconds):
+            async with asyncio.timeout(self._settings.seconds), place:
                 return question, await judge.rule(question, self.caller, self.request_id, self._priority)
         except TimeoutError:
             why = f"no verdict within {self._settings.seconds:g} s"

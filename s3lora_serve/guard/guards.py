@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from s3lora_serve.guard.judge_port import Judge
     from s3lora_serve.guard.ruling import JudgeName
 
+MOST_JUDGING = (
+    256  # requests whose answers have left; of further ones only that they were not judged is known
+)
 FLEET = ""  # under which the fleet's own guard stands, for planners that are added while it serves
 
 
@@ -97,6 +100,9 @@ class Guards:
             goes_on=self._goes_on,
         )
 
-    def _goes_on(self, task: asyncio.Task[None]) -> None:
+    def _goes_on(self, task: asyncio.Task[None]) -> bool:
+        if len(self._judging) >= MOST_JUDGING:
+            return False
         self._judging.add(task)
         task.add_done_callback(self._judging.discard)
+        return True
