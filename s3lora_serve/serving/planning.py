@@ -131,7 +131,8 @@ class Planning:
             self.lease.withhold()
             raise
         except asyncio.CancelledError:
-            self.lease.tokens = None  # there was no verdict
+            # There was no verdict: what it was worth is told to nobody, and says nothing of the revision.
+            self.lease.tokens, self.lease.outcome = None, "aborted"
             raise
 
     async def _answering(self, work: Coroutine[Any, Any, T], guarding: Guarding) -> T:

@@ -8,7 +8,7 @@ import json
 import pytest
 from asgi_call import AsgiCall
 from fleet_factory import BASE, make_fleet
-from guarded_asks import ASKS, done, tell, tells, told, with_text
+from guarded_asks import ASKS, done, leases_of, tell, tells, told, with_text
 from request_kinds import ASK, CHAT, PLAN, held, until
 from scripted_judge import HARM, guards_by
 
@@ -44,6 +44,7 @@ async def test_a_client_that_leaves_before_the_verdict(app, guarded, judge, kind
     assert (held(guarded), judge.judging, call.status in (None, 499)) == ((0, 0), 0, True)
     await asyncio.sleep(0)
     assert (tells(told(call)), asyncio.all_tasks() - before) == (False, set())
+    assert leases_of(guarded).keys() == {"aborted"}  # whatever the answer was worth
 
 
 @pytest.mark.parametrize("kind", ASKS)
