@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class Hearer(Protocol):
     """A list of facts, or what stands for one."""
 
-    def append(self, facts: RequestFacts, /) -> None: ...
+    def append(self, facts: RequestFacts, /) -> None:
+        """Take them in."""
+        ...
 
 
 _hearers: ContextVar[tuple[Hearer, ...]] = ContextVar("hearers", default=())

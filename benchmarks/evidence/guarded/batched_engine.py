@@ -44,7 +44,7 @@ class BatchedEngine:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     async def continue_tokens(
-        self, token_ids: Sequence[int], slot: None, sampling: Sampling, *, salt: str = ""
+        self, token_ids: Sequence[int], slot: None, sampling: Sampling, *, salt: str = "", priority: int = 0
     ) -> Completion:
         """See ``Engine``. An answer is made to its greatest length at once, and handed out in pieces."""
         ids = tuple(token_ids)
