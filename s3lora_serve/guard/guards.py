@@ -9,7 +9,7 @@ from s3lora_serve.guard.guarding import Guarding
 from s3lora_serve.guard.proof.base_proof import BaseProof
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from s3lora_serve.config import GuardConfig
     from s3lora_serve.engine.port import RequestFacts
@@ -72,6 +72,12 @@ class Guards:
         """Whether an answer to the caller may be withheld: then no field may slip past the guard."""
         settings = self.settings(planner)
         return self.applies(planner, caller) and settings is not None and settings.action == "refuse"
+
+    def stuck(self, planners: Iterable[str]) -> str:
+        """Why no request to some of them can be answered, as their guard fails at each; empty if all can."""
+        guards = [guard for guard in map(self.settings, planners) if guard is not None]
+        closed = any("base" in g.by and g.action == "refuse" and g.fail == "closed" for g in guards)
+        return self.base.harm if closed else ""
 
     def guarding(
         self,

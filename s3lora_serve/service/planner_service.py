@@ -223,7 +223,7 @@ class PlannerService:
         so are those to a server that has been told to stop.
         """
         planners = self.planners()
-        if self.stop.announced or not planners:
+        if self.stop.announced or not planners or self.guards.stuck(planner.name for planner in planners):
             return False
         return all(p.answers for p in planners) and await self.healthy()
 

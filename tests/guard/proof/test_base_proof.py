@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from functools import partial
 
@@ -19,6 +20,7 @@ from s3lora_serve.guard.guards import Guards
 from s3lora_serve.guard.proof import base_proof
 from s3lora_serve.guard.proof.base_proof import PAUSES, BaseProof
 from s3lora_serve.guard.proof.unharmed import check_unharmed
+from s3lora_serve.server.health import health_router
 from s3lora_serve.server.views import planner_summary
 
 QUIET = 0.05  # the fake has no noise, and its adapters move scores by less than half a nat
@@ -83,7 +85,12 @@ async def test_a_base_that_is_harmed_after_a_restart_gives_no_verdict(guarded, p
     shown = planner_summary(service.get("p"), service, str)["guard"]
     assert shown["self_test"]["unharmed"]["holds"] is False
     assert guard_line(shown).endswith("; it is NOT itself beside adapters, and gives no verdict")
+    assert not await service.ready()
+    readyz = next(route.endpoint for route in health_router(service).routes if route.path == "/readyz")
+    told = json.loads((await readyz()).body)
+    assert (told["status"], told["guard"]) == ("not ready", proof.harm)
     await restarted(guarded, proof, leaks=False)
+    assert await service.ready()
     assert (await service.plan(REQUEST, "p")).meta.guard.verdict == "allowed"
     assert proof.told["unharmed"]["holds"]
 
@@ -177,6 +184,24 @@ async def test_what_was_not_tested_is_not_looked_at(told):
     proof.told = told
     await proof.restarted(Failing(LeakyEngine(), [AssertionError()]), Slots)
     assert (proof.told, proof.harm) == (told, "")
+
+
+@pytest.mark.parametrize(
+    ("terms", "stuck"),
+    [
+        ({"action": "refuse"}, True),
+        ({"action": "refuse", "fail": "open"}, False),
+        ({"action": "observe"}, False),
+        ({}, False),
+    ],
+)
+def test_only_who_waits_for_a_verdict_is_stuck(proof, terms, stuck):
+    """Others are answered all the same."""
+    guards = Guards({"p": GuardConfig(**terms)}, {"p": {}}, base=proof)
+    assert guards.stuck(["p"]) == ""
+    proof.told = {**TESTED, "unharmed": {**WELL, "holds": False}}
+    assert bool(guards.stuck(["p"])) is stuck
+    assert guards.stuck(["other"]) == ""
 
 
 def test_a_harm_of_the_start_holds_too(proof):
