@@ -49,7 +49,7 @@ def say_instead() -> None:
     if base_questions.ask_base is not ask:
         raise RuntimeError("s3lora_serve.guard.base_questions no longer asks by base_answer.ask_base")
 
-    async def asked(engine: Any, question: Any, line: str, caller: str, **more: bool) -> BaseAnswer:
+    async def asked(engine: Any, question: Any, line: str, caller: str, **more: Any) -> BaseAnswer:
         return await ask(Saying(engine, caller), question, line, caller, **more)
 
     base_questions.ask_base = asked
