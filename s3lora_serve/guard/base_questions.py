@@ -173,11 +173,11 @@ class Asked:
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def heard(self) -> BaseQuestion | None:
-        """The question that has taken in the next answer; None once all have."""
+        """The question that has taken in the next answer, of several the first one; None once all have."""
         if not self._under_way:
             return None
         done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
-        task = done.pop()
+        task = next(task for task in self._under_way if task in done)
         question = self._under_way.pop(task)
         question.heard(task.result())
         return question
