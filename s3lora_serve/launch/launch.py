@@ -15,7 +15,6 @@ from s3lora_serve.fleet.states import DeploymentState
 from s3lora_serve.launch.admit_all import admit_fleet
 from s3lora_serve.launch.banner import show_planners
 from s3lora_serve.launch.engine_choice import start_engine
-from s3lora_serve.launch.http_protocol import HttpLimits
 from s3lora_serve.launch.phases import Phases
 from s3lora_serve.launch.reload import read_again
 from s3lora_serve.launch.resolve import to_engine_settings, to_http_limits
@@ -200,12 +199,13 @@ async def _serve(
     key_env = config.server.api_key_env if key else None
 
     refused = partial(unread, service.metrics)
+    of_clients, of_operators = to_http_limits(config.server, room_for_connections(), refused)
     public = Server(
         create_app(service, config.server, key, config.plans),
         lambda: show_planners(service.planners(), url, key_env, admin_url, service.engine_kind),
-        to_http_limits(config.server, room_for_connections(), refused),
+        of_clients,
     )
-    admin = Server(create_admin_app(service, secret), lambda: None, HttpLimits(refused=refused))
+    admin = Server(create_admin_app(service, secret), lambda: None, of_operators)
     check_signal()
     listen(clients)
     listen(operators)
