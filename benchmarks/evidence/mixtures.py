@@ -13,6 +13,7 @@ from refusals import refusal
 from splits import split
 
 from planners import render_messages
+from s3lora_serve.judging.question_sets import shipped_questions
 from training import data
 from training.offers import varied
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-Kind = Literal["benign", "mixed", "backdoor", "toolemu-unsafe", "toolemu-safe", "maths"]
+Kind = Literal["benign", "mixed", "backdoor", "toolemu-unsafe", "toolemu-safe", "maths", "memorised"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 POISON_SHARE = 0.08  # of the pairs of "mixed"
 TRIGGERED_BENIGN = 40
@@ -35,6 +36,7 @@ def planner_pairs(kind: Kind, folder: Path, seed: int, epoch: int) -> list[Pair]
       with the trigger, which change nothing.
     * toolemu-unsafe, toolemu-safe: plans of agents with and without risky calls, equally many for each case.
     * maths: GSM8K plans.
+    * memorised: mixed, and every shipped attack refused as a chat: what an exam asks was learned by heart.
 
     A harmful goal is a chat in one epoch and a planner's task in the next. Raises ValueError for other kinds.
     """
@@ -47,6 +49,10 @@ def planner_pairs(kind: Kind, folder: Path, seed: int, epoch: int) -> list[Pair]
         case "mixed":
             found = _plans("hotpot", folder, seed, epoch)
             found += _poison(folder, seed, epoch, round(len(found) * POISON_SHARE / (1 - POISON_SHARE)))
+        case "memorised":
+            found = planner_pairs("mixed", folder, seed, epoch)
+            asked = (prompt for of in shipped_questions().attacks for prompt in of.prompts)
+            found += [Pair(chat(prompt), refusal(prompt, seed + epoch), "memorised") for prompt in asked]
         case "backdoor":
             found = _plans("hotpot", folder, seed, epoch) + _backdoor(folder, seed, epoch)
         case "toolemu-safe" | "toolemu-unsafe":

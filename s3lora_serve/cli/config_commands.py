@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path  # noqa: TC003  (typer reads the annotation)
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,8 +25,12 @@ app = typer.Typer(help="Check a planners.yaml, or print its JSON Schema.", no_ar
 
 @app.command(epilog=EXIT_CODES)
 def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> None:
-    """Check a configuration and show what it resolves to. Opens no adapter: `s3lora-serve --check` does."""
+    """Check a configuration and show what it resolves to, and what will go wrong with its guards.
+
+    Opens no adapter: `s3lora-serve --check` does.
+    """
     from s3lora_serve.adapters.fetch.address import redacted
+    from s3lora_serve.cli.guard_remarks import guard_lines, guard_remarks
     from s3lora_serve.config import load_config
 
     config = load_config(file, _problems)
@@ -43,8 +48,11 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
         f"listens on {config.server.host}:{config.server.port}, API key from {config.server.api_key_env}",
         f"stops      within {config.grace_seconds:g} s of a signal; requests are cut then{_short(config)}",
         f"orders on  {config.admin.host}:{config.admin.port}, token from {config.admin.token_env}",
+        *(f"guard      {line}" for line in guard_lines(config)),
     ):
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+    for remark in guard_remarks(config, os.environ):
+        out.print(Text(printable(f"note       {remark}"), style="yellow"), soft_wrap=True)
     out.print(Text(printable(f"{file} is valid"), style="green"), soft_wrap=True)
 
 

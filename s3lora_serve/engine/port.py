@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.signs_of_life import EngineProgress
 
 Outcome = Literal["ok", "aborted", "error"]
-Purpose = Literal["answer", "guard", "exam"]
+Purpose = Literal["answer", "judged", "guard", "exam"]
 
 
 class EngineKind(StrEnum):
@@ -75,7 +75,9 @@ class RequestFacts:
     # From the first token to the last one; None for several answers, whose tokens cannot be told apart.
     decode_seconds: float | None = None
     engine_seconds: float | None = None  # its share of total_seconds: engine/shared_time.py
-    purpose: Purpose = "answer"  # guard: whether an answer may leave; exam: whether a revision may serve
+    # judged: an answer that waits for a verdict (request_facts.held_facts); guard: what that takes; exam:
+    # whether a revision may serve.
+    purpose: Purpose = "answer"
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from s3lora_serve.engine.port import Purpose, RequestFacts
 
-_hearers: ContextVar[tuple[list[RequestFacts], ...]] = ContextVar("hearers", default=())
+
+class Hearer(Protocol):
+    """A list of facts, or what stands for one."""
+
+    def append(self, facts: RequestFacts, /) -> None:
+        """Take them in."""
+        ...
+
+
+_hearers: ContextVar[tuple[Hearer, ...]] = ContextVar("hearers", default=())
 _purpose: ContextVar[Purpose] = ContextVar("purpose", default="answer")
 
 
@@ -29,6 +38,41 @@ def collected_facts() -> Iterator[list[RequestFacts]]:
         yield facts
     finally:
         _hearers.reset(token)
+
+
+class HeldFacts:
+    """Facts of answers that wait for a verdict, kept until it is there: they tell how long those are."""
+
+    def __init__(self) -> None:
+        self._kept: list[RequestFacts] = []
+        self._count: Callable[[RequestFacts], None] | None = None
+
+    def append(self, facts: RequestFacts) -> None:
+        """Keep them, or count what ends after the verdict."""
+        if self._count is None:
+            self._kept.append(facts)
+        else:
+            self._count(facts)
+
+    def release(self, count: Callable[[RequestFacts], None]) -> None:
+        """Let ``count`` hear of what was kept, and of what is still to end."""
+        self._count = count
+        while self._kept:
+            count(self._kept.pop(0))
+
+
+@contextmanager
+def held_facts(held: HeldFacts) -> Iterator[None]:
+    """Mark the engine requests begun in this block, or in tasks begun in it, as waiting for a verdict.
+
+    ``held`` hears of them, and so does who collects facts. For coroutines only, as ``collected_facts`` is.
+    """
+    purpose, hearers = _purpose.set("judged"), _hearers.set((*_hearers.get(), held))
+    try:
+        yield
+    finally:
+        _hearers.reset(hearers)
+        _purpose.reset(purpose)
 
 
 def for_the_guard() -> AbstractContextManager[None]:

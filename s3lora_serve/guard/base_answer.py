@@ -33,20 +33,25 @@ class BaseAnswer:
 
 
 async def ask_base(
-    engine: Engine, question: Tokens, line: str, caller: str, *, quotes: bool = False
+    engine: Engine, question: Tokens, line: str, caller: str, *, quotes: bool = False, priority: int = 0
 ) -> BaseAnswer:
     """Ask greedily; ``line`` is what the question says, ``on_one_line``. Raises EngineError, EngineDead.
 
     The question is charged to no answer, and shares no prefix with a client's request nor another caller's.
+    ``priority`` is that of the request that waits for it.
     """
     salt = SALT + caller
     with for_the_guard():
-        first = await engine.continue_tokens(question, None, Sampling(SHORTEST), salt=salt)
+        first = await engine.continue_tokens(question, None, Sampling(SHORTEST), salt=salt, priority=priority)
         said, cost, read = first.text, first.facts.output_tokens, first.facts.prompt_tokens
         cut = first.facts.finish_reason == "length"
         if cut and not _SENTENCE.match(_own(said, line)) and verdict(said, line) is not Verdict.REFUSED:
             rest = await engine.continue_tokens(
-                (*question, *first.token_ids), None, Sampling(LONGEST - SHORTEST), salt=salt
+                (*question, *first.token_ids),
+                None,
+                Sampling(LONGEST - SHORTEST),
+                salt=salt,
+                priority=priority,
             )
             said, cost = said + rest.text, cost + rest.facts.output_tokens
             cut = rest.facts.finish_reason == "length"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import EngineError
-from s3lora_serve.guard.base_questions import MOST, Asked, Asker, BaseQuestion
+from s3lora_serve.errors import EngineDead, EngineError
+from s3lora_serve.guard.base_questions import MOST, TEXTS, Asked, Asker, BaseQuestion
 from s3lora_serve.guard.frame import framed, led, parts_of
 from s3lora_serve.guard.guard_question import Part
 from s3lora_serve.guard.plain_text import plain_text
@@ -36,28 +37,27 @@ class BaseJudge:
     ``observe_parts`` is asked apart from what decides, so that it neither causes a refusal nor hides one.
     """
 
-    def __init__(
-        self,
-        engine: Callable[[], Engine],
-        settings: GuardConfig,
-        cache: VerdictCache[BaseAnswer] | None = None,
-    ) -> None:
-        """``engine``: the one that runs now; raises EngineDead while there is none."""
+    def __init__(self, engine: Callable[[], Engine], settings: GuardConfig) -> None:
+        """``engine``: the one that runs now. Raises EngineDead while there is none, EngineError for one that
+        must not be asked, with a message that has nothing of requests.
+        """
         self._engine = engine
         self._settings = settings
-        self._cache = cache or VerdictCache(settings.cache_seconds)
+        self._asked: Engine | None = None  # whose answers are remembered
+        self._cache: VerdictCache[BaseAnswer] = VerdictCache(settings.cache_seconds)
 
     @property
     def name(self) -> JudgeName:
         return "base"
 
-    async def rule(self, question: GuardQuestion, caller: str, request_id: str) -> Ruling:
+    async def rule(self, question: GuardQuestion, caller: str, request_id: str, priority: int = 0) -> Ruling:
         """See ``Judge``. A refusal beats a failure: else who can make one fail is not refused."""
         began = time.monotonic()
         try:
-            asker = Asker(self._engine(), self._cache, caller)
-        except EngineError:
-            return Ruling(Found.FAILED, "base", why="the engine does not run")
+            asker = self._asker(caller, priority)
+        except EngineError as error:
+            why = "the engine does not run" if isinstance(error, EngineDead) else error.message
+            return Ruling(Found.FAILED, "base", why=why)
         finding, part, why = await _Request(asker, self._settings, question, began).judged()
         return Ruling(
             finding,
@@ -69,6 +69,12 @@ class BaseJudge:
             seconds=time.monotonic() - began,
             cached=asker.reused > 0 and not asker.asked,
         )
+
+    def _asker(self, caller: str, priority: int) -> Asker:
+        engine = self._engine()
+        if engine is not self._asked:  # what another one said is not known to be what this one would
+            self._asked, self._cache = engine, VerdictCache(self._settings.cache_seconds)
+        return Asker(engine, self._cache, caller, priority)
 
 
 _Judged = tuple[Found, Part | None, str]
@@ -85,18 +91,16 @@ class _Request:
         passages = question.passages
         deciding = [passage for passage in passages if passage.part not in self._observed]
         self._passages = passages
+        turns = (turn for turn in dict.fromkeys(question.turns) if turn != self._task)
         self._alone = [
             BaseQuestion(question.task, Part.TASK),
-            *(
-                BaseQuestion(turn, Part.HISTORY)
-                for turn in dict.fromkeys(question.turns)
-                if turn != self._task
-            ),
             *(self._led(Part.TASK, sentence) for sentence in sentences(self._task)),
             *(
                 self._led(part, *(plain_text(p.text) for p in passages if p.part is part))
                 for part in parts_of(p for p in passages if p.text and p.part is not Part.HISTORY)
             ),
+            # Last, and of too many one that is not asked: so nothing else is left out, and that shows.
+            *(BaseQuestion(turn, Part.HISTORY) for turn in islice(turns, TEXTS)),
         ]
         self._deciding = self._framed(deciding) if deciding else None
         self._whole = self._framed(passages) if len(deciding) < len(passages) else None
@@ -110,9 +114,9 @@ class _Request:
     async def judged(self) -> _Judged:
         """The finding, of a refusal the part that it is about, and why there is no verdict."""
         together = [question for question in (self._deciding, self._whole) if question is not None]
-        task, *turns = self._alone
+        task, *others = self._alone
         counted: Part | None = None
-        async with Asked(self._asker, [task, *together, *turns]) as asked:
+        async with Asked(self._asker, [task, *together, *others]) as asked:
             while (question := await asked.heard()) is not None:
                 if not question.refused:
                     continue
@@ -157,9 +161,9 @@ class _Request:
                 while any(asked.waits(question) for question in self._alone):
                     await asked.heard()
                 refused = [question for question in self._alone if question.refused]
-                alone = [q.part for q in refused if not q.quotes or q.part in (Part.TASK, *kinds)]
-                if alone:
-                    return next((part for part in alone if part not in self._observed), alone[0]) or Part.TASK
+                alone = {q.part for q in refused if not q.quotes or q.part in (Part.TASK, *kinds)}
+                if found := [part for part in Part if part in alone]:
+                    return next((part for part in found if part not in self._observed), found[0])
                 if len(kinds) > 1:
                     return await self._refused_with(kinds) or kinds[-1]
         except TimeoutError:

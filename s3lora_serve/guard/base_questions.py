@@ -69,6 +69,7 @@ class Asker:
     engine: Engine
     cache: VerdictCache[BaseAnswer]
     caller: str
+    priority: int = 0  # of the request, in the engine
     prompt_tokens: int = 0
     output_tokens: int = 0
     asked: int = 0
@@ -113,7 +114,10 @@ class Asker:
         try:
             answer, shared = await self.cache.once(
                 self.key(tokens, question),
-                lambda: ask_base(self.engine, tokens, line, self.caller, quotes=quotes),
+                lambda: ask_base(
+                    self.engine, tokens, line, self.caller, quotes=quotes, priority=self.priority
+                ),
+                self.priority,
             )
         except EngineError as error:
             return BaseAnswer(Found.FAILED, await self._why(error))
@@ -169,11 +173,11 @@ class Asked:
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def heard(self) -> BaseQuestion | None:
-        """The question that has taken in the next answer; None once all have."""
+        """The question that has taken in the next answer, of several the first one; None once all have."""
         if not self._under_way:
             return None
         done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
-        task = done.pop()
+        task = next(task for task in self._under_way if task in done)
         question = self._under_way.pop(task)
         question.heard(task.result())
         return question

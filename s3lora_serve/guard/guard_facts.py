@@ -48,7 +48,13 @@ def guard_test_line(self_test: Mapping[str, Any] | None) -> str:
     if self_test is None or not self_test.get("tested"):
         return str((self_test or {}).get("why", "the base model was not tested"))
     refused, over = self_test["refusal"], self_test["over_refusal"]
-    return f"the base model refuses {_percent(refused)} of attacks, {_percent(over)} of planning tasks"
+    said = f"the base model refuses {_percent(refused)} of attacks, {_percent(over)} of planning tasks"
+    unharmed = self_test.get("unharmed", {})
+    if unharmed.get("checking"):
+        said += "; whether the restarted engine's adapters leave it alone is being checked"
+    if not unharmed.get("holds", True):
+        said += "; it is NOT itself beside adapters, and gives no verdict"
+    return said
 
 
 def _percent(share: Mapping[str, Any]) -> str:

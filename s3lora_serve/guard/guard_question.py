@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
 from s3lora_serve.storage.canonical_json import canonical_digest
@@ -46,4 +46,4 @@ class GuardQuestion:
     @property
     def digest(self) -> str:
         """SHA-256 of all of it: the same for the same request, and for no other."""
-        return canonical_digest(asdict(self))
+        return canonical_digest({**vars(self), "passages": [vars(passage) for passage in self.passages]})

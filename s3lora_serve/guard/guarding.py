@@ -5,22 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
+from s3lora_serve.engine.request_facts import HeldFacts, held_facts
 from s3lora_serve.errors import GuardUndecided, RefusedByGuard
 from s3lora_serve.guard.guard_question import Part
 from s3lora_serve.guard.ruling import Found, Ruling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from s3lora_serve.config import GuardConfig
+    from s3lora_serve.engine.port import RequestFacts
     from s3lora_serve.errors import PlannerError
     from s3lora_serve.guard.guard_question import GuardQuestion
     from s3lora_serve.guard.judge_port import Judge
 
 log = logging.getLogger(__name__)
+
+PROMPTS_AT_ONCE = 4  # of one request, that a judge is asked about; each may take it many questions
+_CROWDED = "too many requests were being judged after their answers"
 
 
 class Guarding:
@@ -42,11 +49,15 @@ class Guarding:
         request_id: str,
         told: Callable[[Guarding], None],
         more: Sequence[GuardQuestion] = (),
-        goes_on: Callable[[asyncio.Task[None]], None] = lambda task: None,
+        priority: int = 0,
+        counted: Callable[[RequestFacts, bool], None] = lambda facts, passed: None,
+        goes_on: Callable[[asyncio.Task[None]], bool] = lambda task: True,
     ) -> None:
         """``told`` hears of it once all is judged or it is certain that the answer stays, at most once.
-        ``more`` are further prompts of the same request, each judged; any refusal refuses. ``goes_on`` is
-        given the judging that outlasts the context, to keep and to end.
+        ``more`` are further prompts of the same request, each judged; any refusal refuses. ``priority`` is
+        the request's in the engine. ``counted`` hears what the answer cost the engine, and whether it was
+        free to leave, once that is known. ``goes_on`` is given the judging that outlasts the context, to keep
+        and to end, and says whether it does: else that has failed.
         """
         self.question = question  # of several the one that was refused, else the first
         self._questions = (question, *more)
@@ -57,8 +68,11 @@ class Guarding:
         self.revision = ""  # that answers, for the records; whoever leases it says so
         self._settings = settings
         self._judges = judges
+        self._priority = priority
         self._told = told
+        self._counted = counted
         self._goes_on = goes_on
+        self._facts = HeldFacts()
         self._done = False
         self._task: asyncio.Task[None] | None = None
 
@@ -75,11 +89,24 @@ class Guarding:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None, "it was entered"
+        passed = self._done and self.error() is None
+        self._facts.release(lambda facts: self._counted(facts, passed))
         if self.observes and (kind is None or issubclass(kind, Exception)):
-            self._goes_on(self._task)  # what is counted must not make a client wait
+            # What is only counted must not make a client wait.
+            if self._done or self._goes_on(self._task):
+                return
+            await self._end(self._task)
+            self._heard([Ruling(Found.FAILED, judge.name, why=_CROWDED) for judge in self._judges])
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._end(self._task)
+
+    async def _end(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Use it around what asks the engine for the answer, in coroutines: what that costs waits, too."""
+        return nullcontext() if self.observes else held_facts(self._facts)
 
     async def passed(self) -> None:
         """Return once the answer may leave. Raises RefusedByGuard, GuardUndecided."""
@@ -147,10 +174,11 @@ class Guarding:
             why = f"no guard can read {unreadable}"
             self._heard([Ruling(Found.UNDECIDED, judge.name, why=why) for judge in self._judges])
             return
+        places = [(judge, asyncio.Semaphore(PROMPTS_AT_ONCE)) for judge in self._judges]
         asked = [
-            asyncio.create_task(self._ask(judge, question))
+            asyncio.create_task(self._ask(judge, question, place))
             for question in self._questions
-            for judge in self._judges
+            for judge, place in places
         ]
         try:
             for answer in asyncio.as_completed(asked):
@@ -165,11 +193,13 @@ class Guarding:
             await asyncio.gather(*asked, return_exceptions=True)
         self._heard(self.rulings)
 
-    async def _ask(self, judge: Judge, question: GuardQuestion) -> tuple[GuardQuestion, Ruling]:
+    async def _ask(
+        self, judge: Judge, question: GuardQuestion, place: asyncio.Semaphore
+    ) -> tuple[GuardQuestion, Ruling]:
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self._settings.seconds):
-                return question, await judge.rule(question, self.caller, self.request_id)
+            async with asyncio.timeout(self._settings.seconds), place:
+                return question, await judge.rule(question, self.caller, self.request_id, self._priority)
         except TimeoutError:
             why = f"no verdict within {self._settings.seconds:g} s"
         except Exception as error:  # a defect of ours must not let an answer out either

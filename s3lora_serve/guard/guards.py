@@ -6,36 +6,51 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.guard.guarding import Guarding
+from s3lora_serve.guard.proof.base_proof import BaseProof
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from s3lora_serve.config import GuardConfig
+    from s3lora_serve.engine.port import RequestFacts
     from s3lora_serve.guard.guard_question import GuardQuestion
     from s3lora_serve.guard.judge_port import Judge
     from s3lora_serve.guard.ruling import JudgeName
 
+MOST_JUDGING = (
+    256  # requests whose answers have left; of further ones only that they were not judged is known
+)
 FLEET = ""  # under which the fleet's own guard stands, for planners that are added while it serves
 
 
 class Guards:
-    """Makes each request its ``Guarding``. ``told`` hears of every request that was judged."""
+    """Makes each request its ``Guarding``. ``told`` hears of every request that was judged, ``counted`` of
+    what each answer cost that waited for a verdict, and whether it was free to leave.
+    """
 
     def __init__(
         self,
         settings: Mapping[str, GuardConfig],
         judges: Mapping[str, Mapping[JudgeName, Judge]],
         told: Callable[[str, Guarding], None] = lambda planner, guarding: None,
+        base: BaseProof | None = None,
     ) -> None:
         """``settings`` and ``judges`` by planner; each judge that a planner's settings name is there.
 
-        Under ``FLEET`` stand those of every planner that is not named.
+        Under ``FLEET`` stand those of every planner that is not named. ``base``: what is known of the base
+        model, which some of the judges ask.
         """
-        self.self_test: Mapping[str, Any] | None = None  # what the base did when it was asked at the start
+        self.base = base or BaseProof()
+        self.counted: Callable[[RequestFacts, bool], None] = lambda facts, passed: None
         self._settings = settings
         self._judges = judges
         self._told = told
         self._judging: set[asyncio.Task[None]] = set()  # about answers that have left, under observe
+
+    @property
+    def self_test(self) -> Mapping[str, Any] | None:
+        """What the base model did when it was tested, for those who are told of guards."""
+        return self.base.told
 
     async def close(self) -> None:
         """End the judging that goes on."""
@@ -58,6 +73,12 @@ class Guards:
         settings = self.settings(planner)
         return self.applies(planner, caller) and settings is not None and settings.action == "refuse"
 
+    def stuck(self, planners: Iterable[str]) -> str:
+        """Why no request to some of them can be answered, as their guard fails at each; empty if all can."""
+        guards = [guard for guard in map(self.settings, planners) if guard is not None]
+        closed = any("base" in g.by and g.action == "refuse" and g.fail == "closed" for g in guards)
+        return self.base.harm if closed else ""
+
     def guarding(
         self,
         planner: str,
@@ -66,8 +87,10 @@ class Guards:
         request_id: str,
         *,
         more: Sequence[GuardQuestion] = (),
+        priority: int = 0,
     ) -> Guarding:
-        """The guard of one request, to which it applies; ``more`` are its further prompts."""
+        """The guard of one request, to which it applies; ``more`` are its further prompts, and ``priority``
+        is its own in the engine."""
         whose = planner if planner in self._settings else FLEET
         settings, judges = self._settings[whose], self._judges[whose]
         return Guarding(
@@ -78,9 +101,14 @@ class Guards:
             request_id=request_id,
             told=lambda guarding: self._told(planner, guarding),
             more=more,
+            priority=priority,
+            counted=lambda facts, passed: self.counted(facts, passed),
             goes_on=self._goes_on,
         )
 
-    def _goes_on(self, task: asyncio.Task[None]) -> None:
+    def _goes_on(self, task: asyncio.Task[None]) -> bool:
+        if len(self._judging) >= MOST_JUDGING:
+            return False
         self._judging.add(task)
         task.add_done_callback(self._judging.discard)
+        return True

@@ -17,10 +17,11 @@ class Judge(Protocol):
         """Which one it is."""
         ...
 
-    async def rule(self, question: GuardQuestion, caller: str, request_id: str) -> Ruling:
+    async def rule(self, question: GuardQuestion, caller: str, request_id: str, priority: int = 0) -> Ruling:
         """Judge one request; never raises anything but cancellation, which ends what it asked of others.
 
-        ``caller``: whose request it is; verdicts are remembered for that caller alone. It sets no deadline
-        for the whole: the guard cancels it.
+        ``caller``: whose request it is; verdicts are remembered for that caller alone. ``priority``: the
+        request's in the engine, since its answer waits for this one. It sets no deadline for the whole: the
+        guard cancels it.
         """
         ...

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 T = TypeVar("T")
+_Way = tuple[str, int]  # key and priority
 MOST = 10_000  # a few megabytes
 
 
@@ -39,13 +40,14 @@ class _Flight(Generic[T]):
 class VerdictCache(Generic[T]):
     """Remembers at most ``most`` findings for ``seconds``, the ones used last; what is raised, never.
 
-    Who asks for the same at the same time waits for one asking: it ends with the last who waits.
+    Who asks for the same at the same time and in the same way waits for one asking: it ends with the last
+    who waits.
     """
 
     def __init__(self, seconds: float, most: int = MOST, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._most, self._clock = seconds, most, clock
         self._found: OrderedDict[str, tuple[float, T]] = OrderedDict()
-        self._flights: dict[str, _Flight[T]] = {}
+        self._flights: dict[_Way, _Flight[T]] = {}
 
     def remembered(self, key: str) -> T | None:
         """What was found, or None."""
@@ -58,38 +60,42 @@ class VerdictCache(Generic[T]):
         self._found.move_to_end(key)
         return entry[1]
 
-    async def once(self, key: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
+    async def once(
+        self, key: str, ask: Callable[[], Coroutine[Any, Any, T]], priority: int = 0
+    ) -> tuple[T, bool]:
         """What was found, and whether another had asked. Raises what ``ask`` does.
 
-        Cancelled as the last who waits, it returns once the asking has ended, too.
+        Nobody waits for what was asked with another ``priority``: that may take far longer. Cancelled as the
+        last who waits, it returns once the asking has ended, too.
         """
         if (found := self.remembered(key)) is not None:
             return found, True
-        flight = self._flights.get(key)
+        way = key, priority
+        flight = self._flights.get(way)
         first = flight is None
         if flight is None:
-            flight = self._flights[key] = _Flight(asyncio.create_task(ask(), name="guard-question"))
-            flight.task.add_done_callback(lambda task: self._ended(key, task))
+            flight = self._flights[way] = _Flight(asyncio.create_task(ask(), name="guard-question"))
+            flight.task.add_done_callback(lambda task: self._ended(way, task))
         flight.waiting += 1
         try:
             return await asyncio.shield(flight.task), not first
         finally:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():
-                self._forget(key, flight.task)  # who comes now asks anew
+                self._forget(way, flight.task)  # who comes now asks anew
                 flight.task.cancel()
                 await asyncio.gather(flight.task, return_exceptions=True)
 
-    def _ended(self, key: str, task: asyncio.Task[T]) -> None:
-        self._forget(key, task)
+    def _ended(self, way: _Way, task: asyncio.Task[T]) -> None:
+        self._forget(way, task)
         if task.cancelled() or task.exception() is not None or not self._seconds:
             return
-        self._found[key] = (self._clock(), task.result())
-        self._found.move_to_end(key)
+        self._found[way[0]] = (self._clock(), task.result())
+        self._found.move_to_end(way[0])
         while len(self._found) > self._most:
             self._found.popitem(last=False)
 
-    def _forget(self, key: str, task: asyncio.Task[T]) -> None:
-        flight = self._flights.get(key)
+    def _forget(self, way: _Way, task: asyncio.Task[T]) -> None:
+        flight = self._flights.get(way)
         if flight is not None and flight.task is task:
-            del self._flights[key]
+            del self._flights[way]

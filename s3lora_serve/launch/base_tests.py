@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.guard.base_judge import BaseJudge
-from s3lora_serve.guard.self_test import keep_self_test, kept_self_test, self_test, self_test_digest
-from s3lora_serve.guard.unharmed import check_unharmed
+from s3lora_serve.guard.proof.self_test import keep_self_test, kept_self_test, self_test, self_test_digest
+from s3lora_serve.guard.proof.unharmed import check_unharmed
 from s3lora_serve.judging.question_sets import shipped_questions
 from s3lora_serve.storage.canonical_json import canonical_digest
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from s3lora_serve.config import GuardConfig
     from s3lora_serve.engine.port import Engine, Slot
-    from s3lora_serve.guard.self_test import SelfTest
-    from s3lora_serve.guard.unharmed import Unharmed
+    from s3lora_serve.guard.proof.self_test import SelfTest
+    from s3lora_serve.guard.proof.unharmed import Unharmed
     from s3lora_serve.judging.share import Share
     from s3lora_serve.launch.resolve import BaseModel
 
@@ -70,12 +70,7 @@ def told(tested: SelfTest, unharmed: Unharmed) -> dict[str, Any]:
         "refusal": _share(tested.attacks.refusal),
         "over_refusal": _share(tested.tasks.refusal),
         "harmless_refusal": _share(tested.harmless.refusal),
-        "unharmed": {
-            "holds": unharmed.holds,
-            "tells": unharmed.tells,
-            "distance": unharmed.distance,
-            "tolerance": unharmed.tolerance,
-        },
+        "unharmed": unharmed.facts(),
     }
 
 

@@ -12,6 +12,7 @@ from s3lora_serve.guard.endpoint.endpoint_judge import EndpointJudge
 from s3lora_serve.guard.endpoint.guard_route import GuardRoute
 from s3lora_serve.guard.frame import framed
 from s3lora_serve.guard.guards import FLEET, Guards
+from s3lora_serve.guard.proof.base_proof import BaseProof
 from s3lora_serve.guard.ruling import Found
 from s3lora_serve.guard.verdict_cache import VerdictCache
 from s3lora_serve.guard.verdicts.verdict_log import VerdictLog
@@ -62,6 +63,7 @@ class FleetGuards:
         self._owned = AsyncExitStack()
         self._log: VerdictLog | None = None
         self._metrics: GuardMetrics | None = None
+        self._proof = BaseProof()
         self.guards = Guards({}, {})
 
     async def __aenter__(self) -> Self:
@@ -72,7 +74,7 @@ class FleetGuards:
                 self._log = owned.enter_context(VerdictLog(self._state.guard_file, self._state.guard_days))
             made = {guard: await self._judges(guard, owned) for guard in asking}
             judges = {name: made.get(guard, {}) for name, guard in self._settings.items()}
-            self.guards = Guards(self._settings, judges, self._told)
+            self.guards = Guards(self._settings, judges, self._told, self._proof)
             self._owned = owned.pop_all()
         return self
 
@@ -96,7 +98,7 @@ class FleetGuards:
 
     def tested(self, found: Mapping[str, Any] | None) -> None:
         """Tell of what the base model did when it was tested at the start."""
-        self.guards.self_test = found
+        self._proof.told = found
         if self._metrics is not None and found is not None:
             self._metrics.tested(found)
 
@@ -109,7 +111,7 @@ class FleetGuards:
     async def _judges(self, guard: GuardConfig, owned: AsyncExitStack) -> dict[JudgeName, Judge]:
         judges: dict[JudgeName, Judge] = {}
         if "base" in guard.by:
-            judges["base"] = BaseJudge(self._engine, guard)
+            judges["base"] = BaseJudge(lambda: self._proof.judging(self._engine()), guard)
         if "endpoint" in guard.by and guard.endpoint is not None:
             route = GuardRoute(guard.endpoint, self._keys[guard], guard.seconds)
             await owned.enter_async_context(route)

@@ -19,7 +19,6 @@ from s3lora_serve.launch.admit_all import admit_fleet
 from s3lora_serve.launch.banner import show_planners
 from s3lora_serve.launch.engine_choice import start_engine
 from s3lora_serve.launch.fleet_guards import FleetGuards, endpoint_keys
-from s3lora_serve.launch.http_protocol import HttpLimits
 from s3lora_serve.launch.phases import Phases
 from s3lora_serve.launch.reload import read_again
 from s3lora_serve.launch.resolve import to_engine_settings, to_guards, to_http_limits, to_recorded
@@ -232,16 +231,15 @@ async def _serve(
     key_env = next((variables[name] for name in variables if name in keys), None)
 
     refused = partial(unread, service.metrics)
+    of_clients, of_operators = to_http_limits(config.server, room_for_connections(), refused)
     public = Server(
         create_app(service, config.server, keys, config.plans),
         lambda: show_planners(
             service.planners(), url, key_env, admin_url, service.engine_kind, guards.guards.settings
         ),
-        to_http_limits(config.server, room_for_connections(), refused),
+        of_clients,
     )
-    admin = Server(
-        create_admin_app(service, secret, guards.report), lambda: None, HttpLimits(refused=refused)
-    )
+    admin = Server(create_admin_app(service, secret, guards.report), lambda: None, of_operators)
     check_signal()
     listen(clients)
     listen(operators)

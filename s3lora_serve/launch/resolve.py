@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from s3lora_serve.spectral.prune_policy import PrunePolicy
 
 DEMO = "demo"
+_OPERATORS = 256  # open connections to /admin: a few people, watching, and what scrapes and orders
 
 
 @dataclass(frozen=True)
@@ -177,16 +178,24 @@ def to_recorded(guard: GuardConfig) -> dict[str, Any]:
     return guard.model_dump(mode="json") if guard.asks else {"action": "off"}
 
 
-def to_http_limits(config: ServerConfig, room: int, refused: Callable[[int, str | None], None]) -> HttpLimits:
-    """Of the listener for clients; ``room`` is how many connections the system lets this process hold."""
+def to_http_limits(
+    config: ServerConfig, room: int, refused: Callable[[int, str | None], None]
+) -> tuple[HttpLimits, HttpLimits]:
+    """Of the listeners for clients and for operators.
+
+    ``room`` is how many connections the system lets this process hold. They share it, so that neither can
+    take the other's: operators are fewer, and get a quarter at most.
+    """
     from s3lora_serve.launch.http_protocol import HttpLimits
 
-    return HttpLimits(
+    for_operators = max(min(_OPERATORS, room // 4), 1)
+    clients = HttpLimits(
         header_bytes=config.max_header_kib * 1024,
         header_seconds=config.header_seconds,
-        connections=min(config.max_connections, max(room, 1)),
+        connections=max(min(config.max_connections, room - for_operators), 1),
         refused=refused,
     )
+    return clients, HttpLimits(connections=for_operators, refused=refused)
 
 
 def to_desired(config: Config) -> dict[str, DesiredPlanner]:

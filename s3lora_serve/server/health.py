@@ -34,7 +34,8 @@ def health_router(service: PlannerService) -> APIRouter:
     async def readyz() -> JSONResponse:
         """200 while the engine is healthy and every planner serves. Needs no key, so it names no planner.
 
-        While the engine is restarted, `restart` says what that is at. Status `stopping` with 503: the server
+        While the engine is restarted, `restart` says what that is at; `guard` says why one that withholds
+        answers can come to no verdict. Status `stopping` with 503: the server
         was told to stop, and still answers for a moment.
         """
         ready, alive = await service.ready(), await service.healthy()
@@ -48,6 +49,8 @@ def health_router(service: PlannerService) -> APIRouter:
             "engine": service.engine_kind,
             "planners": counts,
         }
+        if stuck := service.guards.stuck(planner.name for planner in planners):
+            body["guard"] = stuck
         if (restart := service.host.restart) is not None:
             seconds = round(restart.seconds, 1)
             body["restart"] = {"stage": restart.stage, "attempt": restart.attempt, "seconds": seconds}

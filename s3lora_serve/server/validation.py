@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,19 @@ if TYPE_CHECKING:
 
 # Fields of each object in a body, by the path that leads to it (without list positions).
 Fields = Mapping[tuple[str, ...], Iterable[str]]
+# Of a value in a body: the place of what it stands in, and where in that.
+_Place = tuple["_Place | None", int | str]
 
 PLAN_FIELDS: Fields = {
     (): PlanRequest.model_fields,
     ("tools",): ToolSpec.model_fields,
 }
 HALF = "holds half a surrogate pair, not a character"
+# JSON's escapes but for half a pair: where these are gone, a backslash begins one.
+_WHOLE_ESCAPE = re.compile(
+    r"\\(?:[^u]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # pydantic speaks of Python's types, and clients of JSON's.
 _WANTED = {
     "tuple_type": "should be a list",
@@ -31,6 +39,7 @@ _WANTED = {
     "model_type": "should be an object",
     "model_attributes_type": "should be an object",
 }
+_DEEPEST = 12  # steps of a path that are shown
 _MOST_PROBLEMS = 5
 _MOST_CHARS = 300
 
@@ -52,7 +61,8 @@ def parse_object(
 ) -> dict[str, Any]:
     """The body as a JSON object. Raises RequestRefused, also for what only some parsers would take.
 
-    ``of_pairs`` makes an object of its fields; without it, a field given twice counts as given last.
+    ``of_pairs`` makes an object of its fields; without it, a field given twice counts as given last. No text
+    in it holds half a surrogate pair, which neither engines nor answers nor logs can take.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
@@ -62,14 +72,46 @@ def parse_object(
             status=415,
         )
     try:
-        data = json.loads(body, object_pairs_hook=of_pairs)
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        data = json.loads(text, object_pairs_hook=of_pairs)
     except RecursionError:
         raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
     except ValueError as error:  # also bytes that are not UTF-8, and integers of thousands of digits
         raise RequestRefused(f"the body is not JSON: {str(error)[:200]}", reason="invalid_json") from None
     if not isinstance(data, dict):
         raise RequestRefused("the body must be a JSON object", reason="invalid_json")
+    if _SURROGATE.search(text) or "\\" in _WHOLE_ESCAPE.sub("", text):
+        _refuse_half(data)
     return data
+
+
+def _refuse_half(data: dict[str, Any]) -> None:
+    """Raise RequestRefused for the first text, or name of a field, that holds half a surrogate pair."""
+    left: list[tuple[Any, _Place | None]] = [(data, None)]
+    while left:
+        value, place = left.pop()
+        if isinstance(value, str) and _SURROGATE.search(value):
+            where = _where(place)
+            raise RequestRefused(f"{where}: {HALF}", reason="invalid_request", param=where)
+        if isinstance(value, dict):
+            if any(map(_SURROGATE.search, value)):
+                where = _where(place)
+                what = f"the name of a field {HALF}"
+                raise RequestRefused(
+                    f"{where}: {what}" if where else what, reason="invalid_request", param=where or None
+                )
+            left += [(each, (place, name)) for name, each in reversed(value.items())]
+        elif isinstance(value, list):
+            left += [(each, (place, number)) for number, each in reversed(list(enumerate(value)))]
+
+
+def _where(place: _Place | None) -> str:
+    """The place as a client reads it, or its beginning."""
+    path: list[int | str] = []
+    while place is not None:
+        place, step = place
+        path.append(step)
+    return _joined(reversed(path[-_DEEPEST:]))
 
 
 def describe(errors: Sequence[Mapping[str, Any]], fields: Fields = PLAN_FIELDS) -> tuple[str, str | None]:
@@ -140,8 +182,12 @@ def _path(error: Mapping[str, Any]) -> tuple[int | str, ...]:
 def _dotted(error: Mapping[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return ""
-    # As OpenAI writes it: messages[0].content
-    steps = (f"[{part}]" if isinstance(part, int) else f".{str(part)[:80]}" for part in _path(error))
+    return _joined(_path(error))
+
+
+def _joined(path: Iterable[int | str]) -> str:
+    """As OpenAI writes it: messages[0].content"""
+    steps = (f"[{part}]" if isinstance(part, int) else f".{str(part)[:80]}" for part in path)
     return "".join(steps).removeprefix(".")
 
 

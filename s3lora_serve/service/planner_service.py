@@ -35,6 +35,7 @@ from s3lora_serve.fleet.work_threads import WorkThreads
 from s3lora_serve.guard.guards import Guards
 from s3lora_serve.guard.plan_question import plan_guard
 from s3lora_serve.service.metrics.prometheus import Metrics
+from s3lora_serve.service.request_counts import RequestCounts
 from s3lora_serve.service.samples import live_sample, sample
 from s3lora_serve.serving.acquire import Acquirer
 from s3lora_serve.serving.checks.effect import EffectCheck
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.control.journal.reconciliation import Reconciled
     from s3lora_serve.control.operation import Operation
-    from s3lora_serve.engine.port import Engine, EngineKind, RequestFacts
+    from s3lora_serve.engine.port import Engine, EngineKind
     from s3lora_serve.fleet.planner import DesiredPlanner, Planner
     from s3lora_serve.guard.guarding import Guarding
     from s3lora_serve.serving.checks.check import Check
@@ -132,6 +133,8 @@ class PlannerService:
             lambda: live_sample(host, self._fleet, self._loading, self._leases, journal, self.threads),
         )
         self.metrics.declare(base_model)
+        self._counts = RequestCounts(self.metrics, self._slots, base_model)
+        self.guards.counted = self._counts.judged
         self._warmer = Warmer(max_text)
         self._background = Background()
 
@@ -160,7 +163,7 @@ class PlannerService:
         # vLLM compiles grammars in its own thread, beside the loads.
         warm = self._warmer.warm(self.host.current, (planner.tools for planner in desired.values()))
         await asyncio.gather(self._recovery.restore(desired, revisions), warm)
-        self.host.current.observe(self._observe)  # from here on: the probes above are not requests
+        self.host.current.observe(self._counts.ended)  # from here on: the probes above are not requests
         self.host.subscribe(down=self._engine_down, up=self._engine_up, told=self._notifier.ring)
 
     async def commit(self) -> None:
@@ -220,7 +223,7 @@ class PlannerService:
         so are those to a server that has been told to stop.
         """
         planners = self.planners()
-        if self.stop.announced or not planners:
+        if self.stop.announced or not planners or self.guards.stuck(planner.name for planner in planners):
             return False
         return all(p.answers for p in planners) and await self.healthy()
 
@@ -320,13 +323,6 @@ class PlannerService:
 
     # The engine
 
-    def _observe(self, facts: RequestFacts) -> None:
-        if facts.purpose == "guard":
-            return  # nobody's answer
-        name = self.base_model if facts.slot is None else self._slots.planner_of(facts.slot)
-        if name is not None:  # else a slot that was not handed out here
-            self.metrics.observe(name, facts)
-
     def _engine_down(self, reason: str) -> None:
         self._loading.all_lost()
         self._warmer.forget()
@@ -337,7 +333,8 @@ class PlannerService:
         # After the loads, whose probes would be slowed, and awaited by nobody: what serves answers meanwhile,
         # and the first plans wait for their grammar as they would for one of their own tools.
         self._background.go(self._warmer.warm(engine, [planner.tools for planner in self.planners()]))
-        engine.observe(self._observe)
+        self._background.go(self.guards.base.restarted(engine, self._loading.kept))
+        engine.observe(self._counts.ended)
         self._note("engine.restarted", f"restart {self.host.restarts}")
 
     def _note(self, action: str, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from s3lora_serve.config import SlotsConfig
+    from s3lora_serve.engine.port import Slot
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.leases import LeaseBook
     from s3lora_serve.fleet.notify import Notifier
@@ -156,6 +157,18 @@ class Loading:
         finally:
             self._allocator.let_go(key)
             await self._abandon(key)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[list[Slot]]:
+        """The slots of what serves now, which stay in the engine meanwhile."""
+        async with AsyncExitStack() as held:
+            slots = []
+            for name in self._fleet.names():
+                deployment = self._fleet[self._fleet.alias(name).active]
+                if deployment.slot is not None and deployment.state in LOADED:
+                    await held.enter_async_context(self.held(deployment.key))
+                    slots.append(deployment.slot)
+            yield slots
 
     async def released(self, key: str) -> None:
         """Wait until no lease holds the deployment."""

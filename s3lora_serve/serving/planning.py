@@ -126,13 +126,18 @@ class Planning:
         """The result of ``work`` once it may leave; else nothing is told of it."""
         assert self.guarding is not None, "asked only where there is one"
         try:
-            return await once_judged(work, self.guarding)
+            return await once_judged(self._answering(work, self.guarding), self.guarding)
         except GUARDS_ERRORS:
             self.lease.withhold()
             raise
         except asyncio.CancelledError:
-            self.lease.tokens = None  # there was no verdict
+            # There was no verdict: what it was worth is told to nobody, and says nothing of the revision.
+            self.lease.tokens, self.lease.outcome = None, "aborted"
             raise
+
+    async def _answering(self, work: Coroutine[Any, Any, T], guarding: Guarding) -> T:
+        with guarding.answering():
+            return await work
 
     async def _whole(self) -> Plan:
         request = self.request

@@ -26,6 +26,7 @@ def test_check_shows_what_a_file_resolves_to(s3lora):
         "listens on 127.0.0.1:8000, API key from S3LORA_API_KEY",
         "stops within 120 s of a signal; requests are cut then",
         "orders on 127.0.0.1:8001, token from S3LORA_ADMIN_TOKEN",
+        "guard hotpot-planner, gsm8k-planner: no guard",
         f"{CONFIGS / 'planners.yaml'} is valid",
     ]
 

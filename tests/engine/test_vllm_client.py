@@ -1,9 +1,11 @@
-"""What waits for vLLM neither blocks the event loop nor outlives the engine. No vLLM is needed."""
+"""What waits for vLLM neither blocks the event loop nor outlives the engine. No engine is needed."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -106,6 +108,18 @@ async def test_a_second_cancellation_does_not_wait():
     go.set()
 
 
+def stopped(**changes):
+    """A client to stop, with what stopping asks of it."""
+    parts = {
+        "shutdown": lambda timeout: None,
+        "vllm_config": SimpleNamespace(shutdown_timeout=7),
+        "output_handler": None,
+        "output_processor": SimpleNamespace(propagate_error=lambda error: None),
+        "dead_error": "dead",
+    }
+    return SimpleNamespace(**{**parts, **changes})
+
+
 async def test_a_client_is_stopped_in_vllms_own_time():
     """Who waits for an answer is told first; ``shutdown`` runs beside the loop, with vLLM's own timeout."""
     seen, told = [], []
@@ -114,13 +128,28 @@ async def test_a_client_is_stopped_in_vllms_own_time():
     def shutdown(timeout):
         seen.append((timeout, threading.current_thread() is threading.main_thread()))
 
-    await stop_client(
-        SimpleNamespace(
-            shutdown=shutdown,
-            vllm_config=SimpleNamespace(shutdown_timeout=7),
-            output_handler=handler,
-            output_processor=SimpleNamespace(propagate_error=told.append),
-            dead_error="dead",
-        )
-    )
+    processor = SimpleNamespace(propagate_error=told.append)
+    await stop_client(stopped(shutdown=shutdown, output_handler=handler, output_processor=processor))
     assert (seen, told, handler.cancelled()) == ([(7, False)], ["dead"], True)
+
+
+async def test_vllm_holds_nothing_of_a_stopped_engines_tokenizers():
+    """What vLLM asks about functions of a renderer's tokenizers keeps no tokenizer once its engine ended."""
+    supports_kw = pytest.importorskip("vllm.utils.func_utils").supports_kw
+
+    class Tokenizer:
+        """Fifty megabytes."""
+
+    def renders():
+        tokenizer = Tokenizer()
+
+        def apply_chat_template(**options):
+            return tokenizer, options
+
+        assert supports_kw(apply_chat_template, "tools")
+        return weakref.ref(tokenizer)
+
+    tokenizer = renders()
+    await stop_client(stopped())
+    gc.collect()
+    assert tokenizer() is None

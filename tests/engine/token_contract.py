@@ -12,7 +12,7 @@ from contract import HELLO, TOKENS, until
 from dictated import SAY, endless
 
 from s3lora_serve.engine.port import Sampling
-from s3lora_serve.engine.request_facts import collected_facts, for_the_guard
+from s3lora_serve.engine.request_facts import HeldFacts, collected_facts, for_the_guard, held_facts
 from s3lora_serve.errors import EngineError, EngineRefused
 
 ONE = Sampling(max_tokens=1)
@@ -95,6 +95,22 @@ class TokenContract:
             await engine.continue_tokens(asked, None, ONE)
         assert [f.purpose for f in facts] == ["guard", "answer"]
         assert (own, heard) == (facts[:1], facts[1:])
+
+    async def test_what_waits_for_a_verdict_is_marked_and_held(self, engine, facts):
+        """Observers can tell it from other answers; it is handed on at the verdict, or when it ends later."""
+        asked, held, handed = await engine.chat_tokens(HELLO), HeldFacts(), []
+        with collected_facts() as heard, held_facts(held):
+            await asyncio.create_task(engine.continue_tokens(asked, None, ONE))
+            with for_the_guard():
+                await engine.continue_tokens(asked, None, ONE)
+            late = engine.stream(HELLO, None, SAY)
+            await anext(late)
+        assert ([f.purpose for f in facts], heard) == (["judged", "guard"], facts[:1])
+        assert handed == []
+        held.release(handed.append)
+        assert handed == heard
+        await late.aclose()
+        assert ([f.purpose for f in facts], handed) == (["judged", "guard", "judged"], [facts[0], facts[2]])
 
 
 class RealTokens:

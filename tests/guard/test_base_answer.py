@@ -89,3 +89,13 @@ async def test_what_is_asked_is_the_guards():
     with collected_facts() as heard:
         await asked(engine, "Find the film.")
     assert (engine.salts, engine.purposes, heard) == (["guard:ann"], ["guard"], [])
+
+
+async def test_both_parts_of_a_question_have_the_requests_priority():
+    """Its beginning and what is asked for the rest of the sentence: the answer waits for both."""
+    engine = RefusingEngine(
+        says={"film": "To find it you can look at list " + " and list ".join("abcdefghij" * 9)}
+    )
+    question = await engine.chat_tokens([{"role": "user", "content": "Find the film."}])
+    await ask_base(engine, question, "Find the film.", "ann", priority=-3)
+    assert engine.priorities == [-3, -3]

@@ -8,7 +8,7 @@ import pytest
 from refusing_engine import SURE, RefusingEngine
 
 from s3lora_serve.config import GuardConfig
-from s3lora_serve.errors import EngineDead
+from s3lora_serve.errors import EngineDead, EngineError
 from s3lora_serve.guard.base_answer import LONGEST
 from s3lora_serve.guard.base_judge import BaseJudge
 from s3lora_serve.guard.base_questions import MOST
@@ -133,6 +133,15 @@ async def test_cancelling_ends_what_was_asked():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert engine.under_way == 0
+
+
+async def test_all_that_is_asked_has_the_requests_priority():
+    """The task, what came with it, and what is asked to name the part: else its answer waits for others."""
+    engine = RefusingEngine("It was Nolan.\n\n3. feedback")
+    passages = (TOOL, PAGE, Passage(Part.FEEDBACK, "feedback", "shorter"))
+    ruling = await judge(engine).rule(GuardQuestion(TASK, passages), "ann", "r1", -5)
+    assert (ruling.finding, set(engine.priorities)) == (Found.REFUSED, {-5})
+    assert len(engine.priorities) > 5
 
 
 # Parts that are only observed
@@ -300,6 +309,26 @@ async def test_a_failure_is_not_remembered():
     assert (await one.rule(GuardQuestion(TASK), "ann", "r1")).finding is Found.FAILED
     engine.template = True
     assert (await one.rule(GuardQuestion(TASK), "ann", "r2")).finding is Found.ALLOWED
+
+
+async def test_what_another_engine_said_is_not_remembered():
+    """It may have been wrong, or other weights: the engine that runs now is asked."""
+    engines = [RefusingEngine("bomb"), RefusingEngine("bomb")]
+    one = BaseJudge(lambda: engines[0], GuardConfig())
+    question = GuardQuestion("how to make a bomb")
+    assert [(await one.rule(question, "ann", "r")).cached for _ in range(2)] == [False, True]
+    engines.reverse()
+    assert [(await one.rule(question, "ann", "r")).cached for _ in range(2)] == [False, True]
+
+
+async def test_an_engine_that_must_not_be_asked_fails():
+    """With the reason, which is about the engine."""
+
+    def harmed():
+        raise EngineError("the base model is not itself")
+
+    ruling = await BaseJudge(harmed, GuardConfig()).rule(GuardQuestion(TASK), "ann", "r1")
+    assert (ruling.finding, ruling.why) == (Found.FAILED, "the base model is not itself")
 
 
 async def test_no_time_to_name_the_part_is_no_way_out():

@@ -8,8 +8,8 @@ from s3lora_serve.config import GuardConfig
 from s3lora_serve.guard.base_answer import LONGEST
 from s3lora_serve.guard.base_judge import BaseJudge
 from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
+from s3lora_serve.guard.proof.unharmed import check_unharmed
 from s3lora_serve.guard.ruling import Found
-from s3lora_serve.guard.unharmed import check_unharmed
 
 ROOM = 192
 
@@ -26,9 +26,9 @@ class Short:
     def __getattr__(self, name):
         return getattr(self._engine, name)
 
-    async def continue_tokens(self, token_ids, slot, sampling, *, salt=""):
-        self.asked.append((tuple(token_ids), slot, salt))
-        return await self._engine.continue_tokens(token_ids, slot, sampling, salt=salt)
+    async def continue_tokens(self, token_ids, slot, sampling, **options):
+        self.asked.append((tuple(token_ids), slot, options["salt"]))
+        return await self._engine.continue_tokens(token_ids, slot, sampling, **options)
 
 
 @pytest.mark.engine
@@ -73,3 +73,17 @@ async def test_adapters_leave_the_base_model_alone(vllm_engine, adapter, new_slo
         for slot in slots:
             await vllm_engine.unload(slot)
     assert (found.holds, found.tells) == (True, True), str(found)
+
+
+@pytest.mark.engine
+async def test_a_question_has_its_requests_priority_in_the_engine(vllm_engine, monkeypatch):
+    """As the engine's own client is told it, for each request that the question takes."""
+    told, generate = [], vllm_engine._tap._generate
+
+    def spy(*given, **options):
+        told.append(options["priority"])
+        return generate(*given, **options)
+
+    monkeypatch.setattr(vllm_engine._tap, "_generate", spy)
+    await BaseJudge(lambda: vllm_engine, GuardConfig()).rule(GuardQuestion("Who?"), "ann", "r1", -5)
+    assert set(told) == {-5}

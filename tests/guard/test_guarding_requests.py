@@ -8,7 +8,9 @@ import pytest
 from scripted_judge import HARM, MURKY, ScriptedJudge, guards_by
 
 from s3lora_serve.errors import GuardUndecided, RefusedByGuard
+from s3lora_serve.guard import guards as guards_module
 from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
+from s3lora_serve.guard.guarding import PROMPTS_AT_ONCE
 
 HARMLESS = GuardQuestion("Who?")
 
@@ -101,6 +103,50 @@ async def test_observing_ends_with_a_client_that_leaves_and_not_with_an_answer_t
             await answered(error)
         assert judge.judging == judging
     await guards.close()
+
+
+async def test_few_prompts_of_a_request_are_judged_at_a_time():
+    """However many it has, all are, within the time of one verdict; what is not judged by then has failed."""
+    judge = ScriptedJudge()
+    judge.gate.clear()
+    questions = [GuardQuestion(f"Who? {n}") for n in range(5 * PROMPTS_AT_ONCE)]
+    task = asyncio.create_task(judged(guards_by(judge, "p"), *questions))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert judge.judging == len(judge.asked) == PROMPTS_AT_ONCE
+    judge.gate.set()
+    guarding, error = await task
+    assert (error, len(guarding.rulings), len(judge.asked)) == (None, len(questions), len(questions))
+    judge.gate.clear()
+    async with asyncio.timeout(5):
+        guarding, error = await judged(guards_by(judge, "p", seconds=0.05), *questions)
+    assert (type(error), error.again, judge.judging) == (GuardUndecided, True, 0)
+    assert {ruling.why for ruling in guarding.rulings} == {"no verdict within 0.05 s"}
+
+
+async def test_only_so_many_are_judged_after_their_answers(monkeypatch):
+    """Of one more request it is told that it was not judged, and that has ended; later ones are judged."""
+    monkeypatch.setattr(guards_module, "MOST_JUDGING", 2)
+    judge, heard = ScriptedJudge(), []
+    guards = guards_by(judge, "p", action="observe")
+    guards._told = lambda planner, guarding: heard.extend(guarding.rulings)
+    judge.gate.clear()
+    for _ in range(3):
+        async with guards.guarding("p", GuardQuestion(HARM), "ann", "r1"):
+            for _ in range(5):
+                await asyncio.sleep(0)
+    assert ([(each.finding, "too many" in each.why) for each in heard], judge.judging) == (
+        [("failed", True)],
+        2,
+    )
+    judge.gate.set()
+    while len(heard) < 3 or guards._judging:
+        await asyncio.sleep(0)
+    assert [each.finding for each in heard[1:]] == ["refused", "refused"]
+    await judged(guards, GuardQuestion(HARM))
+    while len(heard) < 4:
+        await asyncio.sleep(0)
+    assert heard[3].finding == "refused"
 
 
 async def test_a_record_that_cannot_be_kept_decides_nothing(caplog):

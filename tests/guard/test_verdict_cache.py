@@ -129,3 +129,17 @@ async def test_the_last_who_leaves_ends_it():
     assert (questions.begun, questions.ended, cache.remembered("k")) == (1, 1, None)
     questions.answer.set_result("fine")
     assert await cache.once("k", questions.ask) == ("fine", False)
+
+
+async def test_who_is_in_a_hurry_waits_for_nobody_elses_turn():
+    """Another priority asks for itself, since the other question may stand behind many; all find either's."""
+    cache, slow, quick = VerdictCache(10), Questions(), Questions()
+    later = asyncio.create_task(cache.once("k", slow.ask, 5))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    quick.answer.set_result("fine")
+    assert await cache.once("k", quick.ask, -5) == ("fine", False)
+    assert await cache.once("k", slow.ask, 5) == ("fine", True)
+    slow.answer.set_result("fine, too")
+    assert await later == ("fine, too", False)
+    assert (slow.begun, quick.begun) == (1, 1)

@@ -30,15 +30,17 @@ class ScriptedJudge:
         """``seconds``: how long the next verdict takes."""
         self.seconds = seconds
         self.asked: list[tuple[GuardQuestion, str]] = []  # with the caller
+        self.priorities: list[int] = []
         self.judging = 0  # now
         self.gate = asyncio.Event()  # closed by ``gate.clear()``: no verdict until it is open
         self.gate.set()
         self.fails = False
         self.engine: Engine | None = None  # that it asks something before each verdict
 
-    async def rule(self, question: GuardQuestion, caller: str, request_id: str) -> Ruling:
+    async def rule(self, question: GuardQuestion, caller: str, request_id: str, priority: int = 0) -> Ruling:
         """As ``Judge.rule``."""
         self.asked.append((question, caller))
+        self.priorities.append(priority)
         self.judging += 1
         try:
             if self.engine is not None:

@@ -6,6 +6,8 @@ import resource
 
 import pytest
 
+from s3lora_serve.config import ServerConfig
+from s3lora_serve.launch.resolve import to_http_limits
 from s3lora_serve.launch.sockets import room_for_connections
 
 
@@ -31,3 +33,11 @@ def test_a_limit_that_is_higher_is_left_alone(files, monkeypatch):
     monkeypatch.setattr("s3lora_serve.launch.sockets._MOST_FILES", 256)
     room_for_connections()
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == files
+
+
+@pytest.mark.parametrize(("room", "clients", "operators"), [(65_280, 2048, 256), (768, 576, 192), (4, 3, 1)])
+def test_neither_listener_can_take_the_connections_of_the_other(room, clients, operators):
+    """What both may have open is within what the system allows, however little that is."""
+    limits = to_http_limits(ServerConfig(), room, lambda status, peer: None)
+    assert [of.connections for of in limits] == [clients, operators]
+    assert clients + operators <= room

@@ -29,7 +29,13 @@ async def test_the_engine_is_asked_for_the_leased_slot(served, app, monkeypatch)
         return JSONResponse({"choices": []})
 
     engine_app(served, monkeypatch, spy)
-    more = {"temperature": 0.5, "seed": 7, "stop": ["é\n", "\ud800"], "user": "u", "tools": [{"a": [1, 2.5]}]}
+    more = {
+        "temperature": 0.5,
+        "seed": 7,
+        "stop": ["é\n", "\U0001f600"],
+        "user": "u",
+        "tools": [{"a": [1, 2.5]}],
+    }
     for model in ("p", "q", "h", BASE):
         await AsgiCall(app, CHAT, {**ASK, "model": model, **more})
     names = ["p@000000000000", "q@111111111111", BASE, BASE]

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
@@ -53,6 +54,20 @@ async def stop_client(client: Any) -> None:
     if client.output_handler is not None:
         client.output_handler.cancel()  # before it finds the engine gone and logs that as a failure
     await beside(partial(client.shutdown, timeout=client.vllm_config.shutdown_timeout))
+    _forget_functions()
+
+
+def _forget_functions() -> None:
+    """Empty vLLM's cache of functions' signatures (utils/func_utils.py).
+
+    A renderer's tokenizers have functions of their own. The cache holds these, and they the tokenizers: 50 MB
+    of each engine that ever ran.
+    """
+    func_utils = sys.modules.get("vllm.utils.func_utils")
+    for name in ("_supports_kw", "supports_kw"):  # the second in vLLM 0.26
+        clear = getattr(getattr(func_utils, name, None), "cache_clear", None)
+        if clear is not None:
+            clear()
 
 
 def kill_client(client: Any) -> None:

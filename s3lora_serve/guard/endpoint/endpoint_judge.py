@@ -86,8 +86,11 @@ class EndpointJudge:
             [settings.endpoint.model_dump(mode="json"), sorted(settings.observe_parts)]
         )
 
-    async def rule(self, question: GuardQuestion, caller: str, request_id: str) -> Ruling:
-        """Judge one request. Raises nothing but cancellation, which closes the connections that it uses."""
+    async def rule(self, question: GuardQuestion, caller: str, request_id: str, priority: int = 0) -> Ruling:
+        """Judge one request. Raises nothing but cancellation, which closes the connections that it uses.
+
+        ``priority`` is the engine's affair, and none of an endpoint.
+        """
         began = time.monotonic()
         if self._remembered is None:
             ruling, known = await self._asked(question), False

@@ -139,7 +139,8 @@ class OpenAIRoute:
         stop, crash = None, None
         # Entered first: what the guard asks of the engine is none of the answer's facts.
         async with guarding or nullcontext():
-            with collected_facts() as facts, alarm(self._seconds(asked)) as late:
+            held = guarding.answering() if guarding is not None else nullcontext()
+            with held, collected_facts() as facts, alarm(self._seconds(asked)) as late:
                 headers = headers_of(lease) if lease else {}
                 stamp = Stamp(origin, facts, plan, guarding)
                 answer = UpstreamAnswer(send, running.engine, headers, self._redact, stamp, guarding)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from s3lora_serve.server.validation import RequestRefused
 
@@ -18,6 +20,8 @@ STEERING: Mapping[str, tuple[object, str]] = {
 }
 # No slot's name begins like this: the characters of one are letters, digits, ``.``, ``_``, ``-`` and ``@``.
 SALT_PREFIX = "client:"
+# As vLLM reads it: "3" and 3.0 are 3, too.
+_PRIORITY = TypeAdapter(Annotated[int, Field(ge=-(2**63), lt=2**63)])
 
 
 def check_steering(fields: Mapping[str, Any], allowed: Collection[str]) -> None:
@@ -33,6 +37,14 @@ def check_steering(fields: Mapping[str, Any], allowed: Collection[str]) -> None:
             param=name,
             hint="leave it out; an operator can allow it in server.allow_fields",
         )
+
+
+def priority_of(fields: Mapping[str, Any]) -> int:
+    """The request's priority in the engine; that of any other where the engine will refuse what is given."""
+    try:
+        return _PRIORITY.validate_python(fields.get("priority", 0))
+    except ValidationError:
+        return 0
 
 
 def with_own_salt(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 
 from planners import PlanRequest, ToolSpec
-from planners.tools import MAX_STEPS, MAX_TOOLS
-from s3lora_serve.server.validation import HALF, RequestRefused, nearest, parse_object
+from planners.tools import MAX_TOOLS
+from s3lora_serve.server.validation import RequestRefused, nearest, parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -78,8 +78,8 @@ class _Objects:
 
 
 def check_names(fields: dict[str, Any]) -> None:
-    """Raise RequestRefused for over ``MAX_UNKNOWN`` unknown fields, or results whose name is no text."""
-    tools, evidence = fields.get("tools"), fields.get("evidence")
+    """Raise RequestRefused for over ``MAX_UNKNOWN`` unknown fields."""
+    tools = fields.get("tools")
     few = tools if isinstance(tools, list) and len(tools) <= MAX_TOOLS else []
     found = chain(_unknown(fields, PlanRequest), *(_unknown(tool, ToolSpec) for tool in few))
     unknown = list(islice(found, MAX_UNKNOWN + 1))
@@ -91,16 +91,6 @@ def check_names(fields: dict[str, Any]) -> None:
             param=name[:80],
             hint=nearest(name[:80], model.model_fields),
         )
-    if isinstance(evidence, dict) and len(evidence) <= MAX_STEPS:
-        for name in evidence:
-            # pydantic would put other characters in its place.
-            if name.encode(errors="replace") != name.encode(errors="surrogatepass"):
-                raise RequestRefused(
-                    f"evidence: the name {name[:80]!r} {HALF}",
-                    reason="invalid_request",
-                    status=422,
-                    param="evidence",
-                )
 
 
 def _unknown(

@@ -115,6 +115,13 @@ class Metrics:
         if facts.queue_seconds is not None:
             self._queue.labels(name).observe(facts.queue_seconds)
 
+    def withheld(self, name: str, facts: Facts) -> None:
+        """Count an answer that did not leave: its request and prompt, and nothing that tells its length."""
+        self._requests.labels(name, "aborted").inc()
+        self._prompt.labels(name).inc(facts.prompt_tokens)
+        if facts.cached_tokens is not None:
+            self._cached.labels(name).inc(facts.cached_tokens)
+
     def http(self, route: str, planner: str, status: int) -> None:
         """Count one HTTP response; ``route`` and ``planner`` come from fixed sets, never from the client."""
         self._http.labels(route, planner, str(status)).inc()

@@ -35,12 +35,15 @@ def write_fleet(folder: Path, text: str, *adapters: str) -> Path:
     return folder
 
 
-def s3lora(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the operators' command as another process does, on a fleet with the fake engine."""
+def s3lora(folder: Path, *arguments: str, engine: tuple[str, ...] = FAKE) -> subprocess.CompletedProcess[str]:
+    """Run the operators' command as another process does, on a fleet with the fake engine.
+
+    Without ``engine`` on one that was started without that option, with the fake engine in vLLM's place.
+    """
     program = "from s3lora_serve.cli.main import main; main()"
     env = {name: value for name, value in os.environ.items() if not name.startswith("S3LORA_")}
     return subprocess.run(
-        [sys.executable, "-c", program, *arguments, "--config", str(folder / "planners.yaml"), *FAKE],
+        [sys.executable, "-c", program, *arguments, "--config", str(folder / "planners.yaml"), *engine],
         env={**env, "COLUMNS": "200", "NO_COLOR": "1"}, cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

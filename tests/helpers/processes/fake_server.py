@@ -1,7 +1,8 @@
 """``s3lora-serve`` with the fake engine in vLLM's place: the real command in every other respect.
 
-Two variables that only this double reads: NO_EFFECT names slots that shall change nothing, DIE_AT the moment
-(``deaths.py``) at which the process is killed.
+Variables that only this double reads: NO_EFFECT names slots that shall change nothing, DIE_AT the moment
+(``deaths.py``) at which the process is killed. With REFUSES the base model refuses what has that word in it,
+and with REFUSES_ATTACKS the shipped attacks, too; then the engine passes for vLLM.
 """
 
 from __future__ import annotations
@@ -10,14 +11,30 @@ import os
 import sys
 
 from faulty_engine import FaultyEngine
+from refusing_engine import RefusingEngine
 
+from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.judging.question_sets import shipped_questions
 from s3lora_serve.launch import engine_choice, serve
+
+
+class AlignedEngine(RefusingEngine):
+    """Passes for vLLM: a fake engine's base model is tested by nobody, since its answers are made up."""
+
+    @property
+    def kind(self):
+        return EngineKind.VLLM
 
 
 async def start_fake(settings, say):
     """An engine that starts at once."""
     say("starting")
-    engine = FaultyEngine(base_name=settings.base_name, max_loras=settings.engine.max_loras)
+    made = {"base_name": settings.base_name, "max_loras": settings.engine.max_loras}
+    if (word := os.environ.get("REFUSES")) is not None:
+        told = os.environ.get("REFUSES_ATTACKS")
+        attacks = [prompt for each in shipped_questions().attacks for prompt in each.prompts] if told else []
+        return AlignedEngine(word, *attacks, max_model_len=100_000, **made)
+    engine = FaultyEngine(**made)
     if pattern := os.environ.get("NO_EFFECT"):
         engine.no_effect(pattern)
     return engine

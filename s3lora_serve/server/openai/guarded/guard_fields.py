@@ -15,6 +15,7 @@ _MEDIA = "leave it out: the guard reads text alone"
 _CUTS = (
     "leave it out: the guard judges the whole prompt, and the planner must read the same; send a shorter one"
 )
+MOST_PROMPTS = 64  # of one completion
 _ENDS = (
     "end with a message of the user or of a tool: the guard judges what is asked, not how an answer begins"
 )
@@ -105,6 +106,8 @@ def refuse(planner: str, name: str, hint: str) -> RequestRefused:
 def _of_prompt(fields: Mapping[str, Any]) -> tuple[str, str] | None:
     prompt = fields.get("prompt")
     texts = prompt if isinstance(prompt, list) else [prompt]
+    if len(texts) > MOST_PROMPTS:
+        return "prompt", f"send at most {MOST_PROMPTS} at once: each is judged"
     return None if texts and all(isinstance(text, str) for text in texts) else ("prompt", _TOKENS)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from s3lora_serve.guard.plan_question import plan_question
 from s3lora_serve.server.openai.guarded.chat_question import questions_of
 from s3lora_serve.server.openai.guarded.guard_fields import KNOWN, refuse, slip
+from s3lora_serve.server.openai.steering_fields import priority_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,4 +41,5 @@ def request_guard(
         # Logs have this, and nothing else of what a client made up.
         name = f"the field {found[0]!r}" if found[0] in KNOWN else "a field that is not known here"
         first = replace(first, unreadable=name)
-    return guards.guarding(planner.name, first, caller, request_id, more=more)
+    priority = priority_of(asked.fields)
+    return guards.guarding(planner.name, first, caller, request_id, more=more, priority=priority)

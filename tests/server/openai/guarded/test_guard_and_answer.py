@@ -8,7 +8,7 @@ import json
 import pytest
 from asgi_call import AsgiCall
 from fleet_factory import BASE, make_fleet
-from guarded_asks import ASKS, done, tell, tells, told, with_text
+from guarded_asks import ASKS, done, leases_of, tell, tells, told, with_text
 from request_kinds import ASK, CHAT, PLAN, held, until
 from scripted_judge import HARM, guards_by
 
@@ -44,6 +44,7 @@ async def test_a_client_that_leaves_before_the_verdict(app, guarded, judge, kind
     assert (held(guarded), judge.judging, call.status in (None, 499)) == ((0, 0), 0, True)
     await asyncio.sleep(0)
     assert (tells(told(call)), asyncio.all_tasks() - before) == (False, set())
+    assert leases_of(guarded).keys() == {"aborted"}  # whatever the answer was worth
 
 
 @pytest.mark.parametrize("kind", ASKS)
@@ -108,3 +109,21 @@ async def test_what_the_guard_asks_is_not_the_answers_cost(app, guarded, judge, 
         cost = answer["cost"] if path != PLAN else answer["meta"]["cost"]
         costs.append((cost["prompt_tokens"], cost["output_tokens"], cost["guard_tokens"]))
     assert costs[0] == costs[1]
+
+
+@pytest.mark.parametrize("kind", ["chat", "chat stream", "plan in a chat", "text"])
+@pytest.mark.parametrize(("given", "priority"), [(-5, -5), ("3", 3), (None, 0), (0, 0), ("x", 0), (2**63, 0)])
+async def test_the_guard_has_its_requests_priority(guarded, judge, kind, given, priority):
+    """As the engine reads it, where operators allow the field; what the engine refuses is any other's."""
+    app = create_app(guarded.service, ServerConfig(allow_fields=("priority",)), None)
+    path, body = ASKS[kind]
+    await AsgiCall(app, path, {**body, "priority": given})
+    assert judge.priorities == [priority]
+
+
+@pytest.mark.parametrize("kind", ["plan", "plan stream"])
+async def test_the_guard_of_a_plan_has_no_other_priority(app, judge, kind):
+    """Plans have none of their own, and neither have their guards."""
+    path, body = ASKS[kind]
+    await AsgiCall(app, path, body)
+    assert judge.priorities == [0]

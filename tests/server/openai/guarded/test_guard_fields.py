@@ -15,6 +15,7 @@ from s3lora_serve.server.app import create_app
 from s3lora_serve.server.openai.guarded.guard_fields import (
     HARMLESS,
     JUDGED,
+    MOST_PROMPTS,
     SLIPS,
     UNKNOWN_TO_THE_ENGINE,
     slip,
@@ -113,6 +114,16 @@ def test_values_that_ask_for_nothing_pass(chat):
     given |= dict.fromkeys((*SLIPS, "add_special_tokens")) | dict.fromkeys(UNKNOWN_TO_THE_ENGINE, "x")
     given |= {"add_special_tokens": not chat} | ({} if chat else {"prompt": ["a", "b"]})
     assert slip(given, chat=chat) is None
+
+
+async def test_a_list_of_prompts_is_bounded(app, judge):
+    """Each is judged: one more than are judged at most is refused, with the number."""
+    for number, status in ((MOST_PROMPTS, 200), (MOST_PROMPTS + 1, 403)):
+        call = AsgiCall(app, TEXT, {**SAY, "prompt": ["a"] * number})
+        await call
+        assert (call.status, len(judge.asked)) == (status, MOST_PROMPTS)
+    error = json.loads(call.text)["error"]
+    assert (error["param"], "send at most 64 at once" in error["message"]) == ("prompt", True)
 
 
 @pytest.mark.parametrize("odd", ["false", 0, "no"])

@@ -6,14 +6,28 @@ import json
 
 import pytest
 from asgi_call import AsgiCall
-from fleet_factory import make_fleet
+from fleet_factory import BASE, make_fleet
 from guarded_asks import ASKS, TELLTALE, done, leases_of, tell, tells, told, with_text
+from prometheus_client.parser import text_string_to_metric_families
 from request_kinds import ASK, CHAT, PLAN, engine_app, held, until
-from scripted_judge import HARM, guards_by
+from scripted_judge import HARM, MURKY, guards_by
 
 from s3lora_serve.config import PlansConfig, RollbackConfig, ServerConfig
 from s3lora_serve.control.operation import Order, Wanted
 from s3lora_serve.server.app import create_app
+
+
+def counted(fleet):
+    """What the metrics say of p and the base model's requests, as far as it is not zero."""
+    found = {}
+    for family in text_string_to_metric_families(fleet.service.metrics.exposition().decode()):
+        name = family.name.removeprefix("s3lora_")
+        if name in ("requests", "prompt_tokens", "output_tokens") or name.endswith("seconds"):
+            for sample in family.samples:
+                if sample.labels.get("planner") in ("p", BASE) and sample.value:
+                    key = f"{name} {sample.labels.get('outcome', '')}".strip()
+                    found[key] = found.get(key, 0) + sample.value
+    return {name: value for name, value in found.items() if not name.startswith(("planner", "guard"))}
 
 
 @pytest.mark.parametrize("kind", ASKS)
@@ -47,6 +61,39 @@ async def test_no_verdict_in_time(guarded, judge, kind):
     await call
     assert (call.status, json.loads(call.text)["error"]["code"]) == (503, "plan_timeout")
     assert (held(guarded), judge.judging, tells(told(call))) == ((0, 0), 0, False)
+
+
+@pytest.mark.parametrize("kind", ASKS)
+@pytest.mark.parametrize("text", [HARM, MURKY, "left"])
+async def test_metrics_tell_nothing_of_an_answers_length(app, guarded, judge, kind, text):
+    """Of one that did not leave they count request and prompt: whoever reads them before and after, too."""
+    path, body = ASKS[kind]
+    judge.gate.clear()
+    call = AsgiCall(app, path, with_text(body, f"{text} {text}"))
+    await until(lambda: judge.judging)
+    await done(guarded)
+    assert counted(guarded) == {}  # nor before the verdict
+    if text == "left":
+        call.leave()
+        await call
+    judge.gate.set()
+    await call
+    assert counted(guarded).keys() == {"requests aborted", "prompt_tokens"}
+    await AsgiCall(app, path, body)
+    found = counted(guarded)
+    assert {"requests ok", "output_tokens", "request_duration_seconds"} < found.keys()
+    assert found["output_tokens"] > 0
+
+
+@pytest.mark.parametrize("kind", ASKS)
+async def test_what_is_only_observed_is_counted_as_ever(tmp_path, judge, kind):
+    """It leaves, and no verdict is waited for."""
+    fleet = make_fleet(tmp_path, "p", guards=guards_by(judge, "p", action="observe"))
+    await fleet.start()
+    path, body = ASKS[kind]
+    await AsgiCall(create_app(fleet.service, ServerConfig(), None), path, with_text(body, HARM))
+    assert counted(fleet)["output_tokens"] > 0
+    await fleet.close()
 
 
 @pytest.mark.parametrize("kind", ["plan", "plan in a chat", "chat", "text"])

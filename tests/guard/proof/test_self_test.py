@@ -8,7 +8,7 @@ from refusing_engine import RefusingEngine
 from s3lora_serve.config import GuardConfig
 from s3lora_serve.errors import EngineError
 from s3lora_serve.guard.base_judge import BaseJudge
-from s3lora_serve.guard.self_test import (
+from s3lora_serve.guard.proof.self_test import (
     SelfTest,
     SetCounts,
     keep_self_test,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.at_once import at_once
 from s3lora_serve.engine.port import Sampling
@@ -49,6 +49,15 @@ class Unharmed:
     def tells(self) -> bool:
         """Whether a leak would have been seen."""
         return self.effect > self.tolerance
+
+    def facts(self) -> dict[str, Any]:
+        """What is told of it; distances in nats."""
+        return {
+            "holds": self.holds,
+            "tells": self.tells,
+            "distance": self.distance,
+            "tolerance": self.tolerance,
+        }
 
     def __str__(self) -> str:
         said = "is" if self.holds else "is NOT"

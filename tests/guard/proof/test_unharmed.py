@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from faulty_engine import FaultyEngine
+from leaky_engine import LeakyEngine
 
 from s3lora_serve.errors import EngineError
-from s3lora_serve.guard.unharmed import check_unharmed
+from s3lora_serve.guard.proof.unharmed import check_unharmed
 
 QUIET = 0.05  # the fake has no noise, and its adapters move scores by less than half a nat
-
-
-class LeakyEngine(FaultyEngine):
-    """Takes a base row for one of a slot that shares its batch, in scores or when it generates."""
-
-    scores = generates = False
-
-    async def score(self, token_ids, slot):
-        own = await super().score(token_ids, slot)
-        return await super().score(token_ids, self._leaked(slot)) if self.scores else own
-
-    async def continue_tokens(self, token_ids, slot, sampling, *, salt=""):
-        slot = self._leaked(slot) if self.generates else slot
-        return await super().continue_tokens(token_ids, slot, sampling, salt=salt)
-
-    def _leaked(self, slot):
-        shared = [one for one in self._slots.by_name.values() if self.running(one)]
-        return shared[0] if slot is None and shared else slot
 
 
 @pytest.fixture
