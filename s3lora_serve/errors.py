@@ -17,12 +17,16 @@
         * ``SlotLoadError``: an adapter could not be loaded into a slot
         * ``NoEffectError``: it loaded, but changes nothing
         * ``TrialFailed``: it loaded, but did not get through its trial generation
+        * ``ExamFailed``: it loaded, and its exam keeps it from serving
+            * ``ExamRefused``: the exam proved that it complies with more attacks, or plans worse
+            * ``ExamUndecided``: the exam came to no verdict, and ``exam.undecided`` is hold
         * ``EngineRefused``: the engine cannot process this request, such as one with too long a prompt
         * ``EngineDead``: the engine does not run at present; the server restarts it
     * ``PlannerError``: a request named a planner that cannot answer
         * ``UnknownPlanner``: no planner of that name
         * ``PlannerNotReady``: it exists, but does not serve at present
             * ``PlannerWithheld``: what it shall serve is not what the journal proves
+            * ``WithheldByExam``: the exam of what it shall serve did not let that serve
         * ``PlanIncomplete``: it answered, but not with a complete plan
         * ``InvalidPlan``: it answered without a constraint, and not with a valid plan
         * ``PlanTimeout``: it did not finish within the configured time
@@ -48,7 +52,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class S3LoRAError(Exception):
@@ -165,6 +169,33 @@ class TrialFailed(EngineError):
     code = "trial_failed"
 
 
+class ExamFailed(EngineError):
+    """The adapter loaded, and its exam keeps it from serving: what served before goes on.
+
+    ``facts`` are what the exam found, as they are shown: counts, never a text.
+    """
+
+    code = "exam_failed"
+
+    def __init__(
+        self, message: str, *, facts: Mapping[str, object] | None = None, hint: str = "", command: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint, command=command)
+        self.facts = dict(facts or {})
+
+
+class ExamRefused(ExamFailed):
+    """The exam proved that the adapter complies with more attacks, or plans worse, than it may."""
+
+    code = "exam_refused"
+
+
+class ExamUndecided(ExamFailed):
+    """The exam came to no verdict, and what has none is held."""
+
+    code = "exam_undecided"
+
+
 class EngineRefused(EngineError):
     """The engine cannot process this request, such as one with too long a prompt."""
 
@@ -199,6 +230,12 @@ class PlannerWithheld(PlannerNotReady):
     """What the planner shall serve is not what the journal proves: an operator has to say."""
 
     code = "state_mismatch"
+
+
+class WithheldByExam(PlannerNotReady):
+    """What the planner shall serve did not pass its exam at the start: an operator has to say."""
+
+    code = "withheld_by_exam"
 
 
 class PlanIncomplete(PlannerError):

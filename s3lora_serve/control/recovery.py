@@ -112,14 +112,17 @@ class Recovery:
                 reason="not in planners.yaml",
             )
             await self._threads.journal.run(self._journal.write, entry, remove=name)
-        await self._threads.journal.run(self._journal.write, NewEntry(_ACTOR, STARTED, details=self._all()))
+        await self._threads.journal.run(
+            self._journal.write, NewEntry(_ACTOR, STARTED, details=self._all(records))
+        )
 
-    def _all(self) -> dict[str, Any]:
+    def _all(self, records: Mapping[str, PlannerRecord]) -> dict[str, Any]:
         """All that is to be served, and what all rows of operations came to: later starts read on from it."""
         serves: dict[str, Any] = {}
         for name in self._replica.names():
             alias = self._replica.alias(name)
-            record = self._found.withheld[name].proved if alias.withheld else self._record(alias)
+            # What an exam withholds keeps the row that it had, if it had one.
+            record = records.get(name) if alias.withheld else self._record(alias)
             serves[name] = None if record is None else shown(record)
         details: dict[str, Any] = {"fleet": self._journal.fleet, "serves": serves}
         if not self._found.operations:  # else each start says so again until they are accepted

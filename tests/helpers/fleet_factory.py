@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.orders.orders import Orders
     from s3lora_serve.fleet.deployment import Deployment
     from s3lora_serve.guard.guards import Guards
+    from s3lora_serve.service.service_exams import ExamSetup
     from s3lora_serve.serving.checks.check import Check
 
 BASE = "fake-base"
@@ -154,6 +155,7 @@ def make_fleet(
     tools: Mapping[str, tuple[ToolSpec, ...]] | None = None,
     watchdog: Mapping[str, float] | None = None,
     guards: Guards | None = None,
+    exams: ExamSetup | None = None,
     **engine: object,
 ) -> Fleet:
     """A fleet that is not started: ``names`` have an adapter each, ``hollow`` ones were fully pruned.
@@ -189,5 +191,6 @@ def make_fleet(
         read=read,
         watch=seen.append,
         guards=guards,
+        exams=exams,
     )
     return Fleet(first, service, shelf, wants, seen, starts)
