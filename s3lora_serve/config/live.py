@@ -106,6 +106,11 @@ class StateConfig(Section):
         return self.path.parent / "guard.db"
 
     @property
+    def exam_file(self) -> Path:
+        """Where a running server keeps what exams found."""
+        return self.path.parent / "exam.db"
+
+    @property
     def admin_file(self) -> Path:
         """Where a running server writes its operators' URL and token."""
         return self.path.parent / "admin.json"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.exam.exam_facts import exam_facts, exam_mark
+from s3lora_serve.exam.exam_facts import exam_facts
 from s3lora_serve.fleet.log_context import log_context
 from s3lora_serve.fleet.slots import slot_name
 from s3lora_serve.serving.checks.exam_check import ExamCheck
@@ -133,9 +133,3 @@ class ServiceExams:
         if self._parts is None:
             raise RuntimeError("a load was begun before the service was put together")
         return self._parts
-
-
-def mark_of(deployment: Deployment) -> dict[str, Any] | None:
-    """What an answer says of the exam of the deployment that gave it; None if it passed none."""
-    proof = deployment.proofs.get("exam")
-    return exam_mark(proof.facts) if proof is not None else None

@@ -1,0 +1,37 @@
+"""What names the base model's weights, so that what was found of them holds for no others."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3lora_serve.storage.canonical_json import canonical_digest
+
+if TYPE_CHECKING:
+    from s3lora_serve.launch.resolve import BaseModel
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def base_weights(base: BaseModel) -> str | None:
+    """A folder's files as they are now, or a commit; None if neither can be told.
+
+    A model of the Hub that is followed by its branch has the commit to which this machine's copy belongs.
+    """
+    folder = Path(base.location or "")
+    if base.location is not None and folder.is_dir():
+        files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
+        return canonical_digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in files])
+    commit = base.revision if base.revision is not None and _COMMIT.fullmatch(base.revision) else _here(base)
+    return f"{base.location or base.name}@{commit}" if commit else None
+
+
+def _here(base: BaseModel) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    if base.location is None:
+        return None
+    found = try_to_load_from_cache(base.location, "config.json", revision=base.revision)
+    commit = Path(found).parent.name if isinstance(found, str) else ""
+    return commit if _COMMIT.fullmatch(commit) else None
