@@ -81,7 +81,7 @@ class ExamConfig(Section):
 
     def with_files(self, anchor: Callable[[str], str]) -> ExamConfig:
         """The same settings with the folder of questions made absolute by ``anchor``."""
-        return self.model_copy(update={"questions": self.questions and anchor(self.questions)})
+        return self.model_copy(update={"questions": anchor(self.questions)}) if self.questions else self
 
     @property
     def asks(self) -> bool:

@@ -46,7 +46,7 @@ def test_who_is_examined_and_what_follows(s3lora, tmp_path):
         ("{attacks: 24}", "gpt2", "exam.action is off: attacks has no effect, and nothing is examined"),
         ("{action: refuse, against: 0123456789ab}", "gpt2", "exam.against: each exam takes one more of"),
         ("{action: observe, undecided: serve}", "gpt2", "exam.undecided has no effect under action observe"),
-        ("{action: refuse, questions: ./none}", "gpt2", "exam.questions: there is no file {folder}/none/attacks.jsonl"),
+        ("{action: refuse, questions: ./none}", "gpt2", "exam.questions: there is no file {folder}/none/"),
     ],
 )  # fmt: skip
 def test_what_will_not_go_as_it_reads(s3lora, tmp_path, exam, base, note):
