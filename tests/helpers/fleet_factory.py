@@ -156,15 +156,16 @@ def make_fleet(
     watchdog: Mapping[str, float] | None = None,
     guards: Guards | None = None,
     exams: ExamSetup | None = None,
+    engine_type: type[FaultyEngine] = FaultyEngine,
     **engine: object,
 ) -> Fleet:
     """A fleet that is not started: ``names`` have an adapter each, ``hollow`` ones were fully pruned.
 
     ``tools``: planner → its own tools; ``watchdog``: seconds of the supervisor's.
     """
-    first = FaultyEngine(base_name=BASE, **engine)
+    first = engine_type(base_name=BASE, **engine)
     made = [first]
-    starts = FakeStarts(lambda: made.pop() if made else FaultyEngine(base_name=BASE, **engine))
+    starts = FakeStarts(lambda: made.pop() if made else engine_type(base_name=BASE, **engine))
     shelf = shelf or Shelf(root)
     for name in (*names, *hollow):
         if name not in shelf.revisions:

@@ -194,7 +194,8 @@ class Examining:
         result = replace(result, settings={**result.settings, _GUARD: exam.guard})
         await self._run(partial(self._record.keep, result, revision.digest, source))
         known = result, await self._run(partial(self._record.tries, source))
-        self._remember(key, known)
+        if result.complete:  # else it is asked again, when it is ordered again
+            self._remember(key, known)
         log.info("planner %s, revision %s: exam %s: %s", planner, revision.short, result.verdict, result.why)
         return KeptExam(result, tries=known[1])
 

@@ -116,6 +116,7 @@ class StubService:
         self.guards = Guards({}, {})
         self.stop = Stop(LeaseBook(Notifier(), lambda lease: None), Notifier())
         self.shadows = SimpleNamespace(stats=lambda name: None)
+        self.exams = SimpleNamespace(facts=lambda deployment: None)
         path = store / "revisions" / ("0" * 64)
         revision = make_revision(path, digest="0" * 64, source=str(store / "sources" / "p"))
         self.active = Deployment("p", revision, DeploymentState.SERVING)
