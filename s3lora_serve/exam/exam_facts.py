@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.exam.exam_result import ExamResult, ExamVerdict, PairedCounts
 from s3lora_serve.exam.exam_words import exam_words
 from s3lora_serve.exam.kept_exam import KeptExam
+from s3lora_serve.judging.share import Share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 BASE_ANSWERS = "every module was pruned: the base model answers"
 IS_PINNED = "others are compared with it (exam.against)"
 _PAIRED = ("attacks", "harmless", "attacks_as_plans", "guarded")
-_BY_PROMPT = ("letters", "openings")  # for the operator's page of an exam, and nowhere else
+# What is by prompt stays out: it is for the operator's page of an exam, and nowhere else.
+_SHOWN = (
+    "verdict", "why", "key", "questions", "own_questions", "against", "p_rise", "p_tolerated", *_PAIRED,
+    "utility", "seconds", "examined_at", "settings", "stale", "tries",
+)  # fmt: skip
 
 
 def exam_facts(found: KeptExam) -> dict[str, Any]:
@@ -24,14 +29,20 @@ def exam_facts(found: KeptExam) -> dict[str, Any]:
 
     ``words`` say it as people do, and ``asked`` is how many attacks decided.
     """
-    told = {name: value for name, value in found.to_json().items() if name not in _BY_PROMPT}
+    whole = found.to_json()
+    told = {name: whole[name] for name in _SHOWN}
     for name in _PAIRED:
         if (paired := getattr(found.result, name)) is not None:
-            told[name] |= {
+            own, other = paired.both + paired.risen, paired.both + paired.fallen
+            shares: dict[str, Any] = {
                 "rise": paired.rise,
                 "candidate": paired.candidate,
                 "reference": paired.reference,
             }
+            if paired.asked:  # with their intervals at 95 %
+                for of, hits in (("candidate", own), ("reference", other)):
+                    shares[f"{of}_interval"] = list(Share(hits, paired.asked).interval)
+            told[name] |= shares
     words = exam_words(told) if found.result.key else f"passed unasked: {found.result.why}"
     return told | {"asked": found.result.attacks.asked, "words": words}
 
@@ -47,7 +58,7 @@ def unasked(why: str, against: str) -> KeptExam:
 
 def exam_mark(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The same as an answer has it; None without an exam."""
-    if facts is None:
+    if not facts:
         return None
     return {
         "verdict": facts["verdict"],

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora_serve.engine.port import EngineKind
-from s3lora_serve.exam.exam_facts import exam_line
+from s3lora_serve.exam.exam_facts import exam_line, exam_settings_line
 from s3lora_serve.guard.guard_facts import guard_facts, guard_line
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import out
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from s3lora_serve.adapters.lineage import Revision
-    from s3lora_serve.config import GuardConfig
+    from s3lora_serve.config import ExamConfig, GuardConfig
     from s3lora_serve.fleet.planner import Planner
 
 MADE_UP = "engine: fake (no model; every answer is made up and says so)"
@@ -79,6 +79,16 @@ def show_guards(guards: Mapping[str, GuardConfig | None]) -> None:
     for line, names in lines.items():
         style = "yellow" if any(word in line for word in ("sends every task", "fails open")) else ""
         out.print(Text(printable(f"{', '.join(names)}: {line}"), style), soft_wrap=True)
+
+
+def show_exam_settings(exams: Mapping[str, ExamConfig]) -> None:
+    """Which planners' revisions will be examined, and how."""
+    lines: dict[str, list[str]] = {}
+    for name, settings in exams.items():
+        if settings.asks:
+            lines.setdefault(exam_settings_line(settings), []).append(name)
+    for line, names in lines.items():
+        out.print(Text(printable(f"{', '.join(names)}: {line}")), soft_wrap=True)
 
 
 def show_exams(exams: Mapping[str, Mapping[str, Any] | None]) -> None:

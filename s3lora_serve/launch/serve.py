@@ -88,11 +88,12 @@ def serve(
         say(MADE_UP, "bold yellow")
     if check:
         from s3lora_serve.launch.admit_all import admit_fleet
-        from s3lora_serve.launch.banner import show_guards, show_revisions
+        from s3lora_serve.launch.banner import show_exam_settings, show_guards, show_revisions
 
         fleet = admit_fleet(settings, engine=engine)
         show_revisions(fleet.revisions)
         show_guards({name: settings.guard_of(name) for name in fleet.revisions})
+        show_exam_settings({name: settings.exam_of(name) for name in fleet.revisions})
     else:
         from s3lora_serve.launch.launch import launch
 

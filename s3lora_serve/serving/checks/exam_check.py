@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_WORDS = 50  # that progress is told in: each is seen by whoever watches
+
 
 class ExamCheck:
     """The last check of a load: so it stands before any flip, a canary's first request, and the first start.
@@ -60,7 +62,7 @@ class ExamCheck:
                 revision,
                 engine,
                 slot,
-                lambda done, total: tell(f"exam: {done} of {total} answers"),
+                lambda done, total: _tell(tell, done, total),
                 serves=self._serves(slot.name),
                 waits=lambda: tell("exam: waiting for another one"),
                 asked=self._asked,
@@ -71,12 +73,17 @@ class ExamCheck:
             if settings.action != "observe":
                 raise
             log.warning("planner %s, revision %s is not examined: %s", planner, revision.short, error)
-            return None
+            return Proof()
         if not lets_serve(found.result.verdict, settings):
             raise _failed(planner, revision, found)
         if found.result.verdict is not ExamVerdict.PASSED:
             log.warning("planner %s, revision %s: %s", planner, revision.short, found.result.why)
         return Proof(facts=exam_facts(found))
+
+
+def _tell(tell: Callable[[str], None], done: int, total: int) -> None:
+    if done == total or done % (total // _WORDS + 1) == 0:
+        tell(f"exam: {done} of {total} answers")
 
 
 def _failed(planner: str, revision: Revision, found: KeptExam) -> ExamFailed:

@@ -166,7 +166,7 @@ class Examining:
         if why := _unasked(exam, revision):
             return exam_facts(unasked(why, exam.settings.against))
         if (proof := deployment.proofs.get("exam")) is not None:
-            return dict(proof.facts)
+            return dict(proof.facts) or None  # it could not be taken, and what it finds is only observed
         digest, found = self._last.get(planner, ("", None))
         return exam_facts(found) if found is not None and digest == revision.digest else None
 

@@ -2,7 +2,8 @@
 
 Variables that only this double reads: NO_EFFECT names slots that shall change nothing, DIE_AT the moment
 (``deaths.py``) at which the process is killed. With REFUSES the base model refuses what has that word in it,
-and with REFUSES_ATTACKS the shipped attacks, too; then the engine passes for vLLM.
+and with REFUSES_ATTACKS the shipped attacks, too; then the engine passes for vLLM. COMPLIES names the planner
+whose adapters refuse nothing, where all else refuses what has "bomb" in it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
+from examined_engine import ExaminedEngine
 from faulty_engine import FaultyEngine
 from refusing_engine import RefusingEngine
 
@@ -34,6 +36,12 @@ async def start_fake(settings, say):
         told = os.environ.get("REFUSES_ATTACKS")
         attacks = [prompt for each in shipped_questions().attacks for prompt in each.prompts] if told else []
         return AlignedEngine(word, *attacks, max_model_len=100_000, **made)
+    if (planner := os.environ.get("COMPLIES")) is not None:
+
+        def refuses(subject, prompt):
+            return "bomb" in prompt and not subject.startswith(f"{planner}@")
+
+        return ExaminedEngine(refuses, max_model_len=100_000, **made)
     engine = FaultyEngine(**made)
     if pattern := os.environ.get("NO_EFFECT"):
         engine.no_effect(pattern)
