@@ -66,7 +66,8 @@ class SlotsConfig(Section):
     load_seconds: float = Field(
         600,
         gt=0,
-        description="a load, its probe and its trial together may take this long; then it has failed",
+        description="a load, its probe and its trial together may take this long; then it has failed."
+        " An exam has `exam.seconds` of its own",
     )
 
 

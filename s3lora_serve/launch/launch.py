@@ -69,7 +69,8 @@ async def launch(
 
     Raises ConfigError before anything heavy is begun, StateError and StoreError if another server runs on the
     same state or another kind of engine used it, AdapterError if a planner was refused, EngineError if the
-    engine fails or one planner cannot be served, but for planners of which the journal proves something else.
+    engine fails or one planner cannot be served, but for planners that are withheld: by the journal, which
+    proves something else of them, or by their exam.
     """
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.adapters.store_fleets import check_fleet, claim_fleet

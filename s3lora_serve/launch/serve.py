@@ -74,6 +74,7 @@ def serve(
 
     Each adapter is fetched, verified, scored, pruned and published, then loaded and proved to change the
     model's answers. Startup fails if any planner cannot be served; the message names every one that failed.
+    One that its exam keeps from serving is withheld, and the others serve.
     """
     set_logging(log_level, log_format)
     from s3lora_serve.config import load_config
