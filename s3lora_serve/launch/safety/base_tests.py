@@ -12,7 +12,7 @@ from s3lora_serve.guard.base_judge import BaseJudge
 from s3lora_serve.guard.proof.self_test import keep_self_test, kept_self_test, self_test, self_test_digest
 from s3lora_serve.guard.proof.unharmed import check_unharmed
 from s3lora_serve.judging.question_sets import shipped_questions
-from s3lora_serve.launch.safety.base_weights import base_weights
+from s3lora_serve.launch.safety.base_identity import base_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -52,7 +52,7 @@ async def base_tests(
     if kind is EngineKind.FAKE:
         log.warning("the guard's base model: %s", MADE_UP)
         return {"tested": False, "why": MADE_UP}
-    tested = await _self_test(asking[0], engine, base_weights(base), kept, report)
+    tested = await _self_test(asking[0], engine, base_identity(base), kept, report)
     log.info("the guard's base model: %s", tested)
     report("does the base model stay itself beside adapters", None)
     unharmed = await check_unharmed(engine, slots)

@@ -13,7 +13,7 @@ from s3lora_serve.exam.examiner import Examiner
 from s3lora_serve.exam.kept_answers import KeptAnswers
 from s3lora_serve.guard.guards import FLEET
 from s3lora_serve.launch.resolve import to_exams, to_guards, to_recorded
-from s3lora_serve.launch.safety.base_weights import base_weights
+from s3lora_serve.launch.safety.base_identity import base_identity
 from s3lora_serve.service.service_exams import ExamSetup
 from s3lora_serve.serving.checks.examining import PlannerExam
 from s3lora_serve.storage.canonical_json import canonical_digest
@@ -54,7 +54,7 @@ class FleetExams:
         if not self.asks:
             yield None
             return
-        weights, answers = base_weights(base) or f"unknown-{uuid.uuid4().hex}", KeptAnswers()
+        weights, answers = base_identity(base) or f"unknown-{uuid.uuid4().hex}", KeptAnswers()
         with ExamRecord(self._file) as record:
 
             @cache

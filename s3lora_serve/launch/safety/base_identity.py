@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def base_weights(base: BaseModel) -> str | None:
+def base_identity(base: BaseModel) -> str | None:
     """A folder's files as they are now, or a commit; None if neither can be told.
 
     A model of the Hub that is followed by its branch has the commit to which this machine's copy belongs.
@@ -23,15 +23,9 @@ def base_weights(base: BaseModel) -> str | None:
     if base.location is not None and folder.is_dir():
         files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
         return canonical_digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in files])
-    commit = base.revision if base.revision is not None and _COMMIT.fullmatch(base.revision) else _here(base)
+    commit = base.revision if base.revision is not None and _COMMIT.fullmatch(base.revision) else None
+    if commit is None and base.location is not None:
+        from s3lora_serve.adapters.fetch.hub import commit_here
+
+        commit = commit_here(base.location, base.revision)
     return f"{base.location or base.name}@{commit}" if commit else None
-
-
-def _here(base: BaseModel) -> str | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    if base.location is None:
-        return None
-    found = try_to_load_from_cache(base.location, "config.json", revision=base.revision)
-    commit = Path(found).parent.name if isinstance(found, str) else ""
-    return commit if _COMMIT.fullmatch(commit) else None
