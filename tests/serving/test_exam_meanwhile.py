@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from fleet_factory import desired, make_fleet
 from orders import ask, order, rollback, serving, states, swap, until
 from scripted_exams import ScriptedExams
+from virtual_time import run_virtually
 
 from s3lora_serve.config import ExamConfig, SlotsConfig
 from s3lora_serve.control.operation import Step, Wanted
@@ -40,16 +42,22 @@ async def again(fleet, exams, *names, **options):
     return await made.start()
 
 
-async def test_a_load_may_take_as_long_as_its_exam(fleet_of, exams):
+def test_a_load_may_take_as_long_as_its_exam(tmp_path, monkeypatch):
     """slots.load_seconds limits loads, and what comes before; the watchdog sees an engine that works."""
-    exams.examiner.pause = 0.05
-    fleet = fleet_of(
-        "p", exams=exams.setup, slots=SlotsConfig(load_seconds=0.1), watchdog={"watchdog_seconds": 0.1}
-    )
-    await fleet.start()
-    fleet.shelf.put("new")
-    assert (await swap(fleet, "p", "new")).step is Step.DONE
-    assert (len(exams.examiner.asked), fleet.service.host.restarts) == (2, 0)
+    exams = ScriptedExams()
+    exams.examiner.pause = 7.0
+    limits = {"slots": SlotsConfig(load_seconds=5), "watchdog": {"watchdog_seconds": 2}}
+
+    async def scenario():
+        fleet = make_fleet(tmp_path, "p", exams=exams.setup, seconds_per_token=0.5, **limits)
+        await fleet.start()
+        fleet.shelf.put("new")
+        assert (await swap(fleet, "p", "new")).step is Step.DONE
+        assert fleet.service.get("p").active.seconds["exam"] > 20
+        assert (len(exams.examiner.asked), fleet.service.host.restarts) == (2, 0)
+        await fleet.close()
+
+    run_virtually(scenario(), monkeypatch, random.Random(1))
 
 
 async def test_requests_wait_for_no_exam(fleet, exams):
@@ -151,6 +159,19 @@ async def test_the_engine_dies_in_the_middle(fleet, exams):
     exams.examiner.gate.set()
     assert (await ask(fleet, "p"), len(exams.record.results), len(exams.examiner.asked)) == ("0", 2, 3)
     assert (await swap(fleet, "p", "new")).step is Step.DONE
+
+
+async def test_an_engine_that_hangs_in_the_middle(fleet_of, exams):
+    """The watchdog ends what it ends of any request, and the old revision serves on the next engine."""
+    fleet = await fleet_of("p", exams=exams.setup, watchdog={"watchdog_seconds": 0.1}).start()
+    fleet.shelf.put("new")
+    exams.examiner.questions = 1_000_000
+    operation = await fleet.control.swap("p", Wanted(source="new"), order())
+    await until(lambda: exams.examiner.at_once)
+    fleet.engine.hang()
+    assert (await fleet.done(operation)).error["code"] == "engine_dead"
+    await until(lambda: fleet.service.host.restarts and fleet.service.host.alive)
+    assert (await ask(fleet, "p"), exams.examiner.at_once) == ("0", 0)
 
 
 async def test_a_stop_in_the_middle(fleet, exams):
