@@ -64,6 +64,7 @@ class ServiceExams:
         )
         serves: Callable[[str], bool] = lambda key: fleet.role(key) is not None  # noqa: E731
         self.checks = (ExamCheck(self.examining, slots.planner_of, serves, self._asked),)
+        self.examining.renewed = lambda key, proof: fleet.renew(key, "exam", proof)
 
     def use(
         self,

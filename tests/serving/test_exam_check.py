@@ -226,6 +226,19 @@ async def test_a_swap_to_what_is_stale_asks_anew(fleet, exams):
     assert (facts["stale"], facts["tries"]) == (False, 2)
 
 
+async def test_what_an_order_finds_is_shown_in_place_of_a_stale_verdict(fleet, exams):
+    """It is asked although it serves, and goes on to serve whatever that finds."""
+    exams.questions = "2"
+    restarted = await again(fleet, exams)
+    exams.examiner.verdicts["0"] = REFUSED
+    active = restarted.service.get("p").active
+    found = await restarted.service.exams.examining.examine("p", active, lambda done, total: None)
+    facts = restarted.service.exams.facts(restarted.service.get("p").active)
+    assert (found.result.verdict, facts["verdict"], facts["stale"]) == (REFUSED, "refused", False)
+    assert await ask(restarted, "p") == "0"
+    await restarted.close()
+
+
 async def test_a_stale_refusal_lets_nothing_serve(fleet_of, exams):
     """What observe let serve is asked anew at a start that refuses, if the questions are others."""
     exams.settings[""] = ExamConfig(action="observe")

@@ -13,6 +13,7 @@ from s3lora_serve.engine.request_facts import for_the_exam
 from s3lora_serve.exam.exam_facts import BASE_ANSWERS, IS_PINNED, exam_facts, unasked
 from s3lora_serve.exam.exam_result import ExamVerdict
 from s3lora_serve.exam.kept_exam import KeptExam
+from s3lora_serve.fleet.proof import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -90,6 +91,7 @@ class Examining:
         self._remembered: OrderedDict[str, tuple[ExamResult, int]] = OrderedDict()  # with tries of its source
         self._last: dict[str, tuple[str, KeptExam]] = {}  # planner → revision's digest, what was found last
         self.counted: Callable[[str, KeptExam, bool], None] = lambda planner, found, asked: None
+        self.renewed: Callable[[str, Proof], None] = lambda key, proof: None
 
     def settings(self, planner: str) -> ExamConfig:
         """The planner's, whether or not it has an exam."""
@@ -124,7 +126,10 @@ class Examining:
         exam = self._of(planner)
         if slot is None:
             return unasked(_unasked(exam, revision) or BASE_ANSWERS, exam.settings.against)
-        return await self.verdict(planner, revision, engine, slot, told)
+        found = await self.verdict(planner, revision, engine, slot, told)
+        if exam.settings.asks:  # it is shown in place of what its load found
+            self.renewed(deployment.key, Proof(facts=exam_facts(found)))
+        return found
 
     async def verdict(
         self,
