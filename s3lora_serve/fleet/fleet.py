@@ -136,7 +136,7 @@ class Fleet:
         return deployment
 
     def renew(self, key: str, check: str, proof: Proof) -> None:
-        """Let a live deployment have what a check found of it since, in place of what that found at its load."""
+        """Let a live deployment have what a check found of it since, in place of its finding at the load."""
         if (live := self._deployments.get(key)) is not None:
             self.set(live.passed(check, proof))
 
