@@ -98,7 +98,7 @@ class PlannerService:
         ids that the engine was given before; ``max_text`` bounds plans' texts by default; ``guards`` judge.
         """
         slots, swap = slots or SlotsConfig(), swap or SwapConfig()
-        self.threads = WorkThreads.of(swap.admissions)
+        self.threads = threads = WorkThreads.of(swap.admissions)
         self.base_model = base_model
         self.guards = guards or Guards({}, {})
         self.started_at = time.time()  # Unix seconds, for the base model's card
@@ -124,10 +124,8 @@ class PlannerService:
             self._replica, self._operations, flips, admission, swap, slots.wait_seconds, self.threads
         )
         run = Execution(self._replica, steps, self._operations)
-        check = partial(
-            audit, journal, admission, self._replica, self._operations.deciding, self.threads.audit
-        )
-        self.control = Orders(run, journal, read, check, base_model, threads=self.threads)
+        check = partial(audit, journal, admission, self._replica, self._operations.deciding, threads.audit)
+        self.control = Orders(run, journal, read, check, base_model, threads=threads)
         self._auto_rollback = AutoRollback(self._replica, rules or RollbackConfig(), self.control)
         flips.subscribe(self._auto_rollback.flipped)
         self._admission = admission
