@@ -31,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"config"},
     "judging": {"storage", "planners"},
     "guard": {"storage", "engine", "judging", "config", "planners"},
-    "exam": {"storage", "engine", "judging", "config"},
+    "exam": {"storage", "spectral", "engine", "judging", "config"},
     "fleet": {"storage", "spectral", "adapters", "engine", "planners"},
     "evaluation": {"storage", "spectral", "adapters", "engine", "judging", "terminal"},
     "serving": {"adapters", "engine", "guard", "exam", "fleet", "config", "planners"},
