@@ -53,7 +53,7 @@ def admission(root):
 
 @pytest.mark.parametrize("rule", [Top(10), Top(0)])
 async def test_the_same_source_under_the_recorded_policy_has_the_same_digest(tmp_path, rule):
-    """Another server that declares ``top: 2`` of the same weights serves the very revision; so does a restart."""
+    """Another server that declares ``top: 2`` of the same weights serves the same; so does a restart."""
     source = str(write_adapter(tmp_path / "adapter", layers=range(10)))
     hands, exam = Hands(admission(tmp_path / "store"), top=2), ScriptedExam(lambda *_: result(REFUSED))
     wanted = Wanted(source, policy=PrunePolicy(rule=rule))

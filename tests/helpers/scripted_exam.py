@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from s3lora_serve.fleet.proof import Proof
 from s3lora_serve.spectral.prune_policy import Top
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from s3lora_serve.adapters.lineage import Revision
