@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from s3lora_serve.config import ExamConfig
+
 
 class ExamVerdict(StrEnum):
     """What the rule says; ``exam.undecided`` says what becomes of the third."""
@@ -16,6 +18,13 @@ class ExamVerdict(StrEnum):
     PASSED = "passed"
     REFUSED = "refused"
     UNDECIDED = "undecided"
+
+
+def lets_serve(verdict: ExamVerdict, settings: ExamConfig) -> bool:
+    """Whether a revision with this verdict serves under these settings."""
+    if settings.action == "observe" or verdict is ExamVerdict.PASSED:
+        return True
+    return verdict is ExamVerdict.UNDECIDED and settings.undecided == "serve"
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.errors import ConfigError
+from s3lora_serve.exam.exam_findings import DECIDING
+from s3lora_serve.exam.exam_questions import questions_digest
 from s3lora_serve.exam.exam_result import ExamResult, ExamVerdict, Utility
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from s3lora_serve.config import ExamConfig
+    from s3lora_serve.exam.exam_questions import ExamQuestions
     from s3lora_serve.exam.ladder import Rung
 
     AskHalf = Callable[[int, float | None], Awaitable[ExamResult]]
@@ -75,10 +79,28 @@ class RungFound:
         return f"top {self.rung.top} ({100 * self.rung.tau:g} %): {verdict}, {self.why}"
 
 
-def serves(result: ExamResult, settings: ExamConfig) -> bool:
-    """Whether a revision of this verdict may serve under these settings."""
-    undecided = result.verdict is ExamVerdict.UNDECIDED and settings.undecided == "serve"
-    return undecided or result.verdict is ExamVerdict.PASSED
+def rung_halves(questions: ExamQuestions) -> tuple[ExamQuestions, ExamQuestions]:
+    """Half of the prompts and every task, to choose by, and the other prompts, to confirm by.
+
+    Tasks are not divided: figures of two rungs are compared, so they must be of the same tasks. The same
+    questions are divided alike on every machine. Raises ConfigError if a half would have no attack.
+    """
+    try:
+        one, other = questions.halves(HALVES_SEED)
+    except ValueError as error:
+        raise ConfigError(f"exam: {error}", hint="ask more attacks (exam.attacks)") from error
+    return _with_tasks(one, questions), _with_tasks(other, None)
+
+
+def _with_tasks(half: ExamQuestions, whole: ExamQuestions | None) -> ExamQuestions:
+    tasks = whole.tasks if whole else ()
+    return replace(
+        half,
+        tasks=tasks,
+        digest=questions_digest(half.attacks, half.harmless, tasks),
+        families=(*half.families[:2], whole.families[2] if whole else ()),
+        lines=(*half.lines[:2], whole.lines[2] if whole else ()),
+    )
 
 
 async def examine_rung(ask: AskHalf, settings: ExamConfig, terms: RungTerms) -> RungExam:
@@ -88,16 +110,21 @@ async def examine_rung(ask: AskHalf, settings: ExamConfig, terms: RungTerms) -> 
     its attacks are what the verdict counts: they chose nothing. Raises what ``ask`` does.
     """
     chosen = _keeping(await ask(0, None), settings, terms.unpruned)
-    if chosen.verdict is ExamVerdict.REFUSED:
-        return RungExam(chosen, chosen, None)
+    if chosen.verdict is ExamVerdict.REFUSED or not chosen.complete:
+        return RungExam(_numberless(chosen), chosen, None)
     confirmed = await ask(1, terms.level)
     result = replace(
-        confirmed,
+        _numberless(confirmed),
         utility=chosen.utility,
         seconds=chosen.seconds + confirmed.seconds,
         why=f"of the questions that chose nothing: {confirmed.why}",
     )
     return RungExam(result, chosen, confirmed)
+
+
+def _numberless(result: ExamResult) -> ExamResult:
+    """Without what stands by prompt: its numbers are those of a half, not of all that is asked."""
+    return replace(result, letters={}, openings=())
 
 
 def _keeping(chosen: ExamResult, settings: ExamConfig, unpruned: Sequence[Utility]) -> ExamResult:
@@ -110,7 +137,7 @@ def _keeping(chosen: ExamResult, settings: ExamConfig, unpruned: Sequence[Utilit
     if chosen.verdict is ExamVerdict.REFUSED:
         return result
     for one in utility:
-        if one.worse > settings.max_utility_loss:
+        if one.name in DECIDING and one.worse > settings.max_utility_loss:
             why = (
                 f"{one.name} is {one.candidate:.3g}, {one.unpruned:.3g} unpruned: worse by"
                 f" {100 * one.worse:.0f} %, over exam.max_utility_loss"

@@ -123,7 +123,7 @@ class PlannerService:
         steps = SwapSteps(
             self._replica, self._operations, flips, admission, swap, slots.wait_seconds, self.threads
         )
-        run = Execution(self._replica, steps, self._operations)
+        run = Execution(self._replica, steps, self._operations, self.exams.mending(self._replica))
         check = partial(audit, journal, admission, self._replica, self._operations.deciding, threads.audit)
         self.control = Orders(run, journal, read, check, base_model, threads=threads)
         self._auto_rollback = AutoRollback(self._replica, rules or RollbackConfig(), self.control)
@@ -159,7 +159,8 @@ class PlannerService:
                 f"planner {self.base_model!r} has the name of the base model",
                 hint="give one of them another name",
             )
-        self._recovery = Recovery(self._replica, self.journal, self._admission, self.threads, found)
+        parts = self._replica, self.journal, self._admission, self.threads
+        self._recovery = Recovery(*parts, found, self.exams.start_mending)
         for name in desired:
             self.metrics.declare(name)
         self.exams.declare(desired, self.metrics.exam)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.journal.entry import NewEntry
+from s3lora_serve.control.orders.mending import Mending
+from s3lora_serve.control.orders.start_mending import StartMending
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.exam.exam_facts import exam_facts
 from s3lora_serve.fleet.log_context import log_context
@@ -54,6 +56,8 @@ class ServiceExams:
         threads: WorkThreads,
     ) -> None:
         self._threads = threads
+        self.start_mending: StartMending | None = None
+        self._mending: Mending | None = None
         self._parts: tuple[Replica, Admission, Operations, float] | None = None
         self.examining: Examining | None = None
         self.checks: tuple[Check, ...] = ()
@@ -65,6 +69,11 @@ class ServiceExams:
         serves: Callable[[str], bool] = lambda key: fleet.role(key) is not None  # noqa: E731
         self.checks = (ExamCheck(self.examining, slots.planner_of, serves, self._asked),)
         self.examining.renewed = lambda key, proof: fleet.renew(key, "exam", proof)
+
+    def mending(self, replica: Replica) -> Mending:
+        """What loads for orders: with ``action: mend`` it mends what the exam refuses."""
+        self._mending = Mending(replica, self.examining)
+        return self._mending
 
     def use(
         self,
@@ -79,6 +88,8 @@ class ServiceExams:
         ``slot_seconds`` is how long the revision that others are compared with waits for a slot.
         """
         self._parts = replica, admission, operations, slot_seconds
+        mending = self._mending or self.mending(replica)
+        self.start_mending = StartMending(mending, replica, admission, self._threads, slot_seconds)
         if self.examining is not None:
             self.examining.counted = metrics.found
 

@@ -7,13 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 from adapters_factory import adapter_limits, write_adapter
-from scripted_exam import PASSED, REFUSED, ScriptedExam, result
+from pruning_exams import PASSED, REFUSED, result
 
 from s3lora_serve.adapters.fetch.reach import EVERYWHERE
 from s3lora_serve.adapters.store import RevisionStore
+from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Wanted
 from s3lora_serve.control.orders.mending import Candidate, Mending
-from s3lora_serve.errors import ExamRefused
+from s3lora_serve.errors import ExamRefused, SourceError
+from s3lora_serve.exam.kept_exam import KeptExam
+from s3lora_serve.exam.rung_exam import RungTrials
 from s3lora_serve.launch.admit_all import StoreAdmission
 from s3lora_serve.launch.resolve import to_base_model
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
@@ -51,16 +54,28 @@ def admission(root):
     return StoreAdmission(base, adapter_limits(), RevisionStore(root), EVERYWHERE)
 
 
+class Exams:
+    """What prunes ``top`` modules passed before, and nothing else did."""
+
+    def __init__(self, top):
+        self.top, self.trials = top, RungTrials()
+
+    def settings(self, planner):
+        return ExamConfig(action="mend")
+
+    async def kept(self, planner, revision):
+        return KeptExam(result(PASSED if len(revision.lineage.pruned) == self.top else REFUSED))
+
+
 @pytest.mark.parametrize("rule", [Top(10), Top(0)])
 async def test_the_same_source_under_the_recorded_policy_has_the_same_digest(tmp_path, rule):
     """Another server that declares ``top: 2`` of the same weights serves the same; so does a restart."""
     source = str(write_adapter(tmp_path / "adapter", layers=range(10)))
-    hands, exam = Hands(admission(tmp_path / "store"), top=2), ScriptedExam(lambda *_: result(REFUSED))
+    hands = Hands(admission(tmp_path / "store"), top=2)
     wanted = Wanted(source, policy=PrunePolicy(rule=rule))
     first = await hands.admit("p", wanted)
-    exam.kept = found_by(exam, passes=2)
     async with AsyncExitStack() as held:
-        mending = Mending(SimpleNamespace(held=kept), exam)
+        mending = Mending(SimpleNamespace(held=kept), Exams(2))
         mended = await mending.load(held, hands, Candidate("p", first, wanted))
     assert mended.lineage.policy == PrunePolicy(rule=Top(2)).to_json()
     assert mended.digest != first.digest
@@ -72,16 +87,6 @@ async def test_the_same_source_under_the_recorded_policy_has_the_same_digest(tmp
     assert (entry.from_digest, entry.to_digest) == (first.digest, mended.digest)
 
 
-def found_by(exam, passes):
-    """What is kept of a revision, as if it had been examined before: what prunes so many passes."""
-
-    async def kept(planner, revision):
-        exam.record[revision.digest] = result(PASSED if len(revision.lineage.pruned) == passes else REFUSED)
-        return await ScriptedExam.kept(exam, planner, revision)
-
-    return kept
-
-
 async def test_rungs_are_of_the_weights_that_were_refused(tmp_path):
     """A source that changes while its ladder is walked is refused: its digest was pinned by the first."""
     folder = write_adapter(tmp_path / "adapter", layers=range(10))
@@ -89,7 +94,7 @@ async def test_rungs_are_of_the_weights_that_were_refused(tmp_path):
     wanted = Wanted(str(folder), policy=PrunePolicy())
     first = await hands.admit("p", wanted)
     write_adapter(folder, layers=range(10), seed=1)
-    mending = Mending(SimpleNamespace(held=kept), ScriptedExam(lambda *_: result(REFUSED)))
-    with pytest.raises(Exception, match="the source changed"):
-        async with AsyncExitStack() as held:
+    mending = Mending(SimpleNamespace(held=kept), Exams(2))
+    async with AsyncExitStack() as held:
+        with pytest.raises(SourceError, match="the source changed"):
             await mending.load(held, hands, Candidate("p", first, wanted))

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 from fleet_factory import desired
 from orders import ask, canary, order, rollback, serving, states, swap, until
-from scripted_exam import PASSED, REFUSED, UNDECIDED, PruningShelf, ScriptedExam, result
+from pruning_exams import PASSED, REFUSED, UNDECIDED, PruningExams, PruningShelf, result
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step, Wanted
-from s3lora_serve.errors import EngineDead, NoEffectError
-from s3lora_serve.service.planner_service import CHECKS
+from s3lora_serve.control.orders.mending import MENDED, NOT_MENDED
+from s3lora_serve.errors import EngineDead
 
 LEVEL = pytest.approx(0.05 / 5)
 FIRST = (10, None, None)  # the policy's own revision, top 10, asked everything
@@ -27,22 +27,28 @@ def passes(*numbers):
 def mended(fleet_of, tmp_path):
     """``await mended(says)``: planner p serves 0, and under "bad" lies what is examined by ``says``."""
 
-    async def start(says, *names, start=True, **options):
+    async def start(says, *names, **options):
         shelf = PruningShelf(tmp_path / "shelf")
         settings = {name: options.pop(name) for name in set(options) & set(ExamConfig.model_fields)}
         for name in names or ("p",):
             shelf.put(name)
-        exam = ScriptedExam(says, ExamConfig(**{"action": "mend", **settings}))
-        fleet = fleet_of(*(names or ("p",)), shelf=shelf, checks=(*CHECKS, exam), mends=exam, **options)
+        exam = PruningExams(shelf, says, ExamConfig(**{"action": "mend", **settings}))
+        fleet = fleet_of(*(names or ("p",)), shelf=shelf, exams=exam.setup, **options)
         fleet.exam = exam
-        return await fleet.start() if start else fleet
+        return await fleet.start()
 
     return start
 
 
-def decision(fleet, action="exam.mended", planner="p"):
-    """The one entry that tells of the ladder."""
-    (entry,) = [e for e in fleet.control.history(planner) if e.action == action]
+def decisions(fleet, planner="p"):
+    """The entries that tell of a ladder."""
+    return [e for e in fleet.control.history(planner) if e.action in (MENDED, NOT_MENDED)]
+
+
+def decision(fleet, action=MENDED, planner="p"):
+    """The one that there is."""
+    (entry,) = decisions(fleet, planner)
+    assert entry.action == action
     return entry
 
 
@@ -97,7 +103,7 @@ async def test_no_rung_passes(mended):
     assert "top 6 (30 %): refused, it is refused" in failed.error["message"]
     table = failed.details["mending"]["p"]["rungs"]
     assert [(row["top"], row["verdict"]) for row in table] == [(n, "refused") for n in (0, 1, 2, 4, 6)]
-    assert decision(fleet, "exam.not_mended").details["rungs"] == table
+    assert decision(fleet, NOT_MENDED).details["rungs"] == table
     assert (serving(fleet, "p"), await ask(fleet, "p"), states(fleet, "p")) == ("0", "0", {"0": "serving"})
     assert await fleet.running.loaded() == before
     assert failed.to_digest == fleet.shelf.revisions["bad 10"].digest
@@ -109,7 +115,7 @@ async def test_only_the_action_mend_mends(mended, action):
     fleet = await mended(passes(2), action=action)
     await swap(fleet, "p", "bad")
     assert fleet.shelf.admitted == ["bad 10"]
-    assert not [e for e in fleet.control.history("p") if e.action.startswith("exam.")]
+    assert not decisions(fleet)
 
 
 async def test_what_is_undecided_is_held_and_not_mended(mended):
@@ -156,17 +162,17 @@ async def test_a_rung_keeps_its_utility_or_is_passed_over(mended):
     lost = decision(fleet).details["rungs"][1]
     assert (lost["verdict"], lost["utility"]) == (
         "refused",
-        [{"name": "valid", "candidate": 0.7, "unpruned": 0.9}],
+        [{"name": name, "candidate": 0.7, "unpruned": 0.9} for name in ("valid", "rouge_l")],
     )
     assert "worse by 22 %, over exam.max_utility_loss (10 %)" in lost["why"]
 
 
-async def test_it_abstains_where_the_ranking_carries_nothing(mended, monkeypatch):
+async def test_it_abstains_where_the_ranking_carries_nothing(mended):
     """With an order of modules that was made up the revision stays refused, and the reason is said."""
     fleet = await mended(passes(2), taus=tuple(n / 100 for n in range(25)))
     failed = await swap(fleet, "p", "bad")
     assert "20 modules have a score, fewer than exam.taus has rungs (25)" in failed.error["message"]
-    assert decision(fleet, "exam.not_mended").details["rungs"] == []
+    assert decision(fleet, NOT_MENDED).details["rungs"] == []
     assert fleet.shelf.admitted == ["bad 10"]
 
 
@@ -191,24 +197,13 @@ async def test_the_same_order_again_asks_nothing_and_changes_nothing(mended):
     assert len(states(fleet, "p")) == 2
 
 
-async def test_a_rung_that_does_nothing_is_passed_over(mended, monkeypatch):
+async def test_a_rung_that_does_nothing_is_passed_over(mended):
     """A pruning with which the adapter changes nothing is no way to serve it."""
     fleet = await mended(passes(1, 2))
-    number = fleet.exam
-
-    async def none(engine, slot, revision, *_):
-        if len(revision.lineage.pruned) == 1 and len(revision.lineage.report) == 20:
-            raise NoEffectError("no effect")
-        return await type(number).__call__(number, engine, slot, revision)
-
-    class Quiet:
-        name, long = "exam", False
-        __call__ = staticmethod(none)
-
-    fleet.service._loading._loader._checks = (*CHECKS, Quiet())
+    fleet.engine.no_effect("p@3*")  # 0 serves p, 1 is the policy's, 2 and 3 are the first two rungs
     await swap(fleet, "p", "bad")
     assert pruned(fleet) == (2, 2)
-    assert decision(fleet).details["rungs"][1]["why"] == "no effect"
+    assert "changes the log-probabilities" in decision(fleet).details["rungs"][1]["why"]
 
 
 async def test_a_canary_is_mended_before_its_first_request(mended):
@@ -259,7 +254,7 @@ async def test_cancelled_in_the_middle(mended):
     await until(lambda: states(fleet, "p") == {"0": "serving"})
     await until(lambda: not fleet.service._loading._loads)
     assert (await fleet.running.loaded(), await ask(fleet, "p")) == (before, "0")
-    assert not [e for e in fleet.control.history("p") if e.action.startswith("exam.")]
+    assert not decisions(fleet)
 
 
 async def test_the_engine_dies_in_the_middle(mended):

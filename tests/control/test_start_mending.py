@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from fleet_factory import desired
 from orders import ask, order, rollback, states, swap
-from scripted_exam import PASSED, REFUSED, PruningShelf, ScriptedExam, result
+from pruning_exams import PASSED, REFUSED, PruningExams, PruningShelf, result
+from scripted_exams import MemoryRecord
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step, Wanted
-from s3lora_serve.service.planner_service import CHECKS
+from s3lora_serve.control.orders.mending import MENDED, NOT_MENDED
 from s3lora_serve.spectral.prune_policy import PrunePolicy
 
 
@@ -20,12 +21,14 @@ def passes(*numbers):
 
 @pytest.fixture
 def begun(fleet_of, tmp_path):
-    """``await begun(exam)``: planners p, declared as "bad", and q start on the same state and store."""
+    """``await begun(says)``: planners p, declared as "bad", and q start on the same state and store."""
     shelf = PruningShelf(tmp_path / "shelf")
     shelf.revisions["bad"] = shelf.admit("p", Wanted("bad", policy=PrunePolicy()), lambda *_: None)
 
-    async def start(exam, source="bad"):
-        fleet = fleet_of("q", shelf=shelf, checks=(*CHECKS, exam), mends=exam, root=tmp_path / "root")
+    async def start(says, source="bad", record=None, **settings):
+        settings = ExamConfig(**{"action": "mend", **settings})
+        exam = PruningExams(shelf, says, settings, record or MemoryRecord())
+        fleet = fleet_of("q", shelf=shelf, exams=exam.setup, root=tmp_path / "root")
         fleet.desired["p"] = desired(source)
         fleet.exam = exam
         return await fleet.start()
@@ -38,18 +41,23 @@ def pruned(fleet):
     return len(fleet.service.get("p").revision.lineage.pruned)
 
 
+def told(fleet):
+    """What the journal says of p but for its exams, oldest first."""
+    return [entry for entry in reversed(fleet.control.history("p")) if entry.action != "exam.done"]
+
+
 def actions(fleet):
-    """What the journal says of p, oldest first."""
-    return [entry.action for entry in reversed(fleet.control.history("p"))]
+    """What it says was done."""
+    return [entry.action for entry in told(fleet)]
 
 
 async def test_the_first_start_mends(begun):
     """The planner serves its rung, the other one is not touched, and the decision stands in the journal."""
-    fleet = await begun(ScriptedExam(passes(2)))
+    fleet = await begun(passes(2))
     assert (pruned(fleet), await fleet.service.ready()) == (2, True)
     assert await ask(fleet, "p") == fleet.service.get("p").revision.digest[0]
-    mended, serves = reversed(fleet.control.history("p"))
-    assert (mended.action, mended.actor, serves.action) == ("exam.mended", "s3lora-serve", "planner.serves")
+    mended, serves = told(fleet)
+    assert (mended.action, mended.actor, serves.action) == (MENDED, "s3lora-serve", "planner.serves")
     assert mended.to_digest == serves.to_digest == fleet.service.get("p").revision.digest
     assert [row["verdict"] for row in mended.details["rungs"]] == ["refused", "refused", "passed"]
     assert len(states(fleet, "p")) == 1
@@ -58,23 +66,23 @@ async def test_the_first_start_mends(begun):
 
 async def test_a_restart_asks_and_changes_nothing(begun):
     """What is declared is as it was, so what was decided serves: no rung, no question, no flip."""
-    first = await begun(ScriptedExam(passes(2)))
+    first = await begun(passes(2))
     record, kept = first.service.journal.planners()["p"], first.exam.record
     await first.close()
-    again = await begun(ScriptedExam(passes(), record=kept))
+    again = await begun(passes(), record=kept)
     assert (again.exam.asked, again.service.journal.planners()["p"], pruned(again)) == ([], record, 2)
-    assert actions(again) == ["exam.mended", "planner.serves"]
+    assert actions(again) == [MENDED, "planner.serves"]
     done = await again.done(await again.control.apply(again.desired, order()))
     assert (done.step, done.details["changes"], again.exam.asked) == (Step.DONE, [], [])
 
 
 async def test_no_rung_passes_at_the_start(begun):
     """The planner is withheld with the table as its reason, the other one serves, an order can mend it."""
-    fleet = await begun(ScriptedExam(passes()))
+    fleet = await begun(passes())
     planner = fleet.service.get("p")
     assert "not mended: top 0 (0 %): refused" in planner.alias.withheld
     assert await ask(fleet, "q") == fleet.service.get("q").revision.digest[0]
-    assert actions(fleet) == ["exam.not_mended"]
+    assert actions(fleet) == [NOT_MENDED]
     assert len(await fleet.running.loaded()) == 1
     fleet.shelf.put("good")
     assert (await swap(fleet, "p", "good")).step is Step.DONE
@@ -83,10 +91,10 @@ async def test_no_rung_passes_at_the_start(begun):
 
 async def test_an_edit_while_nothing_ran_is_mended(begun):
     """What served before is the rollback's goal of the rung that serves now."""
-    fleet = await begun(ScriptedExam(passes(2)), source="q")
+    fleet = await begun(passes(2), source="q")
     before = fleet.service.get("p").revision.digest
     await fleet.close()
-    again = await begun(ScriptedExam(passes(2)))
+    again = await begun(passes(2))
     planner = again.service.get("p")
     assert (pruned(again), planner.previous, planner.generation) == (2, before, 2)
     assert (await rollback(again, "p")).step is Step.DONE
@@ -95,7 +103,7 @@ async def test_an_edit_while_nothing_ran_is_mended(begun):
 
 async def test_with_another_action_nothing_is_mended(begun):
     """A start whose exam refuses withholds its planner."""
-    fleet = await begun(ScriptedExam(passes(2), ExamConfig(action="refuse")))
+    fleet = await begun(passes(2), action="refuse")
     assert "mended" not in fleet.service.get("p").alias.withheld
     assert fleet.service.get("p").alias.withheld_by == "exam"
     assert actions(fleet) == []

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineDead, EngineError, ExamFailed, ExamRefused, ExamUndecided
 from s3lora_serve.exam.exam_facts import exam_facts
-from s3lora_serve.exam.exam_result import ExamVerdict
+from s3lora_serve.exam.exam_result import ExamVerdict, lets_serve
 from s3lora_serve.fleet.proof import Proof
-from s3lora_serve.serving.checks.examining import lets_serve
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

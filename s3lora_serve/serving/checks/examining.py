@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from s3lora_serve.engine.request_facts import for_the_exam
 from s3lora_serve.exam.exam_facts import BASE_ANSWERS, IS_PINNED, exam_facts, unasked
-from s3lora_serve.exam.exam_result import ExamVerdict
+from s3lora_serve.exam.exam_result import lets_serve
 from s3lora_serve.exam.kept_exam import KeptExam
+from s3lora_serve.exam.rung_exam import RungTrials, examine_rung
 from s3lora_serve.fleet.proof import Proof
 
 if TYPE_CHECKING:
@@ -38,9 +39,17 @@ class Asks(Protocol):
     """What asks; ``exam/examiner.py`` does."""
 
     async def examine(
-        self, engine: Engine, slot: Slot | None, *, key: str, pinned: Slot | None = None, told: Told
+        self,
+        engine: Engine,
+        slot: Slot | None,
+        *,
+        key: str,
+        pinned: Slot | None = None,
+        level: float | None = None,
+        told: Told,
     ) -> ExamResult:
-        """``pinned``: the revision that it is compared with, None for the base model.
+        """``pinned``: the revision that it is compared with, None for the base model; ``level``: of either
+        proof, None is that of the settings.
 
         Raises EngineError, EngineDead; its cancellation ends what it asked.
         """
@@ -64,6 +73,7 @@ class PlannerExam:
     key: Callable[[str, str], str]  # revision's digest, engine's version → all that a verdict hangs on
     examiner: Callable[[], Asks]  # made when it is first needed. Raises ConfigError for bad questions
     guard: str = ""
+    halves: Callable[[], tuple[Asks, Asks]] | None = None  # for mending: who asks one half of the questions
 
 
 class Examining:
@@ -87,6 +97,7 @@ class Examining:
         self._run = run
         self._engine = engine
         self._reference = reference
+        self.trials = RungTrials()  # what is loaded as a rung, for mending
         self._turn = asyncio.Lock()
         self._remembered: OrderedDict[str, tuple[ExamResult, int]] = OrderedDict()  # with tries of its source
         self._last: dict[str, tuple[str, KeptExam]] = {}  # planner → revision's digest, what was found last
@@ -189,13 +200,13 @@ class Examining:
     ) -> KeptExam:
         exam, source = self._of(planner), revision.lineage.source
         key = exam.key(revision.digest, engine.version)
-        against, examiner = exam.settings.against, exam.examiner()
+        against = exam.settings.against
         with for_the_exam():
             if against == "base":
-                result = await examiner.examine(engine, slot, key=key, told=told)
+                result = await self._answered(exam, engine, slot, key, None, told)
             else:
                 async with self._reference(planner, against) as pinned:
-                    result = await examiner.examine(engine, slot, key=key, pinned=pinned, told=told)
+                    result = await self._answered(exam, engine, slot, key, pinned, told)
         result = replace(result, settings={**result.settings, _GUARD: exam.guard})
         await self._run(partial(self._record.keep, result, revision.digest, source))
         known = result, await self._run(partial(self._record.tries, source))
@@ -204,18 +215,26 @@ class Examining:
         log.info("planner %s, revision %s: exam %s: %s", planner, revision.short, result.verdict, result.why)
         return KeptExam(result, tries=known[1])
 
+    async def _answered(
+        self, exam: PlannerExam, engine: Engine, slot: Slot, key: str, pinned: Slot | None, told: Told
+    ) -> ExamResult:
+        """What it answers to all questions; a rung to half of them, and to the others if it may be chosen."""
+        trial = self.trials.of(slot.name)
+        if trial is None or exam.halves is None:
+            return await exam.examiner().examine(engine, slot, key=key, pinned=pinned, told=told)
+        halves = exam.halves()
+
+        async def ask(half: int, level: float | None) -> ExamResult:
+            return await halves[half].examine(engine, slot, key=key, pinned=pinned, level=level, told=told)
+
+        trial.found = await examine_rung(ask, exam.settings, trial.terms)
+        return trial.found.result
+
     def _remember(self, key: str, known: tuple[ExamResult, int]) -> None:
         self._remembered[key] = known
         self._remembered.move_to_end(key)
         if len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
-
-
-def lets_serve(verdict: ExamVerdict, settings: ExamConfig) -> bool:
-    """Whether a revision with this verdict serves under these settings."""
-    if settings.action == "observe" or verdict is ExamVerdict.PASSED:
-        return True
-    return verdict is ExamVerdict.UNDECIDED and settings.undecided == "serve"
 
 
 def _unasked(exam: PlannerExam, revision: Revision) -> str:
