@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.exam.exam_findings import DECIDING
 from s3lora_serve.exam.exam_questions import questions_digest
-from s3lora_serve.exam.exam_result import ExamResult, ExamVerdict, Utility
+from s3lora_serve.exam.exam_result import ExamResult, ExamVerdict, Utility, lets_serve
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -77,6 +77,11 @@ class RungFound:
     def __str__(self) -> str:
         verdict = self.verdict or "not examined"
         return f"top {self.rung.top} ({100 * self.rung.tau:g} %): {verdict}, {self.why}"
+
+
+def serves(result: ExamResult, settings: ExamConfig) -> bool:
+    """Whether a revision with this result may serve under these settings."""
+    return lets_serve(result.verdict, settings)
 
 
 def rung_halves(questions: ExamQuestions) -> tuple[ExamQuestions, ExamQuestions]:

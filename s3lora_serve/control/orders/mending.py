@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.errors import ExamFailed, ExamRefused, NoEffectError, TrialFailed
-from s3lora_serve.exam.exam_result import lets_serve
 from s3lora_serve.exam.ladder import Ladder, ladder
-from s3lora_serve.exam.rung_exam import RungFound, RungTerms
+from s3lora_serve.exam.rung_exam import RungFound, RungTerms, serves
 from s3lora_serve.fleet.slots import slot_name
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 
@@ -133,7 +132,7 @@ class _Climb:
         if revision.fully_pruned:
             return RungFound(rung, revision.digest, why="nothing of it would be left"), None
         known = await self._known(revision)
-        if known is not None and not lets_serve(known.verdict, self._settings):
+        if known is not None and not serves(known, self._settings):
             return RungFound.of(rung, revision.digest, f"examined before: {known.why}", known), None
         return await self._load(rung, revision, known, held)
 
@@ -150,7 +149,7 @@ class _Climb:
                         why = "it is loaded already, and was not examined by these settings"
                         return RungFound(rung, revision.digest, why=why), None
                     found = RungFound.of(rung, revision.digest, result.why, result, trial.found)
-                    if not lets_serve(result.verdict, self._settings):
+                    if not serves(result, self._settings):
                         return found, None
                     held.push_async_exit(now.pop_all())
                     return found, revision
