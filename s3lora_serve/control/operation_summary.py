@@ -29,6 +29,7 @@ def summary(operation: Operation) -> str:
     if same:
         return f"{operation.planner} serves {new} already"
     if operation.kind in (Kind.CANARY, Kind.SHADOW):
+        new += _mended(operation)
         share = f"{details.get('share', 0):.3g}"
         tried = new if operation.to_digest else "the candidate"
         if operation.kind is Kind.SHADOW:
@@ -36,7 +37,13 @@ def summary(operation: Operation) -> str:
         return f"{tried} answers a share of {share}; {old} answers the rest"
     if details.get("gives_up"):
         return f"the candidate {str(details['gives_up']).rpartition('@')[2]} is given up; {old} serves"
-    return f"{old} → {new}"
+    return f"{old} → {new}{_mended(operation)}"
+
+
+def _mended(operation: Operation) -> str:
+    """The policy of what mending let serve; nothing if it was not mended."""
+    rungs = (operation.details.get("mending") or {}).get(operation.planner, {}).get("rungs") or ()
+    return f" (mended: top {rungs[-1]['top']})" if rungs else ""
 
 
 def _applied(operation: Operation) -> str:

@@ -69,8 +69,9 @@ class Recovery:
             for name, want in desired.items()
         ]
         await self._replica.restore([(alias, revisions[alias.name]) for alias in aliases])
-        for name in desired if self._mending else ():
-            await self._mending.mend(name)
+        if self._mending is not None:
+            for name in desired:
+                await self._mending.mend(name, records.get(name))
         # Last: a candidate keeps its slot and its planner's, which must not be the last ones.
         for name in desired:
             await self._restore_candidate(name, records.get(name))

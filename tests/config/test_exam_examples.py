@@ -23,7 +23,7 @@ def test_on_one_gpu_200_attacks_are_asked():
 
 
 def test_the_demo_asks_nothing_and_says_how_to():
-    """Its base cannot be compared with. The line that is commented out is valid: chats alone, at most 15 s."""
+    """Its base cannot be compared with. The line in its comment is valid: chats alone, at most 15 s."""
     path = CONFIGS / "planners.yaml"
     config = load_config(path)
     assert not any(config.exam_of(name).asks for name in config.planners)

@@ -107,3 +107,25 @@ async def test_with_another_action_nothing_is_mended(begun):
     assert "mended" not in fleet.service.get("p").alias.withheld
     assert fleet.service.get("p").alias.withheld_by == "exam"
     assert actions(fleet) == []
+
+
+async def test_what_served_before_it_was_examined_so_is_mended(begun):
+    """A start whose exam mends finds that what served is refused: what serves then is a decision, too."""
+    fleet = await begun(passes(2), action="observe")
+    assert (pruned(fleet), fleet.service.get("p").generation) == (10, 1)
+    kept = fleet.exam.record
+    await fleet.close()
+    again = await begun(passes(2), record=kept)
+    assert (pruned(again), again.service.get("p").generation) == (2, 2)
+    assert again.service.journal.planners()["p"].active == again.service.get("p").revision.digest
+
+
+async def test_what_served_of_another_source_is_not_mended_from_the_declared_one(begun):
+    """Rungs are of the weights that were refused; the planner is withheld until an order says what serves."""
+    fleet = await begun(passes(2), action="observe")
+    assert (await swap(fleet, "p", "bad too")).step is Step.DONE
+    kept = fleet.exam.record
+    await fleet.close()
+    again = await begun(passes(2), record=kept)
+    assert "is expected" in again.service.get("p").alias.withheld
+    assert not {MENDED, NOT_MENDED} & set(actions(again))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from revision_factory import make_revision
 from scripted_exams import MemoryRecord
 
 from s3lora_serve.config import ExamConfig
+from s3lora_serve.errors import SourceError
 from s3lora_serve.exam.exam_result import ExamResult, ExamVerdict, PairedCounts, Utility
 from s3lora_serve.service.service_exams import ExamSetup
 from s3lora_serve.serving.checks.examining import PlannerExam
@@ -57,7 +59,11 @@ class PruningShelf(Shelf):
             return super().admit(planner, wanted, progress)
         self.before()
         assert isinstance(wanted.policy.rule, Top)
-        top = wanted.policy.rule.tau
+        top, sha256 = wanted.policy.rule.tau, hashlib.sha256(wanted.source.encode()).hexdigest()
+        if wanted.sha256 not in (None, sha256):
+            raise SourceError(
+                f"{wanted.source}: its weights have sha256 {sha256}, {wanted.sha256} is expected"
+            )
         self.admitted.append(name := f"{wanted.source} {top}")
         with _ADMITTING:
             if name not in self.revisions:
@@ -69,7 +75,7 @@ class PruningShelf(Shelf):
                     modules=MODULES,
                     pruned=range(MODULES - top, MODULES),
                 )
-                lineage = replace(made.lineage, policy=wanted.policy.to_json())
+                lineage = replace(made.lineage, policy=wanted.policy.to_json(), source_sha256=sha256)
                 self.revisions[name] = replace(made, lineage=lineage)
             return self.revisions[name]
 

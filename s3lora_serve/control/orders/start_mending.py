@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.journal.entry import NewEntry
     from s3lora_serve.control.orders.mending import Mending
     from s3lora_serve.control.replica_port import Replica
+    from s3lora_serve.fleet.planner_record import PlannerRecord
     from s3lora_serve.fleet.work_threads import WorkThreads
 
 log = logging.getLogger(__name__)
@@ -44,11 +45,11 @@ class StartMending:
         self._slot_seconds = slot_seconds
         self.entries: list[NewEntry] = []
 
-    async def mend(self, name: str) -> None:
+    async def mend(self, name: str, record: PlannerRecord | None) -> None:
         """Let the planner serve what mending made of its revision. Else it stays withheld, and says why.
 
-        What served before another exam was declared may be of another source than the declared one: that is
-        not mended, since rungs are of the weights that were refused. Raises EngineDead.
+        ``record`` is what was written down of it. What served last may be of another source than the declared
+        one: that is not mended, since rungs are of the weights that were refused. Raises EngineDead.
         """
         alias = self._replica.alias(name)
         if not alias.withheld or alias.withheld_by != "exam":
@@ -58,8 +59,15 @@ class StartMending:
             async with AsyncExitStack() as held:
                 revision = await self._mending.load(held, self, candidate)
                 key = slot_name(name, revision.digest)
-                before = None if alias.previous == revision.digest else alias.previous
-                self._replica.flip(replace(alias, active=key, previous=before, withheld=""), revision)
+                served = record is not None and record.active == candidate.revision.digest
+                now = replace(
+                    alias,
+                    active=key,
+                    previous=None if alias.previous == revision.digest else alias.previous,
+                    generation=alias.generation + 1 if served else alias.generation,
+                    withheld="",
+                )
+                self._replica.flip(now, revision)
         except EngineDead:
             raise
         except S3LoRAError as error:
@@ -84,4 +92,4 @@ class StartMending:
 
     async def note(self, entry: NewEntry) -> None:
         """Keep it until what serves is written down."""
-        self.entries.append(replace(entry, actor=ACTOR, reason="first start"))
+        self.entries.append(replace(entry, actor=ACTOR, reason="at the start"))
