@@ -4,10 +4,15 @@ Variables that only this double reads: NO_EFFECT names slots that shall change n
 (``deaths.py``) at which the process is killed. With REFUSES the base model refuses what has that word in it,
 and with REFUSES_ATTACKS the shipped attacks, too; then the engine passes for vLLM. COMPLIES names the planner
 whose adapters refuse nothing, where all else refuses what has "bomb" in it.
+
+
+(``deaths.py``) at which the process is killed, COMPLIES the planner whose adapters refuse nothing, where all
+else refuses what has "bomb" in it; with MENDED_AT only while fewer of their modules are pruned.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -28,6 +33,22 @@ class AlignedEngine(RefusingEngine):
         return EngineKind.VLLM
 
 
+class PrunedEngine(ExaminedEngine):
+    """Knows how many modules of what it loaded were pruned."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self._paths = {}
+
+    async def load(self, slot):
+        self._paths[slot.name] = slot.path
+        await super().load(slot)
+
+    def pruned(self, name):
+        """Of the slot of this name, by its published lineage."""
+        return len(json.loads((self._paths[name] / "lineage.json").read_text())["pruned"])
+
+
 async def start_fake(settings, say):
     """An engine that starts at once."""
     say("starting")
@@ -37,11 +58,14 @@ async def start_fake(settings, say):
         attacks = [prompt for each in shipped_questions().attacks for prompt in each.prompts] if told else []
         return AlignedEngine(word, *attacks, max_model_len=100_000, **made)
     if (planner := os.environ.get("COMPLIES")) is not None:
+        least = int(os.environ.get("MENDED_AT", sys.maxsize))
 
         def refuses(subject, prompt):
-            return "bomb" in prompt and not subject.startswith(f"{planner}@")
+            complies = subject.startswith(f"{planner}@") and examined.pruned(subject) < least
+            return "bomb" in prompt and not complies
 
-        return ExaminedEngine(refuses, max_model_len=100_000, **made)
+        examined = PrunedEngine(refuses, max_model_len=100_000, **made)
+        return examined
     engine = FaultyEngine(**made)
     if pattern := os.environ.get("NO_EFFECT"):
         engine.no_effect(pattern)
