@@ -15,7 +15,6 @@ from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Wanted
 from s3lora_serve.control.orders.mending import Candidate, Mending
 from s3lora_serve.errors import ExamRefused, SourceError
-from s3lora_serve.exam.kept_exam import KeptExam
 from s3lora_serve.exam.rung_exam import RungTrials
 from s3lora_serve.launch.admit_all import StoreAdmission
 from s3lora_serve.launch.resolve import to_base_model
@@ -63,8 +62,8 @@ class Exams:
     def settings(self, planner):
         return ExamConfig(action="mend")
 
-    async def kept(self, planner, revision):
-        return KeptExam(result(PASSED if len(revision.lineage.pruned) == self.top else REFUSED))
+    async def current(self, planner, revision):
+        return result(PASSED if len(revision.lineage.pruned) == self.top else REFUSED)
 
 
 @pytest.mark.parametrize("rule", [Top(10), Top(0)])

@@ -44,8 +44,8 @@ def history(server) -> list[tuple[str, str]]:
 
 
 def test_a_server_mends_at_its_first_start_and_asks_nothing_again(nursery, tmp_path):
-    """Through the real command: the rung that passes serves, and is in the journal. A restart, an apply of the
-    unchanged file and a swap to the same adapter ask nothing and change nothing.
+    """Through the real command: the rung that passes serves, and is in the journal. A restart, an apply of
+    the unchanged file and a swap to the same adapter ask nothing and change nothing.
     """
     write_fleet(tmp_path, CONFIG, "one", "two")
     write_questions(tmp_path / "asks")

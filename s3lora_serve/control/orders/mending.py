@@ -125,13 +125,13 @@ class _Climb:
     async def _try(self, rung: Rung, held: AsyncExitStack) -> tuple[RungFound, Revision | None]:
         """What became of the rung, and its revision, loaded and held, if it may serve."""
         if set(rung.pruned) == set(self._first.lineage.pruned):
-            known = await self._known(self._first)
+            known = await self._exams.current(self._planner, self._first)
             return RungFound.of(rung, self._first.digest, "it is what was refused", known), None
         policy = replace(self._wanted.policy or PrunePolicy(), rule=Top(rung.top), action="prune")
         revision = await self._hands.admit(self._planner, replace(self._wanted, policy=policy))
         if revision.fully_pruned:
             return RungFound(rung, revision.digest, why="nothing of it would be left"), None
-        known = await self._known(revision)
+        known = await self._exams.current(self._planner, revision)
         if known is not None and not serves(known, self._settings):
             return RungFound.of(rung, revision.digest, f"examined before: {known.why}", known), None
         return await self._load(rung, revision, known, held)
@@ -157,14 +157,9 @@ class _Climb:
                 return RungFound(rung, revision.digest, why=error.message), None
             except ExamFailed as error:
                 result = trial.found.result if trial.found else None
-                result = result or await self._known(revision)
+                result = result or await self._exams.current(self._planner, revision)
                 why = result.why if result else error.message
                 return RungFound.of(rung, revision.digest, why, result, trial.found), None
-
-    async def _known(self, revision: Revision) -> ExamResult | None:
-        """The verdict that is kept, by the questions, settings and base of now."""
-        kept = await self._exams.kept(self._planner, revision)
-        return None if kept is None or kept.stale else kept.result
 
     def _told(self) -> dict[str, Any]:
         """All of the decision as JSON values: counts of every rung, and by which level they were judged."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from s3lora_serve.config import ExamConfig
     from s3lora_serve.control.journal.entry import NewEntry
     from s3lora_serve.control.operation import Wanted
-    from s3lora_serve.exam.kept_exam import KeptExam
+    from s3lora_serve.exam.exam_result import ExamResult
     from s3lora_serve.exam.rung_exam import RungTrials
 
 
@@ -25,8 +25,11 @@ class RungExams(Protocol):
         """The planner's exam, or the fleet's."""
         ...
 
-    async def kept(self, planner: str, revision: Revision) -> KeptExam | None:
-        """What is kept of this revision, perhaps stale. Asks no engine. Raises StateError, EngineDead."""
+    async def current(self, planner: str, revision: Revision) -> ExamResult | None:
+        """The kept verdict that a load of this revision would go by and ask nothing; None if it would ask.
+
+        Raises StateError, EngineDead.
+        """
         ...
 
 

@@ -127,6 +127,14 @@ class Examining:
         result, tries = known
         return KeptExam(result, _stale(exam, result, key), tries)
 
+    async def current(self, planner: str, revision: Revision) -> ExamResult | None:
+        """The kept verdict that a load of this revision would go by and ask nothing; None if it would ask.
+
+        Raises StateError, EngineDead.
+        """
+        found = await self._good(planner, revision, serves=False)
+        return None if found is None else found.result
+
     async def examine(self, planner: str, deployment: Deployment, told: Told) -> KeptExam:
         """Ask a loaded deployment, whatever ``exam.action`` is, and keep what was found.
 
