@@ -3,11 +3,8 @@
 Variables that only this double reads: NO_EFFECT names slots that shall change nothing, DIE_AT the moment
 (``deaths.py``) at which the process is killed. With REFUSES the base model refuses what has that word in it,
 and with REFUSES_ATTACKS the shipped attacks, too; then the engine passes for vLLM. COMPLIES names the planner
-whose adapters refuse nothing, where all else refuses what has "bomb" in it.
-
-
-(``deaths.py``) at which the process is killed, COMPLIES the planner whose adapters refuse nothing, where all
-else refuses what has "bomb" in it; with MENDED_AT only while fewer of their modules are pruned.
+whose adapters refuse nothing, where all else refuses what has "bomb" in it; with MENDED_AT only while fewer
+of their modules are pruned.
 """
 
 from __future__ import annotations
