@@ -9,6 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from s3lora_serve.cli import config_commands
 from s3lora_serve.cli.adapters import adapter_commands, reference_command
+from s3lora_serve.cli.exam import exam_command
 from s3lora_serve.cli.fleet import (
     apply_command,
     audit_command,
@@ -17,7 +18,7 @@ from s3lora_serve.cli.fleet import (
     order_commands,
     status_commands,
 )
-from s3lora_serve.cli.fleet.fleet_options import CANCEL_CODES, ORDER_CODES
+from s3lora_serve.cli.fleet.fleet_options import CANCEL_CODES, EXAM_CODES, ORDER_CODES
 from s3lora_serve.cli.lab import evaluate_command, sweep_command
 from s3lora_serve.cli.lab.evaluation_options import EVALUATION_CODES
 from s3lora_serve.cli.plan import plan_command
@@ -86,6 +87,7 @@ for _order in (
     apply_command.apply,
 ):
     app.command(epilog=ORDER_CODES)(_order)
+app.command(epilog=EXAM_CODES)(exam_command.exam)
 app.command(epilog=CANCEL_CODES)(order_commands.cancel)
 app.command(epilog=status_commands.STATUS_CODES)(status_commands.status)
 app.command(epilog=status_commands.HISTORY_CODES)(status_commands.history)
