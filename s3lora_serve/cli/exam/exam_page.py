@@ -28,7 +28,9 @@ def exam_page(exam: ExamReading) -> str:
             revision=short(exam.revision),
             other="base" if exam.result.against == "base" else short(exam.result.against),
             rows=rows,
-            rises=rise_chart(rows, margins, "rises", f"{exam.planner} against {exam.against}"),
+            rises=rise_chart(rows, margins, "rises", f"{exam.planner} against {exam.against}")
+            if rows
+            else None,
             figures=[(each.name, *figure_cells(each)) for each in exam.result.utility],
             families=families,
             by_family=rise_chart(families, margins, "families", "By family") if families else None,

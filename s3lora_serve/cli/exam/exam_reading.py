@@ -145,8 +145,8 @@ def figure_cells(one: Utility) -> tuple[str, str, str]:
 def points(share: float, *, signed: bool = False) -> str:
     """A difference of shares: ``3 points``, ``+12.5 points``."""
     value = f"{100 * share:{'+' if signed else ''}.1f}".removesuffix(".0").replace("-", "\N{MINUS SIGN}")
-    value = "0" if value.lstrip("+\N{MINUS SIGN}") == "0" else value
-    return f"{value} point{'' if value.lstrip('+\N{MINUS SIGN}') == '1' else 's'}"
+    bare = value.lstrip("+\N{MINUS SIGN}")
+    return f"{bare if bare == '0' else value} point{'' if bare == '1' else 's'}"
 
 
 def percent(share: float) -> str:
