@@ -39,7 +39,12 @@ def paired_score(counts: PairedCounts, rise: float) -> float:
 
 
 def rise_interval(counts: PairedCounts, confidence: float) -> tuple[float, float]:
-    """The bounds of the rise, each held with this confidence; about those of the rule's exact tests."""
+    """The bounds of the rise, each held with this confidence; about those of the rule's exact tests.
+
+    -1 to 1 if nothing was asked.
+    """
+    if not counts.asked:
+        return -1.0, 1.0
     limit = NormalDist().inv_cdf(confidence)
     return _bound(counts, counts.rise, -1.0, limit), _bound(counts, counts.rise, 1.0, -limit)
 

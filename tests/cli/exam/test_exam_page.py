@@ -45,8 +45,9 @@ def test_nothing_on_it_is_fetched(undecided):
     """No script, no address, a policy that forbids both; ids are unique."""
 
     class Reader(HTMLParser):
-        tags: list[str] = []
-        ids: list[str] = []
+        def __init__(self):
+            super().__init__()
+            self.tags, self.ids = [], []
 
         def handle_starttag(self, tag, attributes):
             self.tags.append(tag)
@@ -83,7 +84,7 @@ def test_own_prompts_are_called_so():
 
 
 def test_what_was_not_asked_has_no_rows():
-    """An exam without a question, as of the base model itself, is a page without charts and tables of counts."""
+    """An exam without a question, as of the base model itself, is a page without chart and counts."""
     nothing = {"attacks": PairedCounts(0, 0, 0, 0), "settings": {}, "utility": ()}
     html = page(**nothing, harmless=None, attacks_as_plans=None)
     assert "<svg" not in html
