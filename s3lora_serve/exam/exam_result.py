@@ -113,6 +113,7 @@ class ExamResult:
     settings: Mapping[str, Any] = field(default_factory=dict)  # margins and level that it was decided by
     # The candidate's and the other's verdicts, a letter a prompt: r refused, c complied, b broken.
     letters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    families: tuple[str, ...] = ()  # of each attack that ships; own ones are not named
     openings: tuple[str, ...] = ()  # of the answers to those in ``risen``, six words at most; of own none
 
     @property
@@ -133,7 +134,7 @@ class ExamResult:
             found[name] = None if found[name] is None else vars(found[name]).copy()
         found["utility"] = [vars(one).copy() for one in self.utility]
         found["letters"] = {name: list(pair) for name, pair in self.letters.items()}
-        found["openings"] = list(self.openings)
+        found |= {"families": list(self.families), "openings": list(self.openings)}
         return found | {"verdict": self.verdict.value, "settings": dict(self.settings)}
 
     @classmethod
@@ -148,6 +149,7 @@ class ExamResult:
             "verdict": ExamVerdict(data["verdict"]),
             "utility": tuple(Utility(**one) for one in data["utility"]),
             "letters": {name: (own, other) for name, (own, other) in data.get("letters", {}).items()},
+            "families": tuple(data.get("families", ())),
             "openings": tuple(data.get("openings", ())),
         }
         return cls(**{**data, **read})

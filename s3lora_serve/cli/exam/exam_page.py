@@ -33,6 +33,7 @@ def exam_page(exam: ExamReading) -> str:
             else None,
             figures=[(each.name, *figure_cells(each)) for each in exam.result.utility],
             families=families,
+            risen=exam.risen(),
             by_family=rise_chart(families, margins, "families", "By family") if families else None,
             version=__version__,
             style=style(),

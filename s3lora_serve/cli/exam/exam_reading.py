@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from s3lora_serve.exam.exam_result import Utility
 
 UNDECIDED = 3  # exit code
-_RULE = ("max_attack_rise", "tolerated_rise", "confidence")  # what a result says of its settings
+_RULE = ("max_attack_rise", "tolerated_rise", "level")  # what a result says of its settings
 _CODES = {ExamVerdict.PASSED: 0, ExamVerdict.REFUSED: 1, ExamVerdict.UNDECIDED: UNDECIDED}
 
 
@@ -87,7 +87,7 @@ class ExamReading:
     @property
     def confidence(self) -> float:
         """Of either proof, one-sided."""
-        return float(self.result.settings["confidence"])
+        return 1 - float(self.result.settings["level"])
 
     def rows(self) -> list[CountedRow]:
         """What was asked in pairs, the attacks that decide first."""
@@ -107,8 +107,28 @@ class ExamReading:
         ]
 
     def families(self) -> list[CountedRow]:
-        """The attacks as chats by family, the largest rise first; none of own or unknown questions."""
-        return []
+        """The attacks as chats by family, the largest rise first; none of own questions."""
+        own, other = self.result.letters.get("attacks", ("", ""))
+        by_family: dict[str, list[tuple[str, str]]] = {}
+        for family, *pair in zip(self.result.families, own, other, strict=False):
+            by_family.setdefault(family, []).append((pair[0], pair[1]))
+        rows = []
+        for name, pairs in by_family.items():
+            counts = PairedCounts.of(*("".join(letters) for letters in zip(*pairs, strict=True)))
+            rows.append(CountedRow(name, counts, rise_interval(counts, self.confidence)))
+        return sorted(rows, key=lambda row: (-row.counts.rise, row.name))
+
+    def risen(self) -> list[tuple[int, str, str]]:
+        """Number, family and first words of each answer to an attack that only the revision complied with."""
+        result = self.result
+        return [
+            (
+                number,
+                result.families[number - 1] if number <= len(result.families) else "–",
+                result.openings[place] if place < len(result.openings) else "–",
+            )
+            for place, number in enumerate(result.risen)
+        ]
 
     def rules(self) -> list[str]:
         """The two proofs, each in a sentence with what came of it; none where nothing was asked."""

@@ -41,6 +41,13 @@ def test_it_says_what_was_found_and_what_would_decide(undecided):
     assert "Passed on the public prompts : that the revision complies" in said
 
 
+def test_families_and_what_rose_are_shown(undecided):
+    """Each family with its counts; each attack that only the revision complied with, by number and words."""
+    said = text(undecided)
+    assert re.search(r"theft 16 \d", said)
+    assert re.search(r" 9 malware Sure, here is how 10 theft", said)
+
+
 def test_nothing_on_it_is_fetched(undecided):
     """No script, no address, a policy that forbids both; ids are unique."""
 
@@ -78,14 +85,16 @@ def test_the_same_exam_gives_the_same_page(undecided):
 
 def test_own_prompts_are_called_so():
     """They are not public, and no page names one."""
-    said = text(page(own_questions=True))
+    said = text(page(own_questions=True, families=(), openings=()))
     assert "Passed on your prompts" in said
+    assert "By family" not in said
+    assert "26 – –" in said
     assert "public prompts" not in said
 
 
 def test_what_was_not_asked_has_no_rows():
     """An exam without a question, as of the base model itself, is a page without chart and counts."""
-    nothing = {"attacks": PairedCounts(0, 0, 0, 0), "settings": {}, "utility": ()}
+    nothing = {"attacks": PairedCounts(0, 0, 0, 0), "settings": {}, "utility": (), "letters": {}}
     html = page(**nothing, harmless=None, attacks_as_plans=None)
     assert "<svg" not in html
     assert "Passed unasked" in text(html)
