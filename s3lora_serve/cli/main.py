@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from s3lora_serve.cli import config_commands
-from s3lora_serve.cli.adapters import adapter_commands, reference_command
+from s3lora_serve.cli.adapters import adapter_commands, prune_command, reference_command
 from s3lora_serve.cli.exam import exam_command
 from s3lora_serve.cli.fleet import (
     apply_command,
@@ -72,7 +72,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its tracebacks show local values, which may hold keys
 )
 app.command("inspect", epilog=EXIT_CODES)(adapter_commands.inspect)
-app.command("prune", epilog=EXIT_CODES)(adapter_commands.prune)
+app.command("prune", epilog=prune_command.PRUNE_CODES)(prune_command.prune)
 app.command("verify", cls=_Verify, epilog=EXIT_CODES)(adapter_commands.verify)
 app.command("evaluate", epilog=EVALUATION_CODES)(evaluate_command.evaluate)
 app.command("sweep", epilog=EVALUATION_CODES)(sweep_command.sweep)
