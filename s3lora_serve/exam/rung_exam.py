@@ -129,7 +129,7 @@ async def examine_rung(ask: AskHalf, settings: ExamConfig, terms: RungTerms) -> 
 
 def _numberless(result: ExamResult) -> ExamResult:
     """Without what stands by prompt: its numbers are those of a half, not of all that is asked."""
-    return replace(result, letters={}, openings=())
+    return replace(result, letters={}, families=(), openings=())
 
 
 def _keeping(chosen: ExamResult, settings: ExamConfig, unpruned: Sequence[Utility]) -> ExamResult:

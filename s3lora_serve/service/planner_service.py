@@ -125,7 +125,7 @@ class PlannerService:
         )
         run = Execution(self._replica, steps, self._operations, self.exams.mending(self._replica))
         check = partial(audit, journal, admission, self._replica, self._operations.deciding, threads.audit)
-        self.control = Orders(run, journal, read, check, base_model, threads=threads)
+        self.control = Orders(run, journal, read, check, base_model, self.exams.examining, threads=threads)
         self._auto_rollback = AutoRollback(self._replica, rules or RollbackConfig(), self.control)
         flips.subscribe(self._auto_rollback.flipped)
         self._admission = admission

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from exam_results import kept_exam
 from orders import order, serving, states, swap, until
+from scripted_exams import ScriptedExams
 
+from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step, Wanted
-from s3lora_serve.errors import ConfigError, Conflict, EngineDead, SourceError, TrialFailed, UnknownPlanner
-from s3lora_serve.fleet.proof import Proof
+from s3lora_serve.errors import ConfigError, Conflict, EngineDead, SourceError, UnknownPlanner
+from s3lora_serve.exam.exam_result import ExamVerdict
 
 if TYPE_CHECKING:
     from s3lora_serve.exam.kept_exam import KeptExam
@@ -117,27 +119,35 @@ async def test_a_key_orders_once(fleet, exams):
     assert (one.id, len(exams.asked)) == (two.id, 1)
 
 
-async def test_a_load_that_the_exam_ends_is_a_verdict(fleet_of):
-    """Where a load is examined, too, a refusal there is what the order found, not its failure."""
-
-    exams = Exams()
-
-    class ExamCheckStub:
-        name = "exam"
-
-        async def __call__(self, engine, slot, revision, *_):
-            if revision.digest.startswith("1"):
-                exams.known[revision.digest] = kept_exam("refused")
-                raise TrialFailed("the exam refused it")
-            return Proof()
-
-    fleet = fleet_of("p", max_loras=2, checks=[ExamCheckStub()])
+@pytest.mark.parametrize("action", ["refuse", "observe", "mend"])
+async def test_a_load_that_is_examined_is_asked_once(fleet_of, action):
+    """Where the check of a load asks, and refuses, that is what the order found: not its failure."""
+    exams = ScriptedExams(action=action)
+    exams.examiner.verdicts["1"] = ExamVerdict.REFUSED
+    fleet = fleet_of("p", max_loras=2, exams=exams.setup)
     fleet.shelf.put("n")
     await fleet.start()
-    fleet.control._exams = exams
+    exams.examiner.asked.clear()
     done = await examine(fleet, "n")
-    assert (done.step, done.details["exam"]["verdict"], exams.asked) == (Step.DONE, "refused", [])
-    assert serving(fleet, "p") == "0"
+    assert (done.step, done.details["exam"]["verdict"]) == (Step.DONE, "refused")
+    assert [name.partition("@")[2][0] for name in exams.examiner.asked] == ["1"]
+    assert (serving(fleet, "p"), states(fleet, "p")) == ("0", {"0": "serving"})
+    again = await examine(fleet, "n")
+    assert (again.details["kept"], len(exams.examiner.asked)) == (True, 1)
+    assert (await examine(fleet)).details["exam"]["verdict"] == "passed"
+    kept = await fleet.control.kept_exam("p", fleet.shelf.revisions["n"])
+    assert kept.result.verdict is ExamVerdict.REFUSED
+    assert all(found.ok for found in await fleet.control.verify())
+
+
+async def test_a_planner_without_an_exam_is_examined_by_order(fleet_of):
+    """The settings of a planner whose exam is off hold all the same once it is ordered."""
+    exams = ScriptedExams()
+    exams.settings["p"] = ExamConfig(action="off")
+    fleet = await fleet_of("p", max_loras=2, exams=exams.setup).start()
+    assert exams.examiner.asked == []
+    done = await examine(fleet)
+    assert (done.details["exam"]["verdict"], len(exams.examiner.asked)) == ("passed", 1)
 
 
 async def test_a_load_that_fails_otherwise_fails_the_exam(fleet, exams):

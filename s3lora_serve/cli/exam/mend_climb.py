@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from s3lora_serve.adapters.peft.peft_format import write_peft
 from s3lora_serve.cli.exam.mended import Control, Mended
 from s3lora_serve.engine.port import Slot
-from s3lora_serve.exam.rung_exam import RungFound, RungTerms, examine_rung, serves
+from s3lora_serve.exam.exam_result import lets_serve
+from s3lora_serve.exam.rung_exam import RungFound, RungTerms, examine_rung
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -92,9 +93,8 @@ class Climb:
                 return await self._ask(engine, slot, unpruned, half, level, partial(told, step))
 
             exam = await examine_rung(ask, self.settings, RungTerms(level))
-        result = exam.result
-        row = RungFound(rung, "", result.verdict.value, result.why, exam.chosen, exam.confirmed)
-        return row, serves(result, self.settings)
+        row = RungFound.of(rung, "", exam.result.why, exam.result, exam)
+        return row, lets_serve(exam.result.verdict, self.settings)
 
     async def _ask(
         self,

@@ -12,7 +12,7 @@ from s3lora_serve.adapters.fetch.address import redacted
 from s3lora_serve.cli.adapters.adapter_options import limits_by_option
 from s3lora_serve.cli.lab.evaluation_inputs import fitting_rank
 from s3lora_serve.cli.lab.evaluation_run import start_vllm
-from s3lora_serve.errors import ConfigError, PolicyRejection
+from s3lora_serve.errors import PolicyRejection
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top, ranking
 from s3lora_serve.terminal.console import Stages, say
 
@@ -51,13 +51,9 @@ def mend(given: MendSpec, base: BaseModel) -> tuple[Mended, PrunePolicy, str]:
     from s3lora_serve.exam.exam_questions import exam_questions
     from s3lora_serve.exam.examiner import Examiner
     from s3lora_serve.exam.kept_answers import KeptAnswers
-    from s3lora_serve.exam.rung_exam import HALVES_SEED
+    from s3lora_serve.exam.rung_exam import rung_halves
 
-    questions = exam_questions(given.exam)
-    try:
-        halves = questions.halves(HALVES_SEED)
-    except ValueError as error:
-        raise ConfigError(str(error), hint="ask more: half of them choose, half confirm") from error
+    halves = rung_halves(exam_questions(given.exam))
     with tempfile.TemporaryDirectory(prefix="s3lora-mend-") as work:
         first = _unpruned(given, base, Path(work))
         rungs = _rungs(given, first)

@@ -41,9 +41,9 @@ class Orders:
         read: Callable[[], Mapping[str, DesiredPlanner]] | None = None,
         check: Callable[[Head | None], Awaitable[list[AuditFinding]]] | None = None,
         base_model: str = "",
+        exams: Exams | None = None,
         *,
         threads: WorkThreads,
-        exams: Exams | None = None,
     ) -> None:
         """``read`` reads planners.yaml again, ``check`` compares journal, store and engine, ``exams`` ask.
 
@@ -101,7 +101,10 @@ class Orders:
         A kept verdict that is not stale is the answer. Raises ConfigError where nothing is examined.
         """
         if (exams := self._exams) is None:
-            raise ConfigError("this server examines nothing")
+            raise ConfigError(
+                "this server examines nothing",
+                hint="set exam.action: observe examines and keeps nothing from serving",
+            )
         return await self._run.whole(order, lambda: examine(self._run, exams, name, wanted, order))
 
     async def apply(
