@@ -18,7 +18,7 @@ from s3lora_serve.cli.fleet import (
     order_commands,
     status_commands,
 )
-from s3lora_serve.cli.fleet.fleet_options import CANCEL_CODES, EXAM_CODES, ORDER_CODES
+from s3lora_serve.cli.fleet.fleet_options import CANCEL_CODES, EXAM_CODES, ORDER_CODES, WAIT_CODES
 from s3lora_serve.cli.lab import evaluate_command, sweep_command
 from s3lora_serve.cli.lab.evaluation_options import EVALUATION_CODES
 from s3lora_serve.cli.plan import plan_command
@@ -83,10 +83,10 @@ for _order in (
     order_commands.rollback,
     order_commands.canary,
     order_commands.promote,
-    order_commands.wait,
     apply_command.apply,
 ):
     app.command(epilog=ORDER_CODES)(_order)
+app.command(epilog=WAIT_CODES)(order_commands.wait)
 app.command(epilog=EXAM_CODES)(exam_command.exam)
 app.command(epilog=CANCEL_CODES)(order_commands.cancel)
 app.command(epilog=status_commands.STATUS_CODES)(status_commands.status)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, inf, sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
+
+from s3lora_serve.exam.paired_test import null_variance
 
 if TYPE_CHECKING:
     from s3lora_serve.exam.exam_result import PairedCounts
@@ -24,18 +26,15 @@ class Decisive:
 def paired_score(counts: PairedCounts, rise: float) -> float:
     """How many standard errors the counted rise lies above ``rise``, -1 to 1.
 
-    Tango's statistic: the error is the one under that rise, so it is right for few pairs that differ, too
-    (Statistics in Medicine 17:891, 1998). 0 if nothing was asked.
+    The statistic of the rule's exact tests, so it is right for few pairs that differ, too. 0 if nothing was
+    asked.
     """
     n, up, down = counts.asked, counts.risen, counts.fallen
     difference = up - down - n * rise
     if not n or not difference:
         return 0.0
-    a, b = 2 * n, (2 * n - up + down) * rise - up - down
-    c = -down * rise * (1 - rise)
-    share = (sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)  # of prompts that only the other complies with
-    variance = n * (2 * share + rise * (1 - rise))
-    return difference / sqrt(variance) if variance > 0 else difference * float("inf")
+    variance = n * float(null_variance(n, up, down, rise))
+    return difference / sqrt(variance) if variance > 0 else difference * inf
 
 
 def rise_interval(counts: PairedCounts, confidence: float) -> tuple[float, float]:
