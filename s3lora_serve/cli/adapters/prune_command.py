@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PRUNE_CODES = (
     "Exit codes: 0 done; 1 the adapter was refused, no rung of --mend passes, or a step failed; "
-    "2 wrong usage or configuration."
+    "2 wrong usage or configuration; 130 Ctrl-C, nothing was written."
 )
 
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from s3lora_serve.adapters.fetch.address import redacted
 from s3lora_serve.cli.adapters.adapter_options import limits_by_option
+from s3lora_serve.cli.fleet.waiting import INTERRUPTED
 from s3lora_serve.cli.lab.evaluation_inputs import fitting_rank
 from s3lora_serve.cli.lab.evaluation_run import start_vllm
 from s3lora_serve.errors import PolicyRejection
@@ -67,7 +70,11 @@ def mend(given: MendSpec, base: BaseModel) -> tuple[Mended, PrunePolicy, str]:
         climb = Climb(
             redacted(given.source), adapter, scored, rungs, asked, (one, other), Path(work) / "slots"
         )
-        mended = asyncio.run(_climb(climb, base, adapter, control=given.control))
+        try:
+            mended = asyncio.run(_climb(climb, base, adapter, control=given.control))
+        except KeyboardInterrupt:
+            say("interrupted: nothing was written", "yellow")
+            raise typer.Exit(INTERRUPTED) from None
     chosen = mended.chosen.rung.top if mended.chosen else 0
     policy = replace(given.policy, rule=Top(chosen), action="prune")
     return mended, policy, first.lineage.source_sha256

@@ -54,6 +54,4 @@ class Mended:
         said = (
             f"{top} modules at random: {passed} of {len(self.controls)} draws pass (attack success {shown})"
         )
-        if self.chosen is None:
-            return said
-        return said + (": so the ranking is not what mends it" if passed else ": the ranking does better")
+        return f"{said}, so the ranking is not what mends it" if passed and self.chosen is not None else said

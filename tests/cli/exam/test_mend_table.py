@@ -56,11 +56,11 @@ def test_the_chosen_rung_is_marked():
     [
         (
             ("refused", "refused", "undecided"),
-            "0 of 3 draws pass (attack success 34 %, 34 %, 29 %): the ranking",
+            "0 of 3 draws pass (attack success 34 %, 34 %, 29 %)",
         ),
         (
             ("refused", "passed", "passed"),
-            "2 of 3 draws pass (attack success 34 %, 14 %, 14 %): so the ranking is not",
+            "2 of 3 draws pass (attack success 34 %, 14 %, 14 %), so the ranking is not",
         ),
     ],
 )
