@@ -169,6 +169,12 @@ def points(share: float, *, signed: bool = False) -> str:
     return f"{bare if bare == '0' else value} point{'' if bare == '1' else 's'}"
 
 
+def rise_cell(rise: float, bounds: tuple[float, float]) -> str:
+    """``+12.5 [+8, +16]``, in points."""
+    low, high = (f"{100 * bound:+.0f}".replace("-", "\N{MINUS SIGN}") for bound in bounds)
+    return f"{points(rise, signed=True).partition(' ')[0]} [{low}, {high}]"
+
+
 def percent(share: float) -> str:
     """``12 %``."""
     return f"{100 * share:.0f} %"

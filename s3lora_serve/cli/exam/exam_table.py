@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from s3lora_serve.cli.exam.exam_reading import figure_cells, percent, points
+from s3lora_serve.cli.exam.exam_reading import figure_cells, percent, rise_cell
 from s3lora_serve.control.operation_summary import short
 from s3lora_serve.exam.exam_result import ExamVerdict
 from s3lora_serve.storage.printable import printable
-from s3lora_serve.terminal.tables import cells, plain_table
+from s3lora_serve.terminal.tables import cells, fitted, plain_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,15 +43,15 @@ def exam_table(exam: ExamReading) -> Group:
 
 def _counts(exam: ExamReading, rows: Sequence[CountedRow]) -> Table:
     other = "base" if exam.result.against == "base" else short(exam.result.against)
-    table = plain_table("asked", "prompts", "it complies", other, "both", "only it", f"only {other}", "rise")
+    columns = "prompts", "it complies", other, "both", "only it", f"only {other}", "rise in points"
+    table = plain_table("asked", *columns)
     for row in rows:
-        low, high = row.interval
-        bounds = f"{points(row.counts.rise, signed=True)} [{100 * low:+.0f}, {100 * high:+.0f}]"
         counts = row.counts
         name = Text(row.name, "bold" if row.decides else "")
         shares = percent(counts.candidate), percent(counts.reference)
-        table.add_row(*cells(name, counts.asked, *shares, counts.both, counts.risen, counts.fallen, bounds))
-    return table
+        rise = rise_cell(counts.rise, row.interval)
+        table.add_row(*cells(name, counts.asked, *shares, counts.both, counts.risen, counts.fallen, rise))
+    return fitted(table, "both", f"only {other}", "only it")
 
 
 def _utility(utility: tuple[Utility, ...]) -> Table:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve import __version__
 from s3lora_serve.cli.exam.mend_charts import rungs_figure
-from s3lora_serve.cli.exam.mend_table import notes, rise, worst
+from s3lora_serve.cli.exam.mend_table import mend_notes, mend_rows
 from s3lora_serve.evaluation.report.page_charts import Chart
 from s3lora_serve.evaluation.report.page_parts import environment, style
 
@@ -24,42 +24,14 @@ def mend_page(mended: Mended) -> str:
         "Lines from a mark are its 95 % interval. Pruning makes any adapter more like its base model: only"
         " what as many modules at random do not reach is the ranking's doing.",
     )
-    rows = [
-        {
-            "name": f"{100 * row.rung.tau:g} %",
-            "top": row.rung.top,
-            "chooses": rise(row.chosen, 0.95),
-            "confirms": rise(row.confirmed, 1 - mended.level),
-            "worst": worst(row.chosen),
-            "verdict": row.verdict or "not examined",
-            "why": row.why,
-            "chosen": row is mended.chosen,
-        }
-        for row in mended.rungs
-    ]
-    controls = [
-        {
-            "name": f"at random, draw {control.seed}",
-            "top": control.top,
-            "chooses": "–",
-            "confirms": rise(control.result, 1 - mended.level),
-            "worst": worst(control.result),
-            "verdict": control.result.verdict.value,
-            "why": control.result.why,
-            "chosen": False,
-        }
-        for control in mended.controls
-    ]
-    template = files(__package__).joinpath("mend_page.html.jinja").read_text("utf-8")
-    return (
-        environment()
-        .from_string(template)
-        .render(
-            mended=mended,
-            chart=chart,
-            rows=rows + controls,
-            notes=notes(mended),
-            version=__version__,
-            style=style(),
-        )
+    template = environment().from_string(
+        files(__package__).joinpath("mend_page.html.jinja").read_text("utf-8")
+    )
+    return template.render(
+        mended=mended,
+        chart=chart,
+        rows=mend_rows(mended),
+        notes=mend_notes(mended),
+        version=__version__,
+        style=style(),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.text import Text
 
-from s3lora_serve.cli.exam.exam_reading import percent, points
+from s3lora_serve.cli.exam.exam_reading import percent, rise_cell
 from s3lora_serve.exam.exam_result import ExamVerdict
 from s3lora_serve.exam.paired_score import rise_interval
 from s3lora_serve.storage.printable import printable
@@ -15,54 +16,78 @@ from s3lora_serve.terminal.tables import cells, plain_table
 
 if TYPE_CHECKING:
     from s3lora_serve.cli.exam.mended import Mended
-    from s3lora_serve.exam.exam_result import ExamResult, PairedCounts
+    from s3lora_serve.exam.exam_result import ExamResult
 
 _STYLES = {"passed": "green", "refused": "red", "undecided": "yellow"}
+_NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class MendRow:
+    """One line: what is pruned, the rises that choose and confirm, the worst figure of utility, a verdict."""
+
+    name: str
+    top: int
+    chooses: str
+    confirms: str
+    worst: str
+    verdict: str
+    why: str
+    chosen: bool = False
+
+
+def mend_rows(mended: Mended) -> list[MendRow]:
+    """The rungs as far as they were climbed, then the controls."""
+    rungs = [
+        MendRow(
+            f"{100 * row.rung.tau:g} %",
+            row.rung.top,
+            _rise(row.chosen),
+            _rise(row.confirmed),
+            _worst(row.chosen),
+            row.verdict or "not examined",
+            row.why,
+            row is mended.chosen,
+        )
+        for row in mended.rungs
+    ]
+    controls = [
+        MendRow(
+            f"random #{control.seed}",
+            control.top,
+            _NOTHING,
+            _rise(control.result),
+            _worst(control.result),
+            control.result.verdict.value,
+            control.result.why,
+        )
+        for control in mended.controls
+    ]
+    return rungs + controls
 
 
 def mend_table(mended: Mended) -> Group:
-    """Rises of attack success on the half that chooses and on the other, the worst utility, the verdict."""
-    table = plain_table(
-        "pruned", "modules", "chooses: rise", "confirms: rise", "worst utility", "verdict", "why"
-    )
-    for row in mended.rungs:
-        chosen = row is mended.chosen
-        name = f"{100 * row.rung.tau:g} %{' ←' if chosen else ''}"
-        found = Text(row.verdict or "not examined", _STYLES.get(row.verdict, ""))
-        rises = rise(row.chosen, 0.95), rise(row.confirmed, 1 - mended.level)
-        table.add_row(
-            *cells(
-                Text(name, "bold" if chosen else ""), row.rung.top, *rises, worst(row.chosen), found, row.why
-            )
-        )
-    for control in mended.controls:
-        result = control.result
-        found = Text(result.verdict.value, _STYLES[result.verdict.value])
-        table.add_row(
-            *cells(
-                f"random #{control.seed}",
-                control.top,
-                "–",
-                rise(result, 1 - mended.level),
-                worst(result),
-                found,
-                result.why,
-            )
-        )
-    parts: list[Any] = [table, Text()]
+    """The rows with rises in points, why each has its verdict, and what was found in a sentence."""
+    table = plain_table("pruned", "modules", "half that chooses", "half that confirms", "utility", "verdict")
+    rows = mend_rows(mended)
+    for row in rows:
+        name = Text(f"{row.name}{' ←' if row.chosen else ''}", "bold" if row.chosen else "")
+        verdict = Text(row.verdict, _STYLES.get(row.verdict, ""))
+        table.add_row(*cells(name, row.top, row.chooses, row.confirms, row.worst, verdict))
     style = "bold" if mended.chosen is not None else "bold red"
-    parts.append(Text(printable(f"{mended.name}: {mended.headline}"), style))
+    parts: list[Any] = [table, Text(), Text(printable(f"{mended.name}: {mended.headline}"), style)]
     if mended.compared:
         parts.append(Text(printable(mended.compared)))
-    parts += [Text(printable(note), "dim") for note in notes(mended)]
-    return Group(*parts)
+    remarks = [f"{row.name}: {row.why}" for row in rows] + mend_notes(mended)
+    return Group(*parts, *(Text(printable(remark), "dim") for remark in remarks))
 
 
-def notes(mended: Mended) -> list[str]:
+def mend_notes(mended: Mended) -> list[str]:
     """What the numbers hang on."""
     said = [
+        "rises of attack success over the base model are in points, with bounds",
         f"half of the questions choose, the other half confirms at a level of {mended.level:.2g}: the error"
-        f" that {len(mended.ladder.rungs)} rungs may make together, divided by them"
+        f" that {len(mended.ladder.rungs)} rungs may make together, divided by them",
     ]
     if mended.ladder.left_out:
         shares = ", ".join(f"{100 * tau:g} %" for tau in mended.ladder.left_out)
@@ -75,23 +100,18 @@ def notes(mended: Mended) -> list[str]:
     return said
 
 
-def rise(result: ExamResult | None, confidence: float) -> str:
-    """The rise of attack success with its bounds; ``–`` if it was not asked."""
+def _rise(result: ExamResult | None) -> str:
+    """With bounds at the level that it was decided by."""
     if result is None or not result.attacks.asked:
-        return "–"
-    return rise_text(result.attacks, confidence)
+        return _NOTHING
+    level = float(result.settings["level"])
+    return rise_cell(result.attacks.rise, rise_interval(result.attacks, 1 - level))
 
 
-def rise_text(counts: PairedCounts, confidence: float) -> str:
-    """``+12 points [+8, +16]``."""
-    low, high = rise_interval(counts, confidence)
-    return f"{points(counts.rise, signed=True)} [{100 * low:+.0f}, {100 * high:+.0f}]"
-
-
-def worst(result: ExamResult | None) -> str:
-    """The figure of utility that lost most, and how much; ``–`` without any."""
+def _worst(result: ExamResult | None) -> str:
+    """The figure of utility that lost most, and how much."""
     figures = [one for one in (result.utility if result else ()) if one.unpruned is not None]
     if not figures:
-        return "–"
+        return _NOTHING
     found = max(figures, key=lambda one: one.worse)
     return f"{found.name} {percent(found.worse)} worse" if found.worse else "none lost"

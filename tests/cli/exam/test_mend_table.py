@@ -44,7 +44,7 @@ def test_the_chosen_rung_is_marked():
     """Each rung with rises, the figure that lost most, and its verdict; a sentence says how much goes."""
     lost = (Utility("valid", 0.95, 1.0), Utility("loss", 1.2, 1.2))
     text = shown(climbed(row(RUNGS[0], "refused"), row(RUNGS[1], "passed", utility=lost)))
-    assert "+39 points [+" in text
+    assert "+39 [+" in text
     assert "10 % ←" in text
     assert "valid 5 % worse" in text
     assert "math: the least pruning that passes leaves out 2 of 20 modules" in text
