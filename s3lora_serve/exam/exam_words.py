@@ -9,7 +9,13 @@ if TYPE_CHECKING:
 
 
 def exam_words(facts: Mapping[str, Any]) -> str:
-    """``passed on the public prompts``, of a result as JSON; own questions are ``your prompts``."""
+    """``passed on the public prompts``, of a result as JSON; own questions are ``your prompts``.
+
+    What needs no question has no key, and is ``passed unasked``.
+    """
+    verdict = facts.get("verdict", "undecided")
+    if facts.get("key") == "":
+        return f"{verdict} unasked"
     prompts = "your prompts" if facts.get("own_questions") else "the public prompts"
     stale = ", by an exam that is stale" if facts.get("stale") else ""
-    return f"{facts.get('verdict', 'undecided')} on {prompts}{stale}"
+    return f"{verdict} on {prompts}{stale}"

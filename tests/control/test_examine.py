@@ -13,6 +13,7 @@ from scripted_exams import ScriptedExams
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step, Wanted
+from s3lora_serve.control.operation_summary import summary
 from s3lora_serve.errors import ConfigError, Conflict, EngineDead, SourceError, UnknownPlanner
 from s3lora_serve.exam.exam_result import ExamVerdict
 
@@ -85,7 +86,7 @@ async def test_what_serves_is_examined_where_it_is(fleet, exams, verdict):
     assert (states(fleet, "p"), serving(fleet, "p")) == (before, "0")
     assert "exam" in done.seconds
     told = {entry.action: entry.details for entry in fleet.control.history()}
-    assert told["exam.answered"]["verdict"] == verdict
+    assert told["exam.answered"]["exam"]["verdict"] == verdict
     assert actions(fleet)[-3:] == ["exam.begun", "exam.answered", "exam.done"]
 
 
@@ -208,3 +209,12 @@ async def test_without_exams_the_order_says_so(fleet):
     with pytest.raises(ConfigError, match="examines nothing"):
         await fleet.control.examine("p", None, order())
     assert await fleet.control.kept_exam("p", fleet.service.get("p").revision) is None
+
+
+async def test_a_revision_of_nothing_passes_unasked(fleet_of):
+    """Every module was pruned: the base answers, nothing is asked, and it is not called passed on prompts."""
+    exams = ScriptedExams()
+    fleet = await fleet_of(hollow=("p",), exams=exams.setup).start()
+    done = await examine(fleet)
+    assert (done.step, exams.examiner.asked) == (Step.DONE, [])
+    assert "passed unasked" in summary(done)

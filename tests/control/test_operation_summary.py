@@ -52,6 +52,12 @@ def operation(kind=Kind.SWAP, step=Step.DONE, **changes):
         ),
         (
             operation(
+                Kind.EXAM, details={"exam": {"verdict": "passed", "why": "the base answers", "key": ""}}
+            ),
+            f"{B} passed unasked: the base answers",
+        ),
+        (
+            operation(
                 Kind.EXAM,
                 details={
                     "kept": True,

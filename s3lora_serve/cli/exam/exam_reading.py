@@ -64,8 +64,6 @@ class ExamReading:
     @property
     def words(self) -> str:
         """``passed on the public prompts``."""
-        if not self.result.attacks.asked:
-            return f"{self.result.verdict} unasked"
         return exam_words({**self.result.to_json(), "stale": self.stale})
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted, fingerprint
 from s3lora_serve.errors import Conflict, EngineError, OperationCancelled
+from s3lora_serve.exam.exam_facts import exam_facts
 from s3lora_serve.fleet.slots import slot_name
 from s3lora_serve.fleet.states import LOADED
 from s3lora_serve.fleet.stopwatch import stopwatch
@@ -52,8 +53,7 @@ async def _examine(run: Execution, exams: Exams, op: Operation, name: str, wante
     found = await _current(exams, name, revision)
     kept = found is not None
     found = found or await _asked(run, exams, op, name, revision)
-    result = found.result
-    about = {"verdict": result.verdict.value, "why": result.why, "key": result.key, "kept": kept}
+    about = {"kept": kept, "exam": exam_facts(found)}
     await run.operations.write(op.id, "exam.answered", about=about)
     await run.operations.end(
         op.id, Step.DONE, "exam.done", details={**op.details, "kept": kept, "exam": found.to_json()}

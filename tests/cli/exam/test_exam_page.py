@@ -94,7 +94,7 @@ def test_own_prompts_are_called_so():
 
 def test_what_was_not_asked_has_no_rows():
     """An exam without a question, as of the base model itself, is a page without chart and counts."""
-    nothing = {"attacks": PairedCounts(0, 0, 0, 0), "settings": {}, "utility": (), "letters": {}}
+    nothing = {"attacks": PairedCounts(0, 0, 0, 0), "settings": {}, "utility": (), "letters": {}, "key": ""}
     html = page(**nothing, harmless=None, attacks_as_plans=None)
     assert "<svg" not in html
     assert "Passed unasked" in text(html)

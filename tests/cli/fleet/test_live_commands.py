@@ -242,7 +242,7 @@ def test_a_source_that_is_not_allowed_is_told_with_its_line(live):
 
 
 def test_an_exam_of_what_serves_and_of_what_might(live):
-    """Verdict and exit code agree, what is kept is shown, and what serves stays; what they say is the engine's."""
+    """Verdict and exit code agree, what is kept is shown, and what serves stays."""
     before = serving(live)
     found = {}
     for target in ("one", "./newer"):
