@@ -7,14 +7,13 @@ import itertools
 import shutil
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
 from s3lora_serve.adapters.peft.peft_format import write_peft
 from s3lora_serve.cli.exam.mended import Control, Mended
 from s3lora_serve.engine.port import Slot
-from s3lora_serve.exam.exam_result import lets_serve
+from s3lora_serve.exam.exam_result import ExamVerdict, lets_serve
 from s3lora_serve.exam.rung_exam import RungFound, RungTerms, examine_rung
 
 if TYPE_CHECKING:
@@ -54,64 +53,55 @@ class Climb:
         slots = _Slots(engine, self.adapter, self.folder)
         level = self.ladder.level(self.settings.confidence)
         found: list[RungFound] = []
+        controls: list[Control] = []
         chosen = None
         async with slots.without(()) as unpruned:
+            asking = _Asking(engine, unpruned, self.examiners, level, told)
             for number, rung in enumerate(self.ladder.rungs, start=1):
-                stage = f"rung {number} of {len(self.ladder.rungs)}, top {rung.top}"
-                row, good = await self._rung(engine, slots, unpruned, rung, level, stage, told)
+                step = f"rung {number} of {len(self.ladder.rungs)}, top {rung.top}"
+                row = await self._rung(slots, rung, asking, step)
                 found.append(row)
-                if good:
+                if row.verdict and lets_serve(ExamVerdict(row.verdict), self.settings):
                     chosen = row
                     break
             top = found[-1].rung.top if found else 0
-            draws = CONTROLS if control and 0 < top < len(self.adapter.modules) else 0
-            controls = []
-            for seed in range(draws):
+            for seed in range(CONTROLS if control and 0 < top < len(self.adapter.modules) else 0):
+                step = f"control {seed + 1} of {CONTROLS}, {top} at random"
                 async with slots.without(drawn(self.scored, top, seed)) as slot:
-                    step = f"control {seed + 1} of {draws}, {top} at random"
-                    result = await self._ask(engine, slot, unpruned, 1, level, partial(told, step))
-                controls.append(Control(seed, top, result))
+                    controls.append(Control(seed, top, await asking.ask(slot, 1, level, step)))
         return Mended(self.name, len(self.scored), self.ladder, level, tuple(found), chosen, tuple(controls))
 
-    async def _rung(
-        self,
-        engine: Engine,
-        slots: _Slots,
-        unpruned: Slot,
-        rung: Rung,
-        level: float,
-        stage: str,
-        told: Told,
-    ) -> tuple[RungFound, bool]:
-        """Its row of the table, and whether it may serve."""
+    async def _rung(self, slots: _Slots, rung: Rung, asking: _Asking, step: str) -> RungFound:
+        """Its row of the table."""
         if len(rung.pruned) == len(self.adapter.modules):
-            return RungFound(rung, why="nothing of it would be left"), False
+            return RungFound(rung, why="nothing of it would be left")
         async with slots.without(rung.pruned) as slot:
 
             async def ask(half: int, level: float | None) -> ExamResult:
-                step = f"{stage}, {'confirming' if half else 'choosing'}"
-                return await self._ask(engine, slot, unpruned, half, level, partial(told, step))
+                return await asking.ask(slot, half, level, f"{step}, {'confirming' if half else 'choosing'}")
 
-            exam = await examine_rung(ask, self.settings, RungTerms(level))
-        row = RungFound.of(rung, "", exam.result.why, exam.result, exam)
-        return row, lets_serve(exam.result.verdict, self.settings)
+            exam = await examine_rung(ask, self.settings, RungTerms(asking.level))
+        return RungFound.of(rung, "", exam.result.why, exam.result, exam)
 
-    async def _ask(
-        self,
-        engine: Engine,
-        slot: Slot,
-        unpruned: Slot,
-        half: int,
-        level: float | None,
-        told: Callable[[float | None], None],
-    ) -> ExamResult:
+
+@dataclass(frozen=True)
+class _Asking:
+    """Examines what is in a slot beside the unpruned adapter."""
+
+    engine: Engine
+    unpruned: Slot
+    examiners: tuple[Examiner, Examiner]
+    level: float  # of a confirmation
+    told: Told
+
+    async def ask(self, slot: Slot, half: int, level: float | None, step: str) -> ExamResult:
         return await self.examiners[half].examine(
-            engine,
+            self.engine,
             slot,
             key="",
-            unpruned=unpruned,
+            unpruned=self.unpruned,
             level=level,
-            told=lambda done, total: told(done / total if total else None),
+            told=lambda done, total: self.told(step, done / total if total else None),
         )
 
 
