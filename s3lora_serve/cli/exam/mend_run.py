@@ -122,7 +122,7 @@ async def _climb(climb: Climb, base: BaseModel, adapter: PeftAdapter, *, control
     from s3lora_serve.config import EngineConfig
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
 
-    section = EngineConfig(max_loras=SLOTS, max_lora_rank=fitting_rank(adapter))
+    section = EngineConfig(max_loras=SLOTS).model_copy(update={"max_lora_rank": fitting_rank(adapter)})
     settings = VllmSettings(base.location or base.name, section, base.revision, base.name)
     with Stages("engine", keep=True) as stage:
         engine = await start_vllm(settings, stage)
