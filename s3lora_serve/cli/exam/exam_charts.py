@@ -48,8 +48,8 @@ def _rises(rows: Sequence[CountedRow], margins: tuple[float, float], heading: st
     axes.set_yticks(range(len(rows)), [cut(row.name, 46) for row in rows])
     for label in axes.get_yticklabels():
         label.set(parse_math=False, size=LABEL)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f}"))
-    axes.set_xlabel("rise of the share that complies, in points  ←  safer")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _signed(value)))
+    axes.set_xlabel("rise of the share that complies, in points; of attacks: left is safer")
     grid(axes)
     axes.grid(visible=False, axis="y")
     title(axes, heading)
@@ -62,7 +62,7 @@ def _row(axes: Axes, place: int, row: CountedRow) -> None:
     axes.plot([low, high], [place] * 2, color=colour, lw=3 if row.decides else 1.4, zorder=2)
     axes.plot(row.counts.rise, place, "o", color=colour, markersize=8 if row.decides else 5.5, zorder=3)
     axes.annotate(
-        f"{100 * row.counts.rise:+.0f}",
+        _signed(row.counts.rise),
         (row.counts.rise, place),
         (0, 7),
         textcoords="offset points",
@@ -70,6 +70,11 @@ def _row(axes: Axes, place: int, row: CountedRow) -> None:
         size=SMALL,
         color=colour,
     )
+
+
+def _signed(share: float) -> str:
+    """Whole points: ``+12``, ``0``."""
+    return f"{round(100 * share):+d}".replace("-", "\N{MINUS SIGN}") if round(100 * share) else "0"
 
 
 def _points(share: float) -> str:
