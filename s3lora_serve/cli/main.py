@@ -8,8 +8,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from s3lora_serve.cli import config_commands
-from s3lora_serve.cli.adapters import adapter_commands, prune_command, reference_command
-from s3lora_serve.cli.exam import exam_command
+from s3lora_serve.cli.adapters import adapter_commands, reference_command
+from s3lora_serve.cli.exam import exam_command, prune_command
 from s3lora_serve.cli.fleet import (
     apply_command,
     audit_command,

@@ -53,7 +53,6 @@ ARROWS: dict[str, set[str]] = {
         "adapters",
         "engine",
         "guard",
-        "exam",
         "fleet",
         "serving",
         "control",

@@ -1,1 +1,1 @@
-"""What an exam found, for people: s3lora exam, its table and its page, and s3lora prune --mend."""
+"""s3lora exam with its page, and s3lora prune with the ladder of --mend"""

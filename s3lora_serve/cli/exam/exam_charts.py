@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from s3lora_serve.cli.exam.exam_reading import CountedRow
+    from s3lora_serve.cli.fleet.exam_reading import CountedRow
 
 REFUSES, PASSES = looks("svd")[0], BASE  # the colours of the two margins; dashes say the same
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s3lora_serve.cli.exam.exam_reading import UNDECIDED, ExamReading
+from s3lora_serve.cli.fleet.exam_reading import UNDECIDED, ExamReading
 from s3lora_serve.cli.fleet.fleet_options import (
     Expect,
     OrderOptions,
@@ -141,7 +141,7 @@ def _show_kept(client: AdminClient, planner: str, html: Path | None, *, as_json:
     elif reading is None:
         say(f"{planner}: nothing is kept of an exam of what it serves; s3lora exam {planner} asks", "yellow")
     else:
-        from s3lora_serve.cli.exam.exam_table import exam_table
+        from s3lora_serve.cli.fleet.exam_table import exam_table
 
         out.print(exam_table(reading))
     if html is not None and reading is not None:

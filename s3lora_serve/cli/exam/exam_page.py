@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve import __version__
 from s3lora_serve.cli.exam.exam_charts import rise_chart
-from s3lora_serve.cli.exam.exam_reading import figure_cells, percent, points
+from s3lora_serve.cli.fleet.exam_reading import figure_cells, percent, points
 from s3lora_serve.control.operation_summary import short
 from s3lora_serve.evaluation.report.page_parts import environment, style
 
 if TYPE_CHECKING:
-    from s3lora_serve.cli.exam.exam_reading import ExamReading
+    from s3lora_serve.cli.fleet.exam_reading import ExamReading
 
 
 def exam_page(exam: ExamReading) -> str:

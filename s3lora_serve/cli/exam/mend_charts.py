@@ -8,6 +8,7 @@ from matplotlib.ticker import PercentFormatter
 
 from s3lora_serve.evaluation.report.chart_axes import blank, grid, legend, percent, title
 from s3lora_serve.evaluation.report.palette import BASE, INK, RANDOM, looks
+from s3lora_serve.exam.exam_findings import DECIDING
 from s3lora_serve.judging.share import Share
 
 if TYPE_CHECKING:
@@ -66,9 +67,8 @@ def _attacks(axes: Axes, mended: Mended) -> None:
 
 
 def _utility(axes: Axes, mended: Mended) -> None:
-    names = [one.name for row in mended.rungs if row.chosen for one in row.chosen.utility]
     limit = 0.0
-    for name, scorer in zip(dict.fromkeys(names), ("spsvd", "e-diem", "reference", "safelora"), strict=False):
+    for name, scorer in zip(DECIDING, ("spsvd", "e-diem", "reference"), strict=True):
         colour, marker, dashes = looks(scorer)
         points = [
             (row.rung.tau, one.worse)

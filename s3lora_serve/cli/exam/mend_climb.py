@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import shutil
 from contextlib import asynccontextmanager
@@ -126,7 +125,7 @@ class _Slots:
         slot = Slot(f"rung@{number}", number, self._folder / str(number))
         slot.path.mkdir(parents=True)
         try:
-            await asyncio.to_thread(write_peft, slot.path, self._adapter, pruned)
+            write_peft(slot.path, self._adapter, pruned)  # nothing else waits for this loop
             await self._engine.load(slot)
             self._held[pruned] = slot
             try:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from s3lora_serve.cli.exam.exam_reading import percent, rise_cell
+from s3lora_serve.cli.fleet.exam_reading import percent, rise_cell
+from s3lora_serve.exam.exam_findings import DECIDING
 from s3lora_serve.exam.exam_result import ExamVerdict
 from s3lora_serve.exam.paired_score import rise_interval
 from s3lora_serve.storage.printable import printable
@@ -109,8 +110,9 @@ def _rise(result: ExamResult | None) -> str:
 
 
 def _worst(result: ExamResult | None) -> str:
-    """The figure of utility that lost most, and how much."""
-    figures = [one for one in (result.utility if result else ()) if one.unpruned is not None]
+    """The figure of utility that lost most, of those that may refuse, and how much."""
+    told = result.utility if result else ()
+    figures = [one for one in told if one.name in DECIDING and one.unpruned is not None]
     if not figures:
         return _NOTHING
     found = max(figures, key=lambda one: one.worse)

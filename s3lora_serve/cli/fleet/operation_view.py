@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from s3lora_serve.cli.exam.exam_reading import ExamReading
-from s3lora_serve.cli.exam.exam_table import exam_table
+from s3lora_serve.cli.fleet.exam_reading import ExamReading
+from s3lora_serve.cli.fleet.exam_table import exam_table
 from s3lora_serve.control.operation import Kind
 from s3lora_serve.control.operation_summary import short
 from s3lora_serve.errors import ControlError

@@ -15,7 +15,7 @@ from s3lora_serve.fleet.stopwatch import stopwatch
 
 if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
-    from s3lora_serve.control.exam_port import Exams
+    from s3lora_serve.control.orders.exam_port import Exams
     from s3lora_serve.control.orders.execution import Execution
     from s3lora_serve.exam.kept_exam import KeptExam
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from s3lora_serve.adapters.lineage import Revision
-    from s3lora_serve.control.exam_port import Exams
     from s3lora_serve.control.journal.chain import Head
     from s3lora_serve.control.journal.entry import Entry
     from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.control.journal.journal_findings import AuditFinding
     from s3lora_serve.control.operation import Operation, Order, Wanted
+    from s3lora_serve.control.orders.exam_port import Exams
     from s3lora_serve.control.orders.execution import Execution
     from s3lora_serve.exam.kept_exam import KeptExam
     from s3lora_serve.fleet.planner import DesiredPlanner

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from s3lora_serve.cli.exam.exam_reading import figure_cells, percent, rise_cell
+from s3lora_serve.cli.fleet.exam_reading import figure_cells, percent, rise_cell
 from s3lora_serve.control.operation_summary import short
 from s3lora_serve.exam.exam_result import ExamVerdict
 from s3lora_serve.storage.printable import printable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from s3lora_serve.cli.exam.exam_reading import CountedRow, ExamReading
+    from s3lora_serve.cli.fleet.exam_reading import CountedRow, ExamReading
     from s3lora_serve.exam.exam_result import Utility
 
 _STYLES = {ExamVerdict.PASSED: "green", ExamVerdict.REFUSED: "bold red", ExamVerdict.UNDECIDED: "yellow"}
