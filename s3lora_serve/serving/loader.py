@@ -15,6 +15,7 @@ from s3lora_serve.fleet.stopwatch import stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from s3lora_serve.engine.port import Engine, Slot
     from s3lora_serve.fleet.fleet import Fleet
@@ -140,7 +141,8 @@ class Loader:
             if check.long and check.name in deployment.proofs:
                 continue
             tell(check.name)
-            with stopwatch() as took, pause if check.long else nullcontext():
+            within: AbstractContextManager[None] = pause if check.long else nullcontext()
+            with stopwatch() as took, within:
                 proof = await check(engine, slot, deployment.revision, tell)
             self._current(deployment)
             if proof is not None:
