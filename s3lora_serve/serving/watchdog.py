@@ -79,8 +79,8 @@ class Watchdog:
 
     def _limit(self, held: str, slowest_load: float | None) -> float:
         limit = max(self._seconds, STEPS * self._slowest)
-        if held == "start" or (held == "load" and slowest_load is None):
-            return limit + self._load_seconds
-        if held == "load" and slowest_load is not None:
-            return limit + min(max(self._seconds, STEPS * slowest_load), self._load_seconds)
+        if held in ("start", "load"):
+            known = slowest_load if held == "load" else None
+            more = self._load_seconds
+            return limit + (more if known is None else min(max(self._seconds, STEPS * known), more))
         return 2 * limit if held else limit
