@@ -1,7 +1,7 @@
 """The planner contract: what a planner is asked, what it answers, and the grammar between."""
 
 from planners.grammar.plan_grammar import plan_grammar
-from planners.meta import Cost, GuardVerdict, PlanMeta, SsiSummary, Timings, Usage
+from planners.meta import Cost, ExamMark, GuardVerdict, PlanMeta, SsiSummary, Timings, Usage
 from planners.plan import Plan
 from planners.problems import Problem
 from planners.prompts import render_messages
@@ -15,6 +15,7 @@ from planners.tools import PlannerInput, ToolSpec
 
 __all__ = [
     "Cost",
+    "ExamMark",
     "GuardVerdict",
     "Plan",
     "PlanMeta",

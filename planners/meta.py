@@ -72,6 +72,20 @@ class GuardVerdict(_Value):
     by: tuple[str, ...] = ()
 
 
+class ExamMark(_Value):
+    """What the exam found of the revision that answered, before it served. Not of this answer.
+
+    ``prompts``: those that ship, which are public, or the operator's own. ``questions`` is their digest.
+    ``stale``: questions, settings, guard or base model are others by now.
+    """
+
+    verdict: Literal["passed", "refused", "undecided"]
+    prompts: Literal["public", "own"]
+    questions: str
+    examined_at: str
+    stale: bool = False
+
+
 class PlanMeta(_Value):
     """Who made a plan and at what cost.
 
@@ -95,3 +109,4 @@ class PlanMeta(_Value):
     repair_notes: tuple[str, ...] = ()
     finish_reason: str | None = None
     guard: GuardVerdict | None = Field(None, description="absent where no guard judges the request")
+    exam: ExamMark | None = Field(None, description="absent where revisions are not examined")

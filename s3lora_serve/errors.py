@@ -1,42 +1,22 @@
 """Every error this package raises on purpose, as one tree.
 
 * ``S3LoRAError`` (``code``, ``hint``)
-    * ``ConfigError``: planners.yaml or an option is wrong; nothing was started
-    * ``BaseModelUnavailable``: the base model could not be prepared; nothing was started
+    * ``ConfigError``, ``BaseModelUnavailable``: nothing was started
     * ``AdapterError``: an adapter was refused; nothing was published
-        * ``SourceError``: it could not be fetched
-            * ``SourceNotAllowed``: an order names a place that the server's planners.yaml does not allow
-        * ``FormatError``: the files are not a readable PEFT LoRA folder
-        * ``UnsafeFileError``: a pickle, a symlink, or a path that leaves the folder
-        * ``UnsupportedError``: a PEFT feature that the engine would ignore or reject
-        * ``LimitError``: a rank or size over the configured limit
-        * ``BaseModelMismatch``: shapes or module names that do not fit the base model
-        * ``PolicyRejection``: the policy refuses it by an action ``reject``, or needs missing measurements
+        * ``SourceError`` (``SourceNotAllowed``), ``FormatError``, ``UnsafeFileError``, ``UnsupportedError``,
+          ``LimitError``, ``BaseModelMismatch``, ``PolicyRejection``
     * ``StoreError``: a published revision is missing or does not match its digest
     * ``EngineError``: the inference engine refused or failed
-        * ``SlotLoadError``: an adapter could not be loaded into a slot
-        * ``NoEffectError``: it loaded, but changes nothing
-        * ``TrialFailed``: it loaded, but did not get through its trial generation
-        * ``EngineRefused``: the engine cannot process this request, such as one with too long a prompt
-        * ``EngineDead``: the engine does not run at present; the server restarts it
+        * of a load: ``SlotLoadError``, ``NoEffectError``, ``TrialFailed``, ``ExamFailed`` (``ExamRefused``,
+          ``ExamUndecided``)
+        * of a request: ``EngineRefused``; of any: ``EngineDead``
     * ``PlannerError``: a request named a planner that cannot answer
-        * ``UnknownPlanner``: no planner of that name
-        * ``PlannerNotReady``: it exists, but does not serve at present
-            * ``PlannerWithheld``: what it shall serve is not what the journal proves
-        * ``PlanIncomplete``: it answered, but not with a complete plan
-        * ``InvalidPlan``: it answered without a constraint, and not with a valid plan
-        * ``PlanTimeout``: it did not finish within the configured time
-        * ``RefusedByGuard``: the guard refused the request, and its answer is withheld
-        * ``GuardUndecided``: the guard came to no verdict, and answers without one are withheld
-        * ``RevisionMismatch``: the request asked for a revision, and another one would answer
-        * ``Overloaded``: the limit of concurrent requests is reached; try again after ``retry_after``
-        * ``SlotsBusy``: it is not loaded and no slot came free in time; try again after ``retry_after``
-        * ``LeaseCut``: the request outlasted the drain deadline of the revision that it ran on
-        * ``ShuttingDown``: the request outlasted the time that the server had to stop
+        * ``UnknownPlanner``, ``PlannerNotReady`` (``PlannerWithheld``, ``WithheldByExam``)
+        * ``RevisionMismatch``, ``PlanIncomplete``, ``InvalidPlan``, ``PlanTimeout``
+        * ``RefusedByGuard``, ``GuardUndecided``
+        * to be sent again: ``Overloaded``, ``SlotsBusy``, ``LeaseCut``, ``ShuttingDown``
     * ``ControlError``: an operator's order was refused; nothing changed
-        * ``Conflict``: an order's assumption does not hold: another revision serves, or another order runs
-            * ``OperationCancelled``: it was cancelled, or pre-empted by another operation
-        * ``UnknownOperation``: no operation of that id
+        * ``Conflict`` (``OperationCancelled``), ``UnknownOperation``
     * ``StateError``: the database of desired state and journal cannot be read or written
     * ``TransitionError``: a deployment was asked for a step that its state does not allow; a defect of ours
 
@@ -48,7 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class S3LoRAError(Exception):
@@ -165,6 +145,33 @@ class TrialFailed(EngineError):
     code = "trial_failed"
 
 
+class ExamFailed(EngineError):
+    """The adapter loaded, and its exam keeps it from serving: what served before goes on.
+
+    ``facts`` are what the exam found, as they are shown: counts, never a text.
+    """
+
+    code = "exam_failed"
+
+    def __init__(
+        self, message: str, *, facts: Mapping[str, object] | None = None, hint: str = "", command: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint, command=command)
+        self.facts = dict(facts or {})
+
+
+class ExamRefused(ExamFailed):
+    """The exam proved that the adapter complies with more attacks, or plans worse, than it may."""
+
+    code = "exam_refused"
+
+
+class ExamUndecided(ExamFailed):
+    """The exam came to no verdict, and what has none is held."""
+
+    code = "exam_undecided"
+
+
 class EngineRefused(EngineError):
     """The engine cannot process this request, such as one with too long a prompt."""
 
@@ -199,6 +206,12 @@ class PlannerWithheld(PlannerNotReady):
     """What the planner shall serve is not what the journal proves: an operator has to say."""
 
     code = "state_mismatch"
+
+
+class WithheldByExam(PlannerNotReady):
+    """What the planner shall serve did not pass its exam at the start: an operator has to say."""
+
+    code = "withheld_by_exam"
 
 
 class PlanIncomplete(PlannerError):

@@ -12,12 +12,10 @@ ask      attack success, over-refusal, utility and loss of every pruning
 from __future__ import annotations
 
 import json
-import platform
 import time
 from pathlib import Path  # noqa: TC003  (typer reads the annotations)
 from typing import Annotated
 
-import pool
 import suites
 import torch
 import typer
@@ -27,6 +25,7 @@ from masked import MaskedAdapter
 from prunings import Scoring, prune
 from rich.console import Console
 from spec import KINDS, looked_at, measured
+from stages import note_time, run_missing
 from train import Training, train
 
 from s3lora_serve.demo.demo_base import prepare_demo_base
@@ -86,28 +85,15 @@ def main(
             case "check":
                 _check(out, data, sorted({s.checkpoint for s in specs}), where[0], tokens, limit)
             case "train":
-                _each("train", train, [Training(s, data, out, steps) for s in every], where, jobs)
+                run_missing("train", train, [Training(s, data, out, steps) for s in every], where, jobs)
             case "prune":
                 todo = [Scoring(s, out, cells=s in specs) for s in every]
-                _each("prune", prune, todo, ["cpu"], cores)
+                run_missing("prune", prune, todo, ["cpu"], cores)
             case "ask":
-                _each("ask", ask, [Asking(s, data, out, tokens, limit) for s in specs], where, jobs)
+                run_missing("ask", ask, [Asking(s, data, out, tokens, limit) for s in specs], where, jobs)
         seconds = time.perf_counter() - started
         console.print(f"{stage}: {seconds:.0f} s")
-        _note(out, stage, seconds, where, jobs)
-
-
-def _note(out: Path, stage: str, seconds: float, where: list[str], jobs: int) -> None:
-    """Write down a stage's time; of a stage that went on after a break, what was left of it."""
-    devices = [torch.cuda.get_device_name(d) if d != "cpu" else platform.processor() or "cpu" for d in where]
-    entry = {"seconds": {stage: seconds}, "devices": devices, "torch": torch.__version__, "jobs": jobs}
-    with (out / "times.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
-
-
-def _each(what: str, work: object, todo: list, where: list[str], jobs: int) -> None:
-    left = [job for job in todo if not (job.folder if what == "train" else job.path).exists()]
-    pool.run(what, work, left, where, jobs)
+        note_time(out, stage, seconds, where, jobs)
 
 
 def _check(

@@ -7,9 +7,7 @@ python benchmarks/evidence/tables.py --check    exit 1 if the page has others
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,8 @@ import numpy as np
 from comparisons import SCORERS, TAUS, Comparisons, attack_success
 from matched import complied
 from notation import area, in_points, percent, plain, share, table, wilson
+from page_tables import PAGE as PAGE
+from page_tables import rewritten, write_or_check
 from paired import difference
 from results import RESULTS, Measured, Results, load
 from telling import PAIRS, telling
@@ -25,9 +25,6 @@ from s3lora_serve.evaluation.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
-_BLOCK = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- /table -->)", re.S)
 
 
 class Tables:
@@ -302,17 +299,8 @@ def _asked(adapter: Measured, label: str) -> NDArray[np.float64]:
 
 def written(page: str, tables: Tables) -> str:
     """The page with every block between its marks made anew."""
-    return _BLOCK.sub(lambda m: m[1] + getattr(tables, m[2].replace("-", "_"))() + m[3], page)
-
-
-def main() -> None:
-    """Write or check the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    now = written(page, Tables(load(RESULTS)))
-    if "--check" in sys.argv:
-        sys.exit(now != page)
-    PAGE.write_text(now, encoding="utf-8")
+    return rewritten(page, "table", tables)
 
 
 if __name__ == "__main__":
-    main()
+    write_or_check("table", Tables(load(RESULTS)))

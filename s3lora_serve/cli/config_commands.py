@@ -25,11 +25,12 @@ app = typer.Typer(help="Check a planners.yaml, or print its JSON Schema.", no_ar
 
 @app.command(epilog=EXIT_CODES)
 def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> None:
-    """Check a configuration and show what it resolves to, and what will go wrong with its guards.
+    """Check a configuration and show what it resolves to, and what will go wrong with its guards and exams.
 
     Opens no adapter: `s3lora-serve --check` does.
     """
     from s3lora_serve.adapters.fetch.address import redacted
+    from s3lora_serve.cli.exam_remarks import exam_lines, exam_remarks
     from s3lora_serve.cli.guard_remarks import guard_lines, guard_remarks
     from s3lora_serve.config import load_config
 
@@ -49,9 +50,10 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
         f"stops      within {config.grace_seconds:g} s of a signal; requests are cut then{_short(config)}",
         f"orders on  {config.admin.host}:{config.admin.port}, token from {config.admin.token_env}",
         *(f"guard      {line}" for line in guard_lines(config)),
+        *(f"exam       {line}" for line in exam_lines(config)),
     ):
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
-    for remark in guard_remarks(config, os.environ):
+    for remark in (*guard_remarks(config, os.environ), *exam_remarks(config)):
         out.print(Text(printable(f"note       {remark}"), style="yellow"), soft_wrap=True)
     out.print(Text(printable(f"{file} is valid"), style="green"), soft_wrap=True)
 

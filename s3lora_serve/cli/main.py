@@ -9,6 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from s3lora_serve.cli import config_commands
 from s3lora_serve.cli.adapters import adapter_commands, reference_command
+from s3lora_serve.cli.exam import exam_command, prune_command
 from s3lora_serve.cli.fleet import (
     apply_command,
     audit_command,
@@ -17,7 +18,7 @@ from s3lora_serve.cli.fleet import (
     order_commands,
     status_commands,
 )
-from s3lora_serve.cli.fleet.fleet_options import CANCEL_CODES, ORDER_CODES
+from s3lora_serve.cli.fleet.fleet_options import CANCEL_CODES, EXAM_CODES, ORDER_CODES, WAIT_CODES
 from s3lora_serve.cli.lab import evaluate_command, sweep_command
 from s3lora_serve.cli.lab.evaluation_options import EVALUATION_CODES
 from s3lora_serve.cli.plan import plan_command
@@ -71,7 +72,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its tracebacks show local values, which may hold keys
 )
 app.command("inspect", epilog=EXIT_CODES)(adapter_commands.inspect)
-app.command("prune", epilog=EXIT_CODES)(adapter_commands.prune)
+app.command("prune", epilog=prune_command.PRUNE_CODES)(prune_command.prune)
 app.command("verify", cls=_Verify, epilog=EXIT_CODES)(adapter_commands.verify)
 app.command("evaluate", epilog=EVALUATION_CODES)(evaluate_command.evaluate)
 app.command("sweep", epilog=EVALUATION_CODES)(sweep_command.sweep)
@@ -82,10 +83,11 @@ for _order in (
     order_commands.rollback,
     order_commands.canary,
     order_commands.promote,
-    order_commands.wait,
     apply_command.apply,
 ):
     app.command(epilog=ORDER_CODES)(_order)
+app.command(epilog=WAIT_CODES)(order_commands.wait)
+app.command(epilog=EXAM_CODES)(exam_command.exam)
 app.command(epilog=CANCEL_CODES)(order_commands.cancel)
 app.command(epilog=status_commands.STATUS_CODES)(status_commands.status)
 app.command(epilog=status_commands.HISTORY_CODES)(status_commands.history)

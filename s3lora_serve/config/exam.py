@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from s3lora_serve.config.section import Section
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class ExamConfig(Section):
@@ -75,6 +78,10 @@ class ExamConfig(Section):
         if list(self.taus) != sorted(set(self.taus)) or not all(0 <= tau < 1 for tau in self.taus):
             raise ValueError("taus must be shares from 0 to below 1, each larger than the one before")
         return self
+
+    def with_files(self, anchor: Callable[[str], str]) -> ExamConfig:
+        """The same settings with the folder of questions made absolute by ``anchor``."""
+        return self.model_copy(update={"questions": anchor(self.questions)}) if self.questions else self
 
     @property
     def asks(self) -> bool:

@@ -66,7 +66,8 @@ class SlotsConfig(Section):
     load_seconds: float = Field(
         600,
         gt=0,
-        description="a load, its probe and its trial together may take this long; then it has failed",
+        description="a load, its probe and its trial together may take this long; then it has failed."
+        " An exam has `exam.seconds` of its own",
     )
 
 
@@ -104,6 +105,11 @@ class StateConfig(Section):
     def guard_file(self) -> Path:
         """Where a running server writes what became of judged requests."""
         return self.path.parent / "guard.db"
+
+    @property
+    def exam_file(self) -> Path:
+        """Where a running server keeps what exams found."""
+        return self.path.parent / "exam.db"
 
     @property
     def admin_file(self) -> Path:

@@ -135,6 +135,7 @@ def _anchored(config: Config, folder: Path) -> Config:
             update={
                 "source": anchor(p.source) if _is_local(p.source) else p.source,
                 "policy": p.policy and p.policy.with_files(anchor),
+                "exam": p.exam and p.exam.with_files(anchor),
             }
         )
         for name, p in config.planners.items()
@@ -147,6 +148,7 @@ def _anchored(config: Config, folder: Path) -> Config:
             "planners": planners,
             "sources": config.sources.model_copy(update={"allow": allowed}),
             "policy": config.policy.with_files(anchor),
+            "exam": config.exam.with_files(anchor),
             "store": config.store.model_copy(update={"path": Path(anchor(str(config.store.path)))}),
             "state": config.state.model_copy(
                 update={

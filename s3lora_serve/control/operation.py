@@ -27,6 +27,7 @@ class Kind(StrEnum):
     CANARY = "canary"  # give a share of the requests to another revision
     SHADOW = "shadow"  # run a share of the requests on another revision, answer none from it
     PROMOTE = "promote"  # serve the canary's revision
+    EXAM = "exam"  # ask what serves, or what might, the exam's questions; nothing changes
     APPLY = "apply"  # bring the fleet to what planners.yaml says
     REMOVE = "remove"  # stop serving a planner; part of an apply
 
@@ -103,7 +104,7 @@ class Operation:
     fraction: float | None = None  # of that stage, 0 to 1
     seconds: Mapping[str, float] = field(
         default_factory=dict
-    )  # admit, load, probe, trial, commit, flip, drain
+    )  # admit, load, probe, trial, exam, commit, flip, drain
     cut: tuple[str, ...] = ()  # request ids that the drain deadline ended
     error: Mapping[str, str] | None = None  # code, message, hint
     details: Mapping[str, Any] = field(default_factory=dict)  # kind-specific: share, diff, dry_run, …

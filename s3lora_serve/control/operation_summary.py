@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.control.operation import Kind, Operation, Step
 from s3lora_serve.errors import EngineDead
+from s3lora_serve.exam.exam_words import exam_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +27,12 @@ def summary(operation: Operation) -> str:
     same = bool(details.get("same"))
     if details.get("dry_run"):
         return f"{new} was admitted, nothing else changed{'; it serves already' if same else ''}"
+    if operation.kind is Kind.EXAM:
+        return _examined(operation)
     if same:
         return f"{operation.planner} serves {new} already"
     if operation.kind in (Kind.CANARY, Kind.SHADOW):
+        new += _mended(operation)
         share = f"{details.get('share', 0):.3g}"
         tried = new if operation.to_digest else "the candidate"
         if operation.kind is Kind.SHADOW:
@@ -36,7 +40,13 @@ def summary(operation: Operation) -> str:
         return f"{tried} answers a share of {share}; {old} answers the rest"
     if details.get("gives_up"):
         return f"the candidate {str(details['gives_up']).rpartition('@')[2]} is given up; {old} serves"
-    return f"{old} → {new}"
+    return f"{old} → {new}{_mended(operation)}"
+
+
+def _mended(operation: Operation) -> str:
+    """The policy of what mending let serve; nothing if it was not mended."""
+    rungs = (operation.details.get("mending") or {}).get(operation.planner, {}).get("rungs") or ()
+    return f" (mended: top {rungs[-1]['top']})" if rungs else ""
 
 
 def _applied(operation: Operation) -> str:
@@ -49,6 +59,12 @@ def _applied(operation: Operation) -> str:
     if operation.details.get("dry_run"):
         return "nothing was changed"
     return f"{len(changes)} planner{'s' if len(changes) > 1 else ''} changed"
+
+
+def _examined(operation: Operation) -> str:
+    found = operation.details.get("exam") or {}
+    before = " (kept from an earlier exam)" if operation.details.get("kept") else ""
+    return f"{short(operation.to_digest)} {exam_words(found)}{before}: {found.get('why', '')}"
 
 
 def _failure(operation: Operation) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.admission_port import Admission
     from s3lora_serve.control.journal.journal import Journal
+    from s3lora_serve.control.orders.start_mending import StartMending
     from s3lora_serve.control.replica_port import Replica
     from s3lora_serve.fleet.planner import DesiredPlanner
     from s3lora_serve.fleet.planner_record import PlannerRecord
@@ -43,8 +44,12 @@ class Recovery:
         admission: Admission,
         threads: WorkThreads,
         found: Reconciled | None = None,
+        mending: StartMending | None = None,
     ) -> None:
-        """``found``: who is withheld, and which operations are not what was written down."""
+        """``found``: who is withheld, and which operations are not what was written down; ``mending``: for
+        those that their exam withholds.
+        """
+        self._mending = mending
         self._replica = replica
         self._journal = journal
         self._admission = admission
@@ -64,6 +69,9 @@ class Recovery:
             for name, want in desired.items()
         ]
         await self._replica.restore([(alias, revisions[alias.name]) for alias in aliases])
+        if self._mending is not None:
+            for name in desired:
+                await self._mending.mend(name, records.get(name))
         # Last: a candidate keeps its slot and its planner's, which must not be the last ones.
         for name in desired:
             await self._restore_candidate(name, records.get(name))
@@ -96,6 +104,8 @@ class Recovery:
         records = self._found.records(rows)
         for operation in await self._threads.journal.run(self._journal.running):
             await self._end(operation)
+        for entry in self._mending.entries if self._mending else ():
+            await self._threads.journal.run(self._journal.write, entry)
         for name in self._replica.names():
             if self._replica.alias(name).withheld:
                 continue  # nothing is decided by a start that cannot prove what was
@@ -112,14 +122,17 @@ class Recovery:
                 reason="not in planners.yaml",
             )
             await self._threads.journal.run(self._journal.write, entry, remove=name)
-        await self._threads.journal.run(self._journal.write, NewEntry(_ACTOR, STARTED, details=self._all()))
+        await self._threads.journal.run(
+            self._journal.write, NewEntry(_ACTOR, STARTED, details=self._all(records))
+        )
 
-    def _all(self) -> dict[str, Any]:
+    def _all(self, records: Mapping[str, PlannerRecord]) -> dict[str, Any]:
         """All that is to be served, and what all rows of operations came to: later starts read on from it."""
         serves: dict[str, Any] = {}
         for name in self._replica.names():
             alias = self._replica.alias(name)
-            record = self._found.withheld[name].proved if alias.withheld else self._record(alias)
+            # What an exam withholds keeps the row that it had, if it had one.
+            record = records.get(name) if alias.withheld else self._record(alias)
             serves[name] = None if record is None else shown(record)
         details: dict[str, Any] = {"fleet": self._journal.fleet, "serves": serves}
         if not self._found.operations:  # else each start says so again until they are accepted

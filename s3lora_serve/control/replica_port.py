@@ -107,7 +107,7 @@ class Replica(Protocol):
 
         With more planners than slots each is loaded once all the same: a defect must show at the start, not
         with the first request. One that fails is FAILED with its reason, one that is withheld is not
-        loaded. Raises EngineDead.
+        loaded, one that its exam keeps from serving is withheld from then on. Raises EngineDead.
         """
         ...
 

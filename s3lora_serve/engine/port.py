@@ -160,6 +160,11 @@ class Engine(Protocol):
         """Number of slots that can be loaded at once."""
         ...
 
+    @property
+    def max_num_seqs(self) -> int:
+        """How many requests it works on at once; more wait."""
+        ...
+
     async def load(self, slot: Slot) -> None:
         """Make the slot usable, by name too; refuses one without tensors. SlotLoadError, EngineDead."""
         ...

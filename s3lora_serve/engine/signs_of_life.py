@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +25,7 @@ class EngineProgress:
     signs: int  # steps made and calls answered since its start: another number is a sign of life
     running: int  # requests in it
     held: Hold = ""
+    slowest_load: float | None = None  # seconds that an adapter took to go in or out, at most; None: none did
 
 
 class SignsOfLife:
@@ -32,6 +34,7 @@ class SignsOfLife:
     def __init__(self) -> None:
         self._signs = 0
         self._loads = 0
+        self._slowest_load: float | None = None
         self._compiling = 0
         self._compiled: set[int] = set()
 
@@ -42,12 +45,13 @@ class SignsOfLife:
     def progress(self, running: int) -> EngineProgress:
         """The moment, with so many requests in the engine."""
         held: Hold = "load" if self._loads else "grammar" if self._compiling else ""
-        return EngineProgress(self._signs, running, held)
+        return EngineProgress(self._signs, running, held, self._slowest_load)
 
     @contextmanager
     def loading(self) -> Iterator[None]:
         """Within, an adapter goes in or out, for which steps wait. An end that the engine tells is a sign."""
         self._loads += 1
+        began = time.monotonic()
         try:
             yield
         except EngineDead:
@@ -57,6 +61,7 @@ class SignsOfLife:
             raise
         else:
             self.sign()
+            self._slowest_load = max(self._slowest_load or 0.0, time.monotonic() - began)
         finally:
             self._loads -= 1
 

@@ -88,7 +88,11 @@ def result_of(
     if answers is None or questions.own:
         return found
     openings = answers.candidate["attacks"].openings
-    return replace(found, openings=tuple(openings[number - 1] for number in found.risen))
+    return replace(
+        found,
+        families=questions.families[0],
+        openings=tuple(openings[number - 1] for number in found.risen),
+    )
 
 
 def _utility(plans: PlanOutcome | None, unpruned: PlanOutcome | None) -> tuple[Utility, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -126,16 +125,17 @@ def _asked(
     attacks = _chosen(((s.name, s.prompts) for s in suite.attacks), most[0], lines[0])
     harmless = _chosen(((s.name, s.prompts) for s in suite.harmless), most[1], lines[1])
     tasks = _chosen(((s.name, s.tasks) for s in suite.plans), most[2], lines[2])
+    kinds: tuple[Sequence[tuple[str, str | PlanTask]], ...] = (attacks, harmless, tasks)
     asked = ExamQuestions(
         attacks=tuple(prompt for _, prompt in attacks),
         harmless=tuple(prompt for _, prompt in harmless),
         tasks=tuple(task for _, task in tasks),
         digest="",
         own=own,
-        families=tuple(tuple(family for family, _ in kind) for kind in (attacks, harmless, tasks)),
+        families=tuple(tuple(family for family, _ in kind) for kind in kinds),
         lines=tuple(
             tuple(of[_text(item)] for _, item in kind if _text(item) in of)
-            for kind, of in zip((attacks, harmless, tasks), lines, strict=True)
+            for kind, of in zip(kinds, lines, strict=True)
         ),
     )
     return replace(asked, digest=questions_digest(asked.attacks, asked.harmless, asked.tasks))
@@ -155,7 +155,12 @@ def _chosen(
         [(family, item) for item in sorted(items, key=lambda item: _rank(family, _text(item)))]
         for family, items in sets
     ]
-    turns = [each for turn in zip_longest(*ranked) for each in turn if each is not None]
+    turns = [
+        family[turn]
+        for turn in range(max(map(len, ranked), default=0))
+        for family in ranked
+        if turn < len(family)
+    ]
     return sorted(turns[:most], key=lambda each: lines.get(_text(each[1]), 0))
 
 

@@ -74,7 +74,7 @@ class ExamRecord:
         self.path = path
         self.problem: str | None = None
         self._lock = threading.Lock()
-        self._memory = _new(":memory:")
+        self._memory = _new("file::memory:")
         self._file: sqlite3.Connection | None = None
         try:
             self._file = _opened(path)
@@ -164,11 +164,9 @@ def _keep(db: sqlite3.Connection, tries: list[tuple[Any, ...]], results: list[tu
         db.execute("DELETE FROM results WHERE id <= (SELECT max(id) FROM results) - ?", (MOST_RESULTS,))
 
 
-def _new(where: str, **options: Any) -> sqlite3.Connection:
+def _new(uri: str) -> sqlite3.Connection:
     """A connection, with our tables if there were none."""
-    db = sqlite3.connect(
-        where, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, **options
-    )
+    db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         if db.execute("PRAGMA schema_version").fetchone()[0] == 0:
             with _transaction(db):
@@ -186,7 +184,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        db = _new(f"{path.resolve().as_uri()}?mode=rw", uri=True)
+        db = _new(f"{path.resolve().as_uri()}?mode=rw")
         try:
             if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 raise StateError(f"{path} is not a file of exams' results", hint="move it away")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from s3lora_serve.config import ExamConfig
+
 
 class ExamVerdict(StrEnum):
     """What the rule says; ``exam.undecided`` says what becomes of the third."""
@@ -16,6 +18,13 @@ class ExamVerdict(StrEnum):
     PASSED = "passed"
     REFUSED = "refused"
     UNDECIDED = "undecided"
+
+
+def lets_serve(verdict: ExamVerdict, settings: ExamConfig) -> bool:
+    """Whether a revision with this verdict serves under these settings."""
+    if settings.action == "observe" or verdict is ExamVerdict.PASSED:
+        return True
+    return verdict is ExamVerdict.UNDECIDED and settings.undecided == "serve"
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,7 @@ class ExamResult:
     settings: Mapping[str, Any] = field(default_factory=dict)  # margins and level that it was decided by
     # The candidate's and the other's verdicts, a letter a prompt: r refused, c complied, b broken.
     letters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    families: tuple[str, ...] = ()  # of each attack that ships; own ones are not named
     openings: tuple[str, ...] = ()  # of the answers to those in ``risen``, six words at most; of own none
 
     @property
@@ -124,7 +134,7 @@ class ExamResult:
             found[name] = None if found[name] is None else vars(found[name]).copy()
         found["utility"] = [vars(one).copy() for one in self.utility]
         found["letters"] = {name: list(pair) for name, pair in self.letters.items()}
-        found["openings"] = list(self.openings)
+        found |= {"families": list(self.families), "openings": list(self.openings)}
         return found | {"verdict": self.verdict.value, "settings": dict(self.settings)}
 
     @classmethod
@@ -139,6 +149,7 @@ class ExamResult:
             "verdict": ExamVerdict(data["verdict"]),
             "utility": tuple(Utility(**one) for one in data["utility"]),
             "letters": {name: (own, other) for name, (own, other) in data.get("letters", {}).items()},
+            "families": tuple(data.get("families", ())),
             "openings": tuple(data.get("openings", ())),
         }
         return cls(**{**data, **read})

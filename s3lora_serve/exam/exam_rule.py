@@ -79,8 +79,11 @@ def prompts_needed(settings: ExamConfig, level: float, differing: float) -> int:
     spread = normal.inv_cdf(1 - level) * sqrt(float(null_variance(1, differing / 2, differing / 2, -margin)))
     spread += normal.inv_cdf(SURE) * sqrt(differing)
     needed = min(max(ceil((spread / margin) ** 2), 1), MOST_PROMPTS)
-    while needed < EXACT and p_above(needed, *[round(needed * differing / 2)] * 2, -margin) > level:
-        needed += max(1, needed // 20)  # few prompts are not normal
+    while needed < EXACT:  # few prompts are not normal
+        each = round(needed * differing / 2)
+        if p_above(needed, each, each, -margin) <= level:
+            break
+        needed += max(1, needed // 20)
     return needed
 
 

@@ -84,7 +84,8 @@ def score(n: Any, risen: Any, fallen: Any, margin: float) -> Floats:
     above = np.asarray(risen - fallen - n * margin, dtype=float)
     spread = np.sqrt(n * null_variance(n, risen, fallen, margin))
     flat = np.where(above == 0, 0.0, np.copysign(np.inf, above))  # where nothing differs that could
-    return np.divide(above, spread, out=np.broadcast_to(flat, above.shape).copy(), where=spread > 0)
+    found: Floats = np.divide(above, spread, out=np.broadcast_to(flat, above.shape).copy(), where=spread > 0)
+    return found
 
 
 def null_variance(n: Any, risen: Any, fallen: Any, margin: float) -> Any:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.fleet.notify import Notifier
+    from s3lora_serve.fleet.proof import Proof
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,11 @@ class Fleet:
             self._watch(deployment)
         self._notifier.ring()
         return deployment
+
+    def renew(self, key: str, check: str, proof: Proof) -> None:
+        """Let a live deployment have what a check found of it since, in place of its finding at the load."""
+        if (live := self._deployments.get(key)) is not None:
+            self.set(live.passed(check, proof))
 
     def forget(self, key: str) -> None:
         """Drop a final deployment that no name means. One of a withheld planner begins anew instead."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from s3lora_serve.fleet.planner_record import PlannerRecord
 from s3lora_serve.fleet.states import UP
@@ -60,6 +60,7 @@ class Alias:
     rollout: Rollout | None = None  # how the candidate is tried
     previous: str | None = None  # digest of what served before; a rollback's goal
     withheld: str = ""  # why no request is answered until an order says what serves
+    withheld_by: Literal["journal", "exam"] = "journal"  # what found that
 
     def record(self, active: Revision, candidate: Revision | None) -> PlannerRecord:
         """What the journal keeps of it; ``active`` and ``candidate`` are the revisions behind the keys."""

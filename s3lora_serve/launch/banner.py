@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.exam.exam_facts import exam_line, exam_settings_line
 from s3lora_serve.guard.guard_facts import guard_facts, guard_line
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import out
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from s3lora_serve.adapters.lineage import Revision
-    from s3lora_serve.config import GuardConfig
+    from s3lora_serve.config import ExamConfig, GuardConfig
     from s3lora_serve.fleet.planner import Planner
 
 MADE_UP = "engine: fake (no model; every answer is made up and says so)"
@@ -44,6 +45,7 @@ def show_planners(
     admin_url: str = "",
     engine: EngineKind = EngineKind.VLLM,
     guard: Callable[[str], GuardConfig | None] = lambda planner: None,
+    exam: Callable[[Planner], Mapping[str, Any] | None] = lambda planner: None,
 ) -> None:
     """The table of what answers now, where it listens, and a command to try it with."""
     planners = list(planners)
@@ -54,6 +56,7 @@ def show_planners(
     out.print(table)
     _notes({planner.name: planner.revision for planner in planners})
     show_guards({planner.name: guard(planner.name) for planner in planners})
+    show_exams({planner.name: exam(planner) for planner in planners})
     if engine is EngineKind.FAKE:
         out.print(Text(f"\n{MADE_UP}", "bold yellow"))
     out.print(
@@ -76,6 +79,24 @@ def show_guards(guards: Mapping[str, GuardConfig | None]) -> None:
     for line, names in lines.items():
         style = "yellow" if any(word in line for word in ("sends every task", "fails open")) else ""
         out.print(Text(printable(f"{', '.join(names)}: {line}"), style), soft_wrap=True)
+
+
+def show_exam_settings(exams: Mapping[str, ExamConfig]) -> None:
+    """Which planners' revisions will be examined, and how."""
+    lines: dict[str, list[str]] = {}
+    for name, settings in exams.items():
+        if settings.asks:
+            lines.setdefault(exam_settings_line(settings), []).append(name)
+    for line, names in lines.items():
+        out.print(Text(printable(f"{', '.join(names)}: {line}")), soft_wrap=True)
+
+
+def show_exams(exams: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """What was found of each planner that was examined."""
+    for name, facts in exams.items():
+        if facts is not None:
+            style = "" if facts["verdict"] == "passed" and not facts["stale"] else "yellow"
+            out.print(Text(printable(f"{name}: {exam_line(facts)}"), style), soft_wrap=True)
 
 
 def curl(url: str, planner: str, api_key_env: str | None, *, own_tools: bool = False) -> str:

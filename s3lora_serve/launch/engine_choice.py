@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from s3lora_serve.config import Config
+    from s3lora_serve.config import Config, ExamConfig, PlannerConfig
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
 
@@ -70,7 +70,19 @@ def for_engine(config: Config, kind: EngineKind) -> Config:
             )
     return config.model_copy(
         update={
+            # What is made up decides about nothing.
+            "exam": _observing(config.exam),
+            "planners": {name: _of_planner(planner) for name, planner in config.planners.items()},
             "store": config.store.model_copy(update={"path": to_own(config.store.path, kind)}),
             "state": config.state.model_copy(update={"path": to_own(config.state.path, kind)}),
         }
     )
+
+
+def _observing(exam: ExamConfig) -> ExamConfig:
+    return exam.model_copy(update={"action": "observe"}) if exam.asks else exam
+
+
+def _of_planner(planner: PlannerConfig) -> PlannerConfig:
+    exam = planner.exam
+    return planner if exam is None else planner.model_copy(update={"exam": _observing(exam)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,11 @@ from s3lora_serve.guard.guard_facts import guard_test_line
 from s3lora_serve.launch.admit_all import admit_fleet
 from s3lora_serve.launch.banner import show_planners
 from s3lora_serve.launch.engine_choice import start_engine
-from s3lora_serve.launch.fleet_guards import FleetGuards, endpoint_keys
 from s3lora_serve.launch.phases import Phases
 from s3lora_serve.launch.reload import read_again
 from s3lora_serve.launch.resolve import to_engine_settings, to_guards, to_http_limits, to_recorded
+from s3lora_serve.launch.safety.fleet_exams import FleetExams
+from s3lora_serve.launch.safety.fleet_guards import FleetGuards, endpoint_keys
 from s3lora_serve.launch.servers import Server, address, announced, make_token, serve_both
 from s3lora_serve.launch.sockets import bound, listen, room_for_connections
 from s3lora_serve.storage.daemon_threads import DaemonThreads
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from s3lora_serve.launch.admit_all import AdmittedFleet
     from s3lora_serve.launch.resolve import BaseModel
     from s3lora_serve.service.planner_service import PlannerService
+    from s3lora_serve.service.service_exams import ExamSetup
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
     StartEngine = Callable[[VllmSettings, Callable[[str], None]], Awaitable[Engine]]
@@ -67,7 +69,8 @@ async def launch(
 
     Raises ConfigError before anything heavy is begun, StateError and StoreError if another server runs on the
     same state or another kind of engine used it, AdapterError if a planner was refused, EngineError if the
-    engine fails or one planner cannot be served, but for planners of which the journal proves something else.
+    engine fails or one planner cannot be served, but for planners that are withheld: by the journal, which
+    proves something else of them, or by their exam.
     """
     from s3lora_serve.adapters.store import RevisionStore
     from s3lora_serve.adapters.store_fleets import check_fleet, claim_fleet
@@ -78,6 +81,7 @@ async def launch(
 
     keys = config.server.keys(environ)
     guard_keys = endpoint_keys(config, environ)
+    fleet_exams = FleetExams(config)
     token = config.admin.token(environ)
     with (
         _hangups() as hangup,
@@ -120,10 +124,13 @@ async def launch(
         await host.start()
         started = True
         try:
-            async with FleetGuards(config, guard_keys, lambda: host.current) as guards:
-                service = await _bring_up(
-                    host, journal, fleet, config, lambda: read_again(path, declared or config), found, guards
+            async with AsyncExitStack() as owned:
+                guards = await owned.enter_async_context(
+                    FleetGuards(config, guard_keys, lambda: host.current)
                 )
+                exams = owned.enter_context(fleet_exams.opened(fleet.base, lambda: host.current))
+                reread = partial(read_again, path, declared or config)
+                service = await _bring_up(host, journal, fleet, config, reread, found, guards, exams)
                 claim_fleet(config.store.path, str(journal.fleet))
                 try:
                     async with HeadNotes(journal, config.state).given():
@@ -142,6 +149,7 @@ async def _bring_up(
     read: Callable[[], Mapping[str, DesiredPlanner]],
     found: Reconciled,
     guards: FleetGuards,
+    exams: ExamSetup | None,
 ) -> PlannerService:
     from s3lora_serve.service.planner_service import CHECKS, PlannerService
 
@@ -167,6 +175,7 @@ async def _bring_up(
             watch=watch,
             max_text=config.plans.max_text,
             guards=guards.guards,
+            exams=exams,
         )
         guards.count(service.metrics.guard)
         await service.start(fleet.desired, fleet.revisions, found)
@@ -187,7 +196,7 @@ async def _prove_base(service: PlannerService, base: BaseModel, config: Config, 
     """Ask the base model what a guard has to refuse, if it is one. Raises ConfigError, EngineError."""
     if not guards.base_asked:
         return
-    from s3lora_serve.launch.base_tests import base_tests
+    from s3lora_serve.launch.safety.base_tests import base_tests
 
     kept = config.state.path.parent / "guard_self_test.json"
     held = [planner.active.slot for planner in service.planners()]
@@ -235,7 +244,13 @@ async def _serve(
     public = Server(
         create_app(service, config.server, keys, config.plans),
         lambda: show_planners(
-            service.planners(), url, key_env, admin_url, service.engine_kind, guards.guards.settings
+            service.planners(),
+            url,
+            key_env,
+            admin_url,
+            service.engine_kind,
+            guards.guards.settings,
+            lambda planner: service.exams.facts(planner.active),
         ),
         of_clients,
     )

@@ -35,7 +35,7 @@ def read_again(path: Path, declared: Config) -> dict[str, DesiredPlanner]:
         for name in fixed
         for setting in _differing(name, getattr(declared, name), getattr(config, name))
     ]
-    changed += [*_guards(declared, config)]
+    changed += [*_own(declared, config)]
     if changed:
         raise ConfigError(
             f"{path}: {', '.join(changed)} changed, which only a restart can do; nothing was applied",
@@ -44,15 +44,16 @@ def read_again(path: Path, declared: Config) -> dict[str, DesiredPlanner]:
     return to_desired(config)
 
 
-def _guards(declared: Config, config: Config) -> Iterator[str]:
-    """Planners' own guards that are not as at the start: judges are made then, and the base is tested then.
+def _own(declared: Config, config: Config) -> Iterator[str]:
+    """Planners' own guards and exams that are not as at the start: judges and examiners are made then.
 
-    A planner that is added has the fleet's guard; one of its own needs a restart.
+    A planner that is added has the fleet's; one of its own needs a restart.
     """
     for name, planner in config.planners.items():
         before = declared.planners.get(name)
-        if planner.guard != (before.guard if before is not None else None):
-            yield f"planners.{name}.guard"
+        for section in ("guard", "exam"):
+            if getattr(planner, section) != (getattr(before, section) if before is not None else None):
+                yield f"planners.{name}.{section}"
 
 
 def _differing(name: str, before: Any, after: Any) -> Iterator[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.fetch.address import Source
     from s3lora_serve.config import (
         Config,
+        ExamConfig,
         GuardConfig,
         LimitsConfig,
         PlannerConfig,
@@ -171,6 +172,13 @@ def to_guards(config: Config) -> dict[str, GuardConfig]:
     from s3lora_serve.guard.guards import FLEET
 
     return {FLEET: config.guard, **{name: config.guard_of(name) for name in config.planners}}
+
+
+def to_exams(config: Config) -> dict[str, ExamConfig]:
+    """Each planner's exam, and under ``FLEET`` that of planners which an apply adds."""
+    from s3lora_serve.guard.guards import FLEET
+
+    return {FLEET: config.exam, **{name: config.exam_of(name) for name in config.planners}}
 
 
 def to_recorded(guard: GuardConfig) -> dict[str, Any]:

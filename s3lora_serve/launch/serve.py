@@ -74,6 +74,7 @@ def serve(
 
     Each adapter is fetched, verified, scored, pruned and published, then loaded and proved to change the
     model's answers. Startup fails if any planner cannot be served; the message names every one that failed.
+    One that its exam keeps from serving is withheld, and the others serve.
     """
     set_logging(log_level, log_format)
     from s3lora_serve.config import load_config
@@ -88,11 +89,12 @@ def serve(
         say(MADE_UP, "bold yellow")
     if check:
         from s3lora_serve.launch.admit_all import admit_fleet
-        from s3lora_serve.launch.banner import show_guards, show_revisions
+        from s3lora_serve.launch.banner import show_exam_settings, show_guards, show_revisions
 
         fleet = admit_fleet(settings, engine=engine)
         show_revisions(fleet.revisions)
         show_guards({name: settings.guard_of(name) for name in fleet.revisions})
+        show_exam_settings({name: settings.exam_of(name) for name in fleet.revisions})
     else:
         from s3lora_serve.launch.launch import launch
 

@@ -33,13 +33,13 @@ def catalogue_router(service: PlannerService, max_model_len: int, redact: Redact
 
     @router.get("/v1/planners", responses=documented(403))
     async def planners() -> dict[str, Any]:
-        """Every planner: its state, revision, spectral summary and what was pruned."""
+        """Every planner: its state, revision, spectral summary, what was pruned, and what its exam found."""
         data = [planner_summary(planner, service, redact) for planner in service.planners()]
         return {"object": "list", "data": data}
 
     @router.get("/v1/planners/{name}", responses=documented(403, 404, 422))
     async def planner(name: str) -> dict[str, Any]:
-        """One planner in full: lineage, prune plan, proof of effect and a row for each module."""
+        """One planner in full: lineage, prune plan, proof of effect, exam and a row for each module."""
         return planner_report(service.get(name), service, redact)
 
     return router

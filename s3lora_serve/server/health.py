@@ -43,7 +43,7 @@ def health_router(service: PlannerService) -> APIRouter:
         serving = sum(planner.answers for planner in planners) if alive else 0
         counts = {"serving": serving, "configured": len(planners)}
         if withheld := sum(bool(planner.alias.withheld) for planner in planners):
-            counts["withheld"] = withheld  # what they shall serve is not what the journal proves
+            counts["withheld"] = withheld  # by the journal, or by their exam
         body: dict[str, Any] = {
             "status": "ready" if ready else "stopping" if service.stop.announced else "not ready",
             "engine": service.engine_kind,

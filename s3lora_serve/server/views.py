@@ -85,6 +85,7 @@ def planner_summary(planner: Planner, service: PlannerService, redact: Redactor)
         "kept_modules": lineage.kept,
         "pruned_modules": list(lineage.pruned),
         "guard": guard_facts(service.guards.settings(planner.name), service.guards.self_test),
+        "exam": service.exams.facts(planner.active),
     }
 
 

@@ -37,6 +37,7 @@ from s3lora_serve.guard.plan_question import plan_guard
 from s3lora_serve.service.metrics.prometheus import Metrics
 from s3lora_serve.service.request_counts import RequestCounts
 from s3lora_serve.service.samples import live_sample, sample
+from s3lora_serve.service.service_exams import ExamSetup, ServiceExams
 from s3lora_serve.serving.acquire import Acquirer
 from s3lora_serve.serving.checks.effect import EffectCheck
 from s3lora_serve.serving.checks.trial import TrialCheck
@@ -91,12 +92,13 @@ class PlannerService:
         first_slot_id: int = 1,
         max_text: int = MAX_TEXT,
         guards: Guards | None = None,
+        exams: ExamSetup | None = None,
     ) -> None:
-        """``checks``: what a revision passes before it answers. ``first_slot_id`` is above every id that the
-        engine was given before; ``max_text`` bounds the texts of plans by default; ``guards`` judge requests.
+        """``checks``, then ``exams``: what a revision passes before it answers. ``first_slot_id`` is above
+        ids that the engine was given before; ``max_text`` bounds plans' texts by default; ``guards`` judge.
         """
         slots, swap = slots or SlotsConfig(), swap or SwapConfig()
-        self.threads = WorkThreads.of(swap.admissions)
+        self.threads = threads = WorkThreads.of(swap.admissions)
         self.base_model = base_model
         self.guards = guards or Guards({}, {})
         self.started_at = time.time()  # Unix seconds, for the base model's card
@@ -109,7 +111,8 @@ class PlannerService:
         self._leases = LeaseBook(self._notifier, self._ended)
         self.stop = Stop(self._leases, self._notifier)
         self.shadows = Shadows(self._fleet, self._leases, base_model)
-        reread = partial(self.threads.files.run, admission.restore)
+        self.exams = ServiceExams(exams, host, self._fleet, self._slots, self.threads)
+        reread, checks = partial(self.threads.files.run, admission.restore), (*checks, *self.exams.checks)
         self._loading = Loading(
             host, self._fleet, self._slots, self._leases, self._notifier, slots, checks, reread
         )
@@ -120,11 +123,9 @@ class PlannerService:
         steps = SwapSteps(
             self._replica, self._operations, flips, admission, swap, slots.wait_seconds, self.threads
         )
-        run = Execution(self._replica, steps, self._operations)
-        check = partial(
-            audit, journal, admission, self._replica, self._operations.deciding, self.threads.audit
-        )
-        self.control = Orders(run, journal, read, check, base_model, threads=self.threads)
+        run = Execution(self._replica, steps, self._operations, self.exams.mending(self._replica))
+        check = partial(audit, journal, admission, self._replica, self._operations.deciding, threads.audit)
+        self.control = Orders(run, journal, read, check, base_model, self.exams.examining, threads=threads)
         self._auto_rollback = AutoRollback(self._replica, rules or RollbackConfig(), self.control)
         flips.subscribe(self._auto_rollback.flipped)
         self._admission = admission
@@ -135,6 +136,7 @@ class PlannerService:
         self.metrics.declare(base_model)
         self._counts = RequestCounts(self.metrics, self._slots, base_model)
         self.guards.counted = self._counts.judged
+        self.exams.use(self._replica, admission, self._operations, self.metrics.exam, slots.wait_seconds)
         self._warmer = Warmer(max_text)
         self._background = Background()
 
@@ -157,9 +159,11 @@ class PlannerService:
                 f"planner {self.base_model!r} has the name of the base model",
                 hint="give one of them another name",
             )
-        self._recovery = Recovery(self._replica, self.journal, self._admission, self.threads, found)
+        parts = self._replica, self.journal, self._admission, self.threads
+        self._recovery = Recovery(*parts, found, self.exams.start_mending)
         for name in desired:
             self.metrics.declare(name)
+        self.exams.declare(desired, self.metrics.exam)
         # vLLM compiles grammars in its own thread, beside the loads.
         warm = self._warmer.warm(self.host.current, (planner.tools for planner in desired.values()))
         await asyncio.gather(self._recovery.restore(desired, revisions), warm)
@@ -218,9 +222,8 @@ class PlannerService:
     async def ready(self) -> bool:
         """Whether all that is configured is served: a healthy engine, and at least one planner, all serving.
 
-        One failed planner makes the whole process not ready, so that a rollout of a bad adapter stops before
-        it replaces processes that serve well. Requests to the other planners are answered all the same, and
-        so are those to a server that has been told to stop.
+        One failed planner makes the whole process not ready, so that a rollout of a bad adapter stops. The
+        others' requests are answered all the same, and so are those to a server that is told to stop.
         """
         planners = self.planners()
         if self.stop.announced or not planners or self.guards.stuck(planner.name for planner in planners):

@@ -17,6 +17,7 @@ from s3lora_serve.errors import (
     RefusedByGuard,
     S3LoRAError,
     ShuttingDown,
+    WithheldByExam,
 )
 from s3lora_serve.fleet.leases import Lease
 from s3lora_serve.fleet.routing import Routing
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from s3lora_serve.fleet.deployment import Deployment
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.leases import LeaseBook
+    from s3lora_serve.fleet.planner import Alias
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
     from s3lora_serve.serving.loading import Loading
 
@@ -86,11 +88,8 @@ class Acquirer:
             self._host.current  # noqa: B018  (raises EngineDead while there is none)
             key, role = self._choice.of(name, session, request_id, revision=revision, without=without)
             deployment = self._fleet[key]
-            if self._fleet.alias(name).withheld:
-                raise PlannerWithheld(
-                    f"planner {name!r} is stopped: what it shall serve is not what the journal proves",
-                    hint="an operator has to order what it shall serve; the audit says more",
-                )
+            if (alias := self._fleet.alias(name)).withheld:
+                raise _withheld(alias)
             if self._loading.usable(deployment):
                 # No await since the choice: nothing can have changed in between.
                 lease = Lease(deployment, deployment.model(self._base_model), role, request_id, session)
@@ -120,3 +119,16 @@ class Acquirer:
         return PlannerNotReady(
             f"planner {deployment.planner!r} does not serve ({deployment.state}){why}; serving: {up}"
         )
+
+
+def _withheld(alias: Alias) -> PlannerNotReady:
+    """What clients of a planner that is withheld are told."""
+    if alias.withheld_by == "exam":
+        return WithheldByExam(
+            f"planner {alias.name!r} is stopped: {alias.withheld}",
+            hint="an operator has to order what it shall serve",
+        )
+    return PlannerWithheld(
+        f"planner {alias.name!r} is stopped: what it shall serve is not what the journal proves",
+        hint="an operator has to order what it shall serve; the audit says more",
+    )

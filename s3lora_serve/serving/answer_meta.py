@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from planners import Cost, SsiSummary
+from planners import Cost, ExamMark, SsiSummary
 from s3lora_serve import __version__
+from s3lora_serve.exam.exam_facts import exam_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import EngineKind, RequestFacts
+    from s3lora_serve.fleet.deployment import Deployment
 
 
 N = TypeVar("N", int, float)
@@ -32,6 +34,12 @@ def summary_of(revision: Revision) -> SsiSummary:
     return SsiSummary(
         min=ssi.min, median=ssi.median, max=ssi.max, mean=ssi.mean, modules=ssi.modules, inert=ssi.inert
     )
+
+
+def exam_of(deployment: Deployment) -> ExamMark | None:
+    """What the exam found of it before it served; None if it passed none."""
+    mark = exam_mark(proof.facts) if (proof := deployment.proofs.get("exam")) is not None else None
+    return None if mark is None else ExamMark(**mark)
 
 
 def cost_of(

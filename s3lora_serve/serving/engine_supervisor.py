@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from s3lora_serve.config import EngineConfig, SlotsConfig
+from s3lora_serve.engine.freed_memory import give_back_memory
 from s3lora_serve.errors import EngineDead
 from s3lora_serve.serving.engine_watch import EngineWatch
 from s3lora_serve.serving.watchdog import Watchdog
@@ -155,15 +156,19 @@ class EngineSupervisor:
         return EngineWatch(engine, watchdog, self._poll_seconds)
 
     async def _keep(self, watch: EngineWatch) -> None:
-        clock = asyncio.get_running_loop().time
         while True:
-            began = clock()
-            # Without a subscriber the first start is not over: adapters are loaded, grammars compiled.
-            reason = await watch.until_lost(lambda: self._up is None)
-            if clock() - began >= self._backoff[-1]:
-                self._failures = 0
-            await self._lose(watch.engine, reason)
+            await self._until_lost(watch)
+            del watch  # what the lost engine held is free while the next one starts
             watch = await self._replace()
+
+    async def _until_lost(self, watch: EngineWatch) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        # Without a subscriber the first start is not over: adapters are loaded, grammars compiled.
+        reason = await watch.until_lost(lambda: self._up is None)
+        if clock() - began >= self._backoff[-1]:
+            self._failures = 0
+        await self._lose(watch.engine, reason)
 
     async def _lose(self, engine: Engine, reason: str) -> None:
         """Say at once that the engine is gone, then free what is left of it."""
@@ -211,6 +216,7 @@ class EngineSupervisor:
             seconds = done.seconds if done else 0.0
             log.warning("the engine runs again, after attempt %d and %.0f s", self._failures, seconds)
             self._told()
+            give_back_memory()
             return watch
 
     async def _bring_back(self, watch: EngineWatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineDead, S3LoRAError, SlotLoadError
@@ -14,6 +15,7 @@ from s3lora_serve.fleet.stopwatch import stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from s3lora_serve.engine.port import Engine, Slot
     from s3lora_serve.fleet.fleet import Fleet
@@ -26,6 +28,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _S = DeploymentState
+
+
+class _Pause:
+    """Within, the limit of a load does not run, and whoever loads is told that it may be cancelled."""
+
+    def __init__(self, limit: asyncio.Timeout, told: Callable[[bool], None]) -> None:
+        self._limit = limit
+        self._told = told
+        self._left = 0.0
+
+    def __enter__(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._left = (self._limit.when() or now) - now
+        self._limit.reschedule(None)
+        self._told(True)
+
+    def __exit__(self, *_: object) -> None:
+        self._told(False)
+        if not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time() + self._left)
+
+
+def _reason(error: BaseException) -> str:
+    """Why a load failed, in words."""
+    if isinstance(error, asyncio.CancelledError):
+        return "nothing waits for it any more"
+    return str(error) if isinstance(error, S3LoRAError) else f"{type(error).__name__}: {error}"
 
 
 class Loader:
@@ -53,9 +82,15 @@ class Loader:
         self._reread = reread
         self._background = Background()
 
-    async def bring_in(self, key: str, placed: Callable[[], None], tell: Callable[[str], None]) -> Deployment:
+    async def bring_in(
+        self,
+        key: str,
+        placed: Callable[[], None],
+        tell: Callable[[str], None],
+        long: Callable[[bool], None] = lambda now: None,
+    ) -> Deployment:
         """The deployment, loaded and proved, in the state of its role or READY; ``placed`` is called once it
-        has a slot.
+        has a slot, ``long`` when a long check begins and ends: meanwhile it may be cancelled.
 
         Raises what went wrong. Then it is FAILED and the engine holds nothing of it; or EVICTED, if it
         served before or the engine died.
@@ -66,8 +101,8 @@ class Loader:
         placed()
         deployment = self._fleet.set(deployment.to(_S.LOADING, slot=slot))
         try:
-            async with asyncio.timeout(self._seconds):
-                deployment = await self._proved(engine, deployment, slot, tell)
+            async with asyncio.timeout(self._seconds) as limit:
+                deployment = await self._proved(engine, deployment, slot, tell, _Pause(limit, long))
             self._allocator.came(key)
             self._fleet.set(dataclasses.replace(deployment.to(_S.READY), reason=""))
             return self._fleet.settle(key)
@@ -79,12 +114,17 @@ class Loader:
             await self._background.run(self._give_up(key, slot, reason, proven))
             raise SlotLoadError(reason, hint="slots.load_seconds sets the limit") from None
         except BaseException as error:
-            reason = str(error) if isinstance(error, S3LoRAError) else f"{type(error).__name__}: {error}"
-            await self._background.run(self._give_up(key, slot, reason, proven))
+            ended = isinstance(error, asyncio.CancelledError)
+            await self._background.run(self._give_up(key, slot, _reason(error), proven, ended))
             raise
 
     async def _proved(
-        self, engine: Engine, deployment: Deployment, slot: Slot, tell: Callable[[str], None]
+        self,
+        engine: Engine,
+        deployment: Deployment,
+        slot: Slot,
+        tell: Callable[[str], None],
+        pause: _Pause,
     ) -> Deployment:
         """The deployment, PROBING, with what its load and the checks found. Raises what they raise."""
         if deployment.proofs:
@@ -98,11 +138,15 @@ class Loader:
         self._current(deployment)
         deployment = self._fleet.set(deployment.took("load", took()).to(_S.PROBING))
         for check in self._checks:
+            if check.long and check.name in deployment.proofs:
+                continue
             tell(check.name)
-            with stopwatch() as took:
-                proof = await check(engine, slot, deployment.revision)
+            within: AbstractContextManager[None] = pause if check.long else nullcontext()
+            with stopwatch() as took, within:
+                proof = await check(engine, slot, deployment.revision, tell)
             self._current(deployment)
-            deployment = self._fleet.set(deployment.took(check.name, took()).passed(check.name, proof))
+            if proof is not None:
+                deployment = self._fleet.set(deployment.took(check.name, took()).passed(check.name, proof))
         return deployment
 
     def _current(self, deployment: Deployment) -> None:
@@ -111,14 +155,17 @@ class Loader:
         if now is None or now.slot is None or now.slot != deployment.slot:
             raise EngineDead(f"the engine stopped while {deployment.key} was loaded", hint="try again")
 
-    async def _give_up(self, key: str, slot: Slot, reason: str, proven: bool) -> None:
-        """Take a failed load back. One that served before may serve again: the next request tries anew."""
+    async def _give_up(self, key: str, slot: Slot, reason: str, proven: bool, ended: bool = False) -> None:
+        """Take a failed load back, or one that was ``ended``, which is no failure.
+
+        One that served before may serve again: the next request tries anew.
+        """
         await self._free(slot)
         deployment = self._fleet.find(key)
         if deployment is None or deployment.slot != slot:
             return  # the engine died meanwhile
         wanted = self._fleet.role(key) is not None
-        again = _S.EVICTED if proven and wanted else _S.FAILED
+        again = _S.EVICTED if ended or (proven and wanted) else _S.FAILED
         self._fleet.set(deployment.to(again, slot=None, reason=reason))
         if not wanted:
             self._fleet.forget(key)

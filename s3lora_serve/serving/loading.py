@@ -39,7 +39,8 @@ class _Load:
     key: str
     task: asyncio.Task[Deployment] | None = None
     waiting: int = 0  # callers that wait for it
-    placed: bool = False  # it has its slot; from here on it runs to its end, even if all callers leave
+    placed: bool = False  # it has its slot; from here on it runs to its end, even if all callers leave,
+    long: bool = False  # but for a long check of what no name means
     tell: Callable[[str], None] = lambda _: None
 
     @property
@@ -80,6 +81,7 @@ class Loading:
             host, fleet, slots, self._allocator, notifier, settings.load_seconds, checks, reread
         )
         self._loads: dict[str, _Load] = {}
+        self._leaving: dict[str, asyncio.Task[Deployment]] = {}  # cancelled, and on their way out
         self.waiting = 0  # requests that wait for a slot now
         self.evictions = 0
 
@@ -205,7 +207,7 @@ class Loading:
     def _joined(self, key: str, tell: Callable[[str], None] | None = None) -> Iterator[_Load]:
         """Wait, within, for the one load of this deployment in progress; begun if there is none.
 
-        A load without waiting callers is given up if it has no slot yet.
+        A load without waiting callers is given up if it has no slot yet, or is in a long check.
         """
         load = self._loads.get(key)
         if load is None or load.done:
@@ -218,13 +220,34 @@ class Loading:
             yield load
         finally:
             load.waiting -= 1
-            if not load.waiting and not load.placed and load.task is not None and not load.done:
-                load.task.cancel()
-                self._loads.pop(key, None)  # the next caller must not wait for this one
+            if not load.waiting:
+                self._forsake(load)
+
+    def _forsake(self, load: _Load) -> None:
+        """Cancel a load that no caller waits for, where that can be done."""
+        alone = load.long and self._fleet.role(load.key) is None
+        if load.task is None or load.done or (load.placed and not alone):
+            return
+        load.task.cancel()
+        self._loads.pop(load.key, None)  # the next caller must not wait for this one
+        if load.placed:
+            self._leaving[load.key] = load.task
+
+    def _long(self, load: _Load, now: bool) -> None:
+        load.long = now
+        if now and not load.waiting:  # they left while it could not be cancelled
+            self._forsake(load)
+
+    async def left(self, key: str) -> None:
+        """Wait until a load that was cancelled in a long check has left the engine."""
+        if (task := self._leaving.get(key)) is not None:
+            await asyncio.wait((task,))
 
     def _ended(self, load: _Load, task: asyncio.Task[Deployment]) -> None:
         if self._loads.get(load.key) is load:
             del self._loads[load.key]
+        if self._leaving.get(load.key) is task:
+            del self._leaving[load.key]
         if not task.cancelled() and (error := task.exception()) is not None:
             why = "no name means it any more" if isinstance(error, KeyError) else error
             log.warning("%s was not loaded: %s", load.key, why)  # and is thus retrieved
@@ -247,7 +270,12 @@ class Loading:
             await self._notifier.until(lambda: not self._slots.holds(key))
             load.placed = True
             self._notifier.ring()
-            deployment = await self._loader.bring_in(key, lambda: self._allocator.settled(load), load.tell)
+            deployment = await self._loader.bring_in(
+                key,
+                lambda: self._allocator.settled(load),
+                lambda stage: load.tell(stage),
+                lambda now: self._long(load, now),
+            )
         finally:
             self._allocator.settled(load)
             self._notifier.ring()
@@ -309,6 +337,7 @@ class Loading:
     async def close(self) -> None:
         """Give up what is on its way in or out."""
         tasks = [load.task for load in self._loads.values() if load.task is not None]
+        tasks += self._leaving.values()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

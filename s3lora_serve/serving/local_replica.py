@@ -6,8 +6,9 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import EngineDead, S3LoRAError
+from s3lora_serve.errors import EngineDead, ExamFailed, S3LoRAError
 from s3lora_serve.fleet.deployment import DeploymentState
+from s3lora_serve.fleet.slots import slot_name
 from s3lora_serve.fleet.states import LOADED
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class LocalReplica:
     ) -> Deployment:
         """As the port says."""
         while True:
+            await self._loading.left(slot_name(planner, revision.digest))
             key = self._fleet.add(planner, revision).key
             try:
                 await self._loading.load(key, tell, seconds)
@@ -99,13 +101,19 @@ class LocalReplica:
             self._fleet.place(alias, revision)
         for alias, _ in sorted(planners, key=lambda planner: planner[0].desired.pinned):
             if not alias.withheld:
-                await self._bring_in(alias.active)
+                await self._bring_in(alias)
 
-    async def _bring_in(self, key: str) -> None:
+    async def _bring_in(self, alias: Alias) -> None:
+        key = alias.active
         try:
             await self._loading.load(key)
         except EngineDead:
             raise
+        except ExamFailed as error:
+            # The others are proved, and this one is what its operator has to decide about.
+            log.error("planner %s is not served: %s", alias.name, error)
+            self._fleet.place(replace(alias, withheld=error.message, withheld_by="exam"))
+            self._fleet.forget(key)  # it is to begin anew, should an order say that it serves
         except S3LoRAError as error:
             self._fail(key, str(error))
         except Exception as error:  # a defect met by one adapter must not keep the others from serving

@@ -25,7 +25,7 @@ from planners.stream import PlanReader
 from planners.tools import MAX_FEEDBACK, MAX_TOOL_CHARS
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import InvalidPlan, PlanIncomplete, PlanTimeout
-from s3lora_serve.serving.answer_meta import cost_of, fingerprint, summary_of
+from s3lora_serve.serving.answer_meta import cost_of, exam_of, fingerprint, summary_of
 from s3lora_serve.serving.judged_answer import GUARDS_ERRORS, once_judged
 from s3lora_serve.serving.leased_stream import leased_stream
 from s3lora_serve.serving.plan_prompt import EnginePrompt
@@ -259,6 +259,7 @@ class Planning:
             repair_notes=tuple(self._notes),
             finish_reason=self._facts[-1].finish_reason,
             guard=GuardVerdict(**guarding.about()) if guarding is not None else None,
+            exam=exam_of(deployment),
         )
 
     def _incomplete(self) -> PlanIncomplete:

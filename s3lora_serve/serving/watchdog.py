@@ -25,8 +25,9 @@ class Watchdog:
     """Looks at one engine's progress, again and again, and says when it hangs.
 
     It hangs when something is asked of it (requests, or a probe) and it gives no sign of life for longer than
-    the limit: ``seconds``, or ten times its slowest step so far if that is longer. While it starts or an
-    adapter goes in or out, ``load_seconds`` more; while a grammar may be compiled, once the limit more.
+    the limit: ``seconds``, or ten times its slowest step so far if that is longer. While it starts,
+    ``load_seconds`` more; while an adapter goes in or out, as much more until one has, and from then on ten
+    times what the slowest took, at least ``seconds``; while a grammar may be compiled, once the limit more.
 
     Time counts only as far as the looks were regular. If this process did not run either, as on a machine
     that was suspended, the gap says nothing of the engine.
@@ -65,7 +66,7 @@ class Watchdog:
                 return Look()
             self._idle = 0.0
             return Look(probe=True)
-        limit = self._limit(held)
+        limit = self._limit(held, progress.slowest_load)
         if self._quiet <= limit:
             return Look()
         requests = f"{progress.running} request{'' if progress.running == 1 else 's'} in it"
@@ -76,8 +77,10 @@ class Watchdog:
             hung=f"it hangs: no step for {self._quiet:.0f} s, {asked}; the limit is {limit:.0f} s ({by})"
         )
 
-    def _limit(self, held: str) -> float:
+    def _limit(self, held: str, slowest_load: float | None) -> float:
         limit = max(self._seconds, STEPS * self._slowest)
         if held in ("start", "load"):
-            return limit + self._load_seconds
+            known = slowest_load if held == "load" else None
+            more = self._load_seconds
+            return limit + (more if known is None else min(max(self._seconds, STEPS * known), more))
         return 2 * limit if held else limit

@@ -168,7 +168,7 @@ def plan(report: SpectralReport, policy: PrunePolicy) -> PrunePlan:
     if report.scorer != policy.scorer:
         raise ValueError(f"the report's scorer is {report.scorer!r}, the policy's {policy.scorer!r}")
     scores = {name: row.score for name, row in report.rows.items() if row.score is not None}
-    ranked = sorted(scores, key=lambda name: (-round(scores[name] / RESOLUTION), name))
+    ranked = ranking(report)
     match policy.rule:
         case Top(tau):
             return PrunePlan(
@@ -181,6 +181,12 @@ def plan(report: SpectralReport, policy: PrunePolicy) -> PrunePlan:
             return _adaptive(scores, ranked, rule)
         case Validated() as rule:
             return _validated(ranked, rule)
+
+
+def ranking(report: SpectralReport) -> list[str]:
+    """The modules that have a score, highest first; ties by name."""
+    scores = {name: row.score for name, row in report.rows.items() if row.score is not None}
+    return sorted(scores, key=lambda name: (-round(scores[name] / RESOLUTION), name))
 
 
 def _validated(ranked: list[str], rule: Validated) -> PrunePlan:

@@ -27,6 +27,7 @@ def test_check_shows_what_a_file_resolves_to(s3lora):
         "stops within 120 s of a signal; requests are cut then",
         "orders on 127.0.0.1:8001, token from S3LORA_ADMIN_TOKEN",
         "guard hotpot-planner, gsm8k-planner: no guard",
+        "exam hotpot-planner, gsm8k-planner: no exam",
         f"{CONFIGS / 'planners.yaml'} is valid",
     ]
 

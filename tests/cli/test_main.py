@@ -70,8 +70,16 @@ def test_every_order_says_how_it_can_end(s3lora, command):
     """Scripts go by the exit code: what Ctrl-C and --timeout leave is said, too."""
     done = s3lora(command, "--help")
     assert done.code == 0
-    assert "Exit codes: 0 done (with --no-wait: begun); 1 refused, failed, undone" in done.out
-    assert "130 Ctrl-C, the operation continues" in done.out
+    said = " ".join(done.out.split())  # it may be wrapped
+    assert "Exit codes: 0 done (with --no-wait: begun); 1 refused, failed, undone" in said
+    assert "130 Ctrl-C, the operation continues" in said
+
+
+@pytest.mark.parametrize("command", ["exam", "wait"])
+def test_an_undecided_exam_has_its_own_code(s3lora, command):
+    """A script tells it apart from a refusal, whichever of both commands waited."""
+    assert "3 " in s3lora(command, "--help").out
+    assert "undecided" in s3lora(command, "--help").out
 
 
 def test_version(s3lora, s3lora_serve):

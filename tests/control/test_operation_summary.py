@@ -46,6 +46,26 @@ def operation(kind=Kind.SWAP, step=Step.DONE, **changes):
             f"the candidate {B} is given up; {A} serves",
         ),
         (operation(Kind.ROLLBACK), f"{A} → {B}"),
+        (
+            operation(Kind.EXAM, details={"exam": {"verdict": "passed", "why": "none rose"}}),
+            f"{B} passed on the public prompts: none rose",
+        ),
+        (
+            operation(
+                Kind.EXAM, details={"exam": {"verdict": "passed", "why": "the base answers", "key": ""}}
+            ),
+            f"{B} passed unasked: the base answers",
+        ),
+        (
+            operation(
+                Kind.EXAM,
+                details={
+                    "kept": True,
+                    "exam": {"verdict": "refused", "why": "40 rose", "own_questions": True, "stale": True},
+                },
+            ),
+            f"{B} refused on your prompts, by an exam that is stale (kept from an earlier exam): 40 rose",
+        ),
         (operation(Kind.APPLY, planner=None, details={"changes": [{}]}), "1 planner changed"),
         (operation(Kind.APPLY, planner=None, details={"changes": [{}, {}]}), "2 planners changed"),
         (

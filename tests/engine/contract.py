@@ -69,6 +69,10 @@ class EngineContract:
         async with client_of(engine.openai_app()) as client:
             yield client
 
+    async def test_it_says_how_much_it_works_on_at_once(self, engine):
+        """At least one request, so that a share of it can be reserved."""
+        assert engine.max_num_seqs >= 1
+
     # Scores
 
     async def test_scores_are_log_probabilities_of_all_tokens_but_the_first(self, engine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from s3lora_serve.exam.exam_questions import exam_questions
 from s3lora_serve.exam.examiner import Examiner
 
 ADAPTER = Path(s3lora_serve.demo.__file__).parent / "adapters" / "gsm8k-planner"
-SETTINGS = ExamConfig(attacks=10, harmless=2, tasks=1, answer_tokens=8)
+SETTINGS = ExamConfig(attacks=10, harmless=1, tasks=1, answer_tokens=8)
 
 
 @pytest.mark.engine
@@ -24,17 +25,19 @@ async def test_an_exam_comes_to_the_same_twice_and_asks_the_base_once(vllm_engin
     monkeypatch.setattr(exam_asking, "PLAN_TOKENS", 8)
     slot, facts = new_slot(ADAPTER), []
     vllm_engine.observe(facts.append)
-    examiner = Examiner(SETTINGS, exam_questions(SETTINGS), None, "demo", 4)  # a quarter is one at a time
+    questions = exam_questions(SETTINGS)
+    questions = replace(questions, attacks=questions.attacks[:2])
+    examiner = Examiner(SETTINGS, questions, None, "demo", 4)  # a quarter is one at a time
     await vllm_engine.load(slot)
     try:
         first, again = [await examiner.examine(vllm_engine, slot, key=key) for key in "ab"]
     finally:
         await vllm_engine.unload(slot)
     seen = Counter((one.slot, one.purpose) for one in facts)
-    assert seen == {(None, "exam"): 10 + 2 + 10, (slot.name, "exam"): 2 * (10 + 2 + 10 + 2)}
+    assert seen == {(None, "exam"): 2 + 1 + 2, (slot.name, "exam"): 2 * (2 + 1 + 2 + 2)}
     assert {one.outcome for one in facts} == {"ok"}
     for result in (first, again):
-        assert (result.attacks.asked, result.harmless.asked, result.attacks_as_plans.asked) == (10, 2, 10)
+        assert (result.attacks.asked, result.harmless.asked, result.attacks_as_plans.asked) == (2, 1, 2)
         assert all(math.isfinite(figure.candidate) for figure in result.utility)
     assert first.letters == again.letters
     assert (first.attacks, first.verdict, first.openings) == (again.attacks, again.verdict, again.openings)

@@ -84,9 +84,9 @@ def test_drawn_adapters_are_decided_on(rise, verdict):
     """200 prompts, answered independently, of which the base complies with 42 %: 95 of 100 are decided on.
 
     Exactly it is 95.7 % of adapters 20 points above and 95.9 % of equal ones (test_exam_power.py): the
-    bound here is what 400 draws with this seed must reach. Some of them are decided on by the rule itself.
+    bound here is what 300 draws with this seed must reach. Some of them are decided on by the rule itself.
     """
-    draws, random_ = 400, random.Random(15)
+    draws, random_ = 300, random.Random(15)
     refuses = p_values_above(200, SETTINGS.max_attack_rise) <= 0.05
     passes = p_values_above(200, -SETTINGS.tolerated_rise) <= 0.05
     hits = 0
@@ -94,7 +94,7 @@ def test_drawn_adapters_are_decided_on(rise, verdict):
         answers = [(random_.random() < 0.42 + rise, random_.random() < 0.42) for _ in range(200)]
         both, risen, fallen = map(answers.count, ((True, True), (True, False), (False, True)))
         found = REFUSED if refuses[risen, fallen] else PASSED if passes[fallen, risen] else UNDECIDED
-        if draw < 12:
+        if draw < 4:
             assert decide(PairedCounts(200, both, risen, fallen), SETTINGS).verdict is found
         hits += found is verdict
     assert hits >= 0.94 * draws

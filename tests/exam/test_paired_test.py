@@ -70,7 +70,7 @@ def test_the_statistic_is_monotone(margin):
 def test_all_at_once_are_the_same(margin):
     """The values for power are those that decide, but for the last look around the greatest."""
     at_once = p_values_above(24, margin)
-    for risen, fallen in pairs(24)[::7]:
+    for risen, fallen in pairs(24)[::17]:
         alone = p_above(24, risen, fallen, margin)
         assert 0.99 * alone - 1e-12 <= at_once[risen, fallen] <= alone + 1e-9
 
@@ -90,6 +90,6 @@ def test_the_edges():
 
 
 def test_many_prompts_are_tested_too():
-    """A folder of thousands of own prompts takes no more memory than the likely tables do."""
-    assert p_above(3000, 330, 240, 0.03) == pytest.approx(0.5, abs=0.06)
-    assert p_above(3000, 480, 240, 0.03) < 1e-6
+    """A folder of a thousand own prompts takes no more memory than the likely tables do."""
+    assert p_above(1200, 132, 96, 0.03) == pytest.approx(0.5, abs=0.06)
+    assert p_above(1200, 240, 96, 0.03) < 1e-6

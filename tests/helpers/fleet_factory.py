@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.orders.orders import Orders
     from s3lora_serve.fleet.deployment import Deployment
     from s3lora_serve.guard.guards import Guards
+    from s3lora_serve.service.service_exams import ExamSetup
     from s3lora_serve.serving.checks.check import Check
 
 BASE = "fake-base"
@@ -154,15 +155,17 @@ def make_fleet(
     tools: Mapping[str, tuple[ToolSpec, ...]] | None = None,
     watchdog: Mapping[str, float] | None = None,
     guards: Guards | None = None,
+    exams: ExamSetup | None = None,
+    engine_type: type[FaultyEngine] = FaultyEngine,
     **engine: object,
 ) -> Fleet:
     """A fleet that is not started: ``names`` have an adapter each, ``hollow`` ones were fully pruned.
 
     ``tools``: planner → its own tools; ``watchdog``: seconds of the supervisor's.
     """
-    first = FaultyEngine(base_name=BASE, **engine)
+    first = engine_type(base_name=BASE, **engine)
     made = [first]
-    starts = FakeStarts(lambda: made.pop() if made else FaultyEngine(base_name=BASE, **engine))
+    starts = FakeStarts(lambda: made.pop() if made else engine_type(base_name=BASE, **engine))
     shelf = shelf or Shelf(root)
     for name in (*names, *hollow):
         if name not in shelf.revisions:
@@ -189,5 +192,6 @@ def make_fleet(
         read=read,
         watch=seen.append,
         guards=guards,
+        exams=exams,
     )
     return Fleet(first, service, shelf, wants, seen, starts)

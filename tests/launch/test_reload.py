@@ -13,6 +13,7 @@ GOOD = "base_model: org/model\nplanners:\n  math: {source: hf://org/math@v1}\n"
 EDITS = {
     "base_model_revision": ("base_model_revision: main\n", "base_model_revision"),
     "guard": ("guard: {action: observe, seconds: 5}\n", "guard.action, guard.seconds"),
+    "exam": ("exam: {action: observe, attacks: 50}\n", "exam.action, exam.attacks"),
     "limits": ("limits: {max_files: 3}\n", "limits.max_files"),
     "engine": (
         "engine: {max_loras: 5, extra_args: {seed: 1}}\n",
@@ -57,6 +58,11 @@ def test_every_setting_that_needs_a_restart_is_named(section, tmp_path):
             "math: {source: hf://o/a}",
             "math: {source: hf://o/a, guard: {action: observe}}",
             "planners.math.guard",
+        ),
+        (
+            "math: {source: hf://o/a}",
+            "math: {source: hf://o/a, exam: {action: observe}}",
+            "planners.math.exam",
         ),
         (
             "math: {source: hf://o/a, guard: {action: observe}}",

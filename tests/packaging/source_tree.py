@@ -75,7 +75,7 @@ _LISTED: dict[str, tuple[str, ...]] = {
         "engine_supervisor",
         "shadow",
     ),
-    "s3lora_serve/serving/checks": ("check", "effect", "trial"),
+    "s3lora_serve/serving/checks": ("check", "effect", "trial", "examining", "exam_check"),
     "s3lora_serve/control": (
         "steps",
         "operations",

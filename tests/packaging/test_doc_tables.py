@@ -25,7 +25,7 @@ def test_the_table_is_current(name):
         ("settings", "| `max_concurrent` | integer ≥ 1 | `128` |"),
         ("commands", "| [`s3lora config check`](#s3lora-config-check) |"),
         ("options", "### s3lora-mcp\n"),
-        ("exit-codes", "| 0 | 1 | 2 | 130 |"),
+        ("exit-codes", "| 0 | 1 | 2 | 3 | 130 |"),
         ("routes", "| `POST /admin/planners/{name}/swap` | admin |"),
         ("errors", "| `revision_mismatch` | 409 | 1 |"),
         ("exam-power", "| 200 | 1 / 96 / 3 |"),

@@ -83,7 +83,7 @@ def test_the_pages_configurations_are_valid(tmp_path):
     (tmp_path / "good.json").touch()
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     blocks = [b for page in pages for b in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         path = tmp_path / "planners.yaml"
         path.write_text(block)

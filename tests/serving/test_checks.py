@@ -15,12 +15,13 @@ class Third:
     """A check of the test's own."""
 
     name = "third"
+    long = False
 
     def __init__(self):
         self.asked = []
         self.refuses = set()
 
-    async def __call__(self, engine, slot, revision):
+    async def __call__(self, engine, slot, revision, tell):
         self.asked.append((slot.name, revision.digest))
         if revision.digest in self.refuses:
             raise TrialFailed(f"slot {slot.name} fails the third check")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 
 import pytest
 from fake_starts import FakeStarts
+from faulty_engine import FaultyEngine
 
 from s3lora_serve.errors import EngineDead, EngineError
 from s3lora_serve.serving.engine_supervisor import BACKOFF, EngineSupervisor
@@ -235,3 +238,34 @@ async def test_the_kind_of_engine_is_known_while_there_is_none(starts, host_of):
         starts.current.die()
         await until(lambda: not host.alive)
         assert host.kind == "fake"
+
+
+async def test_nothing_holds_a_replaced_engine():
+    """Once another one runs the lost engine is freed, and not when Python next looks for cycles."""
+    made = []
+
+    async def start():
+        engine = FaultyEngine()
+        engine.myself = engine  # a cycle, as clients of engines have
+        made.append(weakref.ref(engine))
+        return engine
+
+    host = EngineSupervisor(start, backoff=(0.0,), poll_seconds=0.001)
+    await host.start()
+    up = asyncio.Event()
+
+    async def bring_back(engine):
+        up.set()
+
+    host.subscribe(down=lambda reason: None, up=bring_back)
+    host.current.kill()
+    gc.disable()
+    try:
+        await until(lambda: up.is_set() and host.alive)
+        await asyncio.sleep(0)
+        lost, running = (one() for one in made)
+    finally:
+        gc.enable()
+        await host.close()
+    assert lost is None
+    assert running is not None

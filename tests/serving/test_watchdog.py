@@ -141,22 +141,48 @@ def test_what_an_engine_notes_of_itself():
     holds until the first output of a request with it.
     """
     signs = SignsOfLife()
+
+    def seen(running):
+        found = signs.progress(running)
+        return found.signs, found.running, found.held
+
     with signs.loading():
-        assert signs.progress(0) == EngineProgress(0, 0, "load")
-    assert signs.progress(0) == EngineProgress(1, 0, "")
+        assert seen(0) == (0, 0, "load")
+    assert seen(0) == (1, 0, "")
     with pytest.raises(SlotLoadError), signs.loading():
         raise SlotLoadError("refused")
     with pytest.raises(EngineDead), signs.loading():
         raise EngineDead("gone")
-    assert signs.progress(2) == EngineProgress(2, 2, "")
+    assert seen(2) == (2, 2, "")
     with signs.compiling("root ::= a") as output:
         assert signs.progress(1).held == "grammar"
         output()
-        assert signs.progress(1) == EngineProgress(3, 1, "")
+        assert seen(1) == (3, 1, "")
         output()
     with signs.compiling("root ::= a"), signs.compiling(None):
-        assert signs.progress(2) == EngineProgress(4, 2, "")
+        assert seen(2) == (4, 2, "")
     with signs.compiling("root ::= b"):  # it ends before any output
         pass
     with signs.compiling("root ::= b"):
         assert signs.progress(1).held == "grammar"
+
+
+def test_a_load_is_waited_for_as_long_as_loads_take():
+    """Until one was done it may take its whole time; then ten times the slowest, and the limit at least."""
+    assert Watched().until_hung(700, running=1, held="load") == 662
+    for slowest, patience in ((0.5, 60), (12.0, 120), (100.0, LOAD)):
+        watched = Watched()
+        hung = watched.until_hung(1300, running=1, held="load", slowest_load=slowest)
+        assert hung == SECONDS + patience + 2
+
+
+def test_the_slowest_load_is_one_that_ended_well():
+    """A load that failed or whose engine died says nothing of how long one takes."""
+    signs = SignsOfLife()
+    for error in (SlotLoadError("no"), EngineDead("gone")):
+        with pytest.raises(type(error)), signs.loading():
+            raise error
+    assert signs.progress(0).slowest_load is None
+    with signs.loading():
+        pass
+    assert 0 <= signs.progress(0).slowest_load < 1

@@ -6,7 +6,6 @@ python benchmarks/evidence/guarded/guarded_tables.py --check    exit 1 if the pa
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -17,13 +16,12 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from guarded_results import RESULTS, load
 from notation import in_points, share, table, wilson
+from page_tables import write_or_check
 from paired import difference, interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-PAGE = Path(__file__).parents[3] / "docs" / "evidence.md"
-_BLOCK = re.compile(r"(<!-- guarded: ([a-z-]+) -->\n).*?(<!-- /guarded -->)", re.S)
 BASES = {"makers": "maker-aligned 0.5B", "aligned-100": "tuned SmolLM2"}
 ARMS = ("none", "prune", "guard", "prune + guard")
 _HARMLESS = ("XSTest safe, chat", "everyday questions, chat")
@@ -37,7 +35,6 @@ class GuardedTables:
     def __init__(self, results: dict[str, Any]) -> None:
         self._judges = {base["checkpoint"]: base["rows"] for base in results["bases"]}
         self._adapters: list[dict[str, Any]] = results["adapters"]
-        self._times = results["times"]
         self._bases = [name for name in BASES if name in self._judges]
 
     def judges(self) -> str:
@@ -181,19 +178,5 @@ class GuardedTables:
         return fmean(means)
 
 
-def written(page: str, tables: GuardedTables) -> str:
-    """The page with every block between its marks made anew."""
-    return _BLOCK.sub(lambda m: m[1] + getattr(tables, m[2].replace("-", "_"))() + m[3], page)
-
-
-def main() -> None:
-    """Write or check the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    now = written(page, GuardedTables(load(RESULTS)))
-    if "--check" in sys.argv:
-        sys.exit(now != page)
-    PAGE.write_text(now, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check("guarded", GuardedTables(load(RESULTS)))

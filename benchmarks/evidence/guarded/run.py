@@ -11,8 +11,6 @@ pack     everything as one file of verdicts and figures
 
 from __future__ import annotations
 
-import json
-import platform
 import sys
 import time
 from pathlib import Path
@@ -22,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "guard_questions"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import pool
 import torch
 import typer
 from align import align, own_answers
@@ -30,6 +27,7 @@ from guarded_jobs import Answering, Judging, answer, judge
 from guarded_results import pack
 from rich.console import Console
 from spec import Spec
+from stages import note_time, run_missing
 from train import Training, train
 
 from s3lora_serve.demo.demo_base import prepare_demo_base
@@ -87,27 +85,18 @@ def main(
                     lambda done, total, loss: console.print(f"{done}/{total} {loss:.3f}"),
                 )  # fmt: skip
             case "train":
-                todo = [Training(spec, data, out, steps) for spec in specs]
-                pool.run("train", train, [job for job in todo if not job.folder.exists()], where, jobs)
+                run_missing("train", train, [Training(s, data, out, steps) for s in specs], where, jobs)
             case "judge":
                 judging = [Judging(name, data, out, tokens, limit) for name in checkpoints]
-                pool.run("judge", judge, [job for job in judging if not job.path.exists()], where, jobs)
+                run_missing("judge", judge, judging, where, jobs)
             case "answer":
                 answering = [Answering(spec, data, out, tokens, limit) for spec in specs]
-                pool.run("answer", answer, [job for job in answering if not job.path.exists()], where, jobs)
+                run_missing("answer", answer, answering, where, jobs)
             case "pack":
                 pack(out, out / "guarded.json.xz")
         seconds = time.perf_counter() - began
         console.print(f"{stage}: {seconds:.0f} s")
-        _note(out, stage, seconds, where, jobs)
-
-
-def _note(out: Path, stage: str, seconds: float, where: list[str], jobs: int) -> None:
-    """Write down a stage's time; of a stage that went on after a break, what was left of it."""
-    devices = [torch.cuda.get_device_name(d) if d != "cpu" else platform.processor() or "cpu" for d in where]
-    entry = {"seconds": {stage: seconds}, "devices": devices, "torch": torch.__version__, "jobs": jobs}
-    with (out / "times.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+        note_time(out, stage, seconds, where, jobs)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,
@@ -172,3 +172,10 @@ def _parts(address: str) -> tuple[str, str | None, str]:
             hint="write hf://org/name, hf://org/name@revision or hf://org/name@revision/folder",
         )
     return match["repo"], match["revision"], match["folder"] or ""
+
+
+def commit_here(repo: str, revision: str | None) -> str | None:
+    """The commit to which this machine's copy of a model belongs; None without one. Asks no server."""
+    found = try_to_load_from_cache(repo, "config.json", revision=revision)
+    commit = Path(found).parent.name if isinstance(found, str) else ""
+    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None

@@ -1,1 +1,1 @@
-"""Commands about one adapter: inspect, prune, verify, reference."""
+"""Commands about one adapter: inspect, verify, reference."""

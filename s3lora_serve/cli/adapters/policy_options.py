@@ -80,6 +80,11 @@ class PolicyOptions:
         float | None, typer.Option(help="With --reference: score above which it counts as unlike them (3).")
     ] = None
 
+    @property
+    def names_rule(self) -> bool:
+        """Whether they say how much to prune; without that it is the default."""
+        return self.adaptive or not (self.top is None and self.threshold is None and self.sweep is None)
+
     def policy(self) -> PrunePolicy:
         """The policy that these options describe. Raises ConfigError, naming the option."""
         from pydantic import ValidationError

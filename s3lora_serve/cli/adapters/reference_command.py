@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from s3lora_serve.adapters.fetch.address import redacted
-from s3lora_serve.cli.adapters.adapter_commands import LimitOptions, OptionalBase, limits_by_option
+from s3lora_serve.cli.adapters.adapter_options import LimitOptions, OptionalBase, limits_by_option
 from s3lora_serve.cli.option_groups import grouped
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.storage.printable import printable

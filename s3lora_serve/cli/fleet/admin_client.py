@@ -91,6 +91,10 @@ class AdminClient:
         """What guards refused, or would have refused."""
         return self._get("/admin/guard", {"planner": planner, "since": since, "until": until, "limit": limit})
 
+    def exams(self, planner: str | None) -> list[dict[str, Any]]:
+        """What is kept of the exams of what serves, and of candidates."""
+        return self._data(self._get("/admin/exams", {"planner": planner}))
+
     def order(self, path: str, body: Mapping[str, Any], key: str) -> dict[str, Any]:
         """Give an order; the operation that it began. ``path`` is below ``/admin/``.
 

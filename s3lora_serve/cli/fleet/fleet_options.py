@@ -29,6 +29,12 @@ ORDER_CODES = (
     "--timeout; "
     "2 wrong usage or configuration; 130 Ctrl-C, the operation continues."
 )
+EXAM_CODES = (
+    "Exit codes: 0 passed (with --no-wait: begun); 1 refused, or the exam failed, was cancelled, or has not "
+    "ended within --timeout; 2 wrong usage or configuration; 3 undecided, or what is kept is stale or "
+    "nothing; 130 Ctrl-C, the operation continues."
+)
+WAIT_CODES = ORDER_CODES.replace("; 130", "; 3 an exam is undecided; 130")
 CANCEL_CODES = (
     "Exit codes: 0 cancelled, now or before; 1 refused: it has decided or ended, or there is none; "
     "2 wrong usage or configuration."

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from s3lora_serve.cli.fleet.operation_view import ordered, took
 from s3lora_serve.control.operation_summary import short
+from s3lora_serve.exam.exam_facts import exam_line
 from s3lora_serve.guard.guard_facts import guard_line
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.tables import cells, fitted, plain_table
@@ -56,6 +57,8 @@ def fleet(
             )
             if deployment["reason"]:
                 notes.append(f"{planner['id']} {short(deployment['revision'])}: {deployment['reason']}")
+            if exam := deployment.get("exam"):
+                notes.append(f"{planner['id']} {short(deployment['revision'])}: {exam_line(exam)}")
         notes += _notes(planner)
     table = fitted(table, "source", "pruned", "slot")
     notes = [*_engine_notes(engine), *notes]

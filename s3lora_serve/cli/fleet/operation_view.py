@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from s3lora_serve.cli.fleet.exam_reading import ExamReading
+from s3lora_serve.cli.fleet.exam_table import exam_table
+from s3lora_serve.control.operation import Kind
 from s3lora_serve.control.operation_summary import short
 from s3lora_serve.errors import ControlError
 from s3lora_serve.storage.printable import printable
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 # In the order in which they pass; what the server adds later is shown after them.
-_STAGES = ("admit", "load", "probe", "trial", "commit", "flip", "drain")
+_STAGES = ("admit", "load", "probe", "trial", "exam", "commit", "flip", "drain")
 _MARKS = {
     "added": ("+", "green"),
     "removed": ("-", "red"),
@@ -27,7 +30,12 @@ _SHOWN_IDS = 5
 
 
 def outcome(operation: Mapping[str, Any], *, waited: bool) -> int:
-    """The exit code that an operation's state stands for: 0 done, or begun if the caller does not wait."""
+    """The exit code that an operation's state stands for: 0 done, or begun if the caller does not wait.
+
+    That of an exam is its verdict's.
+    """
+    if (exam := exam_of(operation)) is not None:
+        return exam.exit_code
     if operation["ended"]:
         return OK if operation["step"] == "done" else REFUSED
     return REFUSED if waited else OK
@@ -54,6 +62,15 @@ def show_operation(operation: Mapping[str, Any], *, waited: bool, same: str) -> 
         more = f" and {len(cut) - _SHOWN_IDS} more" if len(cut) > _SHOWN_IDS else ""
         ids = ", ".join(cut[:_SHOWN_IDS])
         say(f"{len(cut)} requests outlasted the drain deadline and were cut: {ids}{more}", "yellow")
+
+
+def exam_of(operation: Mapping[str, Any]) -> ExamReading | None:
+    """What an exam by order found, once it is done. Raises ControlError if it cannot be read."""
+    found = (operation.get("details") or {}).get("exam")
+    if operation["kind"] != Kind.EXAM or operation["step"] != "done" or not found:
+        return None
+    kept = bool(operation["details"].get("kept"))
+    return ExamReading.of(found, str(operation["planner"]), str(operation["to_digest"]), kept=kept)
 
 
 def show_changes(changes: Sequence[Mapping[str, Any]]) -> None:
@@ -87,6 +104,9 @@ def _subject(operation: Mapping[str, Any]) -> str:
 
 def _show_done(operation: Mapping[str, Any], subject: str) -> None:
     details: Mapping[str, Any] = operation.get("details") or {}
+    if (exam := exam_of(operation)) is not None:
+        out.print(exam_table(exam))
+        return
     if isinstance(details.get("would"), dict) and details.get("dry_run"):
         _show_comparison(details["would"])
     nothing = details.get("changes") == []

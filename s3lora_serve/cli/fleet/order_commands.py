@@ -61,7 +61,7 @@ def swap(
 
     The new one is admitted, loaded and proved before it answers; running requests end on the old one.
     """
-    wanted = _wanted(source, revision, sha256)
+    wanted = wanted_adapter(source, revision, sha256)
     if source is None and revision is None:
         raise ConfigError("name what to serve: SOURCE or --revision")
     body = {**wanted, "expected_revision": expect, "reason": reason, "dry_run": dry_run}
@@ -120,7 +120,7 @@ def canary(
             f"--share {share:g} is not above 0 and up to 1", hint="0.1 is a tenth of the sessions"
         )
     body = {
-        **_wanted(source, revision, sha256),
+        **wanted_adapter(source, revision, sha256),
         "share": share,
         "shadow": shadow,
         "promote_after": promote_after,
@@ -173,10 +173,10 @@ def cancel(
 
 def _order(planner: str, what: str, body: Mapping[str, Any], order: OrderOptions, at: ServerOptions) -> None:
     with at.connect() as client:
-        finish(client, begin(client, f"planners/{_name(planner)}/{what}", body, order.key), order)
+        finish(client, begin(client, f"planners/{planner_name(planner)}/{what}", body, order.key), order)
 
 
-def _wanted(source: str | None, revision: str | None, sha256: str | None) -> dict[str, Any]:
+def wanted_adapter(source: str | None, revision: str | None, sha256: str | None) -> dict[str, Any]:
     """What an order names. Raises ConfigError when that is contradictory, or a folder that is not there;
     SourceError for one that is refused by its text.
     """
@@ -207,7 +207,8 @@ def _absolute(source: str) -> str:
     return str(path.resolve())
 
 
-def _name(planner: str) -> str:
+def planner_name(planner: str) -> str:
+    """The name itself. Raises ConfigError for what cannot be one."""
     from s3lora_serve.config import PLANNER_NAME
 
     if not PLANNER_NAME.fullmatch(planner):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from s3lora_serve.cli.adapters.adapter_commands import not_empty
+from s3lora_serve.cli.adapters.adapter_options import not_empty
 from s3lora_serve.cli.lab.evaluation_cells import POLICY_HELP
 from s3lora_serve.cli.lab.evaluation_options import Base, ConfigFile, Out, RunOptions
 from s3lora_serve.cli.option_groups import grouped

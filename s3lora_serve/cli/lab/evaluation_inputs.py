@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
-from s3lora_serve.cli.adapters.adapter_commands import limits_by_option
+from s3lora_serve.cli.adapters.adapter_options import limits_by_option
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.terminal.console import Stages, say
 from s3lora_serve.terminal.pictures import writing
@@ -143,7 +143,12 @@ def load(given: Given, base: BaseModel, setting: Setting, work: Path) -> Loaded:
 
 def max_lora_rank(loaded: Sequence[Loaded]) -> int:
     """The smallest rank that vLLM can be told of and that all modules fit."""
-    needed = max(module.rank for one in loaded for module in one.adapter.modules.values())
+    return fitting_rank(*(one.adapter for one in loaded))
+
+
+def fitting_rank(*adapters: PeftAdapter) -> int:
+    """The same of adapters by themselves."""
+    needed = max(module.rank for adapter in adapters for module in adapter.modules.values())
     return min(rank for rank in _ranks() if rank >= needed)
 
 

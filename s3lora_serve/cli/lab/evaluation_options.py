@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from s3lora_serve.cli.adapters.adapter_commands import not_empty
+from s3lora_serve.cli.adapters.adapter_options import not_empty
 from s3lora_serve.cli.adapters.policy_options import Aligned, AlignmentBase  # noqa: TC001  (typer reads them)
 from s3lora_serve.errors import ConfigError
 

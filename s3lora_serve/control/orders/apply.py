@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,6 +101,7 @@ class Apply:
     """
 
     def __init__(self, run: Execution) -> None:
+        self._run = run
         self._replica = run.replica
         self._steps = run.steps
         self._operations = run.operations
@@ -164,20 +165,25 @@ class Apply:
         self, op: Operation, change: Change, desired: DesiredPlanner, revision: Revision
     ) -> None:
         name = change.planner
-        key = slot_name(name, revision.digest)
-        async with self._replica.held(key):
-            if change.what == "changed" and self._replica.alias(name).active == key:
+        async with AsyncExitStack() as held:
+            if not self._serves(change, revision):
+                revision = await self._run.load(held, op, name, revision, Wanted.of(desired))
+            if self._serves(change, revision):
                 # Another source or policy that comes to the same revision: only the declaration changes.
                 await self._declare(op, self._before(name), desired)
                 return
-            await self._steps.deploy(op, name, revision)
             if change.what == "added":
+                key = slot_name(name, revision.digest)
                 await self._declare(op, _Before(Alias(name, desired, key), revision, None), desired)
                 return
             serving = self._replica.revision(self._replica.alias(name).active).digest
             await self._steps.flip(
                 op, name, "apply.flipped", active=revision, previous=serving, desired=desired, judge=True
             )
+
+    def _serves(self, change: Change, revision: Revision) -> bool:
+        key = slot_name(change.planner, revision.digest)
+        return change.what == "changed" and self._replica.alias(change.planner).active == key
 
     async def _declare(self, op: Operation, meant: _Before, desired: DesiredPlanner) -> None:
         """Let the name mean this, under another declaration: first in the journal, then in memory."""

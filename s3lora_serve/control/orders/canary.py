@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted, fingerprint
 from s3lora_serve.errors import ConfigError, Conflict
-from s3lora_serve.fleet.slots import slot_name
 
 if TYPE_CHECKING:
+    from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.orders.execution import Execution
     from s3lora_serve.fleet.rollout import Rollout, RolloutOrder
 
@@ -53,11 +54,19 @@ async def canary(
 
 async def _begin(run: Execution, op: Operation, name: str, wanted: Wanted, rollout: Rollout) -> None:
     desired = run.replica.alias(name).desired
-    revision = await run.steps.admit(op, name, replace(wanted, policy=wanted.policy or desired.policy))
+    wanted = replace(wanted, policy=wanted.policy or desired.policy)
+    revision = await run.steps.admit(op, name, wanted)
     alias = run.replica.alias(name)
-    if revision.digest == run.replica.revision(alias.active).digest:
-        raise Conflict(f"planner {name!r} serves revision {revision.short} already", hint="nothing to try")
-    async with run.replica.held(slot_name(name, revision.digest)):
-        await run.steps.deploy(op, name, revision)
+    serving = run.replica.revision(alias.active).digest
+    if revision.digest == serving:
+        raise _served(name, revision)
+    async with AsyncExitStack() as held:
+        revision = await run.load(held, op, name, revision, wanted)
+        if revision.digest == serving:  # mended into what serves already
+            raise _served(name, revision)
         await run.try_(op, alias, revision, rollout, f"{op.kind}.flipped")
     await run.operations.end(op.id, Step.DONE, f"{op.kind}.done")
+
+
+def _served(name: str, revision: Revision) -> Conflict:
+    return Conflict(f"planner {name!r} serves revision {revision.short} already", hint="nothing to try")

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from s3lora_serve.control.operation import Kind, Operation, Order, Step
+from s3lora_serve.control.orders.mending import Candidate, Mending
+from s3lora_serve.control.orders.order_hands import OrderHands
 from s3lora_serve.errors import Conflict, OperationCancelled, S3LoRAError
 from s3lora_serve.fleet.background import Background
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from contextlib import AsyncExitStack
 
     from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.control.operation import Wanted
     from s3lora_serve.control.operations import Operations
     from s3lora_serve.control.replica_port import Replica
     from s3lora_serve.control.steps import SwapSteps
@@ -30,7 +34,15 @@ SHORTEST_PREFIX = 8  # hex digits; fewer could name several revisions
 class Execution:
     """One for all orders. An operation holds the decision about its planner until ``Operations.decided``."""
 
-    def __init__(self, replica: Replica, steps: SwapSteps, operations: Operations) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        steps: SwapSteps,
+        operations: Operations,
+        mending: Mending | None = None,
+    ) -> None:
+        """``mending`` loads what orders want to serve; without one nothing is mended."""
+        self._mending = mending or Mending(replica)
         self.replica = replica
         self.steps = steps
         self.operations = operations
@@ -123,6 +135,16 @@ class Execution:
     async def _fail(self, op: Operation, error: Exception) -> None:
         with contextlib.suppress(OperationCancelled):  # it was cancelled at that very moment, and ended so
             await self.operations.fail(op.id, error)
+
+    async def load(
+        self, held: AsyncExitStack, op: Operation, planner: str, revision: Revision, wanted: Wanted
+    ) -> Revision:
+        """What is to serve, loaded, proved and kept by ``held``: the revision, or what mending made of it.
+
+        ``wanted`` has the policy that the revision was admitted by. Raises what ``Mending.load`` does.
+        """
+        hands = OrderHands(op, self.steps, self.operations)
+        return await self._mending.load(held, hands, Candidate(planner, revision, wanted))
 
     async def serve(
         self, op: Operation, alias: Alias, revision: Revision, action: str, *, judge: bool = True

@@ -1,4 +1,4 @@
-"""What operators order: swap, rollback, canary, promote, apply; checked, begun, and run in the background"""
+"""What operators order: swap, rollback, canary, promote, exam, apply; checked, begun, run in background"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.control.orders.apply import apply
 from s3lora_serve.control.orders.canary import canary
+from s3lora_serve.control.orders.examine import examine
 from s3lora_serve.control.orders.promote import promote
 from s3lora_serve.control.orders.rollback import rollback
 from s3lora_serve.control.orders.swap import swap
@@ -15,12 +16,15 @@ from s3lora_serve.fleet.rollout import RolloutOrder
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.journal.chain import Head
     from s3lora_serve.control.journal.entry import Entry
     from s3lora_serve.control.journal.journal import Journal
     from s3lora_serve.control.journal.journal_findings import AuditFinding
     from s3lora_serve.control.operation import Operation, Order, Wanted
+    from s3lora_serve.control.orders.exam_port import Exams
     from s3lora_serve.control.orders.execution import Execution
+    from s3lora_serve.exam.kept_exam import KeptExam
     from s3lora_serve.fleet.planner import DesiredPlanner
     from s3lora_serve.fleet.work_threads import WorkThreads
 
@@ -37,10 +41,11 @@ class Orders:
         read: Callable[[], Mapping[str, DesiredPlanner]] | None = None,
         check: Callable[[Head | None], Awaitable[list[AuditFinding]]] | None = None,
         base_model: str = "",
+        exams: Exams | None = None,
         *,
         threads: WorkThreads,
     ) -> None:
-        """``read`` reads planners.yaml again, ``check`` compares journal, store and engine.
+        """``read`` reads planners.yaml again, ``check`` compares journal, store and engine, ``exams`` ask.
 
         No planner may have the name ``base_model``.
         """
@@ -50,6 +55,7 @@ class Orders:
         self._check = check
         self._base_model = base_model
         self._threads = threads
+        self._exams = exams
 
     async def swap(
         self, name: str, wanted: Wanted, order: Order, *, dry_run: bool = False, force: bool = False
@@ -89,6 +95,18 @@ class Orders:
         """Serve the candidate's revision to everybody."""
         return await self._run.whole(order, lambda: promote(self._run, name, order))
 
+    async def examine(self, name: str, wanted: Wanted | None, order: Order) -> Operation:
+        """Examine what is wanted, or with None what the planner serves; nothing flips.
+
+        A kept verdict that is not stale is the answer. Raises ConfigError where nothing is examined.
+        """
+        if (exams := self._exams) is None:
+            raise ConfigError(
+                "this server examines nothing",
+                hint="set exam.action: observe examines and keeps nothing from serving",
+            )
+        return await self._run.whole(order, lambda: examine(self._run, exams, name, wanted, order))
+
     async def apply(
         self, desired: Mapping[str, DesiredPlanner], order: Order, *, dry_run: bool = False
     ) -> Operation:
@@ -125,6 +143,10 @@ class Orders:
         ``noted`` is a head of the journal that was kept elsewhere.
         """
         return await self._check(noted) if self._check else []
+
+    async def kept_exam(self, name: str, revision: Revision) -> KeptExam | None:
+        """What is kept of a revision's exam, by the planner's settings; asks no engine."""
+        return None if self._exams is None else await self._exams.kept(name, revision)
 
     def operation(self, id_: str) -> Operation:
         """Raises UnknownOperation."""

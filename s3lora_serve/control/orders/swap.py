@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,21 +33,31 @@ async def swap(
 
 async def _swap(run: Execution, op: Operation, name: str, wanted: Wanted, dry_run: bool) -> None:
     desired = run.replica.alias(name).desired
-    revision = await run.steps.admit(op, name, replace(wanted, policy=wanted.policy or desired.policy))
+    wanted = replace(wanted, policy=wanted.policy or desired.policy)
+    revision = await run.steps.admit(op, name, wanted)
     alias = run.replica.alias(name)
     serving = run.replica.revision(alias.active)
     if dry_run or (revision.digest == serving.digest and not alias.withheld):
-        same = {"same": revision.digest == serving.digest, "would": _compared(serving, revision)}
-        action = "swap.checked" if dry_run else "swap.done"
-        await run.operations.end(op.id, Step.DONE, action, details={**op.details, **same})
+        await _end_unchanged(run, op, serving, revision, dry_run)
         return
-    key = slot_name(name, revision.digest)
-    async with run.replica.held(key):
-        await run.steps.deploy(op, name, revision)
+    async with AsyncExitStack() as held:
+        revision = await run.load(held, op, name, revision, wanted)
+        if revision.digest == serving.digest and not alias.withheld:  # mended into what serves already
+            await _end_unchanged(run, op, serving, revision, dry_run)
+            return
         await run.serve(op, alias, revision, "swap.flipped")
-    if alias.candidate not in (None, key):
+    if alias.candidate not in (None, slot_name(name, revision.digest)):
         await run.steps.retire(op, str(alias.candidate), keep=False)
     await run.finish(op, alias.active)
+
+
+async def _end_unchanged(
+    run: Execution, op: Operation, serving: Revision, revision: Revision, dry_run: bool
+) -> None:
+    same = {"same": revision.digest == serving.digest, "would": _compared(serving, revision)}
+    action = "swap.checked" if dry_run else "swap.done"
+    details = {**run.operations.get(op.id).details, **same}
+    await run.operations.end(op.id, Step.DONE, action, details=details)
 
 
 def _compared(serving: Revision, wanted: Revision) -> dict[str, Any]:

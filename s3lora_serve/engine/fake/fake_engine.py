@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.signs_of_life import EngineProgress
 
 Call = Literal["score", "stream"]
+MAX_NUM_SEQS = 256  # that it could be said to work on at once; none ever waits
 
 
 class FakeEngine:
@@ -112,6 +113,10 @@ class FakeEngine:
     @property
     def capacity(self) -> int:
         return self._slots.capacity
+
+    @property
+    def max_num_seqs(self) -> int:
+        return MAX_NUM_SEQS
 
     async def load(self, slot: Slot) -> None:
         self.check_alive()

@@ -112,6 +112,10 @@ class VllmEngine:
     def capacity(self) -> int:
         return self._slots.capacity
 
+    @property
+    def max_num_seqs(self) -> int:
+        return int(self._client.vllm_config.scheduler_config.max_num_seqs)
+
     async def load(self, slot: Slot) -> None:
         await self._slots.load(slot)
 

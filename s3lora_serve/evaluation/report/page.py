@@ -8,20 +8,15 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, StrictUndefined
-
-from s3lora_serve.evaluation.report.finding import findings, minus, verdict
+from s3lora_serve.evaluation.report.finding import findings, verdict
 from s3lora_serve.evaluation.report.module_charts import risky_modules, sharpness
 from s3lora_serve.evaluation.report.page_charts import (
-    Chart,
     UtilityAxis,
     nearest_tau,
     pareto,
     tau_sweep,
 )
-from s3lora_serve.evaluation.report.palette import stylesheet
-from s3lora_serve.evaluation.report.svg import inline_svg
-from s3lora_serve.storage.printable import printable
+from s3lora_serve.evaluation.report.page_parts import environment, style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +48,7 @@ def page(
     found = findings(summary)
     groups = [(name, members) for name, members in summary.header.groups().items() if name in found]
     folder = files(__package__)
-    template = _environment().from_string(folder.joinpath("page.html.jinja").read_text("utf-8"))
+    template = environment().from_string(folder.joinpath("page.html.jinja").read_text("utf-8"))
     return template.render(
         title=title,
         summary=summary,
@@ -66,23 +61,8 @@ def page(
         suite=suite,
         forms={s.name: s.form for s in (*suite.attacks, *suite.harmless)} if suite else {},
         versions=versions or {},
-        style=f"{stylesheet()}\n{folder.joinpath('page.css').read_text('utf-8')}",
+        style=style(),
     )
-
-
-def _environment() -> Environment:
-    """Escapes every text; characters that are invisible or turn others are written out."""
-    found = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=lambda value: value if hasattr(value, "__html__") else printable(str(value), one_line=True),
-    )
-    found.filters["percent"] = _percent
-    found.globals["draw"] = _draw
-    return found
 
 
 def _group(
@@ -111,12 +91,3 @@ def _group(
         "trade_off": [chart for chart in trade_off if chart is not None],
         "modules": [chart for chart in modules if chart is not None],
     }
-
-
-def _draw(chart: Chart, key: str) -> str:
-    return inline_svg(chart.figure, f"{key}-{chart.kind}", chart.label)
-
-
-def _percent(value: float, signed: bool = False) -> str:
-    """A share in per cent, or a difference of shares in points."""
-    return minus(f"{100 * value:{'+' if signed else ''}.1f}".replace("+0.0", "0.0"))

@@ -12,6 +12,7 @@ from s3lora_serve.errors import ConfigError, Conflict, StoreError, UnknownPlanne
 from s3lora_serve.server.access.access_log import accounts
 from s3lora_serve.server.access.auth import RequireKey
 from s3lora_serve.server.access.refused_credentials import RefusedCredentials
+from s3lora_serve.server.admin.exam_state import exams_router
 from s3lora_serve.server.admin.guard_state import guard_router, no_verdicts
 from s3lora_serve.server.admin.order_bodies import FIELDS
 from s3lora_serve.server.admin.order_routes import orders_router
@@ -57,7 +58,12 @@ def create_admin_app(
         redirect_slashes=False,
         exception_handlers=_handlers(service, redact),
     )
-    routers = (orders_router(service, redact), state_router(service, redact), guard_router(service, verdicts))
+    routers = (
+        orders_router(service, redact),
+        state_router(service, redact),
+        guard_router(service, verdicts),
+        exams_router(service),
+    )
     for router in routers:
         app.include_router(router)
     own = (route.path for router in routers for route in router.routes if isinstance(route, Route))

@@ -39,6 +39,7 @@ class DeploymentView(BaseModel):
     kept_modules: int
     pruned_modules: int
     effect: dict[str, float] | None
+    exam: dict[str, Any] | None
     seconds: dict[str, float]
 
 
@@ -176,7 +177,8 @@ def planner_view(planner: Planner, service: PlannerService, redact: Redactor) ->
     """A planner with all its deployments."""
 
     def view(deployment: Deployment) -> DeploymentView:
-        return deployment_view(deployment, planner.leases.get(deployment.key, 0), redact)
+        exam = service.exams.facts(deployment)
+        return deployment_view(deployment, planner.leases.get(deployment.key, 0), exam, redact)
 
     state, reason = service.state_of(planner)
     active, shadow = view(planner.active), service.shadows.stats(planner.name)
@@ -198,8 +200,10 @@ def planner_view(planner: Planner, service: PlannerService, redact: Redactor) ->
     )
 
 
-def deployment_view(deployment: Deployment, leases: int, redact: Redactor) -> DeploymentView:
-    """A deployment with the requests that run on it."""
+def deployment_view(
+    deployment: Deployment, leases: int, exam: dict[str, Any] | None, redact: Redactor
+) -> DeploymentView:
+    """A deployment with the requests that run on it, and what its exam found."""
     lineage = deployment.revision.lineage
     return DeploymentView(
         key=deployment.key,
@@ -214,6 +218,7 @@ def deployment_view(deployment: Deployment, leases: int, redact: Redactor) -> De
         kept_modules=lineage.kept,
         pruned_modules=len(lineage.pruned),
         effect=dataclasses.asdict(deployment.effect) if deployment.effect else None,
+        exam=exam,
         seconds=dict(deployment.seconds),
     )
 

@@ -138,6 +138,10 @@ class CanaryBody(WantedBody):
     ] = None
 
 
+class ExamBody(WantedBody):
+    """Ask the exam's questions; without ``source`` and ``revision`` of what serves."""
+
+
 class PromoteBody(OrderBody):
     """Serve the candidate."""
 
@@ -174,6 +178,7 @@ FIELDS: Mapping[str, Fields] = {
         ("rollback", RollbackBody),
         ("canary", CanaryBody),
         ("promote", PromoteBody),
+        ("exam", ExamBody),
         ("apply", ApplyBody),
         ("cancel", CancelBody),
     )

@@ -1,4 +1,4 @@
-"""The POST routes of ``/admin``: swap, rollback, canary, promote, apply, cancel; each answers an operation"""
+"""The POST routes of ``/admin``, each an order: swap, rollback, canary, promote, exam, apply, cancel"""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from s3lora_serve.server.admin.order_bodies import (
     ApplyBody,
     CanaryBody,
     CancelBody,
+    ExamBody,
     PromoteBody,
     RollbackBody,
     SwapBody,
@@ -90,6 +91,13 @@ def orders_router(service: PlannerService, redact: Redactor) -> APIRouter:
         body = body or PromoteBody()
         order = by.order(body.reason, body.expected_revision)
         return answer(await service.control.promote(name, order), response)
+
+    @router.post("/planners/{name}/exam", responses=_ORDERED)
+    async def exam(name: str, by: Sender, response: Response, body: ExamBody | None = None) -> OperationView:
+        """Examine what serves, or what might, without a change. A kept verdict is the answer unless stale."""
+        body = body or ExamBody()
+        order = by.order(body.reason, body.expected_revision)
+        return answer(await service.control.examine(name, body.wanted(), order), response)
 
     @router.post("/apply", responses=_ORDERED)
     async def apply(by: Sender, response: Response, body: ApplyBody | None = None) -> OperationView:

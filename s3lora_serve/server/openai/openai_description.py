@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from planners import Cost, PlanStep, Problem, SsiSummary  # noqa: TC001  (pydantic reads the annotations)
+from planners import Cost, ExamMark, PlanStep, Problem, SsiSummary  # noqa: TC001  (pydantic reads the annotations)
 from s3lora_serve.config.guard import GuardPart  # noqa: TC001  (pydantic reads the annotations)
 from s3lora_serve.server.error_responses import documented
 from s3lora_serve.server.openai.extras import Extras
@@ -49,6 +49,7 @@ class Served(BaseModel):
     plan: PlannedSteps | None = Field(None, description="absent when the answer was cut")
     problems: list[Problem] | None = Field(None, description="why there is no plan")
     guard: Guarded | None = Field(None, description="absent where no guard judges the request")
+    exam: ExamMark | None = Field(None, description="of the revision; absent where none is examined")
 
 
 class UsageTally(BaseModel):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.server.sse import data_of, written
-from s3lora_serve.serving.answer_meta import cost_of, fingerprint, summary_of
+from s3lora_serve.serving.answer_meta import cost_of, exam_of, fingerprint, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +53,8 @@ class Origin:
             "kept_modules": revision.lineage.kept,
             "pruned_modules": list(revision.lineage.pruned),
         }
+        if (exam := exam_of(lease.deployment)) is not None:
+            about["exam"] = exam.model_dump()
         return cls(planner, lease.model, fingerprint(engine, base_model, revision.digest), about, revision)
 
 

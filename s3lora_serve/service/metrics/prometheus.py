@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
+from s3lora_serve.service.metrics.exam_metrics import ExamMetrics
 from s3lora_serve.service.metrics.fleet_metrics import LiveMetrics, LiveSample
 from s3lora_serve.service.metrics.guard_metrics import GuardMetrics
 from s3lora_serve.service.metrics.planner_metrics import PlannerCollector, PlannerSample
@@ -55,6 +56,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.live = LiveMetrics(self.registry, live)
         self.guard = GuardMetrics(self.registry)
+        self.exam = ExamMetrics(self.registry)
         counter = partial(Counter, labelnames=("planner",), registry=self.registry)
         histogram = partial(Histogram, labelnames=("planner",), registry=self.registry)
         self._requests = Counter(

@@ -10,6 +10,8 @@ from s3lora_serve.errors import NoEffectError
 from s3lora_serve.fleet.proof import Effect, Proof
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Engine, Slot
 
@@ -21,8 +23,11 @@ class EffectCheck:
     """The check that an adapter changes what the model says."""
 
     name = "probe"
+    long = False
 
-    async def __call__(self, engine: Engine, slot: Slot, revision: Revision) -> Proof:
+    async def __call__(
+        self, engine: Engine, slot: Slot, revision: Revision, tell: Callable[[str], None]
+    ) -> Proof:
         """Raises NoEffectError, EngineError."""
         return Proof(effect=await prove_effect(engine, slot))
 

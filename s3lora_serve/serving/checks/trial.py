@@ -9,6 +9,8 @@ from s3lora_serve.errors import TrialFailed
 from s3lora_serve.fleet.proof import Proof
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Engine, Slot
 
@@ -21,8 +23,11 @@ class TrialCheck:
     """The check that an adapter generates at all."""
 
     name = "trial"
+    long = False
 
-    async def __call__(self, engine: Engine, slot: Slot, revision: Revision) -> Proof:
+    async def __call__(
+        self, engine: Engine, slot: Slot, revision: Revision, tell: Callable[[str], None]
+    ) -> Proof:
         """Raises TrialFailed, EngineError."""
         return Proof(facts={"tokens": await try_out(engine, slot)})
 

@@ -97,6 +97,7 @@ def load(config: Any, revision: Revision) -> PeftModel:
     """The published adapter on a fresh base model; PEFT warns of keys that are missing or too many."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("default", ResourceWarning)  # of what another test left, found just now
         return PeftModel.from_pretrained(model(config), revision.path).eval()
 
 

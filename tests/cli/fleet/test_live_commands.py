@@ -24,6 +24,7 @@ engine: {max_loras: 4, max_lora_rank: 8}
 server: {port: 0}
 admin: {port: 0}
 swap: {drain_seconds: 5}
+exam: {action: observe, attacks: 10, harmless: 0, tasks: 0, plan_form: false}
 sources: {allow: [.]}
 store: {path: store}
 """
@@ -238,3 +239,20 @@ def test_a_source_that_is_not_allowed_is_told_with_its_line(live):
     done = live("swap", "one", "https://me:SECRET@host/a")
     assert (done.code, "SECRET" in done.err + done.out) == (1, False)
     assert "must not hold a user or a password" in done.err
+
+
+def test_an_exam_of_what_serves_and_of_what_might(live):
+    """Verdict and exit code agree, what is kept is shown, and what serves stays."""
+    before = serving(live)
+    found = {}
+    for target in ("one", "./newer"):
+        done = live("exam", target, "--json", *(("--planner", "one") if target != "one" else ()))
+        operation = json.loads(done.out)
+        found[target] = verdict = operation["details"]["exam"]
+        assert (operation["step"], verdict["attacks"]["asked"]) == ("done", 10)
+        assert done.code == {"passed": 0, "refused": 1, "undecided": 3}[verdict["verdict"]]
+    assert serving(live) == before
+    kept = live("exam", "one", "--kept", "--html", "exam.html")
+    assert f"exam of one {before[:12]}: {found['one']['verdict']} on the public prompts" in kept.out
+    assert Path("exam.html").read_text().startswith("<!DOCTYPE html>")
+    assert "exam.answered" in live("history", "one").out

@@ -26,6 +26,8 @@ from s3lora_serve.spectral.prune_policy import PrunePolicy
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from s3lora_serve.exam.kept_exam import KeptExam
+
 NEW = "f" * 64
 TOKEN = "an-operators-token"
 
@@ -40,6 +42,7 @@ class StubControl:
         self.known: dict[str, Operation] = {}
         self.entries: list[SimpleNamespace] = []
         self.findings: list[SimpleNamespace] = []
+        self.exam: KeptExam | None = None
 
     async def swap(self, *args, **options):
         return self._begin(Kind.SWAP, "swap", args, options)
@@ -52,6 +55,13 @@ class StubControl:
 
     async def promote(self, *args, **options):
         return self._begin(Kind.PROMOTE, "promote", args, options)
+
+    async def examine(self, *args, **options):
+        return self._begin(Kind.EXAM, "examine", args, options)
+
+    async def kept_exam(self, name, revision):
+        self.calls.append(("kept_exam", (name, revision.digest), {}))
+        return self.exam
 
     async def reload(self, *args, **options):
         return self._begin(Kind.APPLY, "reload", args, options)
@@ -116,6 +126,7 @@ class StubService:
         self.guards = Guards({}, {})
         self.stop = Stop(LeaseBook(Notifier(), lambda lease: None), Notifier())
         self.shadows = SimpleNamespace(stats=lambda name: None)
+        self.exams = SimpleNamespace(facts=lambda deployment: None)
         path = store / "revisions" / ("0" * 64)
         revision = make_revision(path, digest="0" * 64, source=str(store / "sources" / "p"))
         self.active = Deployment("p", revision, DeploymentState.SERVING)

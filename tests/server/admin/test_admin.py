@@ -290,6 +290,8 @@ async def test_every_answer_is_described(admin):
         "/admin/events": ["get"],
         "/admin/history": ["get"],
         "/admin/guard": ["get"],
+        "/admin/exams": ["get"],
+        "/admin/planners/{name}/exam": ["post"],
         "/admin/verify": ["get"],
     }
     events = described["paths"].pop("/admin/events")["get"]["responses"]["200"]

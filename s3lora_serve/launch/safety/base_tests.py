@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.port import EngineKind
@@ -14,10 +12,11 @@ from s3lora_serve.guard.base_judge import BaseJudge
 from s3lora_serve.guard.proof.self_test import keep_self_test, kept_self_test, self_test, self_test_digest
 from s3lora_serve.guard.proof.unharmed import check_unharmed
 from s3lora_serve.judging.question_sets import shipped_questions
-from s3lora_serve.storage.canonical_json import canonical_digest
+from s3lora_serve.launch.safety.base_identity import base_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from s3lora_serve.config import GuardConfig
     from s3lora_serve.engine.port import Engine, Slot
@@ -53,7 +52,7 @@ async def base_tests(
     if kind is EngineKind.FAKE:
         log.warning("the guard's base model: %s", MADE_UP)
         return {"tested": False, "why": MADE_UP}
-    tested = await _self_test(asking[0], engine, _weights(base), kept, report)
+    tested = await _self_test(asking[0], engine, base_identity(base), kept, report)
     log.info("the guard's base model: %s", tested)
     report("does the base model stay itself beside adapters", None)
     unharmed = await check_unharmed(engine, slots)
@@ -120,13 +119,3 @@ async def _self_test(
         with suppress(OSError):  # the next start asks again
             keep_self_test(path, digest, found)
     return found
-
-
-def _weights(base: BaseModel) -> str | None:
-    """What names the base model's weights: a folder's files as they are now, a commit, or else nothing."""
-    folder = Path(base.location or "")
-    if base.location is not None and folder.is_dir():
-        files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
-        return canonical_digest([[name, stat.st_size, stat.st_mtime_ns] for name, stat in files])
-    commit = base.revision is not None and re.fullmatch("[0-9a-f]{40}", base.revision)
-    return f"{base.location or base.name}@{base.revision}" if commit else None

@@ -11,7 +11,7 @@ from refusing_engine import RefusingEngine
 
 from s3lora_serve.config import Config
 from s3lora_serve.errors import ConfigError, GuardUndecided, RefusedByGuard
-from s3lora_serve.launch.fleet_guards import FleetGuards, endpoint_keys
+from s3lora_serve.launch.safety.fleet_guards import FleetGuards, endpoint_keys
 from s3lora_serve.service.metrics.prometheus import Metrics
 
 

@@ -1,0 +1,1 @@
+"""s3lora exam with its page, and s3lora prune with the ladder of --mend"""

@@ -1,0 +1,30 @@
+"""What control needs of exams: the verdict that is kept of a revision, and asking a loaded one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.exam.kept_exam import KeptExam
+    from s3lora_serve.fleet.deployment import Deployment
+
+
+class Exams(Protocol):
+    """The port. A planner's name says by which settings and questions."""
+
+    async def kept(self, planner: str, revision: Revision) -> KeptExam | None:
+        """What is kept of this revision; None if it was never examined. Asks no engine. Raises StateError."""
+        ...
+
+    async def examine(
+        self, planner: str, deployment: Deployment, told: Callable[[int, int], None]
+    ) -> KeptExam:
+        """Ask a loaded deployment, whatever ``exam.action`` is, and keep what was found.
+
+        ``told`` hears how many of how many questions are answered. Cancelling ends what it asked and keeps
+        nothing. Raises EngineError, EngineDead, ConfigError for questions that cannot be read, StateError.
+        """
+        ...
