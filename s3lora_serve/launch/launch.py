@@ -14,7 +14,6 @@ from s3lora_serve.control.guard_changes import write_guard_changes
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import EngineError, S3LoRAError
 from s3lora_serve.fleet.states import DeploymentState
-from s3lora_serve.guard.guard_facts import guard_test_line
 from s3lora_serve.launch.admit_all import admit_fleet
 from s3lora_serve.launch.banner import show_planners
 from s3lora_serve.launch.engine_choice import start_engine
@@ -25,6 +24,7 @@ from s3lora_serve.launch.safety.fleet_exams import FleetExams
 from s3lora_serve.launch.safety.fleet_guards import FleetGuards, endpoint_keys
 from s3lora_serve.launch.servers import Server, address, announced, make_token, serve_both
 from s3lora_serve.launch.sockets import bound, listen, room_for_connections
+from s3lora_serve.safety.guard.guard_facts import guard_test_line
 from s3lora_serve.storage.daemon_threads import DaemonThreads
 from s3lora_serve.terminal.console import Stages, check_signal, say
 
