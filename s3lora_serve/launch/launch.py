@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from s3lora_serve.config.listeners import DEFAULT
-from s3lora_serve.control.guard_changes import write_guard_changes
+from s3lora_serve.control.safety_changes import write_safety_changes
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import EngineError, S3LoRAError
 from s3lora_serve.fleet.states import DeploymentState
@@ -187,8 +187,10 @@ async def _bring_up(
     loading = False
     await _prove_base(service, fleet.base, config, guards)
     await service.commit()
-    recorded = {name: to_recorded(config.guard_of(name)) for name in config.planners}
-    await service.threads.journal.run(write_guard_changes, journal, recorded)
+    guards_of = {name: to_recorded(config.guard_of(name)) for name in config.planners}
+    exams_of = {name: to_recorded(config.exam_of(name)) for name in config.planners}
+    await service.threads.journal.run(write_safety_changes, journal, "guard", guards_of)
+    await service.threads.journal.run(write_safety_changes, journal, "exam", exams_of)
     return service
 
 

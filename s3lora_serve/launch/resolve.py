@@ -181,9 +181,9 @@ def to_exams(config: Config) -> dict[str, ExamConfig]:
     return {FLEET: config.exam, **{name: config.exam_of(name) for name in config.planners}}
 
 
-def to_recorded(guard: GuardConfig) -> dict[str, Any]:
-    """What the journal says of a guard: its settings, which hold no secret, or that it is off."""
-    return guard.model_dump(mode="json") if guard.asks else {"action": "off"}
+def to_recorded(section: GuardConfig | ExamConfig) -> dict[str, Any]:
+    """What the journal says of a guard or an exam: its settings, which hold no secret, or that it is off."""
+    return section.model_dump(mode="json") if section.asks else {"action": "off"}
 
 
 def to_http_limits(

@@ -1,9 +1,9 @@
-"""Changes of guards' settings in the journal: at each start, those that are not as they were last."""
+"""Changes of guards' and exams' settings in the journal: at each start, those not as they were last."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.storage.canonical_json import canonical_bytes, canonical_digest
@@ -13,17 +13,20 @@ if TYPE_CHECKING:
 
     from s3lora_serve.control.journal.journal import Journal
 
-GUARD_CHANGED = "guard.changed"
-OFF: Mapping[str, Any] = {"action": "off"}  # a planner of which nothing was written down had none
+OFF: Mapping[str, Any] = {"action": "off"}  # a planner of which nothing was written down had neither
 
 
-def write_guard_changes(journal: Journal, settings: Mapping[str, Mapping[str, Any]]) -> int:
-    """Write an entry for each planner whose guard is not as at the last start. Raises StateError.
+def write_safety_changes(
+    journal: Journal, section: Literal["guard", "exam"], settings: Mapping[str, Mapping[str, Any]]
+) -> int:
+    """Write ``guard.changed`` or ``exam.changed`` for each planner whose section is not as at the last start.
 
     Returns how many. ``settings`` are those in force, by planner, without secrets. They stand in the details
-    with their digest and the one before: the digests that entries have themselves are of revisions.
+    with their digest and the one before: the digests that entries have themselves are of revisions. Raises
+    StateError.
     """
-    last = {entry.planner: entry for entry in journal.latest(GUARD_CHANGED)}
+    action = f"{section}.changed"
+    last = {entry.planner: entry for entry in journal.latest(action)}
     entries = []
     for planner, given in settings.items():
         after = json.loads(canonical_bytes(dict(given)))
@@ -34,9 +37,9 @@ def write_guard_changes(journal: Journal, settings: Mapping[str, Mapping[str, An
         entries.append(
             NewEntry(
                 "planners.yaml",
-                GUARD_CHANGED,
+                action,
                 planner,
-                reason=_reason(before, after),
+                reason=f"{section}: {_reason(before, after)}",
                 details={
                     "from": canonical_digest(before),
                     "to": canonical_digest(after),
@@ -52,9 +55,9 @@ def write_guard_changes(journal: Journal, settings: Mapping[str, Mapping[str, An
 def _reason(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Both in a few words, or which settings are others."""
     if (was := _short(before)) != (now := _short(after)):
-        return f"guard: {was}, now {now}"
+        return f"{was}, now {now}"
     others = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    return f"guard: {now}, with another {', '.join(others)}"
+    return f"{now}, with another {', '.join(others)}"
 
 
 def _short(settings: Mapping[str, Any]) -> str:

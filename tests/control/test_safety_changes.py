@@ -1,14 +1,14 @@
-"""Guards' settings in the journal."""
+"""Guards' and exams' settings in the journal."""
 
 from __future__ import annotations
 
 from journal_factory import record
 
-from s3lora_serve.control.guard_changes import GUARD_CHANGED, OFF, write_guard_changes
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.journal.journal import Journal
 from s3lora_serve.control.journal.journal_findings import journal_findings
 from s3lora_serve.control.journal.journal_proof import examined, proved
+from s3lora_serve.control.safety_changes import OFF, write_safety_changes
 from s3lora_serve.storage.canonical_json import canonical_digest
 
 REFUSE = {"action": "refuse", "by": ["base"], "seconds": 30.0}
@@ -17,7 +17,7 @@ OBSERVE = {"action": "observe", "by": ["base", "endpoint"], "seconds": 30.0}
 
 def written(journal: Journal) -> list[tuple[str | None, str]]:
     """Planner and reason of each entry about a guard."""
-    return [(each.planner, each.reason) for each in journal.entries() if each.action == GUARD_CHANGED]
+    return [(each.planner, each.reason) for each in journal.entries() if each.action == "guard.changed"]
 
 
 def test_only_what_changed_is_written(tmp_path):
@@ -37,7 +37,7 @@ def test_only_what_changed_is_written(tmp_path):
     said = []
     for settings, new in starts:
         with Journal(tmp_path / "state.db") as journal:
-            assert write_guard_changes(journal, settings) == len(new)
+            assert write_safety_changes(journal, "guard", settings) == len(new)
             said += new
             assert written(journal) == said
 
@@ -45,9 +45,9 @@ def test_only_what_changed_is_written(tmp_path):
 def test_an_entry_holds_both_digests_and_the_settings(tmp_path):
     """What was in force at any time can be read from the journal; its own digests are of revisions."""
     with Journal(tmp_path / "state.db") as journal:
-        write_guard_changes(journal, {"a": REFUSE})
-        write_guard_changes(journal, {"a": OBSERVE})
-        (entry,) = journal.latest(GUARD_CHANGED)
+        write_safety_changes(journal, "guard", {"a": REFUSE})
+        write_safety_changes(journal, "guard", {"a": OBSERVE})
+        (entry,) = journal.latest("guard.changed")
         assert entry.details == {
             "from": canonical_digest(REFUSE),
             "to": canonical_digest(OBSERVE),
@@ -62,8 +62,21 @@ def test_what_serves_is_proved_as_before(tmp_path):
         mine = record("a")
         journal.write(NewEntry("me", "planner.serves", "a"), planner=mine)
         before = proved(journal)[0].planners
-        write_guard_changes(journal, {"a": REFUSE, "gone": OBSERVE})
+        write_safety_changes(journal, "guard", {"a": REFUSE, "gone": OBSERVE})
         for found in (proved(journal)[0], examined(journal)[0]):
             assert found.planners == before
             assert found.broken is None
         assert all(finding.ok for finding in journal_findings(journal, None))
+
+
+def test_guards_and_exams_are_told_apart(tmp_path):
+    """A change of one is none of the other, and an entry says which it was."""
+    with Journal(tmp_path / "state.db") as journal:
+        assert write_safety_changes(journal, "exam", {"a": {"action": "refuse", "attacks": 200}}) == 1
+        assert write_safety_changes(journal, "guard", {"a": OFF}) == 0
+        assert write_safety_changes(journal, "exam", {"a": {"action": "refuse", "attacks": 100}}) == 1
+        said = [(each.action, each.reason) for each in journal.entries()]
+    assert said == [
+        ("exam.changed", "exam: off, now refuse"),
+        ("exam.changed", "exam: refuse, with another attacks"),
+    ]
