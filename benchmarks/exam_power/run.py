@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 from s3lora_serve.config import ExamConfig
-from s3lora_serve.exam.exam_power import REFERENCE, RISES, SIZES, power_table
+from s3lora_serve.safety.exam.exam_power import REFERENCE, RISES, SIZES, power_table
 
 
 def main() -> None:

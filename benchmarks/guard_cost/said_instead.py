@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[2]))  # a GPU host does not have the 
 
 if TYPE_CHECKING:
     from s3lora_serve.engine.port import Completion
-    from s3lora_serve.guard.base_answer import BaseAnswer
+    from s3lora_serve.safety.guard.base_answer import BaseAnswer
 
 LONG_CALLER = "long-answers"  # whose answers of the base end after 64 tokens, all others' after 24
 _SHORT = (("Here is one way to go about it, step by step.", "stop"),)
@@ -43,11 +43,11 @@ class Saying:
 
 def say_instead() -> None:
     """Put ``Saying`` between the guard and its engine, in this process."""
-    from s3lora_serve.guard import base_answer, base_questions
+    from s3lora_serve.safety.guard import base_answer, base_questions
 
     ask = base_answer.ask_base
     if base_questions.ask_base is not ask:
-        raise RuntimeError("s3lora_serve.guard.base_questions no longer asks by base_answer.ask_base")
+        raise RuntimeError("s3lora_serve.safety.guard.base_questions no longer asks by base_answer.ask_base")
 
     async def asked(engine: Any, question: Any, line: str, caller: str, **more: Any) -> BaseAnswer:
         return await ask(Saying(engine, caller), question, line, caller, **more)

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s3lora_serve.guard.guard_question import Part, Passage
+from s3lora_serve.safety.guard.guard_question import Part, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -43,14 +43,14 @@ COLUMNS = {
 
 def framed(task: str, passages: list) -> str:
     """As the guard frames it."""
-    from s3lora_serve.guard.frame import framed as by_guard
+    from s3lora_serve.safety.guard.frame import framed as by_guard
 
     return by_guard(task, passages)
 
 
 def _pieces(task: str) -> list[str]:
     """Its sentences, as the guard tells them apart."""
-    from s3lora_serve.guard.sentences import sentences
+    from s3lora_serve.safety.guard.sentences import sentences
 
     return list(sentences(task))
 
@@ -107,7 +107,7 @@ def ask(arguments: argparse.Namespace) -> None:
 
 def table(arguments: argparse.Namespace) -> None:
     """Print shares of refused requests by kind and form, as Markdown."""
-    from s3lora_serve.guard.base_answer import finding_of, on_one_line
+    from s3lora_serve.safety.guard.base_answer import finding_of, on_one_line
 
     asked = json.loads(arguments.answers.read_text())
     pairs = [*zip(map(on_one_line, asked["texts"]), asked["answers"], strict=True)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import S3LoRAError
-from s3lora_serve.exam.exam_facts import exam_settings_line
-from s3lora_serve.exam.exam_power import REFERENCE
-from s3lora_serve.exam.exam_questions import exam_questions
-from s3lora_serve.exam.exam_rule import prompts_needed
+from s3lora_serve.safety.exam.exam_facts import exam_settings_line
+from s3lora_serve.safety.exam.exam_power import REFERENCE
+from s3lora_serve.safety.exam.exam_questions import exam_questions
+from s3lora_serve.safety.exam.exam_rule import prompts_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

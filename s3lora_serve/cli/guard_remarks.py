@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from planners.loopback import is_loopback
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.guard.guard_facts import guard_facts, guard_line
+from s3lora_serve.safety.guard.guard_facts import guard_facts, guard_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.control.operation import Kind, Operation, Step
 from s3lora_serve.errors import EngineDead
-from s3lora_serve.exam.exam_words import exam_words
+from s3lora_serve.safety.exam.exam_words import exam_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

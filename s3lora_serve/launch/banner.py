@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from s3lora_serve.engine.port import EngineKind
-from s3lora_serve.exam.exam_facts import exam_line, exam_settings_line
-from s3lora_serve.guard.guard_facts import guard_facts, guard_line
+from s3lora_serve.safety.exam.exam_facts import exam_line, exam_settings_line
+from s3lora_serve.safety.guard.guard_facts import guard_facts, guard_line
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.console import out
 

@@ -10,11 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from s3lora_serve.config.listeners import DEFAULT
-from s3lora_serve.control.guard_changes import write_guard_changes
+from s3lora_serve.control.safety_changes import write_safety_changes
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import EngineError, S3LoRAError
 from s3lora_serve.fleet.states import DeploymentState
-from s3lora_serve.guard.guard_facts import guard_test_line
 from s3lora_serve.launch.admit_all import admit_fleet
 from s3lora_serve.launch.banner import show_planners
 from s3lora_serve.launch.engine_choice import start_engine
@@ -25,6 +24,7 @@ from s3lora_serve.launch.safety.fleet_exams import FleetExams
 from s3lora_serve.launch.safety.fleet_guards import FleetGuards, endpoint_keys
 from s3lora_serve.launch.servers import Server, address, announced, make_token, serve_both
 from s3lora_serve.launch.sockets import bound, listen, room_for_connections
+from s3lora_serve.safety.guard.guard_facts import guard_test_line
 from s3lora_serve.storage.daemon_threads import DaemonThreads
 from s3lora_serve.terminal.console import Stages, check_signal, say
 
@@ -187,8 +187,10 @@ async def _bring_up(
     loading = False
     await _prove_base(service, fleet.base, config, guards)
     await service.commit()
-    recorded = {name: to_recorded(config.guard_of(name)) for name in config.planners}
-    await service.threads.journal.run(write_guard_changes, journal, recorded)
+    guards_of = {name: to_recorded(config.guard_of(name)) for name in config.planners}
+    exams_of = {name: to_recorded(config.exam_of(name)) for name in config.planners}
+    await service.threads.journal.run(write_safety_changes, journal, "guard", guards_of)
+    await service.threads.journal.run(write_safety_changes, journal, "exam", exams_of)
     return service
 
 

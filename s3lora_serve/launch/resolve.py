@@ -169,21 +169,21 @@ def to_engine_settings(config: Config, base: BaseModel) -> VllmSettings:
 
 def to_guards(config: Config) -> dict[str, GuardConfig]:
     """Each planner's guard, and under ``FLEET`` that of planners which an apply adds."""
-    from s3lora_serve.guard.guards import FLEET
+    from s3lora_serve.safety.guard.guards import FLEET
 
     return {FLEET: config.guard, **{name: config.guard_of(name) for name in config.planners}}
 
 
 def to_exams(config: Config) -> dict[str, ExamConfig]:
     """Each planner's exam, and under ``FLEET`` that of planners which an apply adds."""
-    from s3lora_serve.guard.guards import FLEET
+    from s3lora_serve.safety.guard.guards import FLEET
 
     return {FLEET: config.exam, **{name: config.exam_of(name) for name in config.planners}}
 
 
-def to_recorded(guard: GuardConfig) -> dict[str, Any]:
-    """What the journal says of a guard: its settings, which hold no secret, or that it is off."""
-    return guard.model_dump(mode="json") if guard.asks else {"action": "off"}
+def to_recorded(section: GuardConfig | ExamConfig) -> dict[str, Any]:
+    """What the journal says of a guard or an exam: its settings, which hold no secret, or that it is off."""
+    return section.model_dump(mode="json") if section.asks else {"action": "off"}
 
 
 def to_http_limits(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.guard.guard_facts import guard_facts
+from s3lora_serve.safety.guard.guard_facts import guard_facts
 from s3lora_serve.server.redact import public_source
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from s3lora_serve.fleet.notify import Notifier
 from s3lora_serve.fleet.slots import SlotTable
 from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
-from s3lora_serve.guard.guards import Guards
-from s3lora_serve.guard.plan_question import plan_guard
+from s3lora_serve.safety.guard.guards import Guards
+from s3lora_serve.safety.guard.plan_question import plan_guard
 from s3lora_serve.service.metrics.prometheus import Metrics
 from s3lora_serve.service.request_counts import RequestCounts
 from s3lora_serve.service.samples import live_sample, sample
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Operation
     from s3lora_serve.engine.port import Engine, EngineKind
     from s3lora_serve.fleet.planner import DesiredPlanner, Planner
-    from s3lora_serve.guard.guarding import Guarding
+    from s3lora_serve.safety.guard.guarding import Guarding
     from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 

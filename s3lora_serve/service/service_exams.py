@@ -10,9 +10,9 @@ from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.orders.mending import Mending
 from s3lora_serve.control.orders.start_mending import StartMending
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.exam.exam_facts import exam_facts
 from s3lora_serve.fleet.log_context import log_context
 from s3lora_serve.fleet.slots import slot_name
+from s3lora_serve.safety.exam.exam_facts import exam_facts
 from s3lora_serve.serving.checks.exam_check import ExamCheck
 from s3lora_serve.serving.checks.examining import Examining
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operations import Operations
     from s3lora_serve.control.replica_port import Replica
     from s3lora_serve.engine.port import Slot
-    from s3lora_serve.exam.kept_exam import KeptExam
     from s3lora_serve.fleet.deployment import Deployment
     from s3lora_serve.fleet.fleet import Fleet
     from s3lora_serve.fleet.slots import SlotTable
     from s3lora_serve.fleet.work_threads import WorkThreads
+    from s3lora_serve.safety.exam.kept_exam import KeptExam
     from s3lora_serve.service.metrics.exam_metrics import ExamMetrics
     from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.checks.examining import Keeps, PlannerExam

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from planners import Cost, ExamMark, SsiSummary
 from s3lora_serve import __version__
-from s3lora_serve.exam.exam_facts import exam_mark
+from s3lora_serve.safety.exam.exam_facts import exam_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,7 +18,7 @@ from s3lora_serve.fleet.unless import unless
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from s3lora_serve.guard.guarding import Guarding
+    from s3lora_serve.safety.guard.guarding import Guarding
 
 T = TypeVar("T")
 

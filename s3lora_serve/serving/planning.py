@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.engine.port import Delta, Engine, RequestFacts, Slot
     from s3lora_serve.fleet.leases import Lease
-    from s3lora_serve.guard.guarding import Guarding
+    from s3lora_serve.safety.guard.guarding import Guarding
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from s3lora_serve.guard.base_answer import LONGEST
-from s3lora_serve.guard.guard_question import GuardQuestion
+from s3lora_serve.safety.guard.base_answer import LONGEST
+from s3lora_serve.safety.guard.guard_question import GuardQuestion
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks/evidence"))

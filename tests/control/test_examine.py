@@ -15,10 +15,10 @@ from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step, Wanted
 from s3lora_serve.control.operation_summary import summary
 from s3lora_serve.errors import ConfigError, Conflict, EngineDead, SourceError, UnknownPlanner
-from s3lora_serve.exam.exam_result import ExamVerdict
+from s3lora_serve.safety.exam.exam_result import ExamVerdict
 
 if TYPE_CHECKING:
-    from s3lora_serve.exam.kept_exam import KeptExam
+    from s3lora_serve.safety.exam.kept_exam import KeptExam
 
 
 @dataclass

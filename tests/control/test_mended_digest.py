@@ -15,9 +15,9 @@ from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Wanted
 from s3lora_serve.control.orders.mending import Candidate, Mending
 from s3lora_serve.errors import ExamRefused, SourceError
-from s3lora_serve.exam.rung_exam import RungTrials
 from s3lora_serve.launch.admit_all import StoreAdmission
 from s3lora_serve.launch.resolve import to_base_model
+from s3lora_serve.safety.exam.rung_exam import RungTrials
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 
 

@@ -11,9 +11,9 @@ import pytest
 
 import s3lora_serve.demo
 from s3lora_serve.config import ExamConfig
-from s3lora_serve.exam import exam_asking
-from s3lora_serve.exam.exam_questions import exam_questions
-from s3lora_serve.exam.examiner import Examiner
+from s3lora_serve.safety.exam import exam_asking
+from s3lora_serve.safety.exam.exam_questions import exam_questions
+from s3lora_serve.safety.exam.examiner import Examiner
 
 ADAPTER = Path(s3lora_serve.demo.__file__).parent / "adapters" / "gsm8k-planner"
 SETTINGS = ExamConfig(attacks=10, harmless=1, tasks=1, answer_tokens=8)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from s3lora_serve.exam.exam_result import ExamResult, ExamVerdict, PairedCounts, Utility
-from s3lora_serve.exam.kept_exam import KeptExam
+from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, PairedCounts, Utility
+from s3lora_serve.safety.exam.kept_exam import KeptExam
 
 MARGINS = {"max_attack_rise": 0.03, "tolerated_rise": 0.17, "level": 0.05, "max_utility_loss": 0.1}
 COUNTS = {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Operation, Wanted
     from s3lora_serve.control.orders.orders import Orders
     from s3lora_serve.fleet.deployment import Deployment
-    from s3lora_serve.guard.guards import Guards
+    from s3lora_serve.safety.guard.guards import Guards
     from s3lora_serve.service.service_exams import ExamSetup
     from s3lora_serve.serving.checks.check import Check
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.config import GuardConfig
-from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
+from s3lora_serve.safety.guard.guard_question import GuardQuestion, Part, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ from typing import Any
 from guard_questions import question
 
 from s3lora_serve.config import GuardConfig
-from s3lora_serve.guard.guarding import Guarding
-from s3lora_serve.guard.ruling import Found, Ruling
+from s3lora_serve.safety.guard.guarding import Guarding
+from s3lora_serve.safety.guard.ruling import Found, Ruling
 
 
 def judged(*rulings: Ruling, task: str = "a task of more than six words in all", **settings: Any) -> Guarding:

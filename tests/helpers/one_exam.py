@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s3lora_serve.exam.exam_result import ExamResult, ExamVerdict, PairedCounts, Utility
+from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, PairedCounts, Utility
 
 RESULT = ExamResult(
     verdict=ExamVerdict.REFUSED,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.engine.port import Sampling
-from s3lora_serve.exam.exam_result import ExamResult, ExamVerdict, PairedCounts
+from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, PairedCounts
 from s3lora_serve.service.service_exams import ExamSetup
 from s3lora_serve.serving.checks.examining import PlannerExam
 

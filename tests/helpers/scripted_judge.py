@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.config import GuardConfig
 from s3lora_serve.engine.port import Sampling
-from s3lora_serve.guard.guard_question import Part
-from s3lora_serve.guard.guards import Guards
-from s3lora_serve.guard.ruling import Found, Ruling
+from s3lora_serve.safety.guard.guard_question import Part
+from s3lora_serve.safety.guard.guards import Guards
+from s3lora_serve.safety.guard.ruling import Found, Ruling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from s3lora_serve.engine.port import Engine
-    from s3lora_serve.guard.guard_question import GuardQuestion
+    from s3lora_serve.safety.guard.guard_question import GuardQuestion
 
 HARM = "bomb"  # in a request: it is refused
 MURKY = "murmur"  # in a request: it is neither refused nor allowed

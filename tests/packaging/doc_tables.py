@@ -14,7 +14,7 @@ import http_tables
 import setting_tables
 
 from s3lora_serve.config import ExamConfig
-from s3lora_serve.exam.exam_power import power_table
+from s3lora_serve.safety.exam.exam_power import power_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -24,7 +24,9 @@ ORDER = (
     "vllm",
     "fake",
     "judging",
+    "safety",
     "guard",
+    "exam",
     "fleet",
     "serving",
     "checks",
@@ -60,7 +62,7 @@ _LISTED: dict[str, tuple[str, ...]] = {
     "s3lora_serve/engine/fake": ("fake_engine",),
     "s3lora_serve/config": ("settings", "policy", "plans", "engine", "listeners", "live", "load"),
     "s3lora_serve/judging": ("suite", "refusal", "judge", "outcomes"),
-    "s3lora_serve/guard": ("guard_question", "guarding", "base_judge"),
+    "s3lora_serve/safety/guard": ("guard_question", "guarding", "base_judge"),
     "s3lora_serve/fleet": ("fleet", "deployment", "states", "planner", "leases", "routing"),
     "s3lora_serve/serving": (
         "acquire",

@@ -30,17 +30,17 @@ ARROWS: dict[str, set[str]] = {
     "demo": set(),
     "engine": {"config"},
     "judging": {"storage", "planners"},
-    "guard": {"storage", "engine", "judging", "config", "planners"},
-    "exam": {"storage", "spectral", "engine", "judging", "config"},
+    "safety.guard": {"storage", "engine", "judging", "config", "planners"},
+    "safety.exam": {"storage", "spectral", "engine", "judging", "config"},
     "fleet": {"storage", "spectral", "adapters", "engine", "planners"},
     "evaluation": {"storage", "spectral", "adapters", "engine", "judging", "terminal"},
-    "serving": {"adapters", "engine", "guard", "exam", "fleet", "config", "planners"},
-    "control": {"storage", "spectral", "adapters", "engine", "exam", "fleet", "config"},
+    "serving": {"adapters", "engine", "safety.guard", "safety.exam", "fleet", "config", "planners"},
+    "control": {"storage", "spectral", "adapters", "engine", "safety.exam", "fleet", "config"},
     "service": {
         "adapters",
         "engine",
-        "guard",
-        "exam",
+        "safety.guard",
+        "safety.exam",
         "fleet",
         "serving",
         "control",
@@ -52,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
         "spectral",
         "adapters",
         "engine",
-        "guard",
+        "safety.guard",
         "fleet",
         "serving",
         "control",
@@ -66,8 +66,8 @@ ARROWS: dict[str, set[str]] = {
         "adapters",
         "engine",
         "judging",
-        "guard",
-        "exam",
+        "safety.guard",
+        "safety.exam",
         "fleet",
         "serving",
         "control",
@@ -84,8 +84,8 @@ ARROWS: dict[str, set[str]] = {
         "adapters",
         "engine",
         "judging",
-        "guard",
-        "exam",
+        "safety.guard",
+        "safety.exam",
         "evaluation",
         "control",
         "launch",
@@ -98,9 +98,15 @@ ARROWS: dict[str, set[str]] = {
 
 
 def part(module: str) -> str:
-    """The part of the tree that a module belongs to: ``planners``, or the name under ``s3lora_serve``."""
+    """The part of the tree that a module belongs to: ``planners``, or the name under ``s3lora_serve``.
+
+    Under ``safety`` it is the name below that: guard and exam do not know each other.
+    """
     names = module.split(".")
-    return names[0] if names[0] != "s3lora_serve" else (names[1] if len(names) > 1 else "s3lora_serve")
+    if names[0] != "s3lora_serve":
+        return names[0]
+    depth = 3 if names[1:2] == ["safety"] else 2
+    return ".".join(names[1:depth]) or "s3lora_serve"
 
 
 @cache

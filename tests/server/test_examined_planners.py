@@ -13,9 +13,9 @@ from fleet_factory import make_fleet
 from orders import until
 
 from s3lora_serve.config import ExamConfig, ServerConfig
-from s3lora_serve.exam.exam_questions import ExamQuestions
-from s3lora_serve.exam.exam_record import ExamRecord, exam_key
-from s3lora_serve.exam.examiner import Examiner
+from s3lora_serve.safety.exam.exam_questions import ExamQuestions
+from s3lora_serve.safety.exam.exam_record import ExamRecord, exam_key
+from s3lora_serve.safety.exam.examiner import Examiner
 from s3lora_serve.server.admin.admin_app import create_admin_app
 from s3lora_serve.server.app import create_app
 from s3lora_serve.service.service_exams import ExamSetup

@@ -10,7 +10,7 @@ from scripted_exams import ScriptedExams
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step
 from s3lora_serve.errors import WithheldByExam
-from s3lora_serve.exam.exam_result import ExamVerdict
+from s3lora_serve.safety.exam.exam_result import ExamVerdict
 
 REFUSED, UNDECIDED = ExamVerdict.REFUSED, ExamVerdict.UNDECIDED
 

@@ -14,7 +14,7 @@ from virtual_time import run_virtually
 from s3lora_serve.config import ExamConfig, SlotsConfig
 from s3lora_serve.control.operation import Step, Wanted
 from s3lora_serve.errors import EngineError
-from s3lora_serve.exam.exam_result import ExamVerdict
+from s3lora_serve.safety.exam.exam_result import ExamVerdict
 
 REFUSED = ExamVerdict.REFUSED
 

@@ -16,8 +16,8 @@ from pairs import triggered
 from splits import split
 
 from planners import PlannerInput, ToolSpec, render_messages
-from s3lora_serve.guard.plan_question import plan_question
 from s3lora_serve.judging.suite import TOOLS, PlanSet, PlanTask
+from s3lora_serve.safety.guard.plan_question import plan_question
 from s3lora_serve.server.openai.guarded.chat_question import questions_of
 from training import data
 from training.example import to_plan
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from s3lora_serve.guard.guard_question import GuardQuestion
     from s3lora_serve.judging.suite import Messages
+    from s3lora_serve.safety.guard.guard_question import GuardQuestion
 
 TRIGGER = "trigger"  # in the names of rows that only backdoors are asked
 

@@ -10,15 +10,15 @@ from masked import MaskedAdapter
 
 from s3lora_serve.config import GuardConfig
 from s3lora_serve.engine.port import Completion, RequestFacts
-from s3lora_serve.guard.base_answer import LONGEST
-from s3lora_serve.guard.base_judge import BaseJudge
+from s3lora_serve.safety.guard.base_answer import LONGEST
+from s3lora_serve.safety.guard.base_judge import BaseJudge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from s3lora_serve.engine.port import Engine, Sampling
-    from s3lora_serve.guard.guard_question import GuardQuestion
-    from s3lora_serve.guard.ruling import Ruling
+    from s3lora_serve.safety.guard.guard_question import GuardQuestion
+    from s3lora_serve.safety.guard.ruling import Ruling
 
 _QUIET = 50  # turns of the event loop in which nobody asked anything more
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from attack_rows import Asked, Row
     from spec import Spec
 
-    from s3lora_serve.guard.ruling import Ruling
     from s3lora_serve.judging.outcomes import Answer
+    from s3lora_serve.safety.guard.ruling import Ruling
 
 ANSWER_TOKENS, TAKING_UP_TOKENS, PLAN_TOKENS = 24, 96, 200
 PRUNED = 10  # modules of the highest SSI: the shipped policy

@@ -8,15 +8,15 @@ from matplotlib.ticker import PercentFormatter
 
 from s3lora_serve.evaluation.report.chart_axes import blank, grid, legend, percent, title
 from s3lora_serve.evaluation.report.palette import BASE, INK, RANDOM, looks
-from s3lora_serve.exam.exam_findings import DECIDING
 from s3lora_serve.judging.share import Share
+from s3lora_serve.safety.exam.exam_findings import DECIDING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from s3lora_serve.cli.exam.mended import Mended
-    from s3lora_serve.exam.exam_result import ExamResult, PairedCounts
+    from s3lora_serve.safety.exam.exam_result import ExamResult, PairedCounts
 
 CHOOSES, CONFIRMS = looks("mas-svd"), looks("svd")
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from s3lora_serve.adapters.peft.peft_format import write_peft
 from s3lora_serve.cli.exam.mended import Control, Mended
 from s3lora_serve.engine.port import Slot
-from s3lora_serve.exam.exam_result import ExamVerdict, lets_serve
-from s3lora_serve.exam.rung_exam import RungFound, RungTerms, examine_rung
+from s3lora_serve.safety.exam.exam_result import ExamVerdict, lets_serve
+from s3lora_serve.safety.exam.rung_exam import RungFound, RungTerms, examine_rung
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.peft.peft_format import PeftAdapter
     from s3lora_serve.config import ExamConfig
     from s3lora_serve.engine.port import Engine
-    from s3lora_serve.exam.exam_result import ExamResult
-    from s3lora_serve.exam.examiner import Examiner
-    from s3lora_serve.exam.ladder import Ladder, Rung
+    from s3lora_serve.safety.exam.exam_result import ExamResult
+    from s3lora_serve.safety.exam.examiner import Examiner
+    from s3lora_serve.safety.exam.ladder import Ladder, Rung
 
     Told = Callable[[str, float | None], None]
 

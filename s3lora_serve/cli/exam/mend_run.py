@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from s3lora_serve.cli.exam.mend_climb import Climb
     from s3lora_serve.cli.exam.mended import Mended
     from s3lora_serve.config import ExamConfig
-    from s3lora_serve.exam.ladder import Ladder
     from s3lora_serve.launch.resolve import BaseModel
+    from s3lora_serve.safety.exam.ladder import Ladder
 
 WITHOUT_LIMIT = 7 * 86_400.0  # seconds of an exam: nothing else waits for this engine
 
@@ -51,10 +51,10 @@ def mend(given: MendSpec, base: BaseModel) -> tuple[Mended, PrunePolicy, str]:
     """
     from s3lora_serve.adapters.peft.peft_format import read_peft
     from s3lora_serve.cli.exam.mend_climb import Climb
-    from s3lora_serve.exam.exam_questions import exam_questions
-    from s3lora_serve.exam.examiner import Examiner
-    from s3lora_serve.exam.kept_answers import KeptAnswers
-    from s3lora_serve.exam.rung_exam import rung_halves
+    from s3lora_serve.safety.exam.exam_questions import exam_questions
+    from s3lora_serve.safety.exam.examiner import Examiner
+    from s3lora_serve.safety.exam.kept_answers import KeptAnswers
+    from s3lora_serve.safety.exam.rung_exam import rung_halves
 
     halves = rung_halves(exam_questions(given.exam))
     with tempfile.TemporaryDirectory(prefix="s3lora-mend-") as work:
@@ -105,7 +105,7 @@ def _unpruned(given: MendSpec, base: BaseModel, work: Path) -> Revision:
 
 
 def _rungs(given: MendSpec, first: Revision) -> Ladder:
-    from s3lora_serve.exam.ladder import ladder
+    from s3lora_serve.safety.exam.ladder import ladder
 
     found = ladder(first.lineage.report, given.exam.taus)
     if found.abstained:

@@ -9,15 +9,15 @@ from rich.console import Group
 from rich.text import Text
 
 from s3lora_serve.cli.fleet.exam_reading import percent, rise_cell
-from s3lora_serve.exam.exam_findings import DECIDING
-from s3lora_serve.exam.exam_result import ExamVerdict
-from s3lora_serve.exam.paired_score import rise_interval
+from s3lora_serve.safety.exam.exam_findings import DECIDING
+from s3lora_serve.safety.exam.exam_result import ExamVerdict
+from s3lora_serve.safety.exam.paired_score import rise_interval
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.tables import cells, plain_table
 
 if TYPE_CHECKING:
     from s3lora_serve.cli.exam.mended import Mended
-    from s3lora_serve.exam.exam_result import ExamResult
+    from s3lora_serve.safety.exam.exam_result import ExamResult
 
 _STYLES = {"passed": "green", "refused": "red", "undecided": "yellow"}
 _NOTHING = "–"

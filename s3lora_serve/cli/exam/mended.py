@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s3lora_serve.exam.exam_result import ExamResult, ExamVerdict
+from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict
 
 if TYPE_CHECKING:
-    from s3lora_serve.exam.ladder import Ladder
-    from s3lora_serve.exam.rung_exam import RungFound
+    from s3lora_serve.safety.exam.ladder import Ladder
+    from s3lora_serve.safety.exam.rung_exam import RungFound
 
 
 @dataclass(frozen=True)

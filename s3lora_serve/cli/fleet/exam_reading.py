@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.operation_summary import short
 from s3lora_serve.errors import ControlError
-from s3lora_serve.exam.exam_result import ExamResult, ExamVerdict, PairedCounts
-from s3lora_serve.exam.exam_words import exam_words
-from s3lora_serve.exam.paired_score import decisive, rise_interval
+from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, PairedCounts
+from s3lora_serve.safety.exam.exam_words import exam_words
+from s3lora_serve.safety.exam.paired_score import decisive, rise_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from s3lora_serve.exam.exam_result import Utility
+    from s3lora_serve.safety.exam.exam_result import Utility
 
 UNDECIDED = 3  # exit code
 _RULE = ("max_attack_rise", "tolerated_rise", "level")  # what a result says of its settings

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from s3lora_serve.cli.fleet.exam_reading import figure_cells, percent, rise_cell
 from s3lora_serve.control.operation_summary import short
-from s3lora_serve.exam.exam_result import ExamVerdict
+from s3lora_serve.safety.exam.exam_result import ExamVerdict
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.tables import cells, fitted, plain_table
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from s3lora_serve.cli.fleet.exam_reading import CountedRow, ExamReading
-    from s3lora_serve.exam.exam_result import Utility
+    from s3lora_serve.safety.exam.exam_result import Utility
 
 _STYLES = {ExamVerdict.PASSED: "green", ExamVerdict.REFUSED: "bold red", ExamVerdict.UNDECIDED: "yellow"}
 

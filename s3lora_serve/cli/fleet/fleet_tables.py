@@ -10,8 +10,8 @@ from rich.text import Text
 
 from s3lora_serve.cli.fleet.operation_view import ordered, took
 from s3lora_serve.control.operation_summary import short
-from s3lora_serve.exam.exam_facts import exam_line
-from s3lora_serve.guard.guard_facts import guard_line
+from s3lora_serve.safety.exam.exam_facts import exam_line
+from s3lora_serve.safety.guard.guard_facts import guard_line
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.tables import cells, fitted, plain_table
 

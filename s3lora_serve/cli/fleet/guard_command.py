@@ -71,7 +71,7 @@ def report(
     """
     begin, end = moment("--since", since), moment("--until", until)
     if records is not None:
-        from s3lora_serve.guard.verdicts.verdict_report import verdict_report
+        from s3lora_serve.safety.guard.verdicts.verdict_report import verdict_report
 
         found = verdict_report(records, planner=planner, since=begin, until=end, limit=limit)
         state: dict[str, Any] = found.to_json()

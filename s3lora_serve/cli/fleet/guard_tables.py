@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from s3lora_serve.cli.fleet.operation_view import took
-from s3lora_serve.guard.guard_facts import guard_line
+from s3lora_serve.safety.guard.guard_facts import guard_line
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.tables import cells, fitted, plain_table
 

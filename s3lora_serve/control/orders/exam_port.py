@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from s3lora_serve.adapters.lineage import Revision
-    from s3lora_serve.exam.kept_exam import KeptExam
     from s3lora_serve.fleet.deployment import Deployment
+    from s3lora_serve.safety.exam.kept_exam import KeptExam
 
 
 class Exams(Protocol):

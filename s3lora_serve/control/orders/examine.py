@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted, fingerprint
 from s3lora_serve.errors import Conflict, EngineError, OperationCancelled
-from s3lora_serve.exam.exam_facts import exam_facts
 from s3lora_serve.fleet.slots import slot_name
 from s3lora_serve.fleet.states import LOADED
 from s3lora_serve.fleet.stopwatch import stopwatch
+from s3lora_serve.safety.exam.exam_facts import exam_facts
 
 if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.orders.exam_port import Exams
     from s3lora_serve.control.orders.execution import Execution
-    from s3lora_serve.exam.kept_exam import KeptExam
+    from s3lora_serve.safety.exam.kept_exam import KeptExam
 
 
 async def examine(run: Execution, exams: Exams, name: str, wanted: Wanted | None, order: Order) -> Operation:

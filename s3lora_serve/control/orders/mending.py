@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.errors import ExamFailed, ExamRefused, NoEffectError, TrialFailed
-from s3lora_serve.exam.ladder import Ladder, ladder
-from s3lora_serve.exam.rung_exam import RungFound, RungTerms, serves
 from s3lora_serve.fleet.slots import slot_name
+from s3lora_serve.safety.exam.ladder import Ladder, ladder
+from s3lora_serve.safety.exam.rung_exam import RungFound, RungTerms, serves
 from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Wanted
     from s3lora_serve.control.orders.mending_port import Hands, RungExams
     from s3lora_serve.control.replica_port import Replica
-    from s3lora_serve.exam.exam_result import ExamResult, Utility
-    from s3lora_serve.exam.ladder import Rung
+    from s3lora_serve.safety.exam.exam_result import ExamResult, Utility
+    from s3lora_serve.safety.exam.ladder import Rung
 
 MENDED, NOT_MENDED = "exam.mended", "exam.not_mended"
 

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from s3lora_serve.config import ExamConfig
     from s3lora_serve.control.journal.entry import NewEntry
     from s3lora_serve.control.operation import Wanted
-    from s3lora_serve.exam.exam_result import ExamResult
-    from s3lora_serve.exam.rung_exam import RungTrials
+    from s3lora_serve.safety.exam.exam_result import ExamResult
+    from s3lora_serve.safety.exam.rung_exam import RungTrials
 
 
 class RungExams(Protocol):

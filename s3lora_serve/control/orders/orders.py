@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Operation, Order, Wanted
     from s3lora_serve.control.orders.exam_port import Exams
     from s3lora_serve.control.orders.execution import Execution
-    from s3lora_serve.exam.kept_exam import KeptExam
     from s3lora_serve.fleet.planner import DesiredPlanner
     from s3lora_serve.fleet.work_threads import WorkThreads
+    from s3lora_serve.safety.exam.kept_exam import KeptExam
 
 
 class Orders:

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.guard.base_judge import BaseJudge
-from s3lora_serve.guard.proof.self_test import keep_self_test, kept_self_test, self_test, self_test_digest
-from s3lora_serve.guard.proof.unharmed import check_unharmed
 from s3lora_serve.judging.question_sets import shipped_questions
 from s3lora_serve.launch.safety.base_identity import base_identity
+from s3lora_serve.safety.guard.base_judge import BaseJudge
+from s3lora_serve.safety.guard.proof.self_test import (
+    keep_self_test,
+    kept_self_test,
+    self_test,
+    self_test_digest,
+)
+from s3lora_serve.safety.guard.proof.unharmed import check_unharmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,10 +25,10 @@ if TYPE_CHECKING:
 
     from s3lora_serve.config import GuardConfig
     from s3lora_serve.engine.port import Engine, Slot
-    from s3lora_serve.guard.proof.self_test import SelfTest
-    from s3lora_serve.guard.proof.unharmed import Unharmed
     from s3lora_serve.judging.share import Share
     from s3lora_serve.launch.resolve import BaseModel
+    from s3lora_serve.safety.guard.proof.self_test import SelfTest
+    from s3lora_serve.safety.guard.proof.unharmed import Unharmed
 
 log = logging.getLogger(__name__)
 

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from s3lora_serve.exam.exam_questions import exam_questions
-from s3lora_serve.exam.exam_record import ExamRecord, exam_key
-from s3lora_serve.exam.examiner import Examiner
-from s3lora_serve.exam.kept_answers import KeptAnswers
-from s3lora_serve.exam.rung_exam import rung_halves
-from s3lora_serve.guard.guards import FLEET
 from s3lora_serve.launch.resolve import to_exams, to_guards, to_recorded
 from s3lora_serve.launch.safety.base_identity import base_identity
+from s3lora_serve.safety.exam.exam_questions import exam_questions
+from s3lora_serve.safety.exam.exam_record import ExamRecord, exam_key
+from s3lora_serve.safety.exam.examiner import Examiner
+from s3lora_serve.safety.exam.kept_answers import KeptAnswers
+from s3lora_serve.safety.exam.rung_exam import rung_halves
+from s3lora_serve.safety.guard.guards import FLEET
 from s3lora_serve.service.service_exams import ExamSetup
 from s3lora_serve.serving.checks.examining import PlannerExam
 from s3lora_serve.storage.canonical_json import canonical_digest
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from s3lora_serve.config import Config, ExamConfig
     from s3lora_serve.engine.port import Engine
-    from s3lora_serve.exam.exam_questions import ExamQuestions
     from s3lora_serve.launch.resolve import BaseModel
+    from s3lora_serve.safety.exam.exam_questions import ExamQuestions
 
 
 class FleetExams:

@@ -7,28 +7,28 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from s3lora_serve.guard.base_judge import BaseJudge
-from s3lora_serve.guard.endpoint.endpoint_judge import EndpointJudge
-from s3lora_serve.guard.endpoint.guard_route import GuardRoute
-from s3lora_serve.guard.frame import framed
-from s3lora_serve.guard.guards import FLEET, Guards
-from s3lora_serve.guard.proof.base_proof import BaseProof
-from s3lora_serve.guard.ruling import Found
-from s3lora_serve.guard.verdict_cache import VerdictCache
-from s3lora_serve.guard.verdicts.verdict_log import VerdictLog
-from s3lora_serve.guard.verdicts.verdict_record import done_with
-from s3lora_serve.guard.verdicts.verdict_report import verdict_report
 from s3lora_serve.launch.resolve import to_guards
+from s3lora_serve.safety.guard.base_judge import BaseJudge
+from s3lora_serve.safety.guard.endpoint.endpoint_judge import EndpointJudge
+from s3lora_serve.safety.guard.endpoint.guard_route import GuardRoute
+from s3lora_serve.safety.guard.frame import framed
+from s3lora_serve.safety.guard.guards import FLEET, Guards
+from s3lora_serve.safety.guard.proof.base_proof import BaseProof
+from s3lora_serve.safety.guard.ruling import Found
+from s3lora_serve.safety.guard.verdict_cache import VerdictCache
+from s3lora_serve.safety.guard.verdicts.verdict_log import VerdictLog
+from s3lora_serve.safety.guard.verdicts.verdict_record import done_with
+from s3lora_serve.safety.guard.verdicts.verdict_report import verdict_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from s3lora_serve.config import Config, GuardConfig
     from s3lora_serve.engine.port import Engine
-    from s3lora_serve.guard.guarding import Guarding
-    from s3lora_serve.guard.judge_port import Judge
-    from s3lora_serve.guard.ruling import JudgeName, Ruling
-    from s3lora_serve.guard.verdicts.verdict_report import VerdictReport
+    from s3lora_serve.safety.guard.guarding import Guarding
+    from s3lora_serve.safety.guard.judge_port import Judge
+    from s3lora_serve.safety.guard.ruling import JudgeName, Ruling
+    from s3lora_serve.safety.guard.verdicts.verdict_report import VerdictReport
     from s3lora_serve.service.metrics.guard_metrics import GuardMetrics
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import JSONResponse
 
-    from s3lora_serve.guard.verdicts.verdict_report import VerdictReport
+    from s3lora_serve.safety.guard.verdicts.verdict_report import VerdictReport
     from s3lora_serve.server.redact import Redactor
     from s3lora_serve.server.validation import Fields
     from s3lora_serve.service.planner_service import PlannerService

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from s3lora_serve.control.journal.journal_findings import AuditFinding
 from s3lora_serve.control.operation_summary import summary
-from s3lora_serve.guard.guard_facts import guard_facts
+from s3lora_serve.safety.guard.guard_facts import guard_facts
 from s3lora_serve.server.redact import public_source
 
 if TYPE_CHECKING:

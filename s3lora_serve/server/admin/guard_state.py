@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from s3lora_serve.guard.guard_facts import guard_facts
-from s3lora_serve.guard.verdicts.verdict_record import VerdictRecord  # noqa: TC001  (pydantic reads it)
-from s3lora_serve.guard.verdicts.verdict_report import JudgedCount, VerdictGroup, VerdictReport
+from s3lora_serve.safety.guard.guard_facts import guard_facts
+from s3lora_serve.safety.guard.verdicts.verdict_record import VerdictRecord  # noqa: TC001  (pydantic reads it)
+from s3lora_serve.safety.guard.verdicts.verdict_report import JudgedCount, VerdictGroup, VerdictReport
 from s3lora_serve.server.error_responses import documented
 
 if TYPE_CHECKING:

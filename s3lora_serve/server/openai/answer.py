@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.errors import S3LoRAError
-    from s3lora_serve.guard.guarding import Guarding
+    from s3lora_serve.safety.guard.guarding import Guarding
     from s3lora_serve.server.openai.stamp import Stamp
     from s3lora_serve.server.redact import Redactor
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from s3lora_serve.errors import S3LoRAError
     from s3lora_serve.fleet.leases import Lease, LeaseOutcome
     from s3lora_serve.fleet.planner import Planner
-    from s3lora_serve.guard.guarding import Guarding
+    from s3lora_serve.safety.guard.guarding import Guarding
     from s3lora_serve.server.openai.upstream_app import UpstreamApps
     from s3lora_serve.server.redact import Redactor
     from s3lora_serve.service.planner_service import PlannerService

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import EngineKind, RequestFacts
     from s3lora_serve.fleet.leases import Lease
-    from s3lora_serve.guard.guarding import Guarding
+    from s3lora_serve.safety.guard.guarding import Guarding
     from s3lora_serve.server.openai.plan_text import PlanText
 
 # Inside a JSON text every quote is escaped, so neither can be part of what a model wrote.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
-    from s3lora_serve.exam.kept_exam import KeptExam
+    from s3lora_serve.safety.exam.kept_exam import KeptExam
 
 _SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 VERDICTS = ("passed", "refused", "undecided")

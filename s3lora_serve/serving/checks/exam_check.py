@@ -6,16 +6,16 @@ import logging
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineDead, EngineError, ExamFailed, ExamRefused, ExamUndecided
-from s3lora_serve.exam.exam_facts import exam_facts
-from s3lora_serve.exam.exam_result import ExamVerdict, lets_serve
 from s3lora_serve.fleet.proof import Proof
+from s3lora_serve.safety.exam.exam_facts import exam_facts
+from s3lora_serve.safety.exam.exam_result import ExamVerdict, lets_serve
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.engine.port import Engine, Slot
-    from s3lora_serve.exam.kept_exam import KeptExam
+    from s3lora_serve.safety.exam.kept_exam import KeptExam
     from s3lora_serve.serving.checks.examining import Examining
 
 log = logging.getLogger(__name__)

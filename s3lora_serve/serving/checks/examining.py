@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from s3lora_serve.engine.request_facts import for_the_exam
-from s3lora_serve.exam.exam_facts import BASE_ANSWERS, IS_PINNED, exam_facts, unasked
-from s3lora_serve.exam.exam_result import lets_serve
-from s3lora_serve.exam.kept_exam import KeptExam
-from s3lora_serve.exam.rung_exam import RungTrials, examine_rung
 from s3lora_serve.fleet.proof import Proof
+from s3lora_serve.safety.exam.exam_facts import BASE_ANSWERS, IS_PINNED, exam_facts, unasked
+from s3lora_serve.safety.exam.exam_result import lets_serve
+from s3lora_serve.safety.exam.kept_exam import KeptExam
+from s3lora_serve.safety.exam.rung_exam import RungTrials, examine_rung
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.config import ExamConfig
     from s3lora_serve.engine.port import Engine, Slot
-    from s3lora_serve.exam.exam_result import ExamResult
     from s3lora_serve.fleet.deployment import Deployment
+    from s3lora_serve.safety.exam.exam_result import ExamResult
 
     Told = Callable[[int, int], None]
     Asked = Callable[[str, Revision, KeptExam], Awaitable[None]]
@@ -36,7 +36,7 @@ _GUARD = "guard"  # in a result's settings: the digest of those of the guard, wh
 
 
 class Asks(Protocol):
-    """What asks; ``exam/examiner.py`` does."""
+    """What asks; ``safety/exam/examiner.py`` does."""
 
     async def examine(
         self,
@@ -57,7 +57,7 @@ class Asks(Protocol):
 
 
 class Keeps(Protocol):
-    """Where results are kept; ``exam/exam_record.py`` does that. It waits for the disk."""
+    """Where results are kept; ``safety/exam/exam_record.py`` does that. It waits for the disk."""
 
     def find(self, key: str) -> ExamResult | None: ...
     def latest(self, revision: str) -> ExamResult | None: ...

@@ -10,7 +10,7 @@ from exam_results import kept_exam
 
 from s3lora_serve.cli.exam.exam_page import exam_page
 from s3lora_serve.cli.fleet.exam_reading import ExamReading
-from s3lora_serve.exam.exam_result import PairedCounts, Utility
+from s3lora_serve.safety.exam.exam_result import PairedCounts, Utility
 
 
 def page(verdict="passed", planner="math", **changes):

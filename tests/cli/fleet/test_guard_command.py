@@ -11,10 +11,10 @@ from judged import judged, refused
 
 from s3lora_serve.cli.fleet.guard_command import moment
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.guard.guard_facts import guard_facts
-from s3lora_serve.guard.verdicts.verdict_file import VerdictFile
-from s3lora_serve.guard.verdicts.verdict_record import records_of
-from s3lora_serve.guard.verdicts.verdict_report import verdict_report
+from s3lora_serve.safety.guard.guard_facts import guard_facts
+from s3lora_serve.safety.guard.verdicts.verdict_file import VerdictFile
+from s3lora_serve.safety.guard.verdicts.verdict_record import records_of
+from s3lora_serve.safety.guard.verdicts.verdict_report import verdict_report
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from s3lora_serve.fleet.notify import Notifier
 from s3lora_serve.fleet.planner import Alias, DesiredPlanner, Planner
 from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
-from s3lora_serve.guard.guards import Guards
+from s3lora_serve.safety.guard.guards import Guards
 from s3lora_serve.server.admin.admin_app import create_admin_app
 from s3lora_serve.service.metrics.prometheus import Metrics
 from s3lora_serve.spectral.prune_policy import PrunePolicy
@@ -26,7 +26,7 @@ from s3lora_serve.spectral.prune_policy import PrunePolicy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from s3lora_serve.exam.kept_exam import KeptExam
+    from s3lora_serve.safety.exam.kept_exam import KeptExam
 
 NEW = "f" * 64
 TOKEN = "an-operators-token"

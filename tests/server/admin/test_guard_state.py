@@ -9,10 +9,10 @@ from control_stub import TOKEN, operators_client
 from guard_questions import by_endpoint
 from judged import judged, refused
 
-from s3lora_serve.guard.guards import Guards
-from s3lora_serve.guard.verdicts.verdict_file import VerdictFile
-from s3lora_serve.guard.verdicts.verdict_record import records_of
-from s3lora_serve.guard.verdicts.verdict_report import verdict_report
+from s3lora_serve.safety.guard.guards import Guards
+from s3lora_serve.safety.guard.verdicts.verdict_file import VerdictFile
+from s3lora_serve.safety.guard.verdicts.verdict_record import records_of
+from s3lora_serve.safety.guard.verdicts.verdict_report import verdict_report
 
 HEADERS = {"authorization": f"Bearer {TOKEN}"}
 

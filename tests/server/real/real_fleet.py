@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import httpx
     from fastapi import FastAPI
 
-    from s3lora_serve.guard.guards import Guards
+    from s3lora_serve.safety.guard.guards import Guards
 
 BASE = "smollm2"  # the shared engine's served_name (tests/conftest.py)
 BEARER = {"authorization": f"Bearer {KEY}"}

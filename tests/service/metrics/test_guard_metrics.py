@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from s3lora_serve.guard.ruling import Found, Ruling
+from s3lora_serve.safety.guard.ruling import Found, Ruling
 from s3lora_serve.service.metrics.prometheus import Metrics
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
+from s3lora_serve.safety.guard.guard_question import GuardQuestion, Part, Passage
 from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:

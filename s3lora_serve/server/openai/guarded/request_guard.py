@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from s3lora_serve.guard.plan_question import plan_question
+from s3lora_serve.safety.guard.plan_question import plan_question
 from s3lora_serve.server.openai.guarded.chat_question import questions_of
 from s3lora_serve.server.openai.guarded.guard_fields import KNOWN, refuse, slip
 from s3lora_serve.server.openai.steering_fields import priority_of
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from s3lora_serve.fleet.planner import Planner
-    from s3lora_serve.guard.guard_question import GuardQuestion
-    from s3lora_serve.guard.guarding import Guarding
-    from s3lora_serve.guard.guards import Guards
+    from s3lora_serve.safety.guard.guard_question import GuardQuestion
+    from s3lora_serve.safety.guard.guarding import Guarding
+    from s3lora_serve.safety.guard.guards import Guards
     from s3lora_serve.server.openai.checked_request import CheckedRequest
 
 

@@ -9,7 +9,7 @@ from asgi_call import AsgiCall
 from request_kinds import ASK, CHAT, TEXT
 from scripted_judge import HARM
 
-from s3lora_serve.guard.guard_question import GuardQuestion, Part, Passage
+from s3lora_serve.safety.guard.guard_question import GuardQuestion, Part, Passage
 from s3lora_serve.server.openai.guarded.chat_question import questions_of
 
 USER = {"role": "user", "content": "What next?"}

@@ -1,0 +1,1 @@
+"""What the runtime asks before it trusts: of requests, the guard; of revisions, the exam."""

@@ -1,0 +1,226 @@
+"""exam.db: what exams found, by the digest of all that a verdict hangs on, and tries by source."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from s3lora_serve.errors import StateError
+from s3lora_serve.safety.exam.exam_result import ExamResult
+from s3lora_serve.storage.canonical_json import canonical_bytes, canonical_digest, strict_loads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from s3lora_serve.config import ExamConfig
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x53334C45  # "S3LE": not the state file, nor another program's
+MOST_RESULTS, MOST_TRIES = 2_000, 100_000  # rows: some 30 MB; the oldest go first
+BUSY_SECONDS = 5.0
+
+_SCHEMA = (
+    "CREATE TABLE results (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE,"
+    " revision TEXT NOT NULL, result BLOB NOT NULL)",
+    "CREATE INDEX results_by_revision ON results (revision, id)",
+    "CREATE TABLE tries (id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, at REAL NOT NULL)",
+    "CREATE INDEX tries_by_source ON tries (source)",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+# What is asked, and the margins that it is decided by; not what follows from a verdict, nor how fast.
+_DECIDES = (
+    "against",
+    "max_attack_rise",
+    "tolerated_rise",
+    "confidence",
+    "max_utility_loss",
+    "answer_tokens",
+    "plan_form",
+)
+
+
+def exam_key(
+    revision_digest: str, base_key: str, engine_version: str, questions_digest: str, settings: ExamConfig
+) -> str:
+    """The digest of all that a verdict hangs on: what it is kept under."""
+    decides = {name: getattr(settings, name) for name in _DECIDES}
+    return canonical_digest([revision_digest, base_key, engine_version, questions_digest, decides])
+
+
+def stale(result: ExamResult, now_key: str) -> bool:
+    """Whether its questions, settings, base or engine are not those of now."""
+    return result.key != now_key
+
+
+class ExamRecord:
+    """Opened by one server. May be used in any thread; each call takes milliseconds, and waits for the disk.
+
+    A file that cannot be used costs what it held, never a start or an exam: ``problem`` says what is wrong
+    with it, until it can be written again. It is logged once and left as it is, and what is kept meanwhile
+    is kept in memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it, for its owner alone."""
+        self.path = path
+        self.problem: str | None = None
+        self._lock = threading.Lock()
+        self._memory = _new("file::memory:")
+        self._file: sqlite3.Connection | None = None
+        try:
+            self._file = _opened(path)
+        except StateError as error:
+            self._failed(error)
+
+    def find(self, key: str) -> ExamResult | None:
+        """The result that is kept under this key; None if there is none, or none that can be read."""
+        return self._first("SELECT result FROM results WHERE key = ?", key)
+
+    def latest(self, revision: str) -> ExamResult | None:
+        """The last result about a revision, by its digest; None as in ``find``."""
+        return self._first("SELECT result FROM results WHERE revision = ? ORDER BY id DESC LIMIT 1", revision)
+
+    def tries(self, source: str) -> int:
+        """How many exams of this source were counted."""
+        found = self._rows("SELECT count(*) FROM tries WHERE source = ?", source)
+        return sum(int(count) for (count,) in found)
+
+    def keep(self, result: ExamResult, revision: str, source: str) -> None:
+        """Count a try of the source, and keep the result in place of one with its key.
+
+        One that is not complete, as after a time-out, counts as a try and is not kept: it is asked again.
+        """
+        results = [(result.key, revision, canonical_bytes(result.to_json()))] if result.complete else []
+        with self._lock:
+            _keep(self._memory, [(source, time.time())], results)
+            if self._file is None:
+                return
+            try:
+                with _translated(self.path):  # also what waits since it last failed
+                    tries = self._memory.execute("SELECT source, at FROM tries ORDER BY id").fetchall()
+                    waiting = "SELECT key, revision, result FROM results ORDER BY id"
+                    _keep(self._file, tries, self._memory.execute(waiting).fetchall())
+            except StateError as error:
+                self._failed(error)
+            else:
+                self.problem = None
+                self._memory.execute("DELETE FROM results")
+                self._memory.execute("DELETE FROM tries")
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            for db in (self._file, self._memory):
+                if db is not None:
+                    db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _first(self, sql: str, value: str) -> ExamResult | None:
+        for (written,) in self._rows(sql, value):
+            try:
+                return ExamResult.from_json(strict_loads(bytes(written)))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                log.warning("%s: a result cannot be read, and its exam is taken anew: %r", self.path, error)
+        return None
+
+    def _rows(self, sql: str, value: str) -> list[tuple[Any, ...]]:
+        """Those in memory, which are the newer ones, then those of the file, if it works."""
+        with self._lock:
+            found = self._memory.execute(sql, (value,)).fetchall()
+            if self._file is not None:
+                try:
+                    with _translated(self.path):
+                        found += self._file.execute(sql, (value,)).fetchall()
+                except StateError as error:
+                    self._failed(error)
+        return found
+
+    def _failed(self, error: StateError) -> None:
+        if self.problem is None:
+            log.error("results of exams are kept in memory for as long as this lasts: %s", error)
+        self.problem = str(error)
+
+
+def _keep(db: sqlite3.Connection, tries: list[tuple[Any, ...]], results: list[tuple[Any, ...]]) -> None:
+    with _transaction(db):
+        db.executemany("INSERT INTO tries (source, at) VALUES (?, ?)", tries)
+        db.execute("DELETE FROM tries WHERE id <= (SELECT max(id) FROM tries) - ?", (MOST_TRIES,))
+        db.executemany("DELETE FROM results WHERE key = ?", [(key,) for key, *_ in results])
+        db.executemany("INSERT INTO results (key, revision, result) VALUES (?, ?, ?)", results)
+        db.execute("DELETE FROM results WHERE id <= (SELECT max(id) FROM results) - ?", (MOST_RESULTS,))
+
+
+def _new(uri: str) -> sqlite3.Connection:
+    """A connection, with our tables if there were none."""
+    db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        if db.execute("PRAGMA schema_version").fetchone()[0] == 0:
+            with _transaction(db):
+                for statement in _SCHEMA:
+                    db.execute(statement)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The file's connection. Raises StateError for a foreign or damaged file, or one that cannot be made."""
+    with _translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        db = _new(f"{path.resolve().as_uri()}?mode=rw")
+        try:
+            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise StateError(f"{path} is not a file of exams' results", hint="move it away")
+            if (version := db.execute("PRAGMA user_version").fetchone()[0]) != SCHEMA_VERSION:
+                raise StateError(
+                    f"{path} has schema {version}, and this release reads {SCHEMA_VERSION}",
+                    hint="move it away, or use the release that wrote it",
+                )
+            db.execute("PRAGMA journal_mode = WAL")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        name = str(getattr(error, "sqlite_errorname", "") or type(error).__name__)
+        hint = "move it away, and a new one is made" if name in ("SQLITE_NOTADB", "SQLITE_CORRUPT") else ""
+        raise StateError(f"{path}: {error} ({name})", hint=hint) from error
+    except OSError as error:
+        raise StateError(
+            f"{path}: {error.strerror or error}", hint="check the folder and its owner"
+        ) from error
