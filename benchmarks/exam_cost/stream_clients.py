@@ -18,7 +18,7 @@ TOKENS = 105  # of an answer, as a demo plan has
 
 
 class StreamClients:
-    """``gaps``: (Unix time of a piece, seconds since the one before it); ``firsts``: those of first pieces."""
+    """``gaps``: (Unix time of a piece, seconds since the one before); ``firsts``: those of first pieces."""
 
     def __init__(self, url: str, count: int) -> None:
         self._url, self._count = url, count
