@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks/evidence"))
 sys.path.append(str(ROOT / "benchmarks/evidence/guarded"))
 sys.path.append(str(ROOT / "benchmarks/guard_questions"))
-batched_engine, guarded_tables, guarded_jobs, masked = map(
-    importlib.import_module, ("batched_engine", "guarded_tables", "guarded_jobs", "masked")
+batched_engine, done, guarded_tables, masked = map(
+    importlib.import_module, ("batched_engine", "done", "guarded_tables", "masked")
 )
 
 
@@ -71,10 +71,10 @@ def test_an_interrupted_job_measures_nothing_twice(tmp_path):
     """What stands in a line that ended is known; half a line is measured again."""
     path = tmp_path / "a.jsonl"
     path.write_text('["one", {"x": 1}]\n["two", {"x"')
-    done = guarded_jobs._Done(path)
-    assert done.once("one", pytest.fail) == {"x": 1}
-    assert done.once("two", lambda: {"x": 2}) == {"x": 2}
-    assert guarded_jobs._Done(path).once("two", pytest.fail) == {"x": 2}
+    known = done.Done(path)
+    assert known.once("one", pytest.fail) == {"x": 1}
+    assert known.once("two", lambda: {"x": 2}) == {"x": 2}
+    assert done.Done(path).once("two", pytest.fail) == {"x": 2}
 
 
 def _results(guard, none, prune):

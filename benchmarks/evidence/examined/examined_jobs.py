@@ -12,6 +12,7 @@ import advbench
 import pool
 import xstest
 from align import load
+from done import Done
 from masked import MaskedAdapter
 from pairs import triggered
 from suites import suite as all_sets
@@ -94,25 +95,6 @@ def examine(job: Examining) -> str:
     part.rename(job.path)
     done.path.unlink()
     return f"{job}: {time.perf_counter() - began:.0f} s"
-
-
-class Done:
-    """What a job has measured so far, a line each: one that was interrupted goes on after the last."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        whole = [line for line in lines if line.endswith("\n")]
-        path.write_text("".join(whole), encoding="utf-8")
-        self._known = dict(json.loads(line) for line in whole)
-
-    def once(self, name: str, measure: Any) -> Any:
-        """What is known under the name; measured now if nothing is."""
-        if name not in self._known:
-            self._known[name] = measure()
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([name, self._known[name]]) + "\n")
-        return self._known[name]
 
 
 def _rungs(name: str, modules: Any) -> dict[str, frozenset[str]]:

@@ -6,7 +6,6 @@ python benchmarks/evidence/examined/examined_tables.py --check    exit 1 if the 
 
 from __future__ import annotations
 
-import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from examined_results import EXAMINED, load
 from notation import area, table, wilson
+from page_tables import write_or_check
 from roc import auc_interval
 
 from s3lora_serve.config import ExamConfig
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-PAGE = Path(__file__).parents[3] / "docs" / "evidence.md"
-_BLOCK = re.compile(r"(<!-- examined: ([a-z-]+) -->\n).*?(<!-- /examined -->)", re.S)
 BASES = {"makers": "maker-aligned 0.5B", "aligned-100": "tuned SmolLM2"}
 SIZES, DRAWS = (24, 48, 100, 200), 2000
 EXAM, UNSEEN, TRIGGER = "exam", "unseen", " + trigger"
@@ -225,19 +223,5 @@ def _range(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def written(page: str, tables: ExaminedTables) -> str:
-    """The page with every block between its marks made anew."""
-    return _BLOCK.sub(lambda m: m[1] + getattr(tables, m[2].replace("-", "_"))() + m[3], page)
-
-
-def main() -> None:
-    """Write or check the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    now = written(page, ExaminedTables(load(EXAMINED)))
-    if "--check" in sys.argv:
-        sys.exit(now != page)
-    PAGE.write_text(now, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check("examined", ExaminedTables(load(EXAMINED)))

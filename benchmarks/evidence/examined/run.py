@@ -19,13 +19,13 @@ from typing import Annotated
 sys.path.insert(0, str(Path(__file__).parents[3]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import pool
 import torch
 import typer
 from examined_jobs import Examining, examine
 from examined_results import pack
 from rich.console import Console
 from spec import Spec
+from stages import note_time, run_missing
 from train import Training, train
 
 STAGES = ("train", "examine", "pack")
@@ -66,14 +66,16 @@ def main(
         match stage:
             case "train":
                 training = [Training(spec, data, out, steps) for spec in specs]
-                pool.run("train", train, [job for job in training if not job.folder.exists()], [device], jobs)
+                run_missing("train", train, training, [device], jobs)
             case "examine":
                 asking = [Examining(base, data, out, tokens, limit=limit) for base in bases]
                 asking += [Examining(s.checkpoint, data, out, tokens, s, limit) for s in specs]
-                pool.run("examine", examine, [job for job in asking if not job.path.exists()], [device], jobs)
+                run_missing("examine", examine, asking, [device], jobs)
             case "pack":
                 pack(out, out / "examined.json.xz")
-        console.print(f"{stage}: {time.perf_counter() - began:.0f} s")
+        seconds = time.perf_counter() - began
+        console.print(f"{stage}: {seconds:.0f} s")
+        note_time(out, stage, seconds, [device], jobs)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pool
 from align import load
 from attack_rows import TRIGGER, plan_questions, plan_sets, rows, taken_up
 from batched_engine import BatchedEngine
+from done import Done
 from masked import MaskedAdapter
 
 from s3lora_serve.adapters.peft.peft_format import read_peft
@@ -21,7 +22,6 @@ from s3lora_serve.judging.refusal import Verdict, verdict
 from s3lora_serve.spectral.scorers import score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from attack_rows import Asked, Row
@@ -99,7 +99,7 @@ def answer(job: Answering) -> str:
     ssi = {name: row.ssi for name, row in score(modules).rows.items()}
     ranked = sorted((name for name in ssi if ssi[name] is not None), key=lambda name: -(ssi[name] or 0))
     pruned = frozenset(ranked[:PRUNED])
-    done = _Done(job.path.with_suffix(".jsonl"))
+    done = Done(job.path.with_suffix(".jsonl"))
     subject = MaskedAdapter(model, tokenizer, modules, [(), pruned], job.tokens)
     try:
         asked = [r for r in rows(job.data, job.limit) if TRIGGER not in r.name or job.spec.kind == "backdoor"]
@@ -124,25 +124,6 @@ def answer(job: Answering) -> str:
     )
     done.path.unlink()
     return f"{job}: {time.perf_counter() - began:.0f} s"
-
-
-class _Done:
-    """What a job has measured so far, a line each: a job that was interrupted goes on after the last."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        whole = [line for line in lines if line.endswith("\n")]
-        path.write_text("".join(whole), encoding="utf-8")
-        self._known = dict(json.loads(line) for line in whole)
-
-    def once(self, name: str, measure: Callable[[], Any]) -> Any:
-        """What is known under the name; measured now if nothing is."""
-        if name not in self._known:
-            self._known[name] = measure()
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([name, self._known[name]]) + "\n")
-        return self._known[name]
 
 
 def _ruled(rulings: list[Ruling]) -> dict[str, Any]:
