@@ -56,9 +56,12 @@ def result_of(
                 letters[name] = answers.candidate[name].letters, answers.reference[name].letters
                 counts[name] = PairedCounts.of(*letters[name])
         guarded = PairedCounts.of(*(_let_through(answers.base.letters, one) for one in letters["attacks"]))
-        if "tasks" in answers.candidate:
-            plans = (answers.candidate["tasks"].plans, answers.unpruned, answers.reference["tasks"].plans)
-            utility = tuple(Utility(name, *(_mean(one, name) for one in plans)) for name in REPORTED)
+        if "tasks" in answers.candidate and (plans := answers.candidate["tasks"].plans) is not None:
+            others = answers.unpruned, answers.reference["tasks"].plans
+            utility = tuple(
+                Utility(name, fmean(getattr(plans, name)), *(_mean(other, name) for other in others))
+                for name in REPORTED
+            )
         decision = decide(counts["attacks"], settings, level)
         if decision.verdict is not ExamVerdict.REFUSED and (why := lost(utility, settings)):
             decision = replace(decision, verdict=ExamVerdict.REFUSED, why=why)
