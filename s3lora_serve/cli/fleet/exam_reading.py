@@ -156,7 +156,9 @@ class ExamReading:
         if not self.result.utility:
             return ""
         if not (whose := measures(self.result.utility, self.result.against)):
-            return "utility decides nothing here: a base model is a poor planner"
+            base = self.result.against == "base"
+            why = "a base model is a poor planner" if base else "nothing else was asked the tasks"
+            return f"utility decides nothing here: {why}"
         loss = percent(float(self.result.settings.get("max_utility_loss", 0.0)))
         names, others = ", ".join(DECIDING), " or ".join(whose.values())
         return f"refused, too, if one of {names} is more than {loss} worse than {others}"

@@ -113,6 +113,7 @@ def test_what_was_not_asked_has_no_rows():
             "it bbbbbbbbbbbb worse by valid plans 0.600 0.800 25 %",
             "than revision",
         ),
+        ("b" * 64, (0.6, None, None), "it valid plans 0.600 Utility decides", "nothing else was asked"),
         ("base", (0.6, 0.8, 0.6), "valid plans 0.600 0.600 0 % 0.800 25 %", "than the unpruned adapter"),
     ],
 )
