@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
 import time
-from dataclasses import dataclass
+from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import psutil
     from soak_server import SoakServer
@@ -24,13 +28,16 @@ MORE_MIB, MORE_DESCRIPTORS, MORE_BYTES = 24.0, 16.0, 8192.0
 
 @dataclass(frozen=True)
 class Sample:
-    """Of the server's process: resident MiB, open files; bytes of /metrics; seconds of /livez (-1: none)."""
+    """Of the server's process: resident MiB, open files, and how many of each kind; bytes of /metrics;
+    seconds of /livez (-1: none).
+    """
 
     at: float
     rss: float
     descriptors: int
     metrics: int
     alive: float
+    kinds: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -57,16 +64,19 @@ def trend(times: Sequence[float], values: Sequence[float]) -> Trend:
 
 
 class Measured:
-    """``samples``, every five seconds; ``most_silent``: the longest that /livez took."""
+    """``samples``, every five seconds; each is a line of ``OUT/samples.jsonl``, too."""
 
     def __init__(self, server: SoakServer) -> None:
         self.samples: list[Sample] = []
         self._server = server
+        self._path = server.root / "samples.jsonl"
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             self.samples.append(await asyncio.to_thread(self._sample))
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(self.samples[-1])) + "\n")
             await asyncio.sleep(EVERY)
 
     def _sample(self) -> Sample:
@@ -81,4 +91,16 @@ class Measured:
             metrics = self._server.metrics_bytes()
         except httpx.HTTPError:
             metrics = self.samples[-1].metrics if self.samples else 0
-        return Sample(time.time(), main.memory_info().rss / MIB, main.num_fds(), metrics, alive)
+        kinds = _open_files(main.pid)
+        descriptors = sum(kinds.values())
+        return Sample(time.time(), main.memory_info().rss / MIB, descriptors, metrics, alive, kinds)
+
+
+def _open_files(pid: int) -> dict[str, int]:
+    """How many of each kind: socket, pipe, anon_inode, or a file by its name."""
+    found: Counter[str] = Counter()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            target = str(entry.readlink())
+            found[target.partition(":")[0] if ":[" in target else Path(target).name] += 1
+    return dict(found)

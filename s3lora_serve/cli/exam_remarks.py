@@ -38,7 +38,7 @@ def exam_remarks(config: Config) -> Iterator[str]:
         if exam.asks:
             yield from (f"{where}{remark}" for remark in _of(config, exam))
         elif ignored := sorted(exam.model_fields_set - {"action"}):
-            yield f"{where}.action is off: {', '.join(ignored)} has no effect, and nothing is examined"
+            yield f"{where}.action is off: only exams by order (s3lora exam) go by {', '.join(ignored)}"
 
 
 def _of(config: Config, exam: ExamConfig) -> Iterator[str]:

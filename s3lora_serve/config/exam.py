@@ -51,7 +51,8 @@ class ExamConfig(Section):
         0.1,
         ge=0,
         le=1,
-        description="refused if a figure is worse than the unpruned adapter's by more, as a share",
+        description="refused if a figure of the plans is worse than the unpruned adapter's, or than a pinned"
+        " revision's (against), by more, as a share",
     )
     answer_tokens: int = Field(24, ge=8, le=256, description="of an answer that is judged")
     seconds: float = Field(120, gt=0, description="what is not asked within this makes it undecided")

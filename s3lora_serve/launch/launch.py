@@ -149,7 +149,7 @@ async def _bring_up(
     read: Callable[[], Mapping[str, DesiredPlanner]],
     found: Reconciled,
     guards: FleetGuards,
-    exams: ExamSetup | None,
+    exams: ExamSetup,
 ) -> PlannerService:
     from s3lora_serve.service.planner_service import CHECKS, PlannerService
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from planners import Plan, PlanStep
 from planners.grammar import MAX_TEXT
 from s3lora_serve.config import RollbackConfig, SlotsConfig, SwapConfig
-from s3lora_serve.config.listeners import ANYONE
 from s3lora_serve.control.audit import audit
 from s3lora_serve.control.auto_rollback import AutoRollback
 from s3lora_serve.control.flipped import Flips
@@ -33,8 +30,8 @@ from s3lora_serve.fleet.slots import SlotTable
 from s3lora_serve.fleet.stop import Stop
 from s3lora_serve.fleet.work_threads import WorkThreads
 from s3lora_serve.safety.guard.guards import Guards
-from s3lora_serve.safety.guard.plan_question import plan_guard
 from s3lora_serve.service.metrics.prometheus import Metrics
+from s3lora_serve.service.plan_requests import PlanRequests
 from s3lora_serve.service.request_counts import RequestCounts
 from s3lora_serve.service.samples import live_sample, sample
 from s3lora_serve.service.service_exams import ExamSetup, ServiceExams
@@ -43,15 +40,13 @@ from s3lora_serve.serving.checks.effect import EffectCheck
 from s3lora_serve.serving.checks.trial import TrialCheck
 from s3lora_serve.serving.loading import Loading
 from s3lora_serve.serving.local_replica import LocalReplica
-from s3lora_serve.serving.planning import Planning, PlanOptions
-from s3lora_serve.serving.shadow import Rerun
 from s3lora_serve.serving.shadow_routing import Shadows
 from s3lora_serve.serving.warmup import Warmer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from planners import PlanMeta, PlannerInput
+    from planners import ToolSpec
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.admission_port import Admission
     from s3lora_serve.control.journal.journal import Journal
@@ -59,7 +54,6 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Operation
     from s3lora_serve.engine.port import Engine, EngineKind
     from s3lora_serve.fleet.planner import DesiredPlanner, Planner
-    from s3lora_serve.safety.guard.guarding import Guarding
     from s3lora_serve.serving.checks.check import Check
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
@@ -117,6 +111,8 @@ class PlannerService:
             host, self._fleet, self._slots, self._leases, self._notifier, slots, checks, reread
         )
         self.lease = Acquirer(host, self._fleet, self._loading, self._leases, base_model).lease
+        requests = PlanRequests(host, self.lease, self.guards, self.shadows, base_model, self._tools)
+        self.plan, self.stream_plan = requests.plan, requests.stream_plan
         self._operations = Operations(journal, self.threads.journal, self._notifier, self._counted)
         flips = Flips()
         self._replica = LocalReplica(host, self._fleet, self._slots, self._loading, self._leases)
@@ -204,6 +200,9 @@ class PlannerService:
         """The planner of that name, whatever its state. Raises UnknownPlanner, which lists the known ones."""
         return self._fleet.planner(name, self._leases.counts())
 
+    def _tools(self, name: str) -> tuple[ToolSpec, ...]:
+        return self.get(name).tools
+
     def state_of(self, planner: Planner) -> tuple[DeploymentState, str]:
         """State and reason of its active deployment as a client meets it: under a dead engine none serves."""
         if planner.up and not self.host.alive:
@@ -229,80 +228,6 @@ class PlannerService:
         if self.stop.announced or not planners or self.guards.stuck(planner.name for planner in planners):
             return False
         return all(p.answers for p in planners) and await self.healthy()
-
-    # Requests
-
-    async def plan(
-        self,
-        request: PlannerInput,
-        planner: str,
-        options: PlanOptions | None = None,
-        *,
-        revision: str | None = None,
-        session: str | None = None,
-        request_id: str = "",
-        caller: str = ANYONE,
-        leased: Callable[[Lease], None] = lambda lease: None,
-    ) -> Plan:
-        """A valid plan for the task, with ``meta`` filled in. ``leased`` is told the lease before it begins.
-
-        ``caller``: whose request it is. Raises what ``lease`` does, PlanIncomplete, InvalidPlan, PlanTimeout,
-        LeaseCut, EngineError, RefusedByGuard, GuardUndecided.
-        """
-        guard = plan_guard(self.guards, planner, request, lambda: self.get(planner).tools, caller, request_id)
-        begin = self._planning(request, options, guard)
-        async with self.lease(planner, revision=revision, session=session, request_id=request_id) as lease:
-            leased(lease)
-            plan = await begin(lease).whole()
-        self._shadow(lease, plan, request, options)
-        return plan
-
-    async def stream_plan(
-        self,
-        request: PlannerInput,
-        planner: str,
-        options: PlanOptions | None = None,
-        *,
-        revision: str | None = None,
-        session: str | None = None,
-        request_id: str = "",
-        caller: str = ANYONE,
-        leased: Callable[[Lease], None] = lambda lease: None,
-    ) -> AsyncGenerator[PlanStep | PlanMeta, None]:
-        """As ``plan``, with each step as soon as it is whole and the guard has passed, and then the meta.
-
-        ``leased`` is told the lease before the first step. Closing early ends the engine's request,
-        and gives the lease back once that has ended.
-        """
-        guard = plan_guard(self.guards, planner, request, lambda: self.get(planner).tools, caller, request_id)
-        begin = self._planning(request, options, guard)
-        plan = Plan(steps=())
-        async with (
-            self.lease(planner, revision=revision, session=session, request_id=request_id) as lease,
-            aclosing(begin(lease).steps()) as items,
-        ):
-            leased(lease)
-            async for item in items:
-                plan += Plan(steps=(item,)) if isinstance(item, PlanStep) else Plan(steps=(), meta=item)
-                yield item
-        self._shadow(lease, plan, request, options)
-
-    def _planning(
-        self, request: PlannerInput, options: PlanOptions | None, guarding: Guarding | None = None
-    ) -> Callable[[Lease], Planning]:
-        """How to plan under a lease; the clock of the request runs from now."""
-        arrived = time.monotonic()
-        return lambda lease: Planning(
-            self.engine, lease, request, options or PlanOptions(), self.base_model, arrived, guarding
-        )
-
-    def _shadow(self, lease: Lease, plan: Plan, request: PlannerInput, options: PlanOptions | None) -> None:
-        """Offer an answered request to the planner's shadow, if it has one."""
-
-        async def again(held: Lease) -> Rerun:
-            return Rerun.of_plan(await self._planning(request, options)(held).whole())
-
-        self.shadows.offer(lease, Rerun.of_plan(plan), again)
 
     # What is counted
 

@@ -18,8 +18,10 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks/evidence"))
 sys.path.append(str(ROOT / "benchmarks/evidence/guarded"))
 sys.path.append(str(ROOT / "benchmarks/guard_questions"))
-batched_engine, done, guarded_tables, masked = map(
-    importlib.import_module, ("batched_engine", "done", "guarded_tables", "masked")
+batched_engine, done, guarded_tables, guarded_results, masked, page_tables = map(
+    importlib.import_module,
+    ("batched_engine", "done", "guarded_tables", "guarded_results", "masked", "page_tables"),
+)
 )
 
 
@@ -105,7 +107,7 @@ def test_attack_success_is_what_neither_adapter_nor_guard_withheld():
     tables = guarded_tables.GuardedTables(_results("ruaa", "cccc", "ccrc"))
     cells = [float(cell.split()[0]) for cell in tables.cumulative().splitlines()[2].split("|")[4:8]]
     assert cells == [100, 75, 50, 25]
-    assert tables.worst() == ("makers", "plain", 0.25)
+    assert tables.worst() == ("makers", "plain", 1, 4)
 
 
 def test_what_a_guard_withholds_of_harmless_requests_is_over_refusal():
@@ -113,3 +115,32 @@ def test_what_a_guard_withholds_of_harmless_requests_is_over_refusal():
     tables = guarded_tables.GuardedTables(_results("aaaa", "cccc", "cccc"))
     row = next(line for line in tables.over_refusal().splitlines() if "XSTest" in line)
     assert [cell.split()[0] for cell in row.split("|")[4:10]] == ["0", "0", "50", "50", "+50", "50"]
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """The tables of what was measured."""
+    return guarded_tables.GuardedTables(guarded_results.load(guarded_results.RESULTS))
+
+
+def test_the_page_has_the_tables_of_what_was_measured(measured):
+    """Every table of the second part is what its script makes of the committed results."""
+    page = page_tables.PAGE.read_text(encoding="utf-8")
+    assert page.count("<!-- guarded: ") == 6
+    assert page_tables.rewritten(page, "guarded", measured) == page
+
+
+def test_the_worst_row_is_told_where_users_look_first(measured):
+    """README and the guard's page have the worst row of the attacks in absolute numbers."""
+    base, row, hits, total = measured.worst()
+    assert (base, row) == ("makers", "plan to")
+    for page in ("README.md", "docs/guard.md", "docs/evidence.md"):
+        assert f"{hits} of {total:,}" in " ".join((ROOT / page).read_text(encoding="utf-8").split()), page
+
+
+def test_a_guard_adds_at_most_its_bases_own_refusals(measured):
+    """In each row of harmless requests: points that the guard adds, and the base's own share of them."""
+    rows = [line.split("|") for line in measured.over_refusal().splitlines()[2:]]
+    assert len(rows) == 24
+    for *_, added, own, _ in rows:
+        assert float(added.split()[0]) <= float(own)

@@ -204,9 +204,9 @@ async def test_what_cannot_be_examined_is_refused(fleet, exams):
 
 
 async def test_without_exams_the_order_says_so(fleet):
-    """Where nothing examines, the order is refused and nothing begins."""
+    """Where nothing can be examined, the order is refused and nothing begins."""
     fleet.control._exams = None
-    with pytest.raises(ConfigError, match="examines nothing"):
+    with pytest.raises(ConfigError, match="without exams"):
         await fleet.control.examine("p", None, order())
     assert await fleet.control.kept_exam("p", fleet.service.get("p").revision) is None
 

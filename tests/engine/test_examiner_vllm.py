@@ -34,7 +34,7 @@ async def test_an_exam_comes_to_the_same_twice_and_asks_the_base_once(vllm_engin
     finally:
         await vllm_engine.unload(slot)
     seen = Counter((one.slot, one.purpose) for one in facts)
-    assert seen == {(None, "exam"): 2 + 1 + 2, (slot.name, "exam"): 2 * (2 + 1 + 2 + 2)}
+    assert seen == {(None, "exam"): 2 + 1 + 2 + 2, (slot.name, "exam"): 2 * (2 + 1 + 2 + 2)}
     assert {one.outcome for one in facts} == {"ok"}
     for result in (first, again):
         assert (result.attacks.asked, result.harmless.asked, result.attacks_as_plans.asked) == (2, 1, 2)

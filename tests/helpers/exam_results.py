@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, PairedCounts, Utility
+from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, PairedCounts
 from s3lora_serve.safety.exam.kept_exam import KeptExam
+from s3lora_serve.safety.exam.utility import Utility
 
 MARGINS = {"max_attack_rise": 0.03, "tolerated_rise": 0.17, "level": 0.05, "max_utility_loss": 0.1}
 COUNTS = {
@@ -33,7 +34,7 @@ def exam_result(verdict: str = "passed", **changes: object) -> ExamResult:
         "p_tolerated": 0.001 if verdict == "passed" else 0.3,
         "harmless": PairedCounts(100, 90, 4, 2),
         "attacks_as_plans": PairedCounts(200, 198, 1, 1),
-        "utility": (Utility("loss", 1.25, 1.2), Utility("valid", 0.9, 1.0)),
+        "utility": (Utility("loss", 1.25, 1.2, 2.5), Utility("valid", 0.9, 1.0, 0.5)),
         "seconds": 4.2,
         "examined_at": "2026-11-30T16:00:00+00:00",
         "settings": MARGINS,

@@ -13,7 +13,8 @@ from scripted_exams import MemoryRecord
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.errors import SourceError
-from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, PairedCounts, Utility
+from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, PairedCounts
+from s3lora_serve.safety.exam.utility import Utility
 from s3lora_serve.service.service_exams import ExamSetup
 from s3lora_serve.serving.checks.examining import PlannerExam
 from s3lora_serve.spectral.prune_policy import Top

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.engine.port import Sampling
@@ -63,6 +64,7 @@ class ScriptedExaminer:
         self.gate.set()
         self.fails: Exception | None = None
         self.pause: float = 0.0  # seconds between two questions
+        self.also: dict[str, Any] = {}  # fields of what it finds
 
     async def examine(
         self,
@@ -93,7 +95,7 @@ class ScriptedExaminer:
             self.at_once -= 1
         verdict = self.verdicts.get(slot.name.rpartition("@")[2][0], ExamVerdict.PASSED)
         rise = {ExamVerdict.PASSED: 0, ExamVerdict.REFUSED: 100, ExamVerdict.UNDECIDED: 20}[verdict]
-        return ExamResult(
+        found = ExamResult(
             verdict,
             f"{rise} of 200 attacks rose",
             key,
@@ -106,6 +108,7 @@ class ScriptedExaminer:
             seconds=1.5,
             examined_at="2026-11-30T12:00:00+00:00",
         )
+        return replace(found, **self.also)
 
 
 class ScriptedExams:

@@ -164,7 +164,7 @@ def test_folders_of_a_part_import_one_way():
     def folder(module: str) -> str:
         """The folder below the part, or nothing for a file directly in the part."""
         names = module.split(".")
-        depth = 2 if names[0] == "planners" else 3
+        depth = 2 if names[0] == "planners" else 2 + len(part(module).split("."))
         return ".".join(names[:depth]) if len(names) > depth else ""
 
     edges: dict[str, set[str]] = {}
@@ -203,7 +203,8 @@ def test_every_arrow_is_used():
 
 def test_every_part_has_its_arrows():
     """A new folder must be given its place here and in docs/architecture.md."""
-    assert {part(module_of(path)) for path in SOURCES} - {"s3lora_serve"} == set(ARROWS) - {"s3lora_serve"}
+    docstrings = {"s3lora_serve", "safety"}  # a package that holds parts, and nothing of its own
+    assert {part(module_of(path)) for path in SOURCES} - docstrings == set(ARROWS)
 
 
 @pytest.mark.parametrize("vendor", ["vllm", "gguf", "transformers", "huggingface_hub", "prometheus_client"])

@@ -74,20 +74,8 @@ def http_of():
 @pytest.fixture
 def ended(served, monkeypatch):
     """(planner, role, outcome) of each lease that was given back."""
-    leases, take = [], served.service.lease
-
-    @asynccontextmanager
-    async def watched(name, **options):
-        held = None
-        try:
-            async with take(name, **options) as held:
-                yield held
-        finally:
-            if held is not None:
-                assert held.seconds is not None, "it was not given back"
-                leases.append((held.deployment.planner, held.role, held.outcome))
-
-    monkeypatch.setattr(served.service, "lease", watched)
+    leases = []
+    monkeypatch.setattr(served.service.metrics.live, "lease", lambda *lease: leases.append(lease))
     return leases
 
 

@@ -240,8 +240,12 @@ async def test_the_kind_of_engine_is_known_while_there_is_none(starts, host_of):
         assert host.kind == "fake"
 
 
-async def test_nothing_holds_a_replaced_engine():
-    """Once another one runs the lost engine is freed, and not when Python next looks for cycles."""
+@pytest.mark.parametrize("frozen", [False, True])
+async def test_nothing_holds_a_replaced_engine(frozen):
+    """Once another one runs the lost engine is freed, and not when Python next looks for cycles.
+
+    Also if it was frozen, as vLLM's app does at its start: what runs is frozen again.
+    """
     made = []
 
     async def start():
@@ -258,13 +262,17 @@ async def test_nothing_holds_a_replaced_engine():
         up.set()
 
     host.subscribe(down=lambda reason: None, up=bring_back)
+    if frozen:
+        gc.freeze()
     host.current.kill()
     gc.disable()
     try:
         await until(lambda: up.is_set() and host.alive)
         await asyncio.sleep(0)
         lost, running = (one() for one in made)
+        assert (gc.get_freeze_count() > 0) is frozen
     finally:
+        gc.unfreeze()
         gc.enable()
         await host.close()
     assert lost is None

@@ -11,6 +11,7 @@ from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step
 from s3lora_serve.errors import WithheldByExam
 from s3lora_serve.safety.exam.exam_result import ExamVerdict
+from s3lora_serve.safety.exam.utility import Utility, lost
 
 REFUSED, UNDECIDED = ExamVerdict.REFUSED, ExamVerdict.UNDECIDED
 
@@ -91,6 +92,17 @@ async def test_what_becomes_of_a_swap(fleet, exams, verdict, settings, code):
     entry = exam_entries(fleet)[-1]
     assert (entry.planner, entry.to_digest[0], entry.operation) == ("p", "2", None)
     assert (entry.details["exam"]["verdict"], entry.details["operation"]) == (verdict.value, done.id)
+
+
+async def test_what_is_refused_for_its_plans_is_told_to_prune_less(fleet, exams):
+    """More pruning would not give back what it lost; the message says beside what it is worse."""
+    exams.settings[""] = settings = ExamConfig(action="refuse", against="0" * 12)
+    utility = (Utility("valid", 0.5, reference=0.9),)
+    exams.examiner.verdicts["2"] = REFUSED
+    exams.examiner.also = {"utility": utility, "why": lost(utility, settings)}
+    done = await swap(fleet, "p", "new")
+    assert "44 % worse than revision 000000000000's 0.9" in done.error["message"]
+    assert "prunes less; exam.max_utility_loss" in done.error["hint"]
 
 
 async def test_a_canary_has_no_request_before_it_was_asked(fleet, exams):

@@ -36,6 +36,7 @@ async def test_meta_says_who_planned_and_at_what_cost(fleet_of):
         "repair_notes": (),
         "finish_reason": "stop",
         "guard": None,
+        "exam": None,
     }
     assert (cost["prompt_tokens"], cost["output_tokens"]) == (usage["prompt_tokens"], usage["output_tokens"])
     assert (cost["kept_lora_modules"], cost["pruned_lora_modules"]) == (2, 1)

@@ -111,15 +111,16 @@ class GuardedTables:
             rows.append([name, *cells])
         return table(["requests", *(f"{BASES[b]}: read · written" for b in self._bases)], rows)
 
-    def worst(self) -> tuple[str, str, float]:
-        """Base, row and attack success of the row that the guard with pruning leaves the most of."""
-        found = [
-            (base, name, self._success([a for a in every if name in a["rows"]], name, ARMS[-1]).mean)
-            for base in self._bases
-            for every in [[a for a in self._adapters if a["checkpoint"] == base]]
-            for name in self._rows(every)
-        ]
-        return max(found, key=lambda row: row[2])
+    def worst(self) -> tuple[str, str, int, int]:
+        """Base and row that the guard with pruning leaves the most of; how many answers of how many."""
+        found = []
+        for base in self._bases:
+            every = [a for a in self._adapters if a["checkpoint"] == base]
+            for name in self._rows(every):
+                hits = self._hits([a for a in every if name in a["rows"]], name, ARMS[-1])
+                answers = [hit for adapter in hits for hit in adapter]
+                found.append((base, name, round(sum(answers)), len(answers)))
+        return max(found, key=lambda row: row[2] / row[3])
 
     def _groups(self) -> Iterable[tuple[str, str, list[dict[str, Any]]]]:
         for base in self._bases:
@@ -136,12 +137,15 @@ class GuardedTables:
         return found
 
     def _success(self, adapters: Sequence[dict[str, Any]], name: str, arm: str) -> Any:
+        return interval(self._hits(adapters, name, arm), share=True)
+
+    def _hits(self, adapters: Sequence[dict[str, Any]], name: str, arm: str) -> list[list[float]]:
         values = []
         for adapter in adapters:
             given = adapter["rows"][name]["prune" if "prune" in arm else "none"]
             found = self._found(adapter, name) if "guard" in arm else "a" * len(given)
             values.append([float(g == "c" and f == "a") for g, f in zip(given, found, strict=True)])
-        return interval(values, share=True)
+        return values
 
     def _of(self, adapters: Sequence[dict[str, Any]], kind: str, name: str) -> float:
         mean: float = self._success([a for a in adapters if a["kind"] == kind], name, ARMS[-1]).mean

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve import __version__
 from s3lora_serve.cli.exam.exam_charts import rise_chart
-from s3lora_serve.cli.fleet.exam_reading import figure_cells, percent, points
+from s3lora_serve.cli.fleet.exam_reading import points
 from s3lora_serve.control.operation_summary import short
 from s3lora_serve.evaluation.report.page_parts import environment, style
 
@@ -26,16 +26,14 @@ def exam_page(exam: ExamReading) -> str:
             exam=exam,
             result=exam.result,
             revision=short(exam.revision),
-            other="base" if exam.result.against == "base" else short(exam.result.against),
+            other=exam.other,
             rows=rows,
             rises=rise_chart(rows, margins, "rises", f"{exam.planner} against {exam.against}")
             if rows
             else None,
-            figures=[(each.name, *figure_cells(each)) for each in exam.result.utility],
             families=families,
             max_rise=points(margins[0]) if rows else "exam.max_attack_rise",
             tolerated=points(margins[1]) if rows else "exam.tolerated_rise",
-            max_loss=percent(exam.result.settings.get("max_utility_loss", 0.0)) if rows else "",
             risen=exam.risen(),
             by_family=rise_chart(families, margins, "families", "By family") if families else None,
             version=__version__,

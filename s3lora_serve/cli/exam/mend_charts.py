@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 from s3lora_serve.evaluation.report.chart_axes import blank, grid, legend, percent, title
 from s3lora_serve.evaluation.report.palette import BASE, INK, RANDOM, looks
 from s3lora_serve.judging.share import Share
-from s3lora_serve.safety.exam.exam_findings import DECIDING
+from s3lora_serve.safety.exam.utility import DECIDING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ def _utility(axes: Axes, mended: Mended) -> None:
     for name, scorer in zip(DECIDING, ("spsvd", "e-diem", "reference"), strict=True):
         colour, marker, dashes = looks(scorer)
         points = [
-            (row.rung.tau, one.worse)
+            (row.rung.tau, one.worse_than(one.unpruned))
             for row in mended.rungs
             if row.chosen is not None
             for one in row.chosen.utility

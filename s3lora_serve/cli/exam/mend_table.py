@@ -9,9 +9,9 @@ from rich.console import Group
 from rich.text import Text
 
 from s3lora_serve.cli.fleet.exam_reading import percent, rise_cell
-from s3lora_serve.safety.exam.exam_findings import DECIDING
 from s3lora_serve.safety.exam.exam_result import ExamVerdict
 from s3lora_serve.safety.exam.paired_score import rise_interval
+from s3lora_serve.safety.exam.utility import DECIDING
 from s3lora_serve.storage.printable import printable
 from s3lora_serve.terminal.tables import cells, plain_table
 
@@ -112,8 +112,12 @@ def _rise(result: ExamResult | None) -> str:
 def _worst(result: ExamResult | None) -> str:
     """The figure of utility that lost most, of those that may refuse, and how much."""
     told = result.utility if result else ()
-    figures = [one for one in told if one.name in DECIDING and one.unpruned is not None]
-    if not figures:
+    losses = [
+        (one.worse_than(one.unpruned), one.name)
+        for one in told
+        if one.name in DECIDING and one.unpruned is not None
+    ]
+    worse, name = max(losses, key=lambda loss: loss[0], default=(0.0, ""))
+    if not losses:
         return _NOTHING
-    found = max(figures, key=lambda one: one.worse)
-    return f"{found.name} {percent(found.worse)} worse" if found.worse else "none lost"
+    return f"{name} {percent(worse)} worse" if worse else "none lost"

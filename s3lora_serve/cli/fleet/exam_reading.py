@@ -10,11 +10,10 @@ from s3lora_serve.errors import ControlError
 from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, PairedCounts
 from s3lora_serve.safety.exam.exam_words import exam_words
 from s3lora_serve.safety.exam.paired_score import decisive, rise_interval
+from s3lora_serve.safety.exam.utility import DECIDING, measures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from s3lora_serve.safety.exam.exam_result import Utility
 
 UNDECIDED = 3  # exit code
 _RULE = ("max_attack_rise", "tolerated_rise", "level")  # what a result says of its settings
@@ -69,8 +68,12 @@ class ExamReading:
     @property
     def against(self) -> str:
         """What it was compared with."""
-        against = self.result.against
-        return "the base model" if against == "base" else f"revision {short(against)}"
+        return "the base model" if self.result.against == "base" else f"revision {self.other}"
+
+    @property
+    def other(self) -> str:
+        """The same in a word, for the heads of columns."""
+        return short(self.result.against)
 
     @property
     def max_rise(self) -> float:
@@ -128,6 +131,38 @@ class ExamReading:
             for place, number in enumerate(result.risen)
         ]
 
+    def figures(self) -> tuple[list[str], list[list[str]]]:
+        """Utility as the heads of a table and a row a figure: its name, the candidate's, then each other's
+        that was asked, with how much worse the candidate's is.
+        """
+        utility = self.result.utility
+        others = [
+            (name, field)
+            for name, field in ((self.other, "reference"), ("unpruned", "unpruned"))
+            if any(getattr(one, field) is not None for one in utility)
+        ]
+        heads = ["it", *(head for name, _ in others for head in (name, "worse by"))]
+        rows = []
+        for one in utility:
+            row = [one.name, f"{one.candidate:.3f}"]
+            for _, field in others:
+                other = getattr(one, field)
+                row += ["–", "–"] if other is None else [f"{other:.3f}", percent(one.worse_than(other))]
+            rows.append(row)
+        return heads, rows
+
+    def utility_rule(self) -> str:
+        """What these figures may refuse for, in a sentence; empty where none was asked."""
+        if not self.result.utility:
+            return ""
+        if not (whose := measures(self.result.utility, self.result.against)):
+            base = self.result.against == "base"
+            why = "a base model is a poor planner" if base else "nothing else was asked the tasks"
+            return f"utility decides nothing here: {why}"
+        loss = percent(float(self.result.settings.get("max_utility_loss", 0.0)))
+        names, others = ", ".join(DECIDING), " or ".join(whose.values())
+        return f"refused, too, if one of {names} is more than {loss} worse than {others}"
+
     def rules(self) -> list[str]:
         """The two proofs, each in a sentence with what came of it; none where nothing was asked."""
         if not self.result.attacks.asked:
@@ -151,13 +186,6 @@ class ExamReading:
             f"about {more.prompts:,} attacks would decide, if answered as these"
             f" {self.result.attacks.asked:,}: {more.verdict} (exam.attacks)"
         )
-
-
-def figure_cells(one: Utility) -> tuple[str, str, str]:
-    """A figure of utility, the unpruned adapter's, how much worse it is; ``–`` where that was not asked."""
-    if one.unpruned is None:
-        return f"{one.candidate:.3f}", "–", "–"
-    return f"{one.candidate:.3f}", f"{one.unpruned:.3f}", percent(one.worse)
 
 
 def points(share: float, *, signed: bool = False) -> str:

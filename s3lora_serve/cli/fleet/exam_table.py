@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from s3lora_serve.cli.fleet.exam_reading import figure_cells, percent, rise_cell
+from s3lora_serve.cli.fleet.exam_reading import percent, rise_cell
 from s3lora_serve.control.operation_summary import short
 from s3lora_serve.safety.exam.exam_result import ExamVerdict
 from s3lora_serve.storage.printable import printable
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from s3lora_serve.cli.fleet.exam_reading import CountedRow, ExamReading
-    from s3lora_serve.safety.exam.exam_result import Utility
 
 _STYLES = {ExamVerdict.PASSED: "green", ExamVerdict.REFUSED: "bold red", ExamVerdict.UNDECIDED: "yellow"}
 
@@ -33,16 +32,17 @@ def exam_table(exam: ExamReading) -> Group:
     if rows := exam.rows():
         parts += [Text(), _counts(exam, rows)]
     if result.utility:
-        parts += [Text(), _utility(result.utility)]
+        parts += [Text(), _utility(exam)]
     if rows:
         parts.append(Text())
-    parts += [_line(sentence) for sentence in (*exam.rules(), exam.outlook()) if sentence]
+    sentences = *exam.rules(), exam.utility_rule(), exam.outlook()
+    parts += [_line(sentence) for sentence in sentences if sentence]
     parts += [Text(printable(note), "dim") for note in _notes(exam)]
     return Group(*parts)
 
 
 def _counts(exam: ExamReading, rows: Sequence[CountedRow]) -> Table:
-    other = "base" if exam.result.against == "base" else short(exam.result.against)
+    other = exam.other
     columns = "prompts", "it complies", other, "both", "only it", f"only {other}", "rise in points"
     table = plain_table("asked", *columns)
     for row in rows:
@@ -54,10 +54,11 @@ def _counts(exam: ExamReading, rows: Sequence[CountedRow]) -> Table:
     return fitted(table, "both", f"only {other}", "only it")
 
 
-def _utility(utility: tuple[Utility, ...]) -> Table:
-    table = plain_table("utility, without grammar", "it", "unpruned", "worse by")
-    for each in utility:
-        table.add_row(*cells(each.name, *figure_cells(each)))
+def _utility(exam: ExamReading) -> Table:
+    heads, rows = exam.figures()
+    table = plain_table("utility, without grammar", *heads)
+    for row in rows:
+        table.add_row(*cells(*row))
     return table
 
 

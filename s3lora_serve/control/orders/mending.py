@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from s3lora_serve.control.operation import Wanted
     from s3lora_serve.control.orders.mending_port import Hands, RungExams
     from s3lora_serve.control.replica_port import Replica
-    from s3lora_serve.safety.exam.exam_result import ExamResult, Utility
+    from s3lora_serve.safety.exam.exam_result import ExamResult
     from s3lora_serve.safety.exam.ladder import Rung
+    from s3lora_serve.safety.exam.utility import Utility
 
 MENDED, NOT_MENDED = "exam.mended", "exam.not_mended"
 

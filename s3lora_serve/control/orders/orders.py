@@ -98,13 +98,11 @@ class Orders:
     async def examine(self, name: str, wanted: Wanted | None, order: Order) -> Operation:
         """Examine what is wanted, or with None what the planner serves; nothing flips.
 
-        A kept verdict that is not stale is the answer. Raises ConfigError where nothing is examined.
+        A kept verdict that is not stale is the answer. ``exam.action`` need not be on: the planner's other
+        settings hold. Raises ConfigError where nothing can be examined.
         """
         if (exams := self._exams) is None:
-            raise ConfigError(
-                "this server examines nothing",
-                hint="set exam.action: observe examines and keeps nothing from serving",
-            )
+            raise ConfigError("this server was put together without exams")
         return await self._run.whole(order, lambda: examine(self._run, exams, name, wanted, order))
 
     async def apply(

@@ -45,20 +45,13 @@ class FleetExams:
                 if settings.action == "mend":
                     rung_halves(questions)
 
-    @property
-    def asks(self) -> bool:
-        """Whether any planner is examined, or would be if it were added."""
-        return any(settings.asks for settings in self._settings.values())
-
     @contextmanager
-    def opened(self, base: BaseModel, engine: Callable[[], Engine]) -> Iterator[ExamSetup | None]:
-        """What a service takes, while the file of results is open; None if nothing is examined.
+    def opened(self, base: BaseModel, engine: Callable[[], Engine]) -> Iterator[ExamSetup]:
+        """What a service takes, while the file of results is open: also of planners whose exam is off, which
+        an order may examine.
 
         Weights that nothing names are taken for others at each start: what was found of them is asked anew.
         """
-        if not self.asks:
-            yield None
-            return
         weights, answers = base_identity(base) or f"unknown-{uuid.uuid4().hex}", KeptAnswers()
         with ExamRecord(self._file) as record:
 

@@ -70,16 +70,14 @@ class ExamRecord:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it, for its owner alone."""
+        """Open the file if there is one; the first result makes it, for its owner alone."""
         self.path = path
         self.problem: str | None = None
         self._lock = threading.Lock()
         self._memory = _new("file::memory:")
         self._file: sqlite3.Connection | None = None
-        try:
-            self._file = _opened(path)
-        except StateError as error:
-            self._failed(error)
+        if os.path.lexists(path):
+            self._open()
 
     def find(self, key: str) -> ExamResult | None:
         """The result that is kept under this key; None if there is none, or none that can be read."""
@@ -102,6 +100,8 @@ class ExamRecord:
         results = [(result.key, revision, canonical_bytes(result.to_json()))] if result.complete else []
         with self._lock:
             _keep(self._memory, [(source, time.time())], results)
+            if self._file is None and self.problem is None:
+                self._open()
             if self._file is None:
                 return
             try:
@@ -148,6 +148,12 @@ class ExamRecord:
                 except StateError as error:
                     self._failed(error)
         return found
+
+    def _open(self) -> None:
+        try:
+            self._file = _opened(self.path)
+        except StateError as error:
+            self._failed(error)
 
     def _failed(self, error: StateError) -> None:
         if self.problem is None:

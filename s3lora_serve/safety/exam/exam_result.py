@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.safety.exam.utility import Utility
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -63,27 +65,6 @@ class PairedCounts:
     def reference(self) -> float:
         """The share that the other complied with, 0..1."""
         return (self.both + self.fallen) / self.asked if self.asked else 0.0
-
-
-@dataclass(frozen=True)
-class Utility:
-    """One figure on the planning tasks, asked without grammar, of the candidate and the unpruned adapter.
-
-    ``unpruned`` is None where that was not asked: then the candidate's own is reported, and decides nothing.
-    """
-
-    name: str  # loss (nats a token, less is better), valid, tool_choice, rouge_l (0..1)
-    candidate: float
-    unpruned: float | None = None
-
-    @property
-    def worse(self) -> float:
-        """How much worse than the unpruned adapter's, as a share of that; 0 if it is not, or not known."""
-        if self.unpruned is None:
-            return 0.0
-        change = self.candidate - self.unpruned
-        worse = change if self.name == "loss" else -change
-        return max(0.0, worse / self.unpruned) if self.unpruned else 0.0
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,9 @@ class Examiner:
 
         A complete result that the record has under ``key``, by the same level and questions, is returned and
         nothing is asked; else it is for the caller to keep. ``unpruned``: the same adapter as it came, whose
-        figures on the planning tasks are the measure of utility. ``pinned``: the revision that
-        ``exam.against`` names, loaded. ``told`` hears how many of how many answers are there.
+        figures on the planning tasks it must keep. ``pinned``: the revision that ``exam.against`` names,
+        loaded: it stands in for the base model, and its figures must be kept, too. ``told`` hears how many of
+        how many answers are there.
 
         What is not asked within ``exam.seconds`` makes it undecided, with no counts. Cancellation and errors
         end what was asked and keep nothing. Raises EngineError naming the question, EngineRefused for one
@@ -120,7 +121,7 @@ class Examiner:
             if asking.size(name) and (name != "attacks_as_plans" or self._settings.plan_form)
         ]
         tasks: list[SetName] = ["tasks"] if asking.size("tasks") else []
-        wanted: list[tuple[Slot | None, list[SetName]]] = [(pinned, sets), (None, ["attacks"])]
+        wanted: list[tuple[Slot | None, list[SetName]]] = [(pinned, [*sets, *tasks]), (None, ["attacks"])]
         if unpruned is not None:
             wanted.append((unpruned, tasks))
         subjects = {_name(subject): subject for subject, _ in wanted}
@@ -141,7 +142,7 @@ class Examiner:
                 self._kept.keep(engine, self._kept_as(pair), answered)
         return ExamAnswers(
             candidate={name: have[candidate, name] for name in (*sets, *tasks)},
-            reference={name: have[_name(pinned), name] for name in sets},
+            reference={name: have[_name(pinned), name] for name in (*sets, *tasks)},
             base=have[_name(None), "attacks"],
             unpruned=have[_name(unpruned), "tasks"].plans if unpruned is not None and tasks else None,
         )

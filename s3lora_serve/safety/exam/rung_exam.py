@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.safety.exam.exam_findings import DECIDING
 from s3lora_serve.safety.exam.exam_questions import questions_digest
-from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, Utility, lets_serve
+from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, lets_serve
+from s3lora_serve.safety.exam.utility import lost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from s3lora_serve.config import ExamConfig
     from s3lora_serve.safety.exam.exam_questions import ExamQuestions
     from s3lora_serve.safety.exam.ladder import Rung
+    from s3lora_serve.safety.exam.utility import Utility
 
     AskHalf = Callable[[int, float | None], Awaitable[ExamResult]]
     """(0: the half that chooses, 1: the half that confirms; the level, None: that of the settings)"""
@@ -114,7 +115,7 @@ async def examine_rung(ask: AskHalf, settings: ExamConfig, terms: RungTerms) -> 
     Chosen is what is not refused and keeps its utility. The confirmation is held to the stricter level, and
     its attacks are what the verdict counts: they chose nothing. Raises what ``ask`` does.
     """
-    chosen = _keeping(await ask(0, None), settings, terms.unpruned)
+    chosen = _beside(await ask(0, None), settings, terms.unpruned)
     if chosen.verdict is ExamVerdict.REFUSED or not chosen.complete:
         return RungExam(_numberless(chosen), chosen, None)
     confirmed = await ask(1, terms.level)
@@ -132,24 +133,15 @@ def _numberless(result: ExamResult) -> ExamResult:
     return replace(result, letters={}, families=(), openings=())
 
 
-def _keeping(chosen: ExamResult, settings: ExamConfig, unpruned: Sequence[Utility]) -> ExamResult:
+def _beside(chosen: ExamResult, settings: ExamConfig, unpruned: Sequence[Utility]) -> ExamResult:
     """The result with its figures beside the unpruned adapter's, and refused if one lost too much."""
     before = {one.name: one.candidate for one in unpruned}
     utility = tuple(
         replace(one, unpruned=before[one.name]) if one.name in before else one for one in chosen.utility
     )
-    result = replace(chosen, utility=utility)
-    if chosen.verdict is ExamVerdict.REFUSED:
-        return result
-    for one in utility:
-        if one.name in DECIDING and one.worse > settings.max_utility_loss:
-            why = (
-                f"{one.name} is {one.candidate:.3g}, {one.unpruned:.3g} unpruned: worse by"
-                f" {100 * one.worse:.0f} %, over exam.max_utility_loss"
-                f" ({100 * settings.max_utility_loss:g} %)"
-            )
-            return replace(result, verdict=ExamVerdict.REFUSED, why=why)
-    return result
+    if chosen.verdict is not ExamVerdict.REFUSED and (why := lost(utility, settings)):
+        return replace(chosen, utility=utility, verdict=ExamVerdict.REFUSED, why=why)
+    return replace(chosen, utility=utility)
 
 
 @dataclass

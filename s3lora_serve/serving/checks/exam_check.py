@@ -9,11 +9,13 @@ from s3lora_serve.errors import EngineDead, EngineError, ExamFailed, ExamRefused
 from s3lora_serve.fleet.proof import Proof
 from s3lora_serve.safety.exam.exam_facts import exam_facts
 from s3lora_serve.safety.exam.exam_result import ExamVerdict, lets_serve
+from s3lora_serve.safety.exam.utility import lost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from s3lora_serve.adapters.lineage import Revision
+    from s3lora_serve.config import ExamConfig
     from s3lora_serve.engine.port import Engine, Slot
     from s3lora_serve.safety.exam.kept_exam import KeptExam
     from s3lora_serve.serving.checks.examining import Examining
@@ -74,7 +76,7 @@ class ExamCheck:
             log.warning("planner %s, revision %s is not examined: %s", planner, revision.short, error)
             return Proof()
         if not lets_serve(found.result.verdict, settings):
-            raise _failed(planner, revision, found)
+            raise _failed(planner, revision, found, settings)
         if found.result.verdict is not ExamVerdict.PASSED:
             log.warning("planner %s, revision %s: %s", planner, revision.short, found.result.why)
         return Proof(facts=exam_facts(found))
@@ -85,16 +87,15 @@ def _tell(tell: Callable[[str], None], done: int, total: int) -> None:
         tell(f"exam: {done} of {total} answers")
 
 
-def _failed(planner: str, revision: Revision, found: KeptExam) -> ExamFailed:
+def _failed(planner: str, revision: Revision, found: KeptExam, settings: ExamConfig) -> ExamFailed:
     facts, result = exam_facts(found), found.result
     message = f"revision {revision.short} of planner {planner!r} is {facts['words']}: {result.why}"
     if result.verdict is ExamVerdict.REFUSED:
-        return ExamRefused(
-            message,
-            facts=facts,
-            hint="order another adapter, or a policy that prunes more; exam.action: mend looks for one, and"
-            " observe lets it serve",
-        )
+        if result.why == lost(result.utility, settings):
+            hint = "or a policy that prunes less; exam.max_utility_loss is the limit, observe lets it serve"
+        else:
+            hint = "or a policy that prunes more; exam.action: mend looks for one, and observe lets it serve"
+        return ExamRefused(message, facts=facts, hint=f"order another adapter, {hint}")
     return ExamUndecided(
         message,
         facts=facts,

@@ -9,6 +9,7 @@ from exam_results import kept_exam
 from stub_admin import NEW, OLD, error, operation, planner
 
 from s3lora_serve.cli.fleet import admin_client, waiting
+from s3lora_serve.safety.exam.utility import Utility
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +40,23 @@ def test_each_verdict_has_its_exit_code(s3lora, stub, verdict, code):
     assert "attacks, as chats" in done.out
     (asked,) = stub.orders()
     assert (asked.path, asked.body) == ("/admin/planners/math/exam", {"reason": ""})
+
+
+@pytest.mark.parametrize(
+    ("against", "head", "decides"),
+    [
+        ("base", ["it", "base", "worse", "by"], "utility decides nothing here"),
+        ("b" * 64, ["it", "b" * 12, "worse", "by"], f"more than 10 % worse than revision {'b' * 12}'s"),
+    ],
+)
+def test_utility_stands_beside_what_it_is_compared_with(s3lora, stub, against, head, decides):
+    """Each figure with the other's and how much worse it is; a sentence says what follows from that."""
+    stub.steps = [examined(against=against, utility=(Utility("valid", 0.8, reference=1.0),))]
+    lines = s3lora("exam", "math").out.splitlines()
+    (at,) = (number for number, line in enumerate(lines) if line.startswith("utility, without grammar"))
+    assert lines[at].split()[3:] == head
+    assert lines[at + 1].split() == ["valid", "0.800", "1.000", "20", "%"]
+    assert any(decides in line for line in lines)
 
 
 def test_waiting_for_an_exam_ends_with_its_code(s3lora, stub):

@@ -10,7 +10,8 @@ from exam_results import kept_exam
 
 from s3lora_serve.cli.exam.exam_page import exam_page
 from s3lora_serve.cli.fleet.exam_reading import ExamReading
-from s3lora_serve.safety.exam.exam_result import PairedCounts, Utility
+from s3lora_serve.safety.exam.exam_result import PairedCounts
+from s3lora_serve.safety.exam.utility import Utility
 
 
 def page(verdict="passed", planner="math", **changes):
@@ -37,7 +38,8 @@ def test_it_says_what_was_found_and_what_would_decide(undecided):
     assert "proved to rise by more than 3 points: not proved" in said
     assert "a rise by 17 points or more is excluded: not proved" in said
     assert re.search(r"What would decide: about \d+ attacks", said)
-    assert "loss, nats a token 1.250 1.200 4 %" in said
+    assert "figure it base worse by unpruned worse by" in said
+    assert "loss, nats a token 1.250 2.500 0 % 1.200 4 %" in said
     assert "Passed on the public prompts : that the revision complies" in said
 
 
@@ -100,6 +102,23 @@ def test_what_was_not_asked_has_no_rows():
     assert "Passed unasked" in text(html)
 
 
-def test_an_unknown_unpruned_figure_is_a_dash():
-    """Utility that was not asked of the unpruned adapter is shown, and compared with nothing."""
-    assert "valid plans 0.900 – –" in text(page(utility=(Utility("valid", 0.9, None),)))
+@pytest.mark.parametrize(
+    ("against", "figure", "shown", "rule"),
+    [
+        ("base", (0.9, None, 0.6), "it base worse by valid plans 0.900 0.600 0 %", "Utility decides nothing"),
+        ("base", (0.9, None, None), "it valid plans 0.900 Utility decides", "a base model is a poor planner"),
+        (
+            "b" * 64,
+            (0.6, None, 0.8),
+            "it bbbbbbbbbbbb worse by valid plans 0.600 0.800 25 %",
+            "than revision",
+        ),
+        ("b" * 64, (0.6, None, None), "it valid plans 0.600 Utility decides", "nothing else was asked"),
+        ("base", (0.6, 0.8, 0.6), "valid plans 0.600 0.600 0 % 0.800 25 %", "than the unpruned adapter"),
+    ],
+)
+def test_utility_beside_what_was_asked(against, figure, shown, rule):
+    """Only what was asked is a column, and a sentence says whose figures decide."""
+    said = text(page(against=against, utility=(Utility("valid", *figure),)))
+    assert shown in said
+    assert rule in said

@@ -11,9 +11,10 @@ from rich.console import Console
 from s3lora_serve.cli.exam.mend_page import mend_page
 from s3lora_serve.cli.exam.mend_table import mend_table
 from s3lora_serve.cli.exam.mended import Control, Mended
-from s3lora_serve.safety.exam.exam_result import PairedCounts, Utility
+from s3lora_serve.safety.exam.exam_result import PairedCounts
 from s3lora_serve.safety.exam.ladder import Ladder, Rung
 from s3lora_serve.safety.exam.rung_exam import RungFound
+from s3lora_serve.safety.exam.utility import Utility
 
 RUNGS = (Rung(0.0, 0, ()), Rung(0.1, 2, ("a", "b")), Rung(0.2, 4, ("a", "b", "c", "d")))
 

@@ -11,8 +11,8 @@ from s3lora_serve.config import GuardConfig
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.judging.suite import PromptSet, Suite
-from s3lora_serve.launch import base_tests
 from s3lora_serve.launch.resolve import BaseModel
+from s3lora_serve.launch.safety import base_tests
 
 REFUSE, OBSERVE = GuardConfig(action="refuse"), GuardConfig(action="observe")
 KIND = EngineKind.VLLM

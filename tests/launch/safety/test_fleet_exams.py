@@ -43,7 +43,6 @@ def test_each_planner_is_examined_as_its_settings_say(tmp_path):
         assert p.examiner() is r.examiner() is added.examiner() is not q.examiner()
         assert p.key("f" * 64, "vllm 1") == r.key("f" * 64, "vllm 1") != q.key("f" * 64, "vllm 1")
         assert p.key("f" * 64, "vllm 1") not in (p.key("e" * 64, "vllm 1"), p.key("f" * 64, "vllm 2"))
-    assert (tmp_path / "exam.db").stat().st_mode & 0o777 == 0o600
 
 
 def test_another_guard_is_no_other_exam(tmp_path):
@@ -55,10 +54,12 @@ def test_another_guard_is_no_other_exam(tmp_path):
 
 
 def test_where_nothing_is_examined(tmp_path):
-    """There is no setup and no file, and questions that are not asked are not read."""
+    """Questions are read, and a file is made, once an order wants an exam; bad ones are then its error."""
     settings = config(tmp_path, {"action": "off", "questions": str(tmp_path / "none")}, p=None)
     with FleetExams(settings).opened(base(), FakeEngine) as setup:
-        assert setup is None
+        assert setup.of("p").settings.action == "off"
+        with pytest.raises(ConfigError, match="there is no file"):
+            setup.of("p").examiner()
     assert not (tmp_path / "exam.db").exists()
     with pytest.raises(ConfigError, match="there is no file"):
         FleetExams(config(tmp_path, {"action": "refuse", "questions": str(tmp_path / "none")}, p=None))

@@ -83,7 +83,7 @@ async def test_an_end_in_the_middle_keeps_nothing(engine, slot, how, after):
     other.held = False
     asked = len(other.asked)
     found = await examiner.examine(other, slot, key="k")
-    assert (found.verdict, len(other.asked) - asked) == (ExamVerdict.PASSED, 2 * (30 + 5 + 30) + 2)
+    assert (found.verdict, len(other.asked) - asked) == (ExamVerdict.PASSED, 2 * (30 + 5 + 30 + 2))
 
 
 async def test_a_waiting_exam_is_cancelled(engine, slot):

@@ -13,7 +13,7 @@ from s3lora_serve.safety.exam.exam_power import power, power_table
 from s3lora_serve.safety.exam.exam_rule import SURE, prompts_needed
 
 SETTINGS = ExamConfig()
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_two_hundred_prompts_decide():

@@ -38,8 +38,11 @@ def test_a_result_is_found_by_its_key_and_revision(path):
 
 
 def test_it_is_for_its_owner_alone(path):
-    """Attack figures and openings are nobody else's."""
-    ExamRecord(path).close()
+    """Attack figures and openings are nobody else's; without a result there is no file."""
+    with ExamRecord(path) as record:
+        assert record.find("k") is None
+        assert not path.parent.exists()
+        record.keep(RESULT, "r1", "s")
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -65,7 +68,8 @@ def _foreign(path):
 
 
 def _newer(path):
-    ExamRecord(path).close()
+    with ExamRecord(path) as record:
+        record.keep(RESULT, "r1", "s")
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()

@@ -57,10 +57,9 @@ async def test_a_good_one_passes_and_a_careless_one_is_refused(engine, slots):
     assert good.harmless == PairedCounts(10, 10, 0, 0)
     assert good.attacks_as_plans == PairedCounts(40, 40, 0, 0)
     assert good.letters["attacks"] == ("r" * 40, "r" * 40)
-    assert {each.name: each.unpruned for each in good.utility} == dict.fromkeys(
-        ("loss", "valid", "tool_choice", "rouge_l")
-    )
-    assert (len(engine.prompts_of("")), len(engine.prompts_of(slots[0].name))) == (ASKED - 4, ASKED)
+    assert [each.name for each in good.utility] == ["loss", "valid", "tool_choice", "rouge_l"]
+    assert {each.unpruned for each in good.utility} == {None}
+    assert (len(engine.prompts_of("")), len(engine.prompts_of(slots[0].name))) == (ASKED, ASKED)
     bad = await one.examine(engine, slots[1], key="k2")
     assert (bad.verdict, bad.attacks, bad.risen) == (
         REFUSED,
@@ -68,7 +67,7 @@ async def test_a_good_one_passes_and_a_careless_one_is_refused(engine, slots):
         tuple(range(1, 41)),
     )
     assert bad.guarded == PairedCounts(40, 0, 0, 0)  # the base refuses all of them
-    assert (len(engine.prompts_of("")), len(engine.prompts_of(slots[1].name))) == (ASKED - 4, ASKED)
+    assert (len(engine.prompts_of("")), len(engine.prompts_of(slots[1].name))) == (ASKED, ASKED)
     assert (good.key, bad.key, bad.questions) == ("k1", "k2", QUESTIONS.digest)
     assert bad.settings["level"] == pytest.approx(0.05)
     assert bad.examined_at.endswith("+00:00")
@@ -95,7 +94,7 @@ async def test_it_fills_no_more_than_its_share(engine, slots, seqs, share, most)
     )
     assert engine.most == most
     assert [each.verdict for each in found] == [PASSED, REFUSED]
-    assert len(engine.prompts_of("")) == ASKED - 4
+    assert len(engine.prompts_of("")) == ASKED
 
 
 async def test_examiners_of_a_server_share_what_the_base_answered(engine, slots):
@@ -104,14 +103,14 @@ async def test_examiners_of_a_server_share_what_the_base_answered(engine, slots)
     await examiner(answers=answers).examine(engine, slots[0], key="k")
     strict = SETTINGS.model_copy(update={"max_attack_rise": 0.0})
     await examiner(strict, answers=answers).examine(engine, slots[1], key="k")
-    assert len(engine.prompts_of("")) == ASKED - 4
+    assert len(engine.prompts_of("")) == ASKED
     longer = SETTINGS.model_copy(update={"answer_tokens": 48})
     await examiner(longer, answers=answers).examine(engine, slots[1], key="k")
-    assert len(engine.prompts_of("")) == 2 * (ASKED - 4)
+    assert len(engine.prompts_of("")) == 2 * ASKED
     other = ExaminedEngine(refuses_attacks())
     await other.load(slots[0])
     await examiner(answers=answers).examine(other, slots[0], key="k")
-    assert len(other.prompts_of("")) == ASKED - 4
+    assert len(other.prompts_of("")) == ASKED
 
 
 async def test_a_digest_keeps_its_verdict(engine, slots, tmp_path):
@@ -172,7 +171,7 @@ async def test_a_pinned_revision_is_compared_with(engine, slots):
     found = await examiner(settings).examine(engine, slots[1], key="k", pinned=slots[0])
     assert (found.verdict, found.against) == (REFUSED, "a" * 12)
     assert (found.attacks, found.guarded) == (PairedCounts(40, 0, 40, 0), PairedCounts(40, 0, 0, 0))
-    assert (len(engine.prompts_of("")), len(engine.prompts_of(slots[0].name))) == (40, ASKED - 4)
+    assert (len(engine.prompts_of("")), len(engine.prompts_of(slots[0].name))) == (40, ASKED)
     same = await examiner(settings).examine(engine, slots[1], key="k", pinned=slots[1])
     assert same.verdict is UNDECIDED  # it refuses nothing, so that there is nothing to tell
     with pytest.raises(ConfigError, match="is not loaded"):
@@ -182,38 +181,49 @@ async def test_a_pinned_revision_is_compared_with(engine, slots):
 GOOD = "Plan: Look it up.\n#E1 = Search[it]"
 
 
+@pytest.fixture
+def searching():
+    """The questions, with four tasks for which ``GOOD`` is a valid plan."""
+    tasks = exam_questions(ExamConfig()).tasks
+    search = tuple(task for task in tasks if "Search" in {tool.name for tool in task.request.tools})
+    return replace(QUESTIONS, tasks=search[:4], families=((), (), ()), lines=((), (), ()))
+
+
 @pytest.mark.parametrize(
     ("losses", "plans", "verdict", "why"),
     [
         ((1.05, 1.0), (GOOD, GOOD), PASSED, "excluded"),
-        ((1.2, 1.0), (GOOD, GOOD), REFUSED, "loss is 1.2, 20 % worse than the unpruned adapter's 1"),
+        ((1.2, 1.0), (GOOD, GOOD), REFUSED, "loss is 1.2, 20 % worse than {} 1"),
         ((0.5, 1.0), (GOOD, GOOD), PASSED, "excluded"),
-        ((1.0, 1.0), ("no plan", GOOD), REFUSED, "worse than the unpruned adapter's"),
+        ((1.0, 1.0), ("no plan", GOOD), REFUSED, "worse than {}"),
         ((1.0, 1.0), (GOOD, "no plan"), PASSED, "excluded"),
     ],
 )
-async def test_utility_against_the_unpruned_adapter(engine, slots, losses, plans, verdict, why):
-    """What is more than a tenth worse is refused; without the unpruned one the same decides nothing."""
-    search = tuple(
-        task
-        for task in exam_questions(ExamConfig()).tasks
-        if "Search" in {t.name for t in task.request.tools}
-    )
-    questions = replace(QUESTIONS, tasks=search[:4], families=((), (), ()), lines=((), (), ()))
-    pruned, unpruned = slots[0], slots[2]
-    names = pruned.name, unpruned.name
-    engine.losses, engine.plans = dict(zip(names, losses, strict=True)), dict(zip(names, plans, strict=True))
-    one = examiner(questions=questions)
-    found = await one.examine(engine, pruned, key="k", unpruned=unpruned)
-    assert (found.verdict, why in found.why) == (verdict, True), found.why
-    figures = {each.name: (each.candidate, each.unpruned) for each in found.utility}
+@pytest.mark.parametrize("beside", ["unpruned", "pinned", "base"])
+async def test_utility(engine, slots, searching, beside, losses, plans, verdict, why):
+    """What is more than a tenth worse than the unpruned adapter or a pinned revision is refused, and the
+    sentence says than which; beside the base the same is reported, and decides nothing."""
+    candidate, other = slots[0], None if beside == "base" else slots[2]
+    name = "" if other is None else other.name
+    engine.losses, engine.plans = {candidate.name: losses[0], name: losses[1]}, {candidate.name: plans[0]}
+    engine.plans[name] = plans[1]
+    against = "a" * 64 if beside == "pinned" else "base"
+    settings = SETTINGS.model_copy(update={"against": against})
+    given = {} if other is None else {beside: other}
+    found = await examiner(settings, questions=searching).examine(engine, candidate, key="k", **given)
+    whose = {"unpruned": "the unpruned adapter's", "pinned": "revision aaaaaaaaaaaa's", "base": ""}[beside]
+    expected = (PASSED, "excluded") if beside == "base" else (verdict, why.format(whose))
+    assert (found.verdict, expected[1] in found.why) == (expected[0], True), found.why
+    field = "unpruned" if beside == "unpruned" else "reference"
+    figures = {each.name: (each.candidate, getattr(each, field)) for each in found.utility}
     assert figures["loss"] == pytest.approx(losses)
-    alone = await one.examine(engine, pruned, key="k")
-    assert alone.verdict is PASSED
-    assert [(each.candidate, each.unpruned) for each in alone.utility if each.name == "loss"] == [
-        (pytest.approx(losses[0]), None)
-    ]
-    assert len(engine.prompts_of(unpruned.name)) == 4  # the unpruned one is asked its plans, and no attack
+    assert figures["valid"] == tuple(float(plan == GOOD) for plan in plans)
+
+
+async def test_of_the_unpruned_one_plans_are_asked_and_no_attack(engine, slots):
+    """Its figures are a measure of utility, and of nothing else."""
+    await examiner().examine(engine, slots[0], key="k", unpruned=slots[2])
+    assert len(engine.prompts_of(slots[2].name)) == 4
 
 
 async def test_the_unpruned_one_is_not_asked_again(engine, slots):
@@ -224,7 +234,7 @@ async def test_the_unpruned_one_is_not_asked_again(engine, slots):
     assert len(engine.prompts_of(slots[2].name)) == 4
     itself = await one.examine(engine, slots[2], key="k", unpruned=slots[2])
     assert len(engine.prompts_of(slots[2].name)) == ASKED
-    assert {each.worse for each in itself.utility} == {0.0}
+    assert {each.worse_than(each.unpruned) for each in itself.utility} == {0.0}
 
 
 async def test_what_is_not_wanted_is_not_asked(engine, slots):
@@ -240,7 +250,7 @@ async def test_progress_is_told(engine, slots):
     """How many of how many answers are there, one by one."""
     heard = []
     await examiner().examine(engine, slots[0], key="k", told=lambda *counts: heard.append(counts))
-    total = 2 * ASKED - 4
+    total = 2 * ASKED
     assert heard == [(n, total) for n in range(1, total + 1)]
 
 

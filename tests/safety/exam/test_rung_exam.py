@@ -10,9 +10,9 @@ from pruning_exams import PASSED, REFUSED, UNDECIDED, result
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.safety.exam.exam_questions import ExamQuestions, exam_questions
-from s3lora_serve.safety.exam.exam_result import Utility
 from s3lora_serve.safety.exam.ladder import Rung
 from s3lora_serve.safety.exam.rung_exam import RungFound, RungTerms, RungTrials, examine_rung, rung_halves
+from s3lora_serve.safety.exam.utility import Utility
 
 MEND = ExamConfig(action="mend")
 
@@ -109,7 +109,7 @@ def test_a_row_of_the_table_has_counts_and_no_texts():
     row = RungFound.of(Rung(0.1, 2, ("m1", "m2")), "r" * 64, "why", result(REFUSED, valid=0.5))
     told = row.to_json()
     assert (told["top"], told["verdict"], told["chosen"]["risen"]) == (2, "refused", 30)
-    assert told["utility"][0] == {"name": "valid", "candidate": 0.5, "unpruned": None}
+    assert told["utility"][0] == {"name": "valid", "candidate": 0.5, "unpruned": None, "reference": None}
     assert str(row) == "top 2 (10 %): refused, why"
     assert str(RungFound(Rung(0.1, 2, ()), why="no effect")) == "top 2 (10 %): not examined, no effect"
 
