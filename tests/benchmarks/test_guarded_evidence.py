@@ -22,7 +22,6 @@ batched_engine, done, guarded_tables, guarded_results, masked, page_tables = map
     importlib.import_module,
     ("batched_engine", "done", "guarded_tables", "guarded_results", "masked", "page_tables"),
 )
-)
 
 
 @pytest.fixture(scope="module")
