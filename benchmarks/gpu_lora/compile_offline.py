@@ -1,6 +1,6 @@
 """Compile every kernel variant of the table for Hopper on a machine without a GPU, and show what each takes.
 
-    python -m benchmarks.gpu_lora.compile_offline [--slots 4] [--rank 16] [--only fused]
+    python benchmarks/gpu_lora/compile_offline.py [--slots 4] [--rank 16] [--only fused]
 
 Type errors, too much shared memory and spilled registers show here, not on the GPU's time.
 Needs Triton's CUDA backend alone (its wheel brings ptxas). Exit code 1 if a variant does not compile or fit.
@@ -22,6 +22,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from s3lora_serve.engine.vllm.plugins.gpu_lora import expand_add, expand_silu, fused_linear
 from s3lora_serve.engine.vllm.plugins.gpu_lora.lora_tile import slots_a_product
 from s3lora_serve.engine.vllm.plugins.gpu_lora.shape_table import ShapeTable, shape_table
@@ -76,8 +77,8 @@ def variants(table: ShapeTable, slots: int, rank: int) -> list[Variant]:
             values = {
                 **common, "PARTS": PARTS[row.op], "BM": row.tokens, "BN": row.bn, "BK": row.bk,
                 "STAGES": row.stages, "SK": row.shrink_k, "SSTAGES": row.shrink_stages, "PIECES": row.pieces,
-                "HELPERS": fused_linear.HELP, "FLAG0": fused_linear.FLAGS, "NUMBER_AT": fused_linear.NUMBER, "BIAS": bias,
-                "LIMIT": fused_linear.SPINS, "TRAP": True,
+                "HELPERS": fused_linear.HELP, "FLAG0": fused_linear.FLAGS, "NUMBER_AT": fused_linear.NUMBER,
+                "BIAS": bias, "LIMIT": fused_linear.SPINS, "TRAP": True,
             }  # fmt: skip
             name = f"fused {row.op} <= {row.tokens}{' bias' if bias else ''}"
             found.append(Variant(name, fused_linear.fused_linear_kernel, values, {"num_warps": row.warps}))

@@ -128,6 +128,7 @@ class EngineView(BaseModel):
     restarts: int
     reason: str | None
     restart: RestartView | None
+    lora_kernels: str | None = None
 
 
 class PlannerList(BaseModel):
@@ -170,6 +171,7 @@ def engine_view(service: PlannerService, redact: Redactor) -> EngineView:
         restarts=host.restarts,
         reason=redact(host.down_reason) or None,
         restart=restart,
+        lora_kernels=host.current.lora_kernels if host.alive else None,
     )
 
 

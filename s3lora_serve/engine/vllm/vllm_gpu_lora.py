@@ -1,0 +1,38 @@
+"""What the GPU workers say of the LoRA kernels that they run (plugins/gpu_lora/)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from s3lora_serve.engine.vllm import vllm_cpu
+from s3lora_serve.engine.vllm.vllm_client import while_alive
+from s3lora_serve.errors import EngineError
+
+METHOD = "s3lora_gpu_lora"  # of vLLM's worker, put there by plugins/gpu_lora/plugin.py
+
+
+async def lora_kernels(client: Any, mode: str) -> str | None:
+    """What serves LoRA and why, in one line; None on a CPU.
+
+    EngineError if the workers did not load the plugin, or run different layers by it: their parts of an
+    answer would not fit, or nobody would know which kernels answer.
+    """
+    if vllm_cpu.on_cpu():
+        return None
+    if mode == "off":
+        return "LoRA by vLLM's own kernels: engine.gpu_lora is off"
+    try:
+        facts = await while_alive(client, client.collective_rpc(METHOD))
+    except Exception as error:
+        raise EngineError(
+            f"the engine's workers do not say which LoRA kernels they run: {error}",
+            hint="install this package where vLLM runs; if VLLM_PLUGINS is set, add s3lora_gpu_lora; or set "
+            "engine.gpu_lora: off",
+        ) from error
+    lines = sorted({str(each["line"]) for each in facts})
+    if len(lines) != 1:
+        raise EngineError(
+            f"the engine's workers run different LoRA kernels: {'; '.join(lines) or 'none answered'}",
+            hint="run the same release of this package in each, or set engine.gpu_lora: off",
+        )
+    return lines[0]
