@@ -122,12 +122,12 @@ def errors():
         linear.load(0)
         say(f"bias, {m} tokens", began, error=linear.error(m, [0, -1]))
         say(f"bias, base, {m} tokens", began, error=linear.error(m, [-1], no_lora=True))
-        linear = Linear("gate_up", 4, 16, dtype=torch.bfloat16)
+        linear = Linear("gate_up", 4, 16, dtype=torch.float16)
         linear.load(1)
-        say(f"bfloat16 gate_up, {m} tokens", began, error=linear.error(m, [1, -1], dtype=torch.bfloat16))
-        linear = Linear("qkv", 4, 16, dtype=torch.bfloat16)
+        say(f"float16 gate_up, {m} tokens", began, error=linear.error(m, [1, -1], dtype=torch.float16))
+        linear = Linear("qkv", 4, 16, dtype=torch.float16)
         linear.load(1)
-        say(f"bfloat16 qkv, {m} tokens", began, error=linear.error(m, [1, -1], dtype=torch.bfloat16))
+        say(f"float16 qkv, {m} tokens", began, error=linear.error(m, [1, -1], dtype=torch.float16))
 
 
 def flags():

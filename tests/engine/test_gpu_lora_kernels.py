@@ -50,17 +50,17 @@ def test_error_of_every_traffic(cases):
     """Base, one adapter, half pruned, mixed: every token's output is float64's but for float32's rounding,
     where what a pruned module holds is NaN, so that a tile that read it would show."""
     measured = {
-        name: case["error"] for name, case in cases.items() if "error" in case and "bfloat16" not in name
+        name: case["error"] for name, case in cases.items() if "error" in case and "float16" not in name
     }
     assert len(measured) > 60
     assert {name: error for name, error in measured.items() if error > 3e-6} == {}
 
 
-def test_error_in_bfloat16(cases):
-    """In the type of a real model, the worst token is off by a few roundings of its 8 bits."""
-    measured = {name: case["error"] for name, case in cases.items() if "bfloat16" in name}
+def test_error_in_float16(cases):
+    """In 16 bits the worst token is off by a few roundings. (Of bfloat16, the interpreter makes no products.)"""
+    measured = {name: case["error"] for name, case in cases.items() if "float16" in name}
     assert len(measured) == 4
-    assert {name: error for name, error in measured.items() if error > 8e-3} == {}
+    assert {name: error for name, error in measured.items() if error > 2e-3} == {}
 
 
 def test_flags_are_free_again(cases):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FIRST, FIRST_UNREAD = Version("0.26"), Version("0.34")  # releases whose names were checked: names.py
 MOST_SLOTS = 32  # bits of a mask
 RANKS = (1, 8, 16, 32, 64)
+SERVED = torch.bfloat16
 TILE = 128  # every slice is a multiple of the widest tile
 
 # A module's name in vLLM -> its operation in the shape table.
@@ -93,10 +94,8 @@ def layer_refusal(layer: Any, slots: int, lora_dtype: torch.dtype) -> str | None
     if type(base.quant_method) is not linear.UnquantizedLinearMethod:
         return f"quantised ({type(base.quant_method).__name__})"
     weight, bias = base.weight, getattr(base, "bias", None)
-    if not weight.dtype == lora_dtype == torch.bfloat16 or (
-        bias is not None and bias.dtype != torch.bfloat16
-    ):
-        return f"its weights are {weight.dtype}, its adapters {lora_dtype}: bfloat16 is served"
+    if not weight.dtype == lora_dtype == SERVED or (bias is not None and bias.dtype != SERVED):
+        return f"its weights are {weight.dtype}, its adapters {lora_dtype}: {SERVED} is served"
     return shape_refusal(tuple(layer.output_slices), tuple(weight.shape), slots, weight.is_contiguous())
 
 

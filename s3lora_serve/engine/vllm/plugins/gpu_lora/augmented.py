@@ -73,6 +73,7 @@ def augment(layer: Any, slots: int, rank: int, op: str, number: int) -> None:
     layer.s3lora_op = op
     layer.s3lora_fused = False  # whether the one-launch kernel may serve it
     layer.s3lora_deferred = False  # whether the activation adds B s
+    layer.s3lora_whole = False  # whether its output must have no gaps between rows
     layer.s3lora_weight = weight
 
 

@@ -82,18 +82,18 @@ def fused_linear_kernel(
         pieces = pieces_of(count, PIECES)
         steps = K // SK
         rr = tl.arange(0, R)
-        rk = tl.arange(0, SK)
+        rsk = tl.arange(0, SK)
         for unit in range(pid % HELPERS, count * pieces, HELPERS):
             i = tl.sum(tl.where((nth == unit // pieces) & (ones != 0), bit, 0), 0)
             piece = unit % pieces
             mine = (token_slot == i)[:, None]
-            a_rows = w + (N + (part * S + i) * R + rr).to(tl.int64)[None, :] * K + rk[:, None]  # [SK, R]
-            x_rows = x + rm[:, None] * stride_x + rk[None, :]  # [BM, SK]
+            a_rows = w + (N + (part * S + i) * R + rr).to(tl.int64)[None, :] * K + rsk[:, None]  # [SK, R]
+            x_cut = x + rm[:, None] * stride_x + rsk[None, :]  # [BM, SK]
             acc_s = tl.zeros((BM, R), tl.float32)
             for k in tl.range(
                 steps * piece // pieces * SK, steps * (piece + 1) // pieces * SK, SK, num_stages=SSTAGES
             ):
-                acc_s = tl.dot(tl.load(x_rows + k, mask=mine, other=0.0), tl.load(a_rows + k), acc_s)
+                acc_s = tl.dot(tl.load(x_cut + k, mask=mine, other=0.0), tl.load(a_rows + k), acc_s)
             tl.store(s + ((part * PIECES + piece) * BM + rm[:, None]) * (S * R) + i * R + rr[None, :], acc_s)
             tl.debug_barrier()  # every thread's part of s is written before one of them raises the flag
             tl.atomic_add(flags + part, 1, sem="release")
