@@ -1,7 +1,8 @@
-"""Puts the GPU LoRA plugin into the installed vLLM, on the CPU in Triton's interpreter, and prints what it did.
+"""Puts the GPU LoRA plugin into the installed vLLM, in Triton's interpreter, and prints what it did.
 
-vLLM's own linear and LoRA classes, a manager and a punica wrapper with what the plugin reads of them; the kernels of
-vLLM that the self-check asks are stood in for by two products, since they do not run without a GPU.
+vLLM's own linear and LoRA classes, a manager and a punica wrapper with what the plugin reads of them; the
+kernels of vLLM that the self-check asks are stood in for by two products, since they do not run without a
+GPU.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Mlp(nn.Module):
             MergedColumnParallelLinear(HIDDEN, [FFN] * 2, bias=False, params_dtype=HALF, disable_tp=True),
         )
         self.down_proj = wrap(
-            RowParallelLinearWithLoRA, RowParallelLinear(FFN, HIDDEN, bias=False, params_dtype=HALF, disable_tp=True)
+            RowParallelLinearWithLoRA,
+            RowParallelLinear(FFN, HIDDEN, bias=False, params_dtype=HALF, disable_tp=True),
         )
         self.act_fn = SiluAndMul()
 
@@ -115,7 +117,8 @@ class Model(nn.Module):
 
 
 def adapter(seed, without=()):
-    """What a manager hands to set_lora, by layer: matrices, or lists of them with None for a pruned module."""
+    """What a manager hands to set_lora, by layer: matrices, or lists of them with None for a pruned
+    module."""
     generator, found = torch.Generator().manual_seed(seed), {}
 
     def pair(inputs, out):
@@ -172,7 +175,11 @@ def main(broken):
         punica = StandIn()
         model = Model(lora, punica)
         layers = model.layers()
-        weights = [adapter(0), adapter(1, without={("qkv_proj", 1), ("gate_up_proj", 0), ("o_proj", 0)}), adapter(2)]
+        weights = [
+            adapter(0),
+            adapter(1, without={("qkv_proj", 1), ("gate_up_proj", 0), ("o_proj", 0)}),
+            adapter(2),
+        ]
         x, slots = torch.randn(6, HIDDEN).to(HALF), [0, 1, -1, 2, 1, -1]
         for slot, each in enumerate(weights):
             load(layers, slot, each)
@@ -181,7 +188,10 @@ def main(broken):
         plugin.install("on", "CPU")
         plugin.install("on", "CPU")  # nothing twice
         manager = SimpleNamespace(
-            modules=layers, device="cpu", lora_slots=SLOTS, model=SimpleNamespace(modules=model.modules, config=None)
+            modules=layers,
+            device="cpu",
+            lora_slots=SLOTS,
+            model=SimpleNamespace(modules=model.modules, config=None),
         )
         vllm_config = SimpleNamespace(lora_config=lora, model_config=SimpleNamespace(architectures=["Tiny"]))
         found = adopting.adopt(manager, vllm_config, "on", "0.32.0")
@@ -201,7 +211,8 @@ def main(broken):
         facts = {
             "line": found.line(), **found.facts(),
             "against_stock": same(ours, stock), "base_against_stock": same(ours_base, base),
-            "empty_is_base": same(empty, base), "after_a_swap": same(again, ours), "stock_moves": same(stock, base),
+            "empty_is_base": same(empty, base), "after_a_swap": same(again, ours),
+            "stock_moves": same(stock, base),
             "padded": padded, "hash_tells": hash_ != config.compute_hash(),
             "activation": type(model.mlp[0].act_fn).__name__,
             "views": layer.lora_a_stacked[0].data_ptr() >= layer.s3lora_weight.data_ptr(),

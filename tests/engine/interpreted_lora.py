@@ -70,7 +70,8 @@ class Linear:
         layer, flag = self.layer, torch.tensor([no_lora])
         y = torch.ops.s3lora.linear(
             x, layer.s3lora_weight, layer.s3lora_bias, layer.s3lora_b, layer.s3lora_state,
-            layer.s3lora_clear, slot, flag, *layer.s3lora_ends, self.op, layer.s3lora_fused, layer.s3lora_deferred,
+            layer.s3lora_clear, slot, flag, *layer.s3lora_ends, self.op, layer.s3lora_fused,
+            layer.s3lora_deferred,
         )  # fmt: skip
         if layer.s3lora_deferred:
             y = torch.ops.s3lora.activation(y, layer.s3lora_b, layer.s3lora_state, slot, flag)

@@ -57,7 +57,8 @@ def test_error_of_every_traffic(cases):
 
 
 def test_error_in_float16(cases):
-    """In 16 bits the worst token is off by a few roundings. (Of bfloat16, the interpreter makes no products.)"""
+    """In 16 bits the worst token is off by a few roundings. (Of bfloat16, the interpreter makes no
+    products.)"""
     measured = {name: case["error"] for name, case in cases.items() if "float16" in name}
     assert len(measured) == 4
     assert {name: error for name, error in measured.items() if error > 2e-3} == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +14,9 @@ from s3lora_serve.engine.vllm.plugins.gpu_lora.augmented import adopted, augment
 from s3lora_serve.engine.vllm.plugins.gpu_lora.finished_activation import FinishedActivation
 from s3lora_serve.engine.vllm.plugins.gpu_lora.self_check import check_all
 from s3lora_serve.engine.vllm.plugins.gpu_lora.shape_table import shape_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,16 @@ def adopt(manager: Any, config: Any, mode: str, version: str) -> Adoption:
     one_launch = sum(layer.s3lora_fused for layer in layers.values())
     if not layers:
         return Adoption(mode, wrapped=len(wrapped), refusal=next(iter(why.values()), "no layer is wrapped"))
-    return Adoption(mode, len(layers), len(wrapped), one_launch, None, dict(Counter(why.values())))
+    return Adoption(mode, len(layers), len(wrapped), one_launch, None, _grouped(why.values()))
+
+
+def _grouped(reasons: Iterable[str]) -> dict[str, int]:
+    """How many layers have a reason; those that differ in their figures, in brackets, are one with the first's."""
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for reason in reasons:
+        counts[first.setdefault(reason.partition(" (")[0], reason)] += 1
+    return dict(counts)
 
 
 def _kind(name: str) -> str:

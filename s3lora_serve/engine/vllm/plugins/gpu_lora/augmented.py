@@ -33,7 +33,7 @@ LEAST_ROWS = 16  # of a slot: the inner size of the smallest matrix product on t
 
 def adopted(layer: Any) -> bool:
     """Whether the kernels serve this layer."""
-    return hasattr(layer, "s3lora_weight")
+    return bool(getattr(layer, "s3lora_adopted", False))
 
 
 def augment(layer: Any, slots: int, rank: int, op: str, number: int) -> None:
@@ -75,6 +75,7 @@ def augment(layer: Any, slots: int, rank: int, op: str, number: int) -> None:
     layer.s3lora_deferred = False  # whether the activation adds B s
     layer.s3lora_whole = False  # whether its output must have no gaps between rows
     layer.s3lora_weight = weight
+    layer.s3lora_adopted = True  # plugin.py gives vLLM's class the other value: a compiled graph reads one
 
 
 def ring(layers: Sequence[Any]) -> None:

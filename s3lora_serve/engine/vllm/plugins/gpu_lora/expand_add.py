@@ -56,7 +56,7 @@ def expand_add(
     m, (slots, rank, n) = y.shape[0], b_all.shape
     early: dict[str, Any] = {"launch_pdl": True} if shape.pdl and y.is_cuda else {}
     expand_add_kernel[(n // shape.bn, triton.cdiv(m, shape.bm))](
-        y, b_all, state, slot, m, n, *ends, y.stride(0),
+        y, b_all, state, slot, m, n, *ends, y.stride(0) if m > 1 else y.shape[1],
         slots, rank, slots_a_product(slots, rank), shape.bm, shape.bn, bool(early),
         num_warps=shape.warps, **early,
     )  # fmt: skip

@@ -67,7 +67,7 @@ def expand_silu(
     half = n // 2
     out = torch.empty((m, half), dtype=y.dtype, device=y.device)
     expand_silu_kernel[(half // shape.bn, triton.cdiv(m, shape.bm))](
-        y, out, b_all, state, slot, m, half, y.stride(0),
+        y, out, b_all, state, slot, m, half, y.stride(0) if m > 1 else y.shape[1],
         slots, rank, slots_a_product(slots, rank), shape.bm, shape.bn, lora, num_warps=shape.warps,
     )  # fmt: skip
     return out

@@ -158,7 +158,8 @@ def fused_linear(
     (m, k), (slots, rank, n) = x.shape, b_all.shape
     fused_linear_kernel[(parts * HELP + n // shape.bn,)](
         x, w_aug, w_aug if bias is None else bias, b_all, y, s, state, clear, slot, error, m, n, k, *ends,
-        x.stride(0), y.stride(0), shape.meet_at(k, shape.meet), shape.meet_at(k, shape.late),
+        x.stride(0) if m > 1 else k, y.stride(0) if m > 1 else n,
+        shape.meet_at(k, shape.meet), shape.meet_at(k, shape.late),
         slots, rank, slots_a_product(slots, rank), parts,
         shape.tokens, shape.bn, shape.bk, shape.stages, shape.shrink_k, shape.shrink_stages, shape.pieces,
         HELP, FLAGS, NUMBER, bias is not None, spins, x.is_cuda, num_warps=shape.warps,

@@ -39,6 +39,7 @@ NAMES: tuple[Name, ...] = (
     Name(_MANAGER, "LoRAModelManager.activate_adapter", (), ("set_lora", "reset_lora")),
     Name(_BASE, "BaseLinearLayerWithLoRA._apply_sync", ("self", "x", "bias")),
     Name(_BASE, "BaseLinearLayerWithLoRA.apply", ("self", "x", "bias"), ("_apply_sync",)),
+    Name(_BASE, "BaseLinearLayerWithLoRA._apply_lora_to_output", ("self", "x", "output")),
     Name(_BASE, "BaseLinearLayerWithLoRA.reset_lora", ("self", "index"), ("lora_a_stacked",)),
     Name(
         _BASE, "BaseLinearLayerWithLoRA.set_lora", ("self", "index", "lora_a", "lora_b"),
@@ -65,6 +66,8 @@ NAMES: tuple[Name, ...] = (
         "lora/punica_wrapper/punica_gpu.py", "PunicaWrapperGPU.add_lora_linear",
         ("y", "x", "lora_a_stacked", "lora_b_stacked", "scale", "output_slices"),
     ),
+    Name("lora/ops/triton_ops/utils.py", "_get_lora_a_ptr", (), ("_LORA_A_PTR_DICT",)),
+    Name("lora/ops/triton_ops/utils.py", "_get_lora_b_ptr", (), ("_LORA_B_PTR_DICT",)),
     Name("model_executor/layers/activation.py", "SiluAndMul"),
     Name("model_executor/layers/linear.py", "UnquantizedLinearMethod"),
     Name("model_executor/models/llama.py", "LlamaMLP.forward", ("x",), _MLP),

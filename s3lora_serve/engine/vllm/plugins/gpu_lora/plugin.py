@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MODE = "S3LORA_GPU_LORA"  # "auto", "on" or "off", in the environment of the server and of what it starts
 _MARK = "_s3lora_gpu_lora"
-_RELOADS = ("reload_weights", "update_weights", "start_weight_update", "update_config")
+_RELOADS = ("reload_weights", "update_weights", "start_weight_update")
 
 _last: list[Any] = []  # the Adoption of this process's engine
 
@@ -65,9 +65,9 @@ def install(mode: str, dispatch_key: str) -> None:
         return
     stock = [owner.__dict__[name] for owner, name, _ in replaced]
     linear_op.define(dispatch_key)
+    BaseLinearLayerWithLoRA.s3lora_adopted = False
     for (owner, name, around), original in zip(replaced, stock, strict=True):
         new = around(original)
-        functools.update_wrapper(new, original)
         setattr(new, _MARK, True)
         setattr(owner, name, new)
 
@@ -94,7 +94,7 @@ def _adopting(stock: Callable[..., None], mode: str) -> Callable[..., None]:
 
 def _applying(stock: Callable[..., Any]) -> Callable[..., Any]:
     def _apply_sync(self: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        if not hasattr(self, "s3lora_weight"):
+        if not self.s3lora_adopted:
             y: torch.Tensor = stock(self, x, bias)
             return y
         meta = self.punica_wrapper.token_mapping_meta
@@ -114,7 +114,7 @@ def _applying(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 def _refusing_views(stock: Callable[..., Any]) -> Callable[..., Any]:
     def _apply_lora_to_output(self: Any, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        if hasattr(self, "s3lora_weight"):
+        if self.s3lora_adopted:
             raise RuntimeError("gpu_lora: vLLM ran an adopted layer by another way; use engine.gpu_lora: off")
         y: torch.Tensor = stock(self, x, output)
         return y
