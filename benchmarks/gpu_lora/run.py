@@ -45,11 +45,12 @@ CHECKED = (
 class Bench:
     """The engines that run, and the file of results."""
 
-    def __init__(self, out: Path, engines: list[str], slots: int, memory: float) -> None:
+    def __init__(self, out: Path, engines: list[str], slots: int, memory: float, compile_cache: bool) -> None:
         self.out = out
         self.file = out / "times.jsonl"
         self._engines = engines
         self._options = [str(slots), str(memory)]
+        self._cache = compile_cache
         self._open: dict[str, Any] = {}
 
     def start(self) -> None:
@@ -110,6 +111,7 @@ class Bench:
         env = os.environ | {
             "PYTHONPATH": os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")]),
             "S3LORA_GPU_LORA": os.environ.get("S3LORA_GPU_LORA", "on") if kind == "ours" else "off",
+            "VLLM_DISABLE_COMPILE_CACHE": "0" if self._cache else "1",
             "VLLM_CACHE_ROOT": str(self.out / f"{kind}-cache"),
             "TRITON_CACHE_DIR": str(self.out / "triton"),
             "VLLM_USE_FLASHINFER_SAMPLER": "0",
@@ -215,6 +217,7 @@ def main() -> int:
             "--memory", type=float, default=0.2, help="share of the GPU's memory for each engine"
         )
         command.add_argument("--rounds", type=int, default=16)
+        command.add_argument("--compile-cache", action="store_true", help="vLLM's, which is off else")
         command.add_argument(
             "--minutes", type=float, default=9, help="stop after so long, the start included"
         )
@@ -226,7 +229,7 @@ def main() -> int:
         for file in asked.files:
             print(lora_table.page(*lora_table.read(file)))
         return 0
-    bench = Bench(asked.out.resolve(), asked.engines, asked.slots, asked.memory)
+    bench = Bench(asked.out.resolve(), asked.engines, asked.slots, asked.memory, asked.compile_cache)
     if asked.command == "measure":
         measure(bench, asked.rounds, asked.minutes, tuple(asked.batches))
     elif asked.command == "float32":

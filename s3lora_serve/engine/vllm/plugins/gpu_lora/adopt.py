@@ -98,7 +98,7 @@ def adopt(manager: Any, config: Any, mode: str, version: str) -> Adoption:
 
 
 def _grouped(reasons: Iterable[str]) -> dict[str, int]:
-    """How many layers have a reason; those that differ in their figures, in brackets, are one with the first's."""
+    """How many layers have a reason; those that differ in brackets, by their figures, are one."""
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for reason in reasons:
