@@ -58,10 +58,15 @@ class Bench:
         come."""
         import lora_adapters
 
+        if len(str(self.out)) > 90:
+            raise RuntimeError(f"{self.out}: a socket's path has at most 107 bytes; give a shorter --out")
         self.out.mkdir(parents=True, exist_ok=True)
         lora_adapters.write_base(self.out / "base")
         waiting = [kind for kind in self._engines if not self._connect(kind)]
-        started = {kind: self._spawn(kind) for kind in waiting}
+        started = {}
+        for kind in waiting:
+            started[kind] = self._spawn(kind)
+            time.sleep(2)  # each looks how much memory is free
         lora_adapters.write_adapters(self.out / "adapters", "cuda")  # while they start
         until = time.monotonic() + START_SECONDS
         while waiting:

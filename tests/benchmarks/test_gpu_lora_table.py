@@ -46,13 +46,12 @@ def test_a_goal_is_met_in_or_above_the_interval(loaded):
 
 
 def test_the_page(loaded, tmp_path):
-    """Goals are judged cell by cell, base requests against the stock engine; a line that was cut off is left
-    out."""
+    """Goals are judged cell by cell, base requests against the stock engine; a cut-off line is left out."""
     table, cells = loaded("lora_table"), loaded("lora_cells")
     seconds = {
-        "none | base | 1": 1.0, "stock | base | 1": 1.25, "ours | base | 1": 1.25, "ours | one adapter | 1": 1.03,
-        "ours | everything pruned | 1": 1.05, "stock | one adapter | 1": 1.3, "none | base | 0": 2.0,
-        "ours | one adapter | 0": 2.1,
+        "none | base | 1": 1.0, "stock | base | 1": 1.25, "ours | base | 1": 1.25,
+        "ours | one adapter | 1": 1.03, "ours | everything pruned | 1": 1.05, "stock | one adapter | 1": 1.3,
+        "none | base | 0": 2.0, "ours | one adapter | 0": 2.1,
     }  # fmt: skip
     rows = [
         {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from s3lora_serve.engine.vllm import vllm_cpu
+from s3lora_serve.engine.vllm.plugins.gpu_lora.adoption import release_refusal
 from s3lora_serve.engine.vllm.vllm_client import while_alive
 from s3lora_serve.errors import EngineError
 
@@ -19,8 +20,11 @@ async def lora_kernels(client: Any, mode: str) -> str | None:
     """
     if vllm_cpu.on_cpu():
         return None
-    if mode == "off":
-        return "LoRA by vLLM's own kernels: engine.gpu_lora is off"
+    import vllm
+
+    stock = "engine.gpu_lora is off" if mode == "off" else release_refusal(vllm.__version__)
+    if stock is not None:
+        return f"LoRA by vLLM's own kernels: {stock}"
     try:
         facts = await while_alive(client, client.collective_rpc(METHOD))
     except Exception as error:

@@ -61,8 +61,8 @@ def engine_refusal(mode: str, config: Any, device: torch.device, version: str) -
     ]
     if wrong:
         return f"not with {wrong[0]}"
-    if not FIRST <= Version(Version(version).base_version) < FIRST_UNREAD:
-        return f"vLLM {version} was not read: {FIRST} to below {FIRST_UNREAD} were"
+    if (unread := release_refusal(version)) is not None:
+        return unread
     if lora.max_loras > MOST_SLOTS or lora.max_loras & (lora.max_loras - 1):
         return f"{lora.max_loras} slots: a power of two up to {MOST_SLOTS} is needed (engine.max_loras)"
     if lora.max_lora_rank not in RANKS:
@@ -75,6 +75,13 @@ def engine_refusal(mode: str, config: Any, device: torch.device, version: str) -
     if mode == "auto" and not shape_table().measured_on(name, version):
         return f"not measured on {name} with vLLM {version}; engine.gpu_lora: on tries it"
     return None
+
+
+def release_refusal(version: str) -> str | None:
+    """Why nothing may be replaced in this release of vLLM; None if its names were read."""
+    if FIRST <= Version(Version(version).base_version) < FIRST_UNREAD:
+        return None
+    return f"vLLM {version} was not read: {FIRST} to below {FIRST_UNREAD} were"
 
 
 def layer_refusal(layer: Any, slots: int, lora_dtype: torch.dtype) -> str | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from s3lora_serve.engine.vllm.plugins.gpu_lora.adoption import release_refusal
 from s3lora_serve.engine.vllm.plugins.gpu_lora.augmented import adopted, given, set_live
 
 if TYPE_CHECKING:
@@ -28,20 +29,21 @@ _last: list[Any] = []  # the Adoption of this process's engine
 
 
 def register() -> None:
-    """Replace what ``names.py`` lists, on CUDA and unless the mode is off; safe to call twice."""
+    """Replace what ``names.py`` lists, on CUDA, in releases that were read; safe to call twice."""
     mode = os.environ.get(MODE, "off")
     if mode == "off":
         return
+    import vllm
     from vllm.platforms import current_platform
 
-    if current_platform.is_cuda():
+    if current_platform.is_cuda() and release_refusal(vllm.__version__) is None:
         install(mode, "CUDA")
 
 
 def install(mode: str, dispatch_key: str) -> None:
     """Replace the names for engines of this process; ``dispatch_key``: of the devices that it runs on.
 
-    AttributeError or ImportError if this vLLM lacks one, before anything is replaced.
+    KeyError or ImportError if this vLLM lacks one, before anything is replaced.
     """
     from vllm.config import VllmConfig
     from vllm.lora.layers.base_linear import BaseLinearLayerWithLoRA
@@ -83,7 +85,11 @@ def _adopting(stock: Callable[..., None], mode: str) -> Callable[..., None]:
 
         stock(self, *args, **kwargs)
         config = signature.bind(self, *args, **kwargs).arguments["vllm_config"]
-        found = adopt(self, config, mode, vllm.__version__)
+        try:
+            found = adopt(self, config, mode, vllm.__version__)
+        except Exception as error:
+            raise_if_failed(error)
+            raise
         _last[:] = [found]
         _watch_worker()
         log = init_logger("vllm.plugins.s3lora_gpu_lora")
