@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from llama_8b import FFN, HIDDEN, KV
 
 from s3lora_serve.engine.vllm.plugins.gpu_lora import linear_op
 from s3lora_serve.engine.vllm.plugins.gpu_lora.augmented import FLAGS, augment, ring, set_live
 from s3lora_serve.engine.vllm.plugins.gpu_lora.fused_linear import fused_linear
 from s3lora_serve.engine.vllm.plugins.gpu_lora.scratch import failed_layer, numbers_for, scratch
-from s3lora_serve.engine.vllm.plugins.gpu_lora.shape_table import shape_table
+from s3lora_serve.engine.vllm.plugins.gpu_lora.shape_table import FusedShape, shape_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,51 @@ def microseconds(run: Callable[[int], object]) -> float:
     return median(times[5:])
 
 
+class Timed:
+    """An operation's layers at a number of tokens."""
+
+    def __init__(self, layers: list[SimpleNamespace], tokens: int, slots: int) -> None:
+        self._layers, self._slots = layers, slots
+        self._x = torch.randn(tokens, layers[0].s3lora_weight.shape[1], device="cuda", dtype=torch.bfloat16)
+        self._y = torch.empty(tokens, layers[0].s3lora_weight.shape[0], device="cuda", dtype=torch.bfloat16)
+        self._own = scratch(self._x.device, numbers_for(shape_table(), slots, RANK))
+        self._flag = torch.tensor([False])
+
+    def live(self, on: bool) -> None:
+        """Every slot's adapter has every slice, or none; flags as at the start."""
+        for layer in self._layers:
+            layer.s3lora_state[FLAGS] = 0
+            for slot in range(self._slots):
+                set_live(layer, slot, [on] * len(layer.output_slices))
+
+    def product(self, augmented: bool) -> float:
+        weights = [each.s3lora_weight if augmented else each.base_layer.weight for each in self._layers]
+        return microseconds(lambda i: self._x @ weights[i].t())
+
+    def error(self, slot: Tensor) -> float:
+        """Of the worst token, against float32."""
+        right = truth(self._layers[0], self._x, slot)
+        off = linear(self._layers[0], self._x, slot, self._flag).float() - right
+        return float((off.norm(dim=1) / right.norm(dim=1)).nan_to_num(nan=1e9).max())
+
+    def lora(self, slot: Tensor, on: bool) -> float:
+        self.live(on)
+        return microseconds(lambda i: linear(self._layers[i], self._x, slot, self._flag))
+
+    def fused(self, slot: Tensor, shape: FusedShape) -> float:
+        """The one-launch kernel with other settings."""
+        self.live(True)
+
+        def run(i: int) -> None:
+            layer = self._layers[i]
+            fused_linear(
+                self._x, layer.s3lora_weight, None, layer.s3lora_b, self._y, self._own.sums, layer.s3lora_state,
+                layer.s3lora_clear, slot, self._own.error, layer.s3lora_ends, len(layer.output_slices), shape,
+            )  # fmt: skip
+
+        return microseconds(run)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tokens", type=int, nargs="+", default=[1, 16, 32, 128])
@@ -118,51 +164,28 @@ def main() -> int:
     asked = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False
     linear_op.define("CUDA")
-    table, slots, lora, bad = shape_table(), asked.slots, torch.tensor([False]), 0
-    one = torch.zeros(max(asked.tokens), dtype=torch.int32, device="cuda")
-    turns = torch.arange(max(asked.tokens), dtype=torch.int32, device="cuda") % slots
-    for op, (k, slices) in OPS.items():
-        layers = layers_of(op, slots)
-
-        def live(on: bool, layers: list[SimpleNamespace] = layers) -> None:
-            for layer in layers:
-                layer.s3lora_state[FLAGS] = 0
-                for slot in range(slots):
-                    set_live(layer, slot, [on] * len(layer.output_slices))
-
-        for m in asked.tokens:
-            x = torch.randn(m, k, device="cuda", dtype=torch.bfloat16)
-            line = f"{op} {m}: cuBLAS {microseconds(lambda i: x @ layers[i].base_layer.weight.t()):.1f}"
-            line += f", augmented {microseconds(lambda i: x @ layers[i].s3lora_weight.t()):.1f}"
+    most, wrong = max(asked.tokens), 0
+    one = torch.zeros(most, dtype=torch.int32, device="cuda")
+    turns = torch.arange(most, dtype=torch.int32, device="cuda") % asked.slots
+    for op in OPS:
+        layers = layers_of(op, asked.slots)
+        for tokens in asked.tokens:
+            timed = Timed(layers, tokens, asked.slots)
+            line = f"{op} {tokens}: cuBLAS {timed.product(False):.1f}, augmented {timed.product(True):.1f}"
             for name, slot, on in (("one", one, True), ("each slot", turns, True), ("pruned", one, False)):
-                live(on)
-                off = linear(layers[0], x, slot, lora).float() - (right := truth(layers[0], x, slot))
-                error = float((off.norm(dim=1) / right.norm(dim=1)).max().nan_to_num(nan=1e9))
-                bad += error > WORST
-                live(on)
-                took = microseconds(lambda i, slot=slot: linear(layers[i], x, slot, lora))
-                line += f", {name} {took:.1f} (error {error:.1e}{' WRONG' if error > WORST else ''})"
+                timed.live(on)
+                error = timed.error(slot)
+                wrong += error > WORST
+                said = f"error {error:.1e}{' WRONG' if error > WORST else ''}"
+                line += f", {name} {timed.lora(slot, on):.1f} ({said})"
             print(line, flush=True)
-            shape = table.fused_for(op, m)
-            if shape is None:
-                continue
-            own = scratch(x.device, numbers_for(table, slots, RANK))
-            y = torch.empty(m, layers[0].s3lora_weight.shape[0], device="cuda", dtype=torch.bfloat16)
-            for pieces in asked.pieces:
+            shape = shape_table().fused_for(op, tokens)
+            for pieces in asked.pieces if shape else ():
                 for meet in asked.meet:
-                    other = replace(shape, pieces=pieces, meet=meet, late=7)
-                    took = []
-                    for slot in (one, turns):
-                        live(True)
-                        took.append(microseconds(lambda i, slot=slot, other=other: fused_linear(
-                            x, layers[i].s3lora_weight, None, layers[i].s3lora_b, y, own.sums, layers[i].s3lora_state,
-                            layers[i].s3lora_clear, slot, own.error, layers[i].s3lora_ends, len(slices), other,
-                        )))  # fmt: skip
-                    print(
-                        f"  pieces {pieces}, meet {meet}: one {took[0]:.1f}, each slot {took[1]:.1f}",
-                        flush=True,
-                    )
-    return 1 if bad or failed_layer() else 0
+                    other = replace(shape, pieces=pieces, meet=meet)
+                    took = f"one {timed.fused(one, other):.1f}, each slot {timed.fused(turns, other):.1f}"
+                    print(f"  pieces {pieces}, meet {meet}, late {other.late}: {took}", flush=True)
+    return 1 if wrong or failed_layer() else 0
 
 
 if __name__ == "__main__":
