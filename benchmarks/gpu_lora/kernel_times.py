@@ -148,8 +148,9 @@ class Timed:
         def run(i: int) -> None:
             layer = self._layers[i]
             fused_linear(
-                self._x, layer.s3lora_weight, None, layer.s3lora_b, self._y, self._own.sums, layer.s3lora_state,
-                layer.s3lora_clear, slot, self._own.error, layer.s3lora_ends, len(layer.output_slices), shape,
+                self._x, layer.s3lora_weight, None, layer.s3lora_b, self._y, self._own.sums,
+                layer.s3lora_state, layer.s3lora_clear, slot, self._own.error, layer.s3lora_ends,
+                len(layer.output_slices), shape,
             )  # fmt: skip
 
         return microseconds(run)
