@@ -80,7 +80,7 @@ class VllmEngine:
             client = await start_client(arguments, signs.sign)
             try:
                 tap, app = await _build_app(client, arguments, signs)
-                kernels = await vllm_gpu_lora.lora_kernels(client, settings.engine.gpu_lora)
+                kernels = await vllm_gpu_lora.lora_kernels(client, settings.engine.gpu_lora, version)
             except BaseException:
                 await stop_client(client)
                 raise

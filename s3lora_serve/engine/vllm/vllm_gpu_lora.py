@@ -12,17 +12,15 @@ from s3lora_serve.errors import EngineError
 METHOD = "s3lora_gpu_lora"  # of vLLM's worker, put there by plugins/gpu_lora/plugin.py
 
 
-async def lora_kernels(client: Any, mode: str) -> str | None:
-    """What serves LoRA and why, in one line; None on a CPU.
+async def lora_kernels(client: Any, mode: str, version: str) -> str | None:
+    """What serves LoRA in this engine of vLLM ``version`` and why, in one line; None on a CPU.
 
     EngineError if the workers did not load the plugin, or run different layers by it: their parts of an
     answer would not fit, or nobody would know which kernels answer.
     """
     if vllm_cpu.on_cpu():
         return None
-    import vllm
-
-    stock = "engine.gpu_lora is off" if mode == "off" else release_refusal(vllm.__version__)
+    stock = "engine.gpu_lora is off" if mode == "off" else release_refusal(version)
     if stock is not None:
         return f"LoRA by vLLM's own kernels: {stock}"
     try:
