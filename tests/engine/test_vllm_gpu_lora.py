@@ -51,17 +51,17 @@ async def test_a_cpu_has_no_choice(monkeypatch):
     assert await lora_kernels(Workers(AssertionError("asked")), "on", "0.32.0") is None
 
 
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        (AttributeError("no s3lora_gpu_lora"), "do not say which LoRA kernels"),
-        ([OURS, {"line": "LoRA by vLLM's own kernels: other"}], "run different LoRA kernels"),
-        ([], "none answered"),
-    ],
-)
-async def test_workers_that_differ_or_do_not_answer_end_the_start(answer, said):
-    """A worker without the plugin or with another release of it serves nothing; the way out is in the
-    hint."""
-    with pytest.raises(EngineError, match=said) as caught:
-        await lora_kernels(Workers(answer), "auto", "0.26.0")
+async def test_ranks_of_a_pipeline_have_a_line_each():
+    """They hold different layers; equal lines stand once."""
+    other = {"line": "LoRA by our kernels in 60 of 60 layers, 45 in one launch"}
+    assert (
+        await lora_kernels(Workers([OURS, OURS, other]), "on", "0.26.0")
+        == f"{OURS['line']} | {other['line']}"
+    )
+
+
+async def test_workers_without_the_plugin_end_the_start():
+    """Nobody would know which kernels answer; the way out is in the hint."""
+    with pytest.raises(EngineError, match="do not say which LoRA kernels") as caught:
+        await lora_kernels(Workers(AttributeError("no such method")), "auto", "0.26.0")
     assert "engine.gpu_lora: off" in caught.value.hint
