@@ -1,5 +1,4 @@
-"""Adopting an engine's layers: done once, when vLLM has wrapped them, and before it compiles or captures
-anything."""
+"""Adopting an engine's layers: once, after vLLM wrapped them and before it compiles or captures anything."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Adoption:
-    """What the kernels serve of one engine: ``reasons`` count the layers that stay with vLLM's kernels, by
-    why."""
+    """What the kernels serve of one engine; ``reasons``: how many layers stay with vLLM's kernels, by why."""
 
     mode: str
     adopted: int = 0
@@ -46,8 +44,7 @@ class Adoption:
 
 
 def adopt(manager: Any, config: Any, mode: str, version: str) -> Adoption:
-    """Give every layer of the manager that may have them the kernels' weights. What fails the check goes
-    back."""
+    """Adopt every layer of the manager that may be; what fails the check goes back to vLLM's kernels."""
     from vllm.lora.layers.base_linear import BaseLinearLayerWithLoRA
     from vllm.model_executor.layers.activation import SiluAndMul
 

@@ -126,12 +126,7 @@ def fused_linear_kernel(
                     tl.store(error, tl.load(state + NUMBER_AT))
                     if TRAP:
                         tl.inline_asm_elementwise(
-                            "membar.sys; trap; mov.u32 $0, $1;",
-                            "=r,r",
-                            [turns],
-                            dtype=tl.int32,
-                            is_pure=False,
-                            pack=1,
+                            "membar.sys; trap; mov.u32 $0, $1;", "=r,r", [turns], tl.int32, False, 1
                         )
         if BIAS:
             acc += tl.load(bias + rn)[None, :].to(tl.float32)

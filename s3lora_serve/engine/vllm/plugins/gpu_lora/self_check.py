@@ -42,9 +42,7 @@ class Errors:
         return self.whole <= ALLOWED * other.whole + SLACK and self.worst <= ALLOWED * other.worst + 4 * SLACK
 
 
-def check_layer(
-    layer: Any, tokens: Sequence[int], fused: bool, deferred: bool, stock_too: bool = True
-) -> str | None:
+def check_layer(layer: Any, tokens: Sequence[int], fused: bool, deferred: bool) -> str | None:
     """Why the layer must not be served by the kernels; None if it may. Its slots are empty afterwards.
 
     Whatever torch, Triton or vLLM raise while they compile or run is such a reason, but for an error of CUDA
@@ -53,7 +51,7 @@ def check_layer(
     try:
         _fill(layer)
         for m in tokens:
-            if said := _compare(layer, m, fused, deferred, stock_too):
+            if said := _compare(layer, m, fused, deferred):
                 return said
     except Exception as error:
         if "CUDA error" in str(error):
@@ -99,9 +97,8 @@ def _empty(layer: Any) -> None:
     layer.s3lora_state[FLAGS] = 0
 
 
-def _compare(layer: Any, m: int, fused: bool, deferred: bool, stock_too: bool) -> str | None:
+def _compare(layer: Any, m: int, fused: bool, deferred: bool) -> str | None:
     w, slots = layer.s3lora_weight, layer.lora_a_stacked[0].shape[0]
-    n = layer.base_layer.weight.shape[0]
     generator = torch.Generator(w.device).manual_seed(m)
     x = torch.randn((m, w.shape[1]), generator=generator, device=w.device, dtype=w.dtype)
     slot = torch.arange(m, device=w.device) % (slots + 1) - 1  # base tokens among them
@@ -115,7 +112,7 @@ def _compare(layer: Any, m: int, fused: bool, deferred: bool, stock_too: bool) -
             return f"the one-launch kernel waited in vain (in layer {failed})"
         truth = _truth(layer, x, slot, deferred)
         found = _errors(ours, truth)
-        stock = _errors(_stock(layer, x, n, deferred), truth) if stock_too else Errors(4e-3, 1e-2)
+        stock = _errors(_stock(layer, x, deferred), truth)
     finally:
         meta.prepare_tensors(torch.full_like(slot, -1))
     if found.within(stock):
@@ -156,7 +153,8 @@ def _masked(layer: Any) -> Iterator[tuple[int, Tensor, Tensor, list[bool]]]:
 
 def _truth(layer: Any, x: Tensor, slot: Tensor, deferred: bool) -> Tensor:
     """The layer in float32, 1024 outputs at a time, and its activation."""
-    weight, bias, x32 = layer.base_layer.weight, layer.s3lora_bias, x.float()
+    n = layer.s3lora_b.shape[2]
+    weight, bias, x32 = layer.s3lora_weight[:n], layer.s3lora_bias, x.float()
     y = torch.cat([x32 @ part.float().t() for part in weight.split(1024)], 1)
     if bias is not None:
         y += bias[: y.shape[1]].float()
@@ -171,10 +169,11 @@ def _truth(layer: Any, x: Tensor, slot: Tensor, deferred: bool) -> Tensor:
     return torch.nn.functional.silu(gate) * up
 
 
-def _stock(layer: Any, x: Tensor, n: int, deferred: bool) -> Tensor:
+def _stock(layer: Any, x: Tensor, deferred: bool) -> Tensor:
     """The layer by vLLM's kernels, which want contiguous A and B."""
+    n = layer.s3lora_b.shape[2]
     bias = None if layer.s3lora_bias is None else layer.s3lora_bias[:n]
-    y = torch.nn.functional.linear(x, layer.base_layer.weight, bias)
+    y = torch.nn.functional.linear(x, layer.s3lora_weight[:n], bias)
     all_a, all_b = [], []
     for _, a, b, present in _masked(layer):
         on = torch.tensor(present, device=a.device)[:, None, None]
