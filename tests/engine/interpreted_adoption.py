@@ -41,6 +41,10 @@ class StandIn:
         self.token_mapping_meta = LoRAKernelMeta.make(SLOTS, 512, "cpu")
 
     def add_lora_linear(self, y, x, a_stacked, b_stacked, scale, slices):
+        if (
+            self.token_mapping_meta.no_lora_flag_cpu.item()
+        ):  # vLLM leaves the last batch's slots in the mapping
+            return
         slot, start = self.token_mapping_meta.token_lora_mapping[: len(x)], 0
         for a, b, size in zip(a_stacked, b_stacked, slices, strict=True):
             assert a.is_contiguous() and b.is_contiguous()  # noqa: PT018

@@ -152,55 +152,49 @@ def test_a_table_without_a_last_row_is_refused(tmp_path):
         read_table(tmp_path / "table.json")
 
 
+def adopted_in_vllm(folder, *words):
+    """What the program says that puts the plugin into the installed vLLM and a small model of its classes."""
+    pytest.importorskip("triton")
+    fused = {
+        "bn": 32, "bk": 64, "stages": 2, "warps": 4, "shrink_k": 64, "shrink_stages": 2, "pieces": 4,
+        "meet": 6, "late": 7, "tokens": 16,
+    }  # fmt: skip
+    rows = [{"op": "any", "tokens": None, "bm": 16, "bn": 128, "warps": 4, "pdl": False}]
+    text = {"measured": [], "fused": [{"op": op, **fused} for op in ("qkv", "o", "down")], "expand": rows}
+    table = folder / "table.json"
+    table.write_text(json.dumps({**text, "silu": rows, "two_products_from": None}))
+    # Of vLLM's small helpers nothing needs to be compiled, nor a compiler.
+    off = {"TRITON_INTERPRET": "1", "TORCHDYNAMO_DISABLE": "1"}
+    env = os.environ | off | {"S3LORA_GPU_LORA_TABLE": str(table)}
+    command = [sys.executable, Path(__file__).with_name("interpreted_adoption.py"), *words]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.mark.engine
 @pytest.mark.process
-class TestInVllm:
-    """A small model of vLLM's own classes, adopted: it answers as before."""
+def test_an_adopted_model_answers_as_before(tmp_path):
+    """Adopted layers pass their check, and give what vLLM's gave: adapters, pruned, base rows, swaps."""
+    told = adopted_in_vllm(tmp_path)
+    assert (told["adopted"], told["wrapped"], told["fused"], told["reasons"]) == (8, 8, 6, {})
+    assert told["activation"] == "FinishedActivation"
+    assert told["stock_moves"] > 0.1
+    assert told["against_stock"] < 3e-3
+    assert told["base_against_stock"] < 3e-3
+    assert told["empty_is_base"] < 3e-3
+    assert told["after_a_swap"] == 0
+    assert told["padded"] == [-1]
+    assert told["hash_tells"]
+    assert "something replaced the base model's weights" in told["replaced"]
 
-    @pytest.fixture(scope="class")
-    def run(self, tmp_path_factory):
-        """``run(broken)``: what the program says."""
-        pytest.importorskip("vllm")
-        pytest.importorskip("triton")
-        fused = {
-            "bn": 32, "bk": 64, "stages": 2, "warps": 4, "shrink_k": 64, "shrink_stages": 2, "pieces": 4,
-            "meet": 6, "late": 7, "tokens": 16,
-        }  # fmt: skip
-        rows = [{"op": "any", "tokens": None, "bm": 16, "bn": 128, "warps": 4, "pdl": False}]
-        text = {"measured": [], "fused": [{"op": op, **fused} for op in ("qkv", "o", "down")], "expand": rows}
-        table = tmp_path_factory.mktemp("table") / "table.json"
-        table.write_text(json.dumps({**text, "silu": rows, "two_products_from": None}))
-        env = os.environ | {"TRITON_INTERPRET": "1", "S3LORA_GPU_LORA_TABLE": str(table)}
 
-        def run(*words):
-            program = Path(__file__).with_name("interpreted_adoption.py")
-            done = subprocess.run(
-                [sys.executable, program, *words], env=env, capture_output=True, text=True, timeout=600
-            )
-            assert done.returncode == 0, done.stderr[-3000:]
-            return json.loads(done.stdout.splitlines()[-1])
-
-        return run
-
-    def test_it_answers_as_before(self, run):
-        """Adopted layers pass their check, and give what vLLM's gave: adapters, pruned modules, base rows,
-        swaps."""
-        told = run()
-        assert (told["adopted"], told["wrapped"], told["fused"], told["reasons"]) == (8, 8, 6, {})
-        assert told["activation"] == "FinishedActivation"
-        assert told["stock_moves"] > 0.1
-        assert told["against_stock"] < 3e-3
-        assert told["base_against_stock"] < 3e-3
-        assert told["empty_is_base"] < 3e-3
-        assert told["after_a_swap"] == 0
-        assert told["padded"] == [-1]
-        assert told["hash_tells"]
-        assert "something replaced the base model's weights" in told["replaced"]
-
-    def test_a_layer_that_fails_its_check_goes_back(self, run):
-        """With a kernel that drops adapters, the layers it serves are vLLM's again, and the line says why."""
-        told = run("broken")
-        assert (told["adopted"], told["wrapped"]) == (6, 8)
-        assert told["activation"] == "SiluAndMul"
-        assert "2 by vLLM's: its output fails the check (error" in told["line"]
-        assert told["against_stock"] < 3e-3
+@pytest.mark.engine
+@pytest.mark.process
+def test_a_layer_that_fails_its_check_goes_back(tmp_path):
+    """With a kernel that drops adapters, the layers it serves are vLLM's again, and the line says why."""
+    told = adopted_in_vllm(tmp_path, "broken")
+    assert (told["adopted"], told["wrapped"]) == (6, 8)
+    assert told["activation"] == "SiluAndMul"
+    assert "2 by vLLM's: its output fails the check (error" in told["line"]
+    assert told["against_stock"] < 3e-3
