@@ -118,7 +118,7 @@ def _activations(model: Any, silu_and_mul: type, layers: set[int]) -> dict[int, 
     """id of a gate and up projection -> the module that has it and its activation."""
     found = {}
     for module in model.modules():
-        projection = getattr(module, "gate_up_proj", None)
+        projection: Any = getattr(module, "gate_up_proj", None)
         if (
             id(projection) in layers
             and len(projection.output_slices) == 2

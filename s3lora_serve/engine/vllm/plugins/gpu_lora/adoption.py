@@ -88,7 +88,7 @@ def layer_refusal(layer: Any, slots: int, lora_dtype: torch.dtype) -> str | None
     """Why vLLM's own kernels must serve this wrapped layer; None if ours may."""
     from vllm.model_executor.layers import linear
 
-    base = getattr(layer, "base_layer", None)
+    base: Any = getattr(layer, "base_layer", None)
     plain = (
         linear.QKVParallelLinear,
         linear.MergedColumnParallelLinear,
