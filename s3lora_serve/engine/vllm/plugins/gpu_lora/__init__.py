@@ -1,5 +1,4 @@
-"""LoRA linears on a GPU at a few per cent of a token: Triton kernels, and the plugin that puts them into
-vLLM.
+"""LoRA on a GPU at a few per cent of a token: kernels in Triton, and the plugin that brings them into vLLM.
 
 ``plugin`` registers; ``adoption`` decides layer by layer; ``linear_op`` chooses a kernel by shape from
 ``shape_table``; each kernel is a file: ``fused_linear``, ``expand_add``, ``expand_silu``.
