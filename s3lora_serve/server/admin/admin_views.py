@@ -121,14 +121,14 @@ class RestartView(BaseModel):
 
 
 class EngineView(BaseModel):
-    """The engine: whether it runs, why not, and what its restart is at."""
+    """The engine: whether it runs, why not, what its restart is at, and on a GPU what computes LoRA."""
 
     kind: str
     alive: bool
     restarts: int
     reason: str | None
     restart: RestartView | None
-    lora_kernels: str | None = None
+    lora_kernels: str | None
 
 
 class PlannerList(BaseModel):
