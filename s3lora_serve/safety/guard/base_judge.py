@@ -13,6 +13,7 @@ from s3lora_serve.safety.guard.base_questions import MOST, TEXTS, Asked, Asker, 
 from s3lora_serve.safety.guard.frame import framed, led, parts_of
 from s3lora_serve.safety.guard.guard_question import Part
 from s3lora_serve.safety.guard.plain_text import plain_text
+from s3lora_serve.safety.guard.planned import planned
 from s3lora_serve.safety.guard.ruling import Found, Ruling
 from s3lora_serve.safety.guard.sentences import sentences
 from s3lora_serve.safety.guard.verdict_cache import VerdictCache
@@ -30,8 +31,8 @@ log = logging.getLogger(__name__)
 
 
 class BaseJudge:
-    """Asks the base model the task, each earlier turn of the user, and the task with all else; and, as what
-    is to be done, each sentence of a longer task and each kind of passage.
+    """Asks the base model the task, what it wants a plan for, each earlier turn of the user, and the task with
+    all else; and, as what is to be done, each sentence of a longer task and each kind of passage.
 
     All are asked at once. The first refusal decides and ends the rest. What stands in parts under
     ``observe_parts`` is asked apart from what decides, so that it neither causes a refusal nor hides one.
@@ -94,6 +95,7 @@ class _Request:
         turns = (turn for turn in dict.fromkeys(question.turns) if turn != self._task)
         self._alone = [
             BaseQuestion(question.task, Part.TASK),
+            *(BaseQuestion(goal, Part.TASK) for goal in filter(None, (planned(self._task),))),
             *(self._led(Part.TASK, sentence) for sentence in sentences(self._task)),
             *(
                 self._led(part, *(plain_text(p.text) for p in passages if p.part is part))
