@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 
 class BaseJudge:
-    """Asks the base model the task, what it wants a plan for, each earlier turn of the user, and the task with
-    all else; and, as what is to be done, each sentence of a longer task and each kind of passage.
+    """Asks the base model the task, what it wants a plan for, each earlier turn of the user, and the task
+    with all else; and, as what is to be done, each sentence of a longer task and each kind of passage.
 
     All are asked at once. The first refusal decides and ends the rest. What stands in parts under
     ``observe_parts`` is asked apart from what decides, so that it neither causes a refusal nor hides one.
