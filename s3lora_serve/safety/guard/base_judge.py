@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 class BaseJudge:
     """Asks the base model the task, each earlier turn of the user, and the task with all else; and, as what
-    is to be done, each sentence of a longer task and each kind of passage.
+    is to be done, each sentence of a longer task and each kind of passage. What is asked alone as a turn is
+    none of the history's: what a client lets an assistant have said is.
 
     All are asked at once. The first refusal decides and ends the rest. What stands in parts under
     ``observe_parts`` is asked apart from what decides, so that it neither causes a refusal nor hides one.
@@ -91,16 +92,18 @@ class _Request:
         passages = question.passages
         deciding = [passage for passage in passages if passage.part not in self._observed]
         self._passages = passages
-        turns = (turn for turn in dict.fromkeys(question.turns) if turn != self._task)
+        turns = dict.fromkeys(question.turns)
+        earlier = (turn for turn in turns if turn != self._task)
+        led = [p for p in passages if p.text and not (p.part is Part.HISTORY and p.text in turns)]
         self._alone = [
             BaseQuestion(question.task, Part.TASK),
             *(self._led(Part.TASK, sentence) for sentence in sentences(self._task)),
             *(
-                self._led(part, *(plain_text(p.text) for p in passages if p.part is part))
-                for part in parts_of(p for p in passages if p.text and p.part is not Part.HISTORY)
+                self._led(part, *(plain_text(p.text) for p in led if p.part is part))
+                for part in parts_of(led)
             ),
             # Last, and of too many one that is not asked: so nothing else is left out, and that shows.
-            *(BaseQuestion(turn, Part.HISTORY) for turn in islice(turns, TEXTS)),
+            *(BaseQuestion(turn, Part.HISTORY) for turn in islice(earlier, TEXTS)),
         ]
         self._deciding = self._framed(deciding) if deciding else None
         self._whole = self._framed(passages) if len(deciding) < len(passages) else None
