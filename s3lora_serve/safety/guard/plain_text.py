@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _OPENING = re.compile(r"[\[{]")
 _DECODER = json.JSONDecoder()
+_HALF = re.compile("[\ud800-\udfff]")  # of a pair, which JSON can spell and no tokenizer takes
 _TRIES = 16  # brackets of one line that may begin no JSON: each is read as far as it goes
 # What a JSON Schema or a tool's call is made of, and says nothing by itself.
 _FORM = frozenset(
@@ -32,7 +33,8 @@ def plain_text(text: str) -> str:
     """
     value = _whole(text)
     lines = text.splitlines() if value is None else ()
-    return "\n".join((*_told(value), *(line for given in lines for line in _read(given))))
+    read = (*_told(value), *(line for given in lines for line in _read(given)))
+    return _HALF.sub("\ufffd", "\n".join(read))
 
 
 def _read(line: str) -> Iterator[str]:

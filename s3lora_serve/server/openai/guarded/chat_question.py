@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.safety.guard.guard_question import GuardQuestion, Part, Passage
+from s3lora_serve.server.openai.nested_json import decoded, with_plain_arguments
 from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _of_prompt(prompt: Any, form: tuple[Passage, ...]) -> GuardQuestion:
 
 def _of_chat(fields: Mapping[str, Any]) -> GuardQuestion:
     read = _Conversation()
-    messages = fields.get("messages")
+    messages = with_plain_arguments(fields.get("messages"))
     said = messages if isinstance(messages, list) else []
     asks = [
         number for number, each in enumerate(said) if _role(each) == "user" and read.text_of(each).strip()
@@ -163,10 +164,16 @@ def _forms(fields: Mapping[str, Any]) -> list[Passage]:
     """What an answer must look like: it can hold whole sentences of the client's."""
     given = [fields.get(name) for name in ("structured_outputs", "response_format")]
     return [
-        Passage(Part.TOOLS, "the answer's form", _lines(form))
+        Passage(Part.TOOLS, "the answer's form", _lines(_as_read(form)))
         for form in given
         if form is not None and form != {"type": "text"}
     ]
+
+
+def _as_read(form: Any) -> Any:
+    """The form with a schema that came as text as the engine reads it: escapes say nothing to a guard."""
+    schema = form.get("json") if isinstance(form, dict) else None
+    return {**form, "json": decoded(schema)} if isinstance(schema, str) else form
 
 
 def _documents(fields: Mapping[str, Any]) -> list[Passage]:
