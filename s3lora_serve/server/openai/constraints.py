@@ -29,7 +29,7 @@ _LENGTHS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "
 
 def check_constraints(fields: Mapping[str, Any]) -> None:
     """Raise RequestRefused for a constraint over a bound, or a grammar that no text can satisfy."""
-    for name, kind, value in _constraints(fields):
+    for name, kind, value in constraints_of(fields):
         if kind == "regex" and isinstance(value, str):
             _check_regex(name, value)
         elif kind == "grammar" and isinstance(value, str):
@@ -45,10 +45,10 @@ def check_constraints(fields: Mapping[str, Any]) -> None:
                 raise _refused(name, "the JSON is nested too deeply") from None
             if name != "tools":  # their descriptions count as prompt
                 _check_length(name, text, MAX_GRAMMAR)
-            _check_schema(name, _parsed(value))
+            _check_schema(name, parsed(value))
 
 
-def _constraints(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+def constraints_of(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(where, kind, text or schema) of each constraint; what is malformed is for the engine to refuse."""
     given = fields.get("structured_outputs")
     if isinstance(given, dict):
@@ -61,7 +61,8 @@ def _constraints(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         yield "tools", "json", fields.get("tools")
 
 
-def _parsed(value: Any) -> Any:
+def parsed(value: Any) -> Any:
+    """A schema as its value, also one that came as text; None for a text that is no JSON."""
     if not isinstance(value, str):
         return value
     try:
