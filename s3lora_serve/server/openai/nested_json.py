@@ -1,4 +1,4 @@
-"""JSON that stands as text in a request and that the engine reads before it renders: escapes in it hide words."""
+"""JSON that stands as text in a request, and that the engine reads before it renders it."""
 
 from __future__ import annotations
 

@@ -70,6 +70,6 @@ def test_brackets_that_begin_no_json_cost_little():
     "text", [r'{"a": "\ud800"}', r'page: {"\udfff": 1}', r'{"a": "{\"b\": \"\\ud800\"}"}']
 )
 def test_what_is_read_is_text(text):
-    """JSON can spell half a character, which no tokenizer takes: a page must not make the guard fail with it."""
+    """JSON can spell half a character, which no tokenizer takes: no page makes the guard fail with it."""
     assert "\ufffd" in plain_text(text)
     plain_text(text).encode()

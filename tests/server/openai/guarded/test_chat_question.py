@@ -81,7 +81,7 @@ def test_nothing_is_missing(fields, part):
 
 @pytest.mark.parametrize("written", [r"\u0062omb", "b\\u006fmb"])
 def test_escapes_hide_nothing(written):
-    """What the engine reads as JSON is read as JSON here, too: a call's arguments, and a schema in a string."""
+    """What the engine reads as JSON is read as JSON: a call's arguments, and a schema in a string."""
     call = {**CALL, "function": {"name": "Search", "arguments": f'{{"q": "{written}"}}'}}
     asked = of(messages=[USER, {"role": "assistant", "tool_calls": [call]}, USER])
     assert [passage.part for passage in asked.passages if HARM in passage.text] == [Part.HISTORY]

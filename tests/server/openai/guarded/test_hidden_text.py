@@ -74,5 +74,5 @@ def test_letters_of_all_patterns_count_together():
     ],
 )
 def test_texts_are_read(form):
-    """What stands in a schema or a choice is in the guard's question, and what is none is the engine's to refuse."""
+    """Those in a schema or a choice are in the guard's question; what is none, the engine refuses."""
     assert hidden_text({"structured_outputs": form, "response_format": form}) is None
