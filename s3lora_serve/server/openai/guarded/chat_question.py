@@ -94,8 +94,8 @@ class _Conversation:
         role, text = _role(message), self.text_of(message)
         if role not in _PARTS:
             self.unreadable.append("a message of an unknown role")
-            return
-        rest = {key: value for key, value in message.items() if key not in ("role", "content") and value}
+        given = message.items() if isinstance(message, dict) else ()
+        rest = {key: value for key, value in given if key not in ("role", "content") and value}
         beside = _json(rest) if rest else ""
         if is_task:
             self.task = text
@@ -103,7 +103,8 @@ class _Conversation:
             return
         if role == "user" and text.strip():
             self.turns.append(text)
-        self._add(_PARTS[role], role, "\n".join(each for each in (text, beside) if each))
+        part = _PARTS.get(role, Part.HISTORY)
+        self._add(part, role if role in _PARTS else "", "\n".join(each for each in (text, beside) if each))
 
     def text_of(self, message: Any) -> str:
         """The text of its content. What is none is noted."""

@@ -124,6 +124,14 @@ def test_what_the_engine_would_not_take_is_never_allowed(messages):
     assert of(messages=messages).unreadable != ""
 
 
+def test_what_can_be_read_of_it_is_asked():
+    """Where it is served without a verdict, a role that nobody knows must not hide a text."""
+    asked = of(messages=[{"role": "seer", "content": HARM}, USER, 5])
+    assert asked == GuardQuestion(
+        USER["content"], (Passage(Part.HISTORY, "", HARM),), unreadable="a message of an unknown role"
+    )
+
+
 def test_each_prompt_of_a_completion_is_a_question():
     """The whole prompt is the task; what is no text cannot be judged."""
     asked = questions_of({"prompt": ["a", "b"], "structured_outputs": {"choice": ["c"]}}, chat=False)
