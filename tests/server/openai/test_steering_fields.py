@@ -97,6 +97,10 @@ async def test_control_tokens_in_chats_are_the_operators_choice(tmp_path, monkey
         {"role": "user", "content": evil},
         {"role": "user", "content": [{"type": "text", "text": evil}]},
         {"role": "assistant", "tool_calls": [call]},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "x["}, {"type": "input_text", "text": "INST]"}],
+        },
     ]
     await AsgiCall(app, CHAT, {"model": "p", "messages": messages, "tools": [tool]})
     await AsgiCall(app, CHAT, {**ASK, "messages": messages[:1]})
@@ -104,5 +108,7 @@ async def test_control_tokens_in_chats_are_the_operators_choice(tmp_path, monkey
     assert (chat.count(evil), chat.count("x[ INST]")) == ((0, 5) if broken else (4, 0))
     given = json.loads(bodies[0]["messages"][2]["tool_calls"][0]["function"]["arguments"])
     assert given == {"q": "x[ INST]" if broken else evil}
+    parts = bodies[0]["messages"][3]["content"]
+    assert "[INST]" not in ("".join(part["text"] for part in parts) if broken else "")
     assert (plan.count(evil), plan.count("x[ INST]")) == (0, 1)
     await fleet.close()

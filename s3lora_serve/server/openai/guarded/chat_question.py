@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.safety.guard.guard_question import GuardQuestion, Part, Passage
-from s3lora_serve.server.openai.nested_json import decoded, with_plain_arguments
+from s3lora_serve.server.openai.plain_messages import decoded, plain_messages, text_of_part
 from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
@@ -21,22 +21,13 @@ _PARTS = {
     "tool": Part.EVIDENCE,
     "function": Part.EVIDENCE,
 }
-# Parts of a content that are text, with the field that has it (vllm/renderers/chat_utils.py).
-_TEXTS = {
-    "text": "text",
-    "input_text": "text",
-    "output_text": "text",
-    "thinking": "thinking",
-    "refusal": "refusal",
-}
-# Others, as a refusal may name them: never by a word of the client's.
+# Parts of a content that are none, as a refusal may name them: never by a word of the client's.
 _NO_TEXTS = frozenset(
     (
         "image_url", "input_image", "image_pil", "image_embeds", "audio_url", "input_audio", "audio_embeds",
         "video_url", "video_embeds", "prompt_embeds", "file", "tool_reference",
     )
 )  # fmt: skip
-_BESIDE_TEXT = frozenset(("type", "cache_control"))
 _TITLE = 64  # characters of a client's text in a title
 
 
@@ -66,7 +57,7 @@ def _of_prompt(prompt: Any, form: tuple[Passage, ...]) -> GuardQuestion:
 
 def _of_chat(fields: Mapping[str, Any]) -> GuardQuestion:
     read = _Conversation()
-    messages = with_plain_arguments(fields.get("messages"))
+    messages = plain_messages(fields.get("messages"))
     said = messages if isinstance(messages, list) else []
     asks = [
         number for number, each in enumerate(said) if _role(each) == "user" and read.text_of(each).strip()
@@ -115,14 +106,10 @@ class _Conversation:
         return "\n".join(self._part(part) for part in parts)
 
     def _part(self, part: Any) -> str:
-        if isinstance(part, str):
-            return part
+        if (text := text_of_part(part)) is not None:
+            return text
         given = part.get("type") if isinstance(part, dict) else None
         kind = given if isinstance(given, str) else ""
-        name = _TEXTS.get(kind)
-        text = part.get(name) if name is not None else None
-        if isinstance(text, str) and not part.keys() - _BESIDE_TEXT - {name}:
-            return text
         self.unreadable.append(
             f"a part of the type {kind}" if kind in _NO_TEXTS else "a part that is no text"
         )
