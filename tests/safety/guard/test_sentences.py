@@ -27,7 +27,7 @@ from s3lora_serve.safety.guard.sentences import MOST, sentences
     ],
 )
 def test_sentences_are_told_apart(task, pieces):
-    """At their ends and at line breaks, whichever; short ones with the next, equal ones once, a lone one not."""
+    """At their ends and at line breaks, short ones with the next, equal ones once."""
     assert sentences(task) == pieces
 
 
