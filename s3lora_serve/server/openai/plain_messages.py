@@ -74,8 +74,7 @@ def _joined(parts: list[Any]) -> Iterator[Any]:
 
 def _call(call: Any) -> Any:
     function = call.get("function") if isinstance(call, dict) else None
-    arguments = function.get("arguments") if isinstance(function, dict) else None
-    if not isinstance(arguments, str):
+    if not isinstance(function, dict) or not isinstance(arguments := function.get("arguments"), str):
         return call
     value = decoded(arguments)
     plain = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
