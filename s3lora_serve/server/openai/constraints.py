@@ -57,8 +57,17 @@ def constraints_of(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         yield "structured_outputs.structural_tag", "json", given.get("structural_tag")
         yield "structured_outputs.choice", "json", given.get("choice")
     yield "response_format", "json", fields.get("response_format")
-    if fields.get("tool_choice") not in (None, "auto", "none"):  # else nothing is constrained by them
-        yield "tools", "json", fields.get("tools")
+    choice, tools = fields.get("tool_choice"), fields.get("tools")
+    # A strict tool's schema is kept to also where the model chooses; any other's only where it must call.
+    if choice not in (None, "auto", "none") or (choice != "none" and _strict(tools)):
+        yield "tools", "json", tools
+
+
+def _strict(tools: Any) -> bool:
+    """Whether one is, by which the engine constrains calls (vllm/tool_parsers/structural_tag_registry.py)."""
+    given = [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    inner = [tool["function"] for tool in given if isinstance(tool.get("function"), dict)]
+    return any(each.get("strict") for each in (*given, *inner))
 
 
 def parsed(value: Any) -> Any:

@@ -32,6 +32,9 @@ def test_letters_that_no_one_reads_are_counted(pattern):
     tool = {"type": "function", "function": {"parameters": {"properties": {"a": {"pattern": pattern}}}}}
     assert hidden_text({"tool_choice": "required", "tools": [tool]})[0] == "tools"
     assert hidden_text({"tool_choice": "auto", "tools": [tool]}) is None  # constrains nothing
+    tool["function"]["strict"] = True
+    assert hidden_text({"tools": [tool]})[0] == "tools"
+    assert hidden_text({"tool_choice": "none", "tools": [tool]}) is None
 
 
 @pytest.mark.parametrize(
