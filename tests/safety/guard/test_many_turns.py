@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict
 
+import pytest
 from refusing_engine import RefusingEngine
 
 from s3lora_serve.config import GuardConfig
+from s3lora_serve.safety.guard import base_judge
 from s3lora_serve.safety.guard.base_judge import BaseJudge
 from s3lora_serve.safety.guard.base_questions import MOST
 from s3lora_serve.safety.guard.frame import led
 from s3lora_serve.safety.guard.guard_question import GuardQuestion, Part, Passage
+from s3lora_serve.safety.guard.plain_text import plain_text
 from s3lora_serve.safety.guard.ruling import Found
 from s3lora_serve.storage.canonical_json import canonical_digest
 
@@ -32,6 +36,21 @@ async def test_too_many_turns_are_no_verdict():
     ruling = await ruled(engine, GuardQuestion(TASK, turns=TURNS))
     assert (ruling.finding, "more than 64 questions" in ruling.why) == (Found.UNDECIDED, True)
     assert len(engine.asked) == MOST
+
+
+@pytest.mark.parametrize(("times", "elsewhere"), [(10, False), (20_000, True)])
+async def test_a_long_request_is_taken_apart_beside_others(monkeypatch, times, elsewhere):
+    """Its seconds are its own: while they pass, other requests are answered."""
+    threads = []
+
+    def seen(text):
+        threads.append(threading.current_thread())
+        return plain_text(text)
+
+    monkeypatch.setattr(base_judge, "plain_text", seen)
+    page = Passage(Part.EVIDENCE, "page", "[1]\n" * times)
+    ruling = await ruled(RefusingEngine(max_model_len=10**7), GuardQuestion(TASK, (page,)))
+    assert (ruling.finding, threads[0] is not threading.main_thread()) == (Found.ALLOWED, elsewhere)
 
 
 async def test_turns_that_are_only_counted_crowd_nothing_out():
