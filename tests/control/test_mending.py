@@ -344,3 +344,12 @@ async def test_two_planners_mend_at_once(mended):
     assert [(await fleet.done(each)).step for each in orders] == [Step.DONE, Step.DONE]
     assert (pruned(fleet, "p"), pruned(fleet, "q")) == ((4, 4), (4, 4))
     assert decision(fleet, planner="q").details["rungs"][-1]["top"] == 4
+
+
+async def test_two_planners_mend_the_same_source_at_once(mended):
+    """Each rung is asked once for both; what one of them waited for is its verdict, too."""
+    fleet = await mended(passes(4), "p", "q", max_loras=6)
+    orders = [await fleet.control.swap(name, Wanted(source="bad"), order()) for name in ("p", "q")]
+    assert [(await fleet.done(each)).step for each in orders] == [Step.DONE, Step.DONE]
+    assert (pruned(fleet, "p"), pruned(fleet, "q")) == ((4, 4), (4, 4))
+    assert len(set(fleet.exam.asked)) == len(fleet.exam.asked)
