@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from fleet_factory import make_fleet
-from orders import ask, canary, rollback, states, swap, until
+from orders import ask, canary, order, rollback, states, swap, until
 from scripted_exams import ScriptedExams
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step
-from s3lora_serve.errors import WithheldByExam
+from s3lora_serve.errors import ConfigError, WithheldByExam
 from s3lora_serve.safety.exam.exam_result import ExamVerdict
 from s3lora_serve.safety.exam.utility import Utility, lost
 
@@ -249,6 +251,52 @@ async def test_what_an_order_finds_is_shown_in_place_of_a_stale_verdict(fleet, e
     assert (found.result.verdict, facts["verdict"], facts["stale"]) == (REFUSED, "refused", False)
     assert await ask(restarted, "p") == "0"
     await restarted.close()
+
+
+@pytest.mark.parametrize("change", ["questions", "guard"])
+async def test_an_order_makes_every_stale_verdict_a_fresh_one(fleet, exams, change):
+    """Also where only the guard is another, so that the questions are the same; then it is kept as fresh."""
+    setattr(exams, change, "2")
+    restarted = await again(fleet, exams)
+    revision = restarted.service.get("p").active.revision
+    for kept in (False, True):
+        done = await restarted.done(await restarted.control.examine("p", None, order()))
+        assert (done.details["kept"], done.details["exam"]["stale"]) == (kept, False)
+        assert (await restarted.control.kept_exam("p", revision)).stale is False
+    assert not restarted.service.exams.facts(restarted.service.get("p").active)["stale"]
+    assert [name[:3] for name in exams.examiner.asked] == ["p@0", "q@1", "p@0"]
+    await restarted.close()
+
+
+async def test_tries_are_those_of_now(fleet, exams):
+    """A revision that was examined long ago shows what was tried of its source since."""
+    revision = fleet.service.get("p").active.revision
+    assert (await fleet.control.kept_exam("p", revision)).tries == 1
+    exams.record.counts[revision.lineage.source] += 6
+    assert (await fleet.control.kept_exam("p", revision)).tries == 7
+
+
+async def test_questions_are_read_in_no_event_loop(fleet_of, exams):
+    """Own ones may be megabytes, and the first order of a planner whose exam is off reads them."""
+    exams.settings[""] = ExamConfig(action="off")
+    threads = exams.keyed_in
+    fleet = await fleet_of("p", exams=exams.setup).start()
+    await fleet.control.kept_exam("p", fleet.service.get("p").active.revision)
+    await fleet.done(await fleet.control.examine("p", None, order()))
+    assert threads
+    assert threading.main_thread().name not in threads
+
+
+async def test_questions_that_cannot_be_read_where_the_exam_is_off(fleet_of, exams):
+    """What is kept is shown all the same, as stale or not at all; an order to examine says what is wrong."""
+    fleet = await fleet_of("p", exams=exams.setup).start()
+    revision = fleet.service.get("p").active.revision
+    exams.settings[""], exams.unreadable = ExamConfig(action="off"), ConfigError("there is no file here")
+    assert (await fleet.control.kept_exam("p", revision)).stale
+    done = await fleet.done(await fleet.control.examine("p", None, order()))
+    assert (done.step, done.error["code"]) == (Step.FAILED, ConfigError.code)
+    exams.record.results.clear()
+    assert await fleet.control.kept_exam("p", revision) is None
 
 
 async def test_a_stale_refusal_lets_nothing_serve(fleet_of, exams):
