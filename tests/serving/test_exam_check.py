@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from fleet_factory import make_fleet
+from fleet_factory import desired, make_fleet
 from orders import ask, canary, order, rollback, states, swap, until
 from scripted_exams import ScriptedExams
 
@@ -140,6 +140,42 @@ async def test_a_refused_planner_is_withheld_at_the_first_start_and_the_others_s
     assert (await ask(fleet, "p"), await fleet.service.ready()) == ("2", True)
     assert [name[0:3] for name in exams.examiner.asked] == ["p@0", "q@1", "p@2"]
     assert [f.message for f in await fleet.control.verify() if not f.ok] == []
+
+
+async def test_another_declaration_of_what_is_refused_lets_nothing_serve(fleet_of, exams):
+    """An apply that comes to the withheld revision is checked like any other; once that passes it serves."""
+    exams.examiner.verdicts["0"] = REFUSED
+    fleet = await fleet_of("p", "q", exams=exams.setup).start()
+    fleet.shelf.revisions["same"] = fleet.shelf.revisions["p"]
+    wants = {"p": desired("same"), "q": desired("q")}
+    failed = await fleet.done(await fleet.control.apply(wants, order()))
+    assert (failed.step, failed.error["code"]) == (Step.FAILED, "exam_refused")
+    assert (fleet.service.get("p").alias.withheld_by, await ask(fleet, "q")) == ("exam", "1")
+    assert set(fleet.service.journal.planners()) == {"q"}
+    exams.questions = "2"
+    exams.examiner.verdicts.clear()
+    done = await fleet.done(await fleet.control.apply(wants, order()))
+    assert (done.step, await ask(fleet, "p")) == (Step.DONE, "0")
+
+
+async def test_an_apply_that_is_taken_back_leaves_withheld_what_was(fleet_of, exams):
+    """A withheld planner whose new declaration passed is withheld again when another one's is refused."""
+    exams.examiner.verdicts |= {"0": REFUSED, "1": REFUSED, "4": REFUSED}
+    fleet = await fleet_of("p", "q", "r", "s", exams=exams.setup).start()
+    fleet.shelf.put("new")
+    assert {n: fleet.service.get(n).alias.withheld_by for n in ("p", "q")} == {"p": "exam", "q": "exam"}
+    fleet.shelf.revisions["same"] = fleet.shelf.revisions["p"]
+    exams.questions = "2"
+    del exams.examiner.verdicts["0"]  # it passes now
+    # In the order of the file: p is declared anew, then r is refused.
+    wants = {"p": desired("same"), "r": desired("new"), "s": desired("s")}
+    failed = await fleet.done(await fleet.control.apply(wants, order()))
+    assert (failed.step, failed.error["code"]) == (Step.FAILED, "exam_refused")
+    for name in ("p", "q"):
+        assert fleet.service.get(name).alias.withheld
+        with pytest.raises(WithheldByExam):
+            await ask(fleet, name)
+    assert (await ask(fleet, "r"), await ask(fleet, "s")) == ("2", "3")
 
 
 async def test_it_stays_withheld_after_a_restart_and_nothing_is_asked(fleet_of, exams):
