@@ -56,6 +56,8 @@ class ServiceExams:
         threads: WorkThreads,
     ) -> None:
         self._threads = threads
+        self._fleet = fleet
+        self.unserved: set[str] = set()  # keys of what a start is about to let serve for the first time
         self.start_mending: StartMending | None = None
         self._mending: Mending | None = None
         self._parts: tuple[Replica, Admission, Operations, float] | None = None
@@ -66,8 +68,7 @@ class ServiceExams:
         self.examining = Examining(
             setup.of, setup.record, threads.files.run, lambda: host.current, self._reference
         )
-        serves: Callable[[str], bool] = lambda key: fleet.role(key) is not None  # noqa: E731
-        self.checks = (ExamCheck(self.examining, slots.planner_of, serves, self._asked),)
+        self.checks = (ExamCheck(self.examining, slots.planner_of, self._serves, self._asked),)
         self.examining.renewed = lambda key, proof: fleet.renew(key, "exam", proof)
 
     def mending(self, replica: Replica) -> Mending:
@@ -109,6 +110,9 @@ class ServiceExams:
         if self.examining is None or deployment is None:
             return None
         return self.examining.facts(deployment)
+
+    def _serves(self, key: str) -> bool:
+        return self._fleet.role(key) is not None and key not in self.unserved
 
     async def _asked(self, planner: str, revision: Revision, found: KeptExam) -> None:
         """Write down that an exam was taken, and its counts."""

@@ -264,6 +264,25 @@ async def test_other_questions_make_it_stale_and_what_serves_goes_on(fleet, exam
     await restarted.close()
 
 
+async def test_at_a_start_only_what_served_goes_on_with_a_stale_verdict(fleet, exams):
+    """What planners.yaml declares anew while nothing runs is asked, although another planner's laxer exam or
+    an earlier one passed that revision; so is a planner's first revision.
+    """
+    await swap(fleet, "q", "new")
+    exams.questions = "2"
+    exams.examiner.verdicts["2"] = REFUSED
+    await fleet.close()
+    root = fleet.service.journal.path.parent
+    restarted = make_fleet(root, "q", shelf=fleet.shelf, exams=exams.setup)
+    restarted.desired.update(p=desired("new"), added=desired("new"))
+    await restarted.start()
+    assert await ask(restarted, "q") == "2"  # it served there
+    for name in ("p", "added"):
+        assert restarted.service.get(name).alias.withheld_by == "exam"
+    assert [name.partition("@")[0] for name in exams.examiner.asked[3:]] == ["p"]
+    await restarted.close()
+
+
 async def test_a_swap_to_what_is_stale_asks_anew(fleet, exams):
     """Only what a name means already goes on with a stale verdict; so does nothing that was refused."""
     exams.examiner.verdicts["2"] = REFUSED

@@ -41,8 +41,8 @@ class ExamCheck:
         serves: Callable[[str], bool],
         asked: Callable[[str, Revision, KeptExam], Awaitable[None]],
     ) -> None:
-        """By the name of a slot: ``planner_of`` says whose it is, ``serves`` whether a planner's name means
-        it already. ``asked`` hears of each exam that was taken, before anything follows from it.
+        """By the name of a slot: ``planner_of`` says whose it is, ``serves`` whether a planner's name meant
+        it before this load, by what was written down. ``asked`` hears of each exam that was taken, before anything follows from it.
         """
         self._examining = examining
         self._planner_of = planner_of
