@@ -98,7 +98,7 @@ async def test_what_becomes_of_a_swap(fleet, exams, verdict, settings, code):
 
 async def test_what_is_refused_for_its_plans_is_told_to_prune_less(fleet, exams):
     """More pruning would not give back what it lost; the message says beside what it is worse."""
-    exams.settings[""] = settings = ExamConfig(action="refuse", against="0" * 12)
+    exams.settings[""] = settings = ExamConfig(action="refuse", against="0" * 64)
     utility = (Utility("valid", 0.5, reference=0.9),)
     exams.examiner.verdicts["2"] = REFUSED
     exams.examiner.also = {"utility": utility, "why": lost(utility, settings)}
@@ -370,7 +370,7 @@ async def test_against_a_revision_that_an_operator_pinned(fleet_of, exams):
     """It is loaded for the exam, passes unasked itself, and leaves the engine afterwards."""
     fleet = fleet_of("p", exams=exams.setup)
     trusted = fleet.shelf.put("trusted")
-    exams.settings[""] = ExamConfig(action="refuse", against=trusted.digest[:12])
+    exams.settings[""] = ExamConfig(action="refuse", against=trusted.digest)
     await fleet.start()
     assert (exams.examiner.asked, exams.examiner.pinned) == ([f"p@{'0' * 12}"], [f"p@{'1' * 12}"])
     await until(lambda: len(fleet.service._slots.live) == 1)

@@ -261,7 +261,7 @@ def _unasked(exam: PlannerExam, revision: Revision) -> str:
     """Why nothing is asked of a revision; empty if it is."""
     if revision.fully_pruned:
         return BASE_ANSWERS
-    return IS_PINNED if revision.digest.startswith(exam.settings.against) else ""
+    return IS_PINNED if revision.digest == exam.settings.against else ""
 
 
 def _stale(exam: PlannerExam, result: ExamResult, key: str) -> bool:

@@ -108,7 +108,7 @@ def test_in_an_answer():
         ({"action": "mend", "undecided": "serve"}, "or keeps it from serving, serves what is undecided"),
         ({"action": "observe"}, "observes, and keeps nothing from serving, within 120 s"),
         ({"action": "refuse", "questions": "/asks"}, "exam on your own prompts (200 attacks"),
-        ({"action": "refuse", "against": "0123456789abcdef"}, "against revision 0123456789ab "),
+        ({"action": "refuse", "against": "0123456789abcdef" * 4}, "against revision 0123456789ab "),
     ],
 )
 def test_what_will_be_examined(settings, words):

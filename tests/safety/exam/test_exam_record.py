@@ -189,7 +189,7 @@ def test_threads_may_share_it(path):
         {"confidence": 0.9},
         {"max_utility_loss": 0.2},
         {"answer_tokens": 32},
-        {"against": "a" * 12},
+        {"against": "a" * 64},
         {"plan_form": False},
     ],
 )
