@@ -129,3 +129,18 @@ async def test_what_served_of_another_source_is_not_mended_from_the_declared_one
     again = await begun(passes(2), record=kept)
     assert "is expected" in again.service.get("p").alias.withheld
     assert not {MENDED, NOT_MENDED} & set(actions(again))
+
+
+async def test_a_defect_while_one_is_mended_keeps_no_other_from_serving(begun):
+    """The planner stays withheld by its exam, nothing of the rung stays loaded, and the others serve."""
+
+    def says(pruned, half):
+        if half is not None:
+            raise RuntimeError("a defect")
+        return result(REFUSED)
+
+    fleet = await begun(says)
+    planner = fleet.service.get("p")
+    assert (planner.alias.withheld_by, "is refused" in planner.alias.withheld) == ("exam", True)
+    assert await ask(fleet, "q") == fleet.service.get("q").revision.digest[0]
+    assert len(await fleet.running.loaded()) == 1
