@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.orders.mending import Mending
 from s3lora_serve.control.orders.start_mending import StartMending
-from s3lora_serve.errors import ConfigError
+from s3lora_serve.errors import ConfigError, S3LoRAError
 from s3lora_serve.fleet.log_context import log_context
 from s3lora_serve.fleet.slots import slot_name
 from s3lora_serve.safety.exam.exam_facts import exam_facts
@@ -135,7 +135,12 @@ class ServiceExams:
     async def _reference(self, planner: str, digest: str) -> AsyncIterator[Slot]:
         """The revision that a planner's are compared with, in the engine. Raises StoreError, SlotsBusy."""
         replica, admission, _, seconds = self._there()
-        revision = await self._threads.files.run(admission.restore, digest)
+        try:
+            revision = await self._threads.files.run(admission.restore, digest)
+        except S3LoRAError as error:
+            error.message = f"exam.against: {error.message}"
+            error.hint = error.hint or "pin a revision that is in the store, or compare with base"
+            raise
         async with replica.held(slot_name(planner, revision.digest)):
             loaded = await replica.prepare(planner, revision, lambda stage: None, seconds)
             if loaded.slot is None:

@@ -376,3 +376,17 @@ async def test_against_a_revision_that_an_operator_pinned(fleet_of, exams):
     await until(lambda: len(fleet.service._slots.live) == 1)
     assert (await swap(fleet, "p", "trusted")).step is Step.DONE
     assert fleet.service.exams.facts(fleet.service.get("p").active)["words"].startswith("passed unasked")
+
+
+@pytest.mark.parametrize(("action", "serving"), [("refuse", "0"), ("observe", "2")])
+async def test_a_pinned_revision_that_is_gone(fleet, exams, action, serving):
+    """The error names the setting and the way out, and what served serves; observe keeps nothing from serving."""
+    exams.settings[""] = ExamConfig(action=action, against="f" * 64)
+    done = await swap(fleet, "p", "new")
+    assert await ask(fleet, "p") == serving
+    if action == "refuse":
+        assert done.error["message"] == "exam.against: revision ffffffffffff is not in the store"
+        assert "compare with base" in done.error["hint"]
+    else:
+        assert (done.step, fleet.service.exams.facts(fleet.service.get("p").active)) == (Step.DONE, None)
+    assert exams.examiner.at_once == 0
