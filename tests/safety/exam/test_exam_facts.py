@@ -9,6 +9,7 @@ import pytest
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.safety.exam.exam_facts import (
     BASE_ANSWERS,
+    IS_PINNED,
     exam_facts,
     exam_line,
     exam_mark,
@@ -98,6 +99,11 @@ def test_in_an_answer():
         "stale": True,
     }
     assert (exam_mark(None), exam_mark({})) == (None, None)
+
+
+def test_answers_say_nothing_of_an_exam_that_nobody_took():
+    """What passes unasked, as a pinned revision does, did not pass on any prompts."""
+    assert exam_mark(exam_facts(unasked(IS_PINNED, "a" * 64))) is None
 
 
 @pytest.mark.parametrize(
