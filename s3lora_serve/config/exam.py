@@ -82,8 +82,8 @@ class ExamConfig(Section):
             raise ValueError("taus must be shares from 0 to below 1, each larger than the one before")
         if self.action == "mend" and self.taus[0]:
             raise ValueError(
-                f"taus must begin with 0, not {self.taus[0]:g}: the unpruned adapter's plans are what those of"
-                " all other rungs are compared with"
+                f"taus must begin with 0, not {self.taus[0]:g}: the unpruned adapter's plans are what those"
+                " of all other rungs are compared with"
             )
         return self
 

@@ -83,6 +83,8 @@ async def test_no_rung_passes_at_the_start(begun):
     assert "not mended: top 0 (0 %): refused" in planner.alias.withheld
     assert await ask(fleet, "q") == fleet.service.get("q").revision.digest[0]
     assert actions(fleet) == [NOT_MENDED]
+    facts = fleet.service.exams.facts(planner.active)
+    assert (facts["verdict"], facts["attacks"]["risen"]) == ("refused", 30)  # of what is withheld, not a rung
     assert len(await fleet.running.loaded()) == 1
     fleet.shelf.put("good")
     assert (await swap(fleet, "p", "good")).step is Step.DONE

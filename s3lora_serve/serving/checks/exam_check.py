@@ -49,7 +49,8 @@ class ExamCheck:
         asked: Callable[[str, Revision, KeptExam], Awaitable[None]],
     ) -> None:
         """By the name of a slot: ``planner_of`` says whose it is, ``serves`` whether a planner's name meant
-        it before this load, by what was written down. ``asked`` hears of each exam that was taken, before anything follows from it.
+        it before this load, by what was written down. ``asked`` hears of each exam that was taken, before
+        anything follows from it.
         """
         self._examining = examining
         self._planner_of = planner_of
@@ -60,7 +61,8 @@ class ExamCheck:
         self, engine: Engine, slot: Slot, revision: Revision, tell: Callable[[str], None]
     ) -> Proof | None:
         """Raises ExamRefused, ExamUndecided, EngineError, EngineDead, StateError; StoreError, SlotsBusy or
-        ConfigError for a pinned revision that cannot be had. Under ``observe`` only EngineDead, StateError."""
+        ConfigError for a pinned revision that cannot be had. Under ``observe`` only EngineDead and StateError.
+        """
         planner = self._planner_of(slot.name) or ""
         settings = self._examining.settings(planner)
         if not settings.asks:

@@ -7,7 +7,7 @@ import logging
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from s3lora_serve.engine.request_facts import for_the_exam
 from s3lora_serve.errors import ConfigError
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     Asked = Callable[[str, Revision, KeptExam], Awaitable[None]]
 
 log = logging.getLogger(__name__)
+
+K, V = TypeVar("K"), TypeVar("V")
 
 _REMEMBERED = 256  # results; the file has the others
 _GUARD = "guard"  # in a result's settings: the digest of those of the guard, which its figure hangs on
@@ -102,7 +104,7 @@ class Examining:
         self.trials = RungTrials()  # what is loaded as a rung, for mending
         self._turn = asyncio.Lock()
         self._remembered: OrderedDict[str, ExamResult] = OrderedDict()  # by key
-        self._last: dict[str, tuple[str, KeptExam]] = {}  # planner → revision's digest, what was found last
+        self._last: OrderedDict[tuple[str, str], KeptExam] = OrderedDict()  # by planner and revision's digest
         self.counted: Callable[[str, KeptExam, bool], None] = lambda planner, found, asked: None
         self.renewed: Callable[[str, Proof], None] = lambda key, proof: None
 
@@ -125,7 +127,7 @@ class Examining:
         if (result := self._remembered.get(key)) is None:
             result = await self._run(partial(self._record.find, key))
             if result is not None:
-                self._remember(result)
+                _put(self._remembered, result.key, result)
             elif (result := await self._run(partial(self._record.latest, revision.digest))) is None:
                 return None
         tries = await self._run(partial(self._record.tries, revision.lineage.source))
@@ -171,7 +173,8 @@ class Examining:
         """What is kept of the revision in the slot, or else what it answers now: then ``asked`` hears of it.
 
         ``serves``: a name means it already, so a stale verdict that lets it serve will do. ``ordered``: none
-        that is stale will do, not even one by these questions that only the guard made so. ``waits`` is called if another exam is under way. Raises what ``examine`` does.
+        that is stale will do, not even one by these questions that only the guard made so. ``waits`` is
+        called if another exam is under way. Raises what ``examine`` does.
         """
         taken = False
         if (found := await self._good(planner, revision, serves=serves, ordered=ordered)) is None:
@@ -181,7 +184,7 @@ class Examining:
                 # What was waited for may have been an exam of the same revision, for another planner.
                 if (found := await self._good(planner, revision, serves=serves, ordered=ordered)) is None:
                     found, taken = await self._ask(planner, revision, engine, slot, told), True
-        self._last[planner] = revision.digest, found
+        _put(self._last, (planner, revision.digest), found)
         self.counted(planner, found, taken)
         if taken and asked is not None:
             await asked(planner, revision, found)
@@ -197,8 +200,10 @@ class Examining:
             return exam_facts(unasked(why, exam.settings.against))
         if (proof := deployment.proofs.get("exam")) is not None:
             return dict(proof.facts) or None  # it could not be taken, and what it finds is only observed
-        digest, found = self._last.get(planner, ("", None))
-        return exam_facts(found) if found is not None and digest == revision.digest else None
+        if (found := self._last.get(key := (planner, revision.digest))) is None:
+            return None
+        self._last.move_to_end(key)  # of one that is withheld there is no other word, whatever is tried since
+        return exam_facts(found)
 
     async def _good(
         self, planner: str, revision: Revision, *, serves: bool = False, ordered: bool = False
@@ -226,7 +231,7 @@ class Examining:
         result = replace(result, settings={**result.settings, _GUARD: exam.guard})
         await self._run(partial(self._record.keep, result, revision.digest, source))
         if result.complete:  # else it is asked again, when it is ordered again
-            self._remember(result)
+            _put(self._remembered, result.key, result)
         log.info("planner %s, revision %s: exam %s: %s", planner, revision.short, result.verdict, result.why)
         return KeptExam(result, tries=await self._run(partial(self._record.tries, source)))
 
@@ -250,11 +255,13 @@ class Examining:
         trial.found = await examine_rung(ask, exam.settings, trial.terms)
         return trial.found.result
 
-    def _remember(self, result: ExamResult) -> None:
-        self._remembered[result.key] = result
-        self._remembered.move_to_end(result.key)
-        if len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
+
+def _put(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    """As the newest of so many."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > _REMEMBERED:
+        kept.popitem(last=False)
 
 
 def _unasked(exam: PlannerExam, revision: Revision) -> str:

@@ -41,7 +41,7 @@ async def test_the_second_half_is_held_to_the_stricter_level():
 
 @pytest.mark.parametrize("confirms", [UNDECIDED, PASSED])
 async def test_what_both_halves_prove_together_is_refused(confirms):
-    """Else a revision that an exam refuses would serve by being asked in halves, each of which proves less."""
+    """Else what an exam refuses would serve by being asked in halves, each of which proves less."""
     whole = PairedCounts(200, 80, 18, 2)
     assert decide(whole, MEND).verdict is REFUSED
     halves = [
