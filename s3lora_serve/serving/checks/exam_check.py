@@ -61,7 +61,8 @@ class ExamCheck:
         self, engine: Engine, slot: Slot, revision: Revision, tell: Callable[[str], None]
     ) -> Proof | None:
         """Raises ExamRefused, ExamUndecided, EngineError, EngineDead, StateError; StoreError, SlotsBusy or
-        ConfigError for a pinned revision that cannot be had. Under ``observe`` only EngineDead and StateError.
+        ConfigError for a pinned revision that cannot be had. Under ``observe`` EngineDead and
+        StateError alone.
         """
         planner = self._planner_of(slot.name) or ""
         settings = self._examining.settings(planner)

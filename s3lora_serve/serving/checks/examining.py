@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 
 _REMEMBERED = 256  # results; the file has the others
 _GUARD = "guard"  # in a result's settings: the digest of those of the guard, which its figure hangs on
