@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -121,12 +122,17 @@ class ScriptedExams:
         self.settings = {"": ExamConfig(**{"action": "refuse", **settings})}
         self.guard = ""
         self.questions = "1"  # another value: other questions
+        self.unreadable: Exception | None = None  # what reading the questions raises
+        self.keyed_in: set[str] = set()  # threads
 
     def of(self, planner: str) -> PlannerExam:
         """How this planner's revisions are examined."""
         settings = self.settings.get(planner, self.settings[""])
 
         def key(revision: str, version: str) -> str:
+            self.keyed_in.add(threading.current_thread().name)
+            if self.unreadable is not None:
+                raise self.unreadable
             return f"{revision}/{version}/{self.questions}"
 
         return PlannerExam(settings, key, lambda: self.examiner, self.guard)

@@ -100,7 +100,7 @@ class ExamRecord:
         results = [(result.key, revision, canonical_bytes(result.to_json()))] if result.complete else []
         with self._lock:
             _keep(self._memory, [(source, time.time())], results)
-            if self._file is None and self.problem is None:
+            if self._file is None:  # none yet, or none that could be used: it may have been moved away
                 self._open()
             if self._file is None:
                 return

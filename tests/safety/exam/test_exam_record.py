@@ -92,6 +92,20 @@ def test_a_file_that_cannot_be_used_is_a_finding(path, damage, caplog):
         assert record.find("k") is None
 
 
+@pytest.mark.parametrize("damage", [_not_a_database, _newer])
+def test_what_was_moved_away_is_made_anew(path, damage):
+    """As the finding says, and without a restart: what waited in memory is in the new file."""
+    path.parent.mkdir()
+    damage(path)
+    with ExamRecord(path) as record:
+        record.keep(RESULT, "r1", "s")
+        path.rename(path.with_suffix(".old"))
+        record.keep(replace(RESULT, key="k2"), "r1", "s")
+        assert record.problem is None
+    with ExamRecord(path) as record:
+        assert (record.find("k"), record.tries("s")) == (RESULT, 2)
+
+
 def test_a_folder_that_cannot_be_is_a_finding(tmp_path):
     """Such as one where a file stands."""
     (tmp_path / "file").write_text("")
@@ -189,7 +203,7 @@ def test_threads_may_share_it(path):
         {"confidence": 0.9},
         {"max_utility_loss": 0.2},
         {"answer_tokens": 32},
-        {"against": "a" * 12},
+        {"against": "a" * 64},
         {"plan_form": False},
     ],
 )
