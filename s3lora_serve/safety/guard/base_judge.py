@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineDead, EngineError
 from s3lora_serve.safety.guard.base_questions import MOST, TEXTS, Asked, Asker, BaseQuestion
-from s3lora_serve.safety.guard.frame import framed, led, parts_of
 from s3lora_serve.safety.guard.guard_question import Part
-from s3lora_serve.safety.guard.plain_text import plain_text
-from s3lora_serve.safety.guard.planned import planned
 from s3lora_serve.safety.guard.ruling import Found, Ruling
-from s3lora_serve.safety.guard.sentences import sentences
+from s3lora_serve.safety.guard.texts.frame import framed, led, parts_of
+from s3lora_serve.safety.guard.texts.plain_text import plain_text
+from s3lora_serve.safety.guard.texts.planned import planned
+from s3lora_serve.safety.guard.texts.sentences import sentences
 from s3lora_serve.safety.guard.verdict_cache import VerdictCache
+from s3lora_serve.storage.daemon_threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -50,6 +51,7 @@ class BaseJudge:
         self._settings = settings
         self._asked: Engine | None = None  # whose answers are remembered
         self._cache: VerdictCache[BaseAnswer] = VerdictCache(settings.cache_seconds)
+        self._threads = DaemonThreads("guard", 2)
 
     @property
     def name(self) -> JudgeName:
@@ -65,7 +67,7 @@ class BaseJudge:
             return Ruling(Found.FAILED, "base", why=why)
         # Taking apart megabytes takes seconds, for which no other request would be answered.
         make = partial(_Request, asker, self._settings, question, began)
-        request = make() if question.size < LONG else await asyncio.to_thread(make)
+        request = make() if question.size < LONG else await self._threads.run(make)
         finding, part, why = await request.judged()
         return Ruling(
             finding,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s3lora_serve.safety.guard.sentences import MOST, sentences
+from s3lora_serve.safety.guard.texts.sentences import MOST, sentences
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from s3lora_serve.safety.guard.planned import planned
+from s3lora_serve.safety.guard.texts.planned import planned
 
 
 @pytest.mark.parametrize(
