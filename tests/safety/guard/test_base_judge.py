@@ -15,7 +15,6 @@ from s3lora_serve.safety.guard.base_questions import MOST
 from s3lora_serve.safety.guard.guard_question import GuardQuestion, Part, Passage
 from s3lora_serve.safety.guard.ruling import Found
 from s3lora_serve.safety.guard.texts.frame import framed, led
-from s3lora_serve.safety.guard.texts.plain_text import plain_text
 
 TASK = "Find out who directed Tenet."
 TOOL = Passage(Part.TOOLS, "tool Search", "looks up facts")
