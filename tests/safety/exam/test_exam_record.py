@@ -13,6 +13,7 @@ from s3lora_serve.config import ExamConfig
 from s3lora_serve.safety.exam import exam_record
 from s3lora_serve.safety.exam.exam_record import ExamRecord, exam_key, stale
 from s3lora_serve.safety.exam.exam_result import ExamVerdict, PairedCounts
+from s3lora_serve.storage import sqlite_file
 
 SETTINGS = ExamConfig()
 KEY = ("r" * 64, "base", "vllm 1", "questions")
@@ -130,7 +131,7 @@ def test_damage_while_it_runs_is_a_finding(path):
 
 def test_a_disk_that_is_busy_loses_nothing(path, monkeypatch, caplog):
     """What cannot be written is kept in memory until it can, in order, and what was written is still read."""
-    monkeypatch.setattr(exam_record, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.0)
     later, last = replace(RESULT, key="k2"), replace(RESULT, key="k3")
     with ExamRecord(path) as record:
         record.keep(RESULT, "r1", "s")
