@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fleet_factory import make_fleet
+
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, PairedCounts
@@ -141,3 +143,24 @@ class ScriptedExams:
     def setup(self) -> ExamSetup:
         """For a service."""
         return ExamSetup(self.of, self.record)
+
+
+async def examined_fleet(fleet_of: Callable[..., Any], exams: ScriptedExams) -> Any:
+    """Planners p and q serve 0 and 1; 2 and 3 lie under "new" and "newer"."""
+    fleet = await fleet_of("p", "q", exams=exams.setup).start()
+    fleet.shelf.put("new")
+    fleet.shelf.put("newer")
+    return fleet
+
+
+async def again(fleet: Any, exams: ScriptedExams, *names: str, **options: Any) -> Any:
+    """Another server over the same state and record, after this one was stopped."""
+    await fleet.close()
+    root = fleet.service.journal.path.parent
+    made = make_fleet(root, *(names or ("p", "q")), shelf=fleet.shelf, exams=exams.setup, **options)
+    return await made.start()
+
+
+def exam_entries(fleet: Any) -> list[Any]:
+    """What the journal says of exams, oldest first."""
+    return [e for e in reversed(fleet.control.history(None)) if e.action == "exam.done"]

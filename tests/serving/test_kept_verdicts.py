@@ -7,7 +7,7 @@ import threading
 import pytest
 from fleet_factory import desired, make_fleet
 from orders import ask, order, rollback, swap, until
-from scripted_exams import ScriptedExams
+from scripted_exams import ScriptedExams, again, exam_entries, examined_fleet
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step
@@ -15,11 +15,6 @@ from s3lora_serve.errors import ConfigError
 from s3lora_serve.safety.exam.exam_result import ExamVerdict
 
 REFUSED = ExamVerdict.REFUSED
-
-
-def exam_entries(fleet):
-    """What the journal says of exams, oldest first."""
-    return [e for e in reversed(fleet.control.history(None)) if e.action == "exam.done"]
 
 
 @pytest.fixture
@@ -31,18 +26,7 @@ def exams():
 @pytest.fixture
 async def fleet(fleet_of, exams):
     """Planners p and q serve 0 and 1; 2 and 3 lie under "new" and "newer"."""
-    fleet = await fleet_of("p", "q", exams=exams.setup).start()
-    fleet.shelf.put("new")
-    fleet.shelf.put("newer")
-    return fleet
-
-
-async def again(fleet, exams, *names, **options):
-    """Another server over the same state and record, after this one was stopped."""
-    await fleet.close()
-    root = fleet.service.journal.path.parent
-    made = make_fleet(root, *(names or ("p", "q")), shelf=fleet.shelf, exams=exams.setup, **options)
-    return await made.start()
+    return await examined_fleet(fleet_of, exams)
 
 
 async def test_a_kept_verdict_is_asked_no_more(fleet, exams):
