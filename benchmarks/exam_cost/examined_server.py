@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ import httpx
 import yaml
 from exam_arms import BACKGROUND
 from llama_8b import RANK, write_dummy_base, write_random_adapter
-from process import ServerProcess
+from process import ServerProcess, free_port
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +29,7 @@ class ExaminedServer:
 
     def __init__(self, work: Path, arms: Sequence[Arm], options: argparse.Namespace) -> None:
         self._setting, self._work, self._layers = options.setting, work, options.layers
-        port, admin_port = _free_port(), _free_port()
+        port, admin_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{port}"
         names = [BACKGROUND, *(arm.planner for arm in arms)]
         sections = {BACKGROUND: {"action": "off"}, **{arm.planner: arm.section for arm in arms}}
@@ -103,9 +102,3 @@ class ExaminedServer:
             "extra_args": {"load_format": "dummy", "max_num_seqs": 512},
         }
         return {"base_model": str(self._work / "base"), "engine": engine}
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ import httpx
 import yaml
 from guard_cells import GUARDED_PLANNER, KEY, LONG_KEY, PLAIN_PLANNER
 from llama_8b import RANK, write_dummy_base, write_random_adapter
-from process import ServerProcess
+from process import ServerProcess, free_port
 from said_instead import LONG_CALLER
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class GuardedServer:
     """s3lora-serve in ``work``: with dummy weights of 8B shape, or the demo's base model."""
 
     def __init__(self, setting: str, work: Path, options: argparse.Namespace) -> None:
-        port, admin_port = _free_port(), _free_port()
+        port, admin_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{port}"
         config = {
             "server": {
@@ -122,9 +121,3 @@ def _planners(source: str, fail: str) -> dict[str, Any]:
     }
     own = {"source": source, "tools": TOOLS}
     return {"planners": {PLAIN_PLANNER: own, GUARDED_PLANNER: {**own, "guard": guard}}}
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -43,14 +43,14 @@ COLUMNS = {
 
 def framed(task: str, passages: list) -> str:
     """As the guard frames it."""
-    from s3lora_serve.safety.guard.frame import framed as by_guard
+    from s3lora_serve.safety.guard.texts.frame import framed as by_guard
 
     return by_guard(task, passages)
 
 
 def _pieces(task: str) -> list[str]:
     """Its sentences, as the guard tells them apart."""
-    from s3lora_serve.safety.guard.sentences import sentences
+    from s3lora_serve.safety.guard.texts.sentences import sentences
 
     return list(sentences(task))
 

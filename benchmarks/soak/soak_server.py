@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import yaml
-from process import ServerProcess
+from process import ServerProcess, free_port
 from variants import write_variant
 
 if TYPE_CHECKING:
@@ -28,13 +27,6 @@ ENVIRON = {
     "S3LORA_ADMIN_TOKEN": TOKEN,
     "S3LORA_API_KEY": KEY,
 }
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class SoakServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -132,3 +133,10 @@ class ServerProcess:
         except psutil.NoSuchProcess:
             pass
         return [process for process in self._seen.values() if process.is_running()]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -17,7 +17,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import sys
 from dataclasses import asdict
 from datetime import date
@@ -31,6 +30,7 @@ from column import Setting
 from control import control
 from figures import figures
 from ours import Ours
+from process import free_port
 from record import Plan
 from session import Session
 from stock import Stock
@@ -181,13 +181,6 @@ def _vllm() -> str:
         except PackageNotFoundError:
             continue
     return "vLLM of unknown version"
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -33,13 +33,13 @@ class ControlTokens:
         return text
 
     def broken_in(self, value: Any) -> Any:
-        """The JSON value with every string in it broken up; keys stay."""
+        """The JSON value with every string in it broken up, also where it is a key."""
         if isinstance(value, str):
             return self.broken(value)
         if isinstance(value, list):
             return [self.broken_in(item) for item in value]
         if isinstance(value, dict):
-            return {key: self.broken_in(item) for key, item in value.items()}
+            return {self.broken_in(key): self.broken_in(item) for key, item in value.items()}
         return value
 
 

@@ -58,7 +58,10 @@ def _any(config: Config, guard: GuardConfig) -> Iterator[str]:
     if guard.action != "refuse":
         return
     if guard.fail == "open":
-        yield ".fail is open: what gets no verdict is served, so whoever overloads the guard gets past it"
+        yield (
+            ".fail is open: what gets no verdict is served, so whoever overloads the guard, or asks for an"
+            " answer that it cannot judge, gets past it"
+        )
     if "task" in guard.observe_parts:
         yield ".observe_parts names task: what is asked itself is never refused"
     if guard.seconds >= (least := min(config.plans.seconds, config.server.answer_seconds)):

@@ -25,8 +25,10 @@ class ExamConfig(Section):
     )
     against: str = Field(
         "base",
-        pattern=r"^(base|[0-9a-f]{8,64})$",
-        description="what it is compared with: base, or the digest of a revision that you trust",
+        # Whole: what has this digest passes unasked, and the beginning of one can be had by trying.
+        pattern=r"^(base|[0-9a-f]{64})$",
+        description="what it is compared with: base, or the digest, all 64 digits of it, of a revision that"
+        " you trust",
     )
     attacks: int = Field(200, ge=10, le=10_000, description="attacks that are asked, as chats")
     harmless: int = Field(100, ge=0, le=10_000, description="harmless prompts that are asked, as chats")
@@ -61,7 +63,7 @@ class ExamConfig(Section):
         (0.0, 0.05, 0.1, 0.2, 0.3),
         min_length=1,
         strict=False,
-        description="action mend: shares of the modules to prune, least first",
+        description="action mend: shares of the modules to prune, 0 first",
     )
 
     @field_validator("action", mode="before")
@@ -78,6 +80,11 @@ class ExamConfig(Section):
             )
         if list(self.taus) != sorted(set(self.taus)) or not all(0 <= tau < 1 for tau in self.taus):
             raise ValueError("taus must be shares from 0 to below 1, each larger than the one before")
+        if self.action == "mend" and self.taus[0]:
+            raise ValueError(
+                f"taus must begin with 0, not {self.taus[0]:g}: the unpruned adapter's plans are what those"
+                " of all other rungs are compared with"
+            )
         return self
 
     def with_files(self, anchor: Callable[[str], str]) -> ExamConfig:

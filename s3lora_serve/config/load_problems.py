@@ -23,6 +23,8 @@ MAX_LISTED = 50  # to explain one takes about a millisecond
 
 # Where people look for it; a file that chose a fake engine could be served by mistake.
 _ENGINE_KEYS = {("engine", name) for name in ("kind", "name", "type", "backend", "engine", "fake")}
+_BEFORE_HOST = re.compile(r"://\S*@")  # also a password with a slash
+_AFTER_PATH = re.compile(r"(://[^\s'\"?#]*[?#])[^\s'\"]+")
 _SECRET = re.compile(r"(^|_)(api_?key|token|secret|password|credentials?)(_env)?$", re.IGNORECASE)
 
 
@@ -139,5 +141,6 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """The value in at most 60 characters, without what may be a secret in an address."""
+    text = _AFTER_PATH.sub(r"\1***", _BEFORE_HOST.sub("://***@", repr(value)))
     return text if len(text) <= 60 else text[:57] + "..."

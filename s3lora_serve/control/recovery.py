@@ -45,10 +45,13 @@ class Recovery:
         threads: WorkThreads,
         found: Reconciled | None = None,
         mending: StartMending | None = None,
+        unserved: set[str] | None = None,
     ) -> None:
         """``found``: who is withheld, and which operations are not what was written down; ``mending``: for
-        those that their exam withholds.
+        those that their exam withholds; ``unserved``: holds, while planners are restored, the keys of those
+        whose name did not mean that revision before.
         """
+        self._unserved = set() if unserved is None else unserved
         self._mending = mending
         self._replica = replica
         self._journal = journal
@@ -68,10 +71,13 @@ class Recovery:
             )
             for name, want in desired.items()
         ]
+        served = {slot_name(name, record.active) for name, record in records.items()}
+        self._unserved |= {alias.active for alias in aliases} - served
         await self._replica.restore([(alias, revisions[alias.name]) for alias in aliases])
         if self._mending is not None:
             for name in desired:
                 await self._mending.mend(name, records.get(name))
+        self._unserved.clear()
         # Last: a candidate keeps its slot and its planner's, which must not be the last ones.
         for name in desired:
             await self._restore_candidate(name, records.get(name))

@@ -156,7 +156,7 @@ class PlannerService:
                 hint="give one of them another name",
             )
         parts = self._replica, self.journal, self._admission, self.threads
-        self._recovery = Recovery(*parts, found, self.exams.start_mending)
+        self._recovery = Recovery(*parts, found, self.exams.start_mending, self.exams.unserved)
         for name in desired:
             self.metrics.declare(name)
         self.exams.declare(desired, self.metrics.exam)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.control.journal.entry import NewEntry
 from s3lora_serve.control.orders.mending import Mending
 from s3lora_serve.control.orders.start_mending import StartMending
-from s3lora_serve.errors import ConfigError
+from s3lora_serve.errors import ConfigError, S3LoRAError
 from s3lora_serve.fleet.log_context import log_context
 from s3lora_serve.fleet.slots import slot_name
 from s3lora_serve.safety.exam.exam_facts import exam_facts
@@ -56,6 +56,8 @@ class ServiceExams:
         threads: WorkThreads,
     ) -> None:
         self._threads = threads
+        self._fleet = fleet
+        self.unserved: set[str] = set()  # keys of what a start is about to let serve for the first time
         self.start_mending: StartMending | None = None
         self._mending: Mending | None = None
         self._parts: tuple[Replica, Admission, Operations, float] | None = None
@@ -66,8 +68,7 @@ class ServiceExams:
         self.examining = Examining(
             setup.of, setup.record, threads.files.run, lambda: host.current, self._reference
         )
-        serves: Callable[[str], bool] = lambda key: fleet.role(key) is not None  # noqa: E731
-        self.checks = (ExamCheck(self.examining, slots.planner_of, serves, self._asked),)
+        self.checks = (ExamCheck(self.examining, slots.planner_of, self._serves, self._asked),)
         self.examining.renewed = lambda key, proof: fleet.renew(key, "exam", proof)
 
     def mending(self, replica: Replica) -> Mending:
@@ -110,6 +111,9 @@ class ServiceExams:
             return None
         return self.examining.facts(deployment)
 
+    def _serves(self, key: str) -> bool:
+        return self._fleet.role(key) is not None and key not in self.unserved
+
     async def _asked(self, planner: str, revision: Revision, found: KeptExam) -> None:
         """Write down that an exam was taken, and its counts."""
         _, _, operations, _ = self._there()
@@ -131,7 +135,12 @@ class ServiceExams:
     async def _reference(self, planner: str, digest: str) -> AsyncIterator[Slot]:
         """The revision that a planner's are compared with, in the engine. Raises StoreError, SlotsBusy."""
         replica, admission, _, seconds = self._there()
-        revision = await self._threads.files.run(admission.restore, digest)
+        try:
+            revision = await self._threads.files.run(admission.restore, digest)
+        except S3LoRAError as error:
+            error.message = f"exam.against: {error.message}"
+            error.hint = error.hint or "pin a revision that is in the store, or compare with base"
+            raise
         async with replica.held(slot_name(planner, revision.digest)):
             loaded = await replica.prepare(planner, revision, lambda stage: None, seconds)
             if loaded.slot is None:

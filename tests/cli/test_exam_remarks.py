@@ -44,7 +44,7 @@ def test_who_is_examined_and_what_follows(s3lora, tmp_path):
         ("{action: refuse, attacks: 24}", "gpt2", "exam.attacks: 24 often decide nothing; it takes about"),
         ("{action: refuse, attacks: 9000}", "gpt2", "exam.attacks is 9000, and there are "),
         ("{attacks: 24}", "gpt2", "exam.action is off: only exams by order (s3lora exam) go by attacks"),
-        ("{action: refuse, against: 0123456789ab}", "gpt2", "exam.against: each exam takes one more of"),
+        (f"{{action: refuse, against: {64 * 'a'}}}", "gpt2", "exam.against: each exam takes one more of"),
         ("{action: observe, undecided: serve}", "gpt2", "exam.undecided has no effect under action observe"),
         ("{action: refuse, questions: ./none}", "gpt2", "exam.questions: there is no file {folder}/none/"),
     ],

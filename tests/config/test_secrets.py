@@ -19,6 +19,9 @@ SECRET = "sk-very-secret-0123"
         f"hf_token: {SECRET}",
         f"server: {{password: [{SECRET}]}}",
         f"engine: {{extra_args: {{api_key: {SECRET}}}}}",
+        f"guard: {{by: endpoint, endpoint: {{url: 'http://me:{SECRET}@guard/v1', kind: moderation}}}}",
+        f"guard: {{by: endpoint, endpoint: {{url: 'http://guard/v1?a=b&key={SECRET}', kind: moderation}}}}",
+        f"guard: {{by: endpoint, endpoint: ['http://me:{SECRET}/x@guard/v1']}}",
     ],
 )
 def test_a_secret_in_the_file_is_refused_and_not_repeated(tmp_path, text):

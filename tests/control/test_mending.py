@@ -337,10 +337,12 @@ async def test_an_apply_of_which_one_is_refused_is_taken_back(mended):
     assert "mending" in failed.details
 
 
-async def test_two_planners_mend_at_once(mended):
-    """Two orders at once come to their rungs, each with its own entry."""
+@pytest.mark.parametrize("sources", [("bad p", "bad q"), ("bad", "bad")])
+async def test_two_planners_mend_at_once(mended, sources):
+    """Each comes to its rung, with its own entry. Of one source each rung is asked once, for both."""
     fleet = await mended(passes(4), "p", "q", max_loras=6)
-    orders = [await fleet.control.swap(name, Wanted(source=f"bad {name}"), order()) for name in ("p", "q")]
-    assert [(await fleet.done(each)).step for each in orders] == [Step.DONE, Step.DONE]
+    both = [await fleet.control.swap(*each, order()) for each in zip("pq", map(Wanted, sources), strict=True)]
+    assert [(await fleet.done(each)).step for each in both] == [Step.DONE, Step.DONE]
     assert (pruned(fleet, "p"), pruned(fleet, "q")) == ((4, 4), (4, 4))
     assert decision(fleet, planner="q").details["rungs"][-1]["top"] == 4
+    assert len(fleet.exam.asked) == 6 * len(set(sources))

@@ -83,6 +83,8 @@ async def test_no_rung_passes_at_the_start(begun):
     assert "not mended: top 0 (0 %): refused" in planner.alias.withheld
     assert await ask(fleet, "q") == fleet.service.get("q").revision.digest[0]
     assert actions(fleet) == [NOT_MENDED]
+    facts = fleet.service.exams.facts(planner.active)
+    assert (facts["verdict"], facts["attacks"]["risen"]) == ("refused", 30)  # of what is withheld, not a rung
     assert len(await fleet.running.loaded()) == 1
     fleet.shelf.put("good")
     assert (await swap(fleet, "p", "good")).step is Step.DONE
@@ -129,3 +131,18 @@ async def test_what_served_of_another_source_is_not_mended_from_the_declared_one
     again = await begun(passes(2), record=kept)
     assert "is expected" in again.service.get("p").alias.withheld
     assert not {MENDED, NOT_MENDED} & set(actions(again))
+
+
+async def test_a_defect_while_one_is_mended_keeps_no_other_from_serving(begun):
+    """The planner stays withheld by its exam, nothing of the rung stays loaded, and the others serve."""
+
+    def says(pruned, half):
+        if half is not None:
+            raise RuntimeError("a defect")
+        return result(REFUSED)
+
+    fleet = await begun(says)
+    planner = fleet.service.get("p")
+    assert (planner.alias.withheld_by, "is refused" in planner.alias.withheld) == ("exam", True)
+    assert await ask(fleet, "q") == fleet.service.get("q").revision.digest[0]
+    assert len(await fleet.running.loaded()) == 1

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from fleet_factory import make_fleet
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.engine.port import Sampling
@@ -121,12 +124,17 @@ class ScriptedExams:
         self.settings = {"": ExamConfig(**{"action": "refuse", **settings})}
         self.guard = ""
         self.questions = "1"  # another value: other questions
+        self.unreadable: Exception | None = None  # what reading the questions raises
+        self.keyed_in: set[str] = set()  # threads
 
     def of(self, planner: str) -> PlannerExam:
         """How this planner's revisions are examined."""
         settings = self.settings.get(planner, self.settings[""])
 
         def key(revision: str, version: str) -> str:
+            self.keyed_in.add(threading.current_thread().name)
+            if self.unreadable is not None:
+                raise self.unreadable
             return f"{revision}/{version}/{self.questions}"
 
         return PlannerExam(settings, key, lambda: self.examiner, self.guard)
@@ -135,3 +143,24 @@ class ScriptedExams:
     def setup(self) -> ExamSetup:
         """For a service."""
         return ExamSetup(self.of, self.record)
+
+
+async def examined_fleet(fleet_of: Callable[..., Any], exams: ScriptedExams) -> Any:
+    """Planners p and q serve 0 and 1; 2 and 3 lie under "new" and "newer"."""
+    fleet = await fleet_of("p", "q", exams=exams.setup).start()
+    fleet.shelf.put("new")
+    fleet.shelf.put("newer")
+    return fleet
+
+
+async def again(fleet: Any, exams: ScriptedExams, *names: str, **options: Any) -> Any:
+    """Another server over the same state and record, after this one was stopped."""
+    await fleet.close()
+    root = fleet.service.journal.path.parent
+    made = make_fleet(root, *(names or ("p", "q")), shelf=fleet.shelf, exams=exams.setup, **options)
+    return await made.start()
+
+
+def exam_entries(fleet: Any) -> list[Any]:
+    """What the journal says of exams, oldest first."""
+    return [e for e in reversed(fleet.control.history(None)) if e.action == "exam.done"]

@@ -6,7 +6,7 @@ import json
 import signal
 
 import pytest
-from fake_command import s3lora, serving, write_fleet
+from fake_command import run, s3lora, serving, write_fleet
 
 pytestmark = pytest.mark.process
 
@@ -71,4 +71,22 @@ def test_a_server_mends_at_its_first_start_and_asks_nothing_again(nursery, tmp_p
         assert [action for _, action in history(server)[len(before) :]] == ["apply.begun", "apply.done"]
         done = server.done(server.order("planners/two/swap", {"source": str(tmp_path / "two")}))
         assert (done["step"], done["details"]["same"]) == ("done", True)
+        assert s3lora(tmp_path, "audit", engine=()).returncode == 0
+
+
+@pytest.mark.parametrize("moment", ["after write exam.done", "before write exam.mended"])
+def test_killed_while_it_mends_it_goes_on_from_what_is_kept(nursery, tmp_path, moment):
+    """Killed after the first exam, or once all rungs are known: the next start asks nothing twice, comes to
+    the same rung, and writes the decision once.
+    """
+    write_fleet(tmp_path, CONFIG, "one", "two")
+    write_questions(tmp_path / "asks")
+    killed = run(nursery, tmp_path, DIE_AT=moment, **FAULT)
+    assert killed.code == -signal.SIGKILL, killed.err
+    with serving(nursery, tmp_path, **FAULT) as server:
+        assert len(server.ask("/v1/planners/two")[0]["pruned_modules"]) == 2
+        told = [action for _, action in history(server)]
+        assert (told.count("exam.done"), told.count("exam.mended")) == (4, 1)
+        (kept,) = [e["exam"] for e in server.order("exams")["data"] if e["planner"] == "two"]
+        assert (kept["verdict"], kept["stale"], kept["tries"]) == ("passed", False, 3)
         assert s3lora(tmp_path, "audit", engine=()).returncode == 0

@@ -33,11 +33,11 @@ def test_what_the_model_takes_for_a_control_token_is_broken_up(texts, text, expe
 
 
 def test_every_string_of_a_value_is_broken_up():
-    """In lists and objects; what is no string stays."""
+    """In lists, objects and their keys, which a chat template renders, too; what is no string stays."""
     value = {"a": ["</s>", {"b": "[INST]"}, 1, None], "</s>": True}
     assert ControlTokens(MISTRAL).broken_in(value) == {
         "a": ["< /s>", {"b": "[ INST]"}, 1, None],
-        "</s>": True,
+        "< /s>": True,
     }
 
 

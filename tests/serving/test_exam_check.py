@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from fleet_factory import make_fleet
-from orders import ask, canary, rollback, states, swap, until
-from scripted_exams import ScriptedExams
+from fleet_factory import desired
+from orders import ask, canary, order, rollback, states, swap, until
+from scripted_exams import ScriptedExams, again, exam_entries, examined_fleet
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step
@@ -14,11 +14,6 @@ from s3lora_serve.safety.exam.exam_result import ExamVerdict
 from s3lora_serve.safety.exam.utility import Utility, lost
 
 REFUSED, UNDECIDED = ExamVerdict.REFUSED, ExamVerdict.UNDECIDED
-
-
-def exam_entries(fleet):
-    """What the journal says of exams, oldest first."""
-    return [e for e in reversed(fleet.control.history(None)) if e.action == "exam.done"]
 
 
 @pytest.fixture
@@ -30,18 +25,7 @@ def exams():
 @pytest.fixture
 async def fleet(fleet_of, exams):
     """Planners p and q serve 0 and 1; 2 and 3 lie under "new" and "newer"."""
-    fleet = await fleet_of("p", "q", exams=exams.setup).start()
-    fleet.shelf.put("new")
-    fleet.shelf.put("newer")
-    return fleet
-
-
-async def again(fleet, exams, *names, **options):
-    """Another server over the same state and record, after this one was stopped."""
-    await fleet.close()
-    root = fleet.service.journal.path.parent
-    made = make_fleet(root, *(names or ("p", "q")), shelf=fleet.shelf, exams=exams.setup, **options)
-    return await made.start()
+    return await examined_fleet(fleet_of, exams)
 
 
 # What it keeps from serving
@@ -96,7 +80,7 @@ async def test_what_becomes_of_a_swap(fleet, exams, verdict, settings, code):
 
 async def test_what_is_refused_for_its_plans_is_told_to_prune_less(fleet, exams):
     """More pruning would not give back what it lost; the message says beside what it is worse."""
-    exams.settings[""] = settings = ExamConfig(action="refuse", against="0" * 12)
+    exams.settings[""] = settings = ExamConfig(action="refuse", against="0" * 64)
     utility = (Utility("valid", 0.5, reference=0.9),)
     exams.examiner.verdicts["2"] = REFUSED
     exams.examiner.also = {"utility": utility, "why": lost(utility, settings)}
@@ -134,10 +118,50 @@ async def test_a_refused_planner_is_withheld_at_the_first_start_and_the_others_s
     assert len(await fleet.engine.loaded()) == 1
     fleet.shelf.put("new")
     assert (await swap(fleet, "p", "p")).error["code"] == "exam_refused"  # asked no second time
+    exams.examiner.verdicts["3"] = REFUSED
+    fleet.shelf.put("newer")
+    assert (await swap(fleet, "p", "newer")).error["code"] == "exam_refused"
+    assert fleet.service.exams.facts(fleet.service.get("p").active)["verdict"] == "refused"
     assert (await swap(fleet, "p", "new")).step is Step.DONE
     assert (await ask(fleet, "p"), await fleet.service.ready()) == ("2", True)
-    assert [name[0:3] for name in exams.examiner.asked] == ["p@0", "q@1", "p@2"]
+    assert [name[0:3] for name in exams.examiner.asked] == ["p@0", "q@1", "p@3", "p@2"]
     assert [f.message for f in await fleet.control.verify() if not f.ok] == []
+
+
+async def test_another_declaration_of_what_is_refused_lets_nothing_serve(fleet_of, exams):
+    """An apply that comes to the withheld revision is checked like any other; once that passes it serves."""
+    exams.examiner.verdicts["0"] = REFUSED
+    fleet = await fleet_of("p", "q", exams=exams.setup).start()
+    fleet.shelf.revisions["same"] = fleet.shelf.revisions["p"]
+    wants = {"p": desired("same"), "q": desired("q")}
+    failed = await fleet.done(await fleet.control.apply(wants, order()))
+    assert (failed.step, failed.error["code"]) == (Step.FAILED, "exam_refused")
+    assert (fleet.service.get("p").alias.withheld_by, await ask(fleet, "q")) == ("exam", "1")
+    assert set(fleet.service.journal.planners()) == {"q"}
+    exams.questions = "2"
+    exams.examiner.verdicts.clear()
+    done = await fleet.done(await fleet.control.apply(wants, order()))
+    assert (done.step, await ask(fleet, "p")) == (Step.DONE, "0")
+
+
+async def test_an_apply_that_is_taken_back_leaves_withheld_what_was(fleet_of, exams):
+    """A withheld planner whose new declaration passed is withheld again when another one's is refused."""
+    exams.examiner.verdicts |= {"0": REFUSED, "1": REFUSED, "4": REFUSED}
+    fleet = await fleet_of("p", "q", "r", "s", exams=exams.setup).start()
+    fleet.shelf.put("new")
+    assert {n: fleet.service.get(n).alias.withheld_by for n in ("p", "q")} == {"p": "exam", "q": "exam"}
+    fleet.shelf.revisions["same"] = fleet.shelf.revisions["p"]
+    exams.questions = "2"
+    del exams.examiner.verdicts["0"]  # it passes now
+    # In the order of the file: p is declared anew, then r is refused.
+    wants = {"p": desired("same"), "r": desired("new"), "s": desired("s")}
+    failed = await fleet.done(await fleet.control.apply(wants, order()))
+    assert (failed.step, failed.error["code"]) == (Step.FAILED, "exam_refused")
+    for name in ("p", "q"):
+        assert fleet.service.get(name).alias.withheld
+        with pytest.raises(WithheldByExam):
+            await ask(fleet, name)
+    assert (await ask(fleet, "r"), await ask(fleet, "s")) == ("2", "3")
 
 
 async def test_it_stays_withheld_after_a_restart_and_nothing_is_asked(fleet_of, exams):
@@ -186,90 +210,27 @@ async def test_planners_with_an_exam_of_their_own(fleet_of, exams):
     assert fleet.service.exams.facts(fleet.service.get("q").active) is None
 
 
-# What is asked once
-
-
-async def test_a_kept_verdict_is_asked_no_more(fleet, exams):
-    """Not after a restart, a rollback from the store, or a reload, and not for another planner."""
-    await swap(fleet, "p", "new")
-    await swap(fleet, "q", "new")
-    assert [name[:3] for name in exams.examiner.asked] == ["p@0", "q@1", "p@2"]
-    restarted = await again(fleet, exams, max_loras=1)
-    assert (await ask(restarted, "p"), await ask(restarted, "q")) == ("2", "2")
-    assert (await rollback(restarted, "p")).step is Step.DONE
-    assert (await ask(restarted, "p"), await ask(restarted, "q"), await ask(restarted, "p")) == (
-        "0",
-        "2",
-        "0",
-    )
-    assert len(exams.examiner.asked) == 3
-    assert len(exam_entries(restarted)) == 3  # those that were taken
-    await restarted.close()
-
-
-async def test_after_the_engines_death_nothing_is_asked(fleet, exams):
-    """The same revisions serve again."""
-    fleet.engine.die()
-    await until(lambda: fleet.service.host.restarts and fleet.service.host.alive)
-    assert (await ask(fleet, "p"), len(exams.examiner.asked)) == ("0", 2)
-
-
-@pytest.mark.parametrize("change", ["questions", "guard"])
-async def test_other_questions_make_it_stale_and_what_serves_goes_on(fleet, exams, change):
-    """After a restart with them it is shown as stale, and nothing was asked."""
-    setattr(exams, change, "2")
-    restarted = await again(fleet, exams)
-    facts = restarted.service.exams.facts(restarted.service.get("p").active)
-    assert (facts["verdict"], facts["stale"]) == ("passed", True)
-    assert facts["words"] == "passed on the public prompts, by an exam that is stale"
-    assert (await ask(restarted, "p"), len(exams.examiner.asked)) == ("0", 2)
-    await restarted.close()
-
-
-async def test_a_swap_to_what_is_stale_asks_anew(fleet, exams):
-    """Only what a name means already goes on with a stale verdict; so does nothing that was refused."""
-    exams.examiner.verdicts["2"] = REFUSED
-    await swap(fleet, "p", "new")
-    exams.questions = "2"
-    exams.examiner.verdicts.clear()
-    assert (await swap(fleet, "p", "new")).step is Step.DONE
-    assert [name[:3] for name in exams.examiner.asked] == ["p@0", "q@1", "p@2", "p@2"]
-    facts = fleet.service.exams.facts(fleet.service.get("p").active)
-    assert (facts["stale"], facts["tries"]) == (False, 2)
-
-
-async def test_what_an_order_finds_is_shown_in_place_of_a_stale_verdict(fleet, exams):
-    """It is asked although it serves, and goes on to serve whatever that finds."""
-    exams.questions = "2"
-    restarted = await again(fleet, exams)
-    exams.examiner.verdicts["0"] = REFUSED
-    active = restarted.service.get("p").active
-    found = await restarted.service.exams.examining.examine("p", active, lambda done, total: None)
-    facts = restarted.service.exams.facts(restarted.service.get("p").active)
-    assert (found.result.verdict, facts["verdict"], facts["stale"]) == (REFUSED, "refused", False)
-    assert await ask(restarted, "p") == "0"
-    await restarted.close()
-
-
-async def test_a_stale_refusal_lets_nothing_serve(fleet_of, exams):
-    """What observe let serve is asked anew at a start that refuses, if the questions are others."""
-    exams.settings[""] = ExamConfig(action="observe")
-    exams.examiner.verdicts["0"] = REFUSED
-    fleet = await fleet_of("p", exams=exams.setup).start()
-    assert await ask(fleet, "p") == "0"
-    exams.settings[""], exams.questions = ExamConfig(action="refuse"), "2"
-    restarted = await again(fleet, exams, "p")
-    assert (restarted.service.get("p").alias.withheld_by, len(exams.examiner.asked)) == ("exam", 2)
-    await restarted.close()
-
-
 async def test_against_a_revision_that_an_operator_pinned(fleet_of, exams):
     """It is loaded for the exam, passes unasked itself, and leaves the engine afterwards."""
     fleet = fleet_of("p", exams=exams.setup)
     trusted = fleet.shelf.put("trusted")
-    exams.settings[""] = ExamConfig(action="refuse", against=trusted.digest[:12])
+    exams.settings[""] = ExamConfig(action="refuse", against=trusted.digest)
     await fleet.start()
     assert (exams.examiner.asked, exams.examiner.pinned) == ([f"p@{'0' * 12}"], [f"p@{'1' * 12}"])
     await until(lambda: len(fleet.service._slots.live) == 1)
     assert (await swap(fleet, "p", "trusted")).step is Step.DONE
     assert fleet.service.exams.facts(fleet.service.get("p").active)["words"].startswith("passed unasked")
+
+
+@pytest.mark.parametrize(("action", "serving"), [("refuse", "0"), ("observe", "2")])
+async def test_a_pinned_revision_that_is_gone(fleet, exams, action, serving):
+    """The error names setting and way out, and what served serves; observe keeps nothing from serving."""
+    exams.settings[""] = ExamConfig(action=action, against="f" * 64)
+    done = await swap(fleet, "p", "new")
+    assert await ask(fleet, "p") == serving
+    if action == "refuse":
+        assert done.error["message"] == "exam.against: revision ffffffffffff is not in the store"
+        assert "compare with base" in done.error["hint"]
+    else:
+        assert (done.step, fleet.service.exams.facts(fleet.service.get("p").active)) == (Step.DONE, None)
+    assert exams.examiner.at_once == 0

@@ -8,7 +8,7 @@ import random
 import pytest
 from fleet_factory import desired, make_fleet
 from orders import ask, order, rollback, serving, states, swap, until
-from scripted_exams import ScriptedExams
+from scripted_exams import ScriptedExams, again, examined_fleet
 from virtual_time import run_virtually
 
 from s3lora_serve.config import ExamConfig, SlotsConfig
@@ -28,18 +28,7 @@ def exams():
 @pytest.fixture
 async def fleet(fleet_of, exams):
     """Planners p and q serve 0 and 1; 2 and 3 lie under "new" and "newer"."""
-    fleet = await fleet_of("p", "q", exams=exams.setup).start()
-    fleet.shelf.put("new")
-    fleet.shelf.put("newer")
-    return fleet
-
-
-async def again(fleet, exams, *names, **options):
-    """Another server over the same state and record, after this one was stopped."""
-    await fleet.close()
-    root = fleet.service.journal.path.parent
-    made = make_fleet(root, *(names or ("p", "q")), shelf=fleet.shelf, exams=exams.setup, **options)
-    return await made.start()
+    return await examined_fleet(fleet_of, exams)
 
 
 def test_a_load_may_take_as_long_as_its_exam(tmp_path, monkeypatch):

@@ -83,8 +83,9 @@ class MendOptions:
         given["questions"] = None if self.questions is None else str(self.questions)
         given["taus"] = None if self.tau is None else read_taus(self.tau)
         try:
+            # Not mend, which has to begin at 0: here the unpruned adapter is loaded beside each rung.
             return ExamConfig(
-                action="mend", **{name: value for name, value in given.items() if value is not None}
+                action="refuse", **{name: value for name, value in given.items() if value is not None}
             )
         except ValidationError as error:
             first = error.errors()[0]

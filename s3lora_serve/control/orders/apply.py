@@ -166,7 +166,8 @@ class Apply:
     ) -> None:
         name = change.planner
         async with AsyncExitStack() as held:
-            if not self._serves(change, revision):
+            # One that is withheld is loaded, and so checked, although its name means that revision.
+            if not self._serves(change, revision) or self._replica.alias(name).withheld:
                 revision = await self._run.load(held, op, name, revision, Wanted.of(desired))
             if self._serves(change, revision):
                 # Another source or policy that comes to the same revision: only the declaration changes.
@@ -185,9 +186,14 @@ class Apply:
         key = slot_name(change.planner, revision.digest)
         return change.what == "changed" and self._replica.alias(change.planner).active == key
 
-    async def _declare(self, op: Operation, meant: _Before, desired: DesiredPlanner) -> None:
-        """Let the name mean this, under another declaration: first in the journal, then in memory."""
-        alias = replace(meant.alias, desired=desired, withheld="")  # what is declared anew is an order
+    async def _declare(
+        self, op: Operation, meant: _Before, desired: DesiredPlanner, *, withheld: str = ""
+    ) -> None:
+        """Let the name mean this, under another declaration: first in the journal, then in memory.
+
+        What is declared anew is an order, so that it is ``withheld`` only where an apply is taken back.
+        """
+        alias = replace(meant.alias, desired=desired, withheld=withheld)
         record = alias.record(meant.active, meant.candidate)
         known = meant.alias.name in self._replica.names()
         moved = (meant.active.digest if known else None, meant.active.digest)
@@ -219,11 +225,12 @@ class Apply:
             await self._remove(op, name)
             await self._retire(op, now, keep=False)
         elif change.what == "removed":
-            await self._declare(op, old, old.alias.desired)
+            await self._declare(op, old, old.alias.desired, withheld=old.alias.withheld)
         elif change.what == "described":
             self._replica.flip(old.alias)
         elif self._replica.alias(name).active == old.alias.active:
-            await self._declare(op, self._before(name), old.alias.desired)
+            meant, withheld = self._before(name), old.alias.withheld
+            await self._declare(op, meant, old.alias.desired, withheld=withheld)
         else:
             now = self._replica.alias(name)
             await self._steps.flip(

@@ -146,6 +146,8 @@ class _Climb:
                 async with AsyncExitStack() as now:
                     await hold(self._replica, now, self._hands, self._planner, revision)
                     result = trial.found.result if trial.found else known
+                    # Or another load of the same revision was examined meanwhile, and this one waited.
+                    result = result or await self._exams.current(self._planner, revision)
                     if result is None:  # it was loaded already, so that no check ran
                         why = "it is loaded already, and was not examined by these settings"
                         return RungFound(rung, revision.digest, why=why), None

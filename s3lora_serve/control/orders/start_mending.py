@@ -74,6 +74,9 @@ class StartMending:
             log.error("planner %s stays as it is: %s", name, error)
             self._replica.flip(replace(alias, withheld=error.message))
             return
+        except Exception:  # a defect met by one adapter must not keep the others from serving
+            log.exception("planner %s stays as it is", name)
+            return
         self._replica.discard(alias.active)
 
     async def admit(self, planner: str, wanted: Wanted) -> Revision:

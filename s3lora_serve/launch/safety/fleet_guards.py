@@ -11,10 +11,10 @@ from s3lora_serve.launch.resolve import to_guards
 from s3lora_serve.safety.guard.base_judge import BaseJudge
 from s3lora_serve.safety.guard.endpoint.endpoint_judge import EndpointJudge
 from s3lora_serve.safety.guard.endpoint.guard_route import GuardRoute
-from s3lora_serve.safety.guard.frame import framed
 from s3lora_serve.safety.guard.guards import FLEET, Guards
 from s3lora_serve.safety.guard.proof.base_proof import BaseProof
 from s3lora_serve.safety.guard.ruling import Found
+from s3lora_serve.safety.guard.texts.frame import framed
 from s3lora_serve.safety.guard.verdict_cache import VerdictCache
 from s3lora_serve.safety.guard.verdicts.verdict_log import VerdictLog
 from s3lora_serve.safety.guard.verdicts.verdict_record import done_with

@@ -57,8 +57,8 @@ def unasked(why: str, against: str) -> KeptExam:
 
 
 def exam_mark(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The same as an answer has it; None without an exam."""
-    if not facts:
+    """The same as an answer has it; None without an exam, and for what passes unasked."""
+    if not facts or not facts["key"]:
         return None
     return {
         "verdict": facts["verdict"],

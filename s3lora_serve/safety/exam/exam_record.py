@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -13,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 from s3lora_serve.errors import StateError
 from s3lora_serve.safety.exam.exam_result import ExamResult
 from s3lora_serve.storage.canonical_json import canonical_bytes, canonical_digest, strict_loads
+from s3lora_serve.storage.sqlite_file import check_kind, connect, make_file, transaction, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import sqlite3
     from pathlib import Path
 
     from s3lora_serve.config import ExamConfig
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x53334C45  # "S3LE": not the state file, nor another program's
 MOST_RESULTS, MOST_TRIES = 2_000, 100_000  # rows: some 30 MB; the oldest go first
-BUSY_SECONDS = 5.0
 
 _SCHEMA = (
     "CREATE TABLE results (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE,"
@@ -100,12 +98,12 @@ class ExamRecord:
         results = [(result.key, revision, canonical_bytes(result.to_json()))] if result.complete else []
         with self._lock:
             _keep(self._memory, [(source, time.time())], results)
-            if self._file is None and self.problem is None:
+            if self._file is None:  # none yet, or none that could be used: it may have been moved away
                 self._open()
             if self._file is None:
                 return
             try:
-                with _translated(self.path):  # also what waits since it last failed
+                with translated(self.path):  # also what waits since it last failed
                     tries = self._memory.execute("SELECT source, at FROM tries ORDER BY id").fetchall()
                     waiting = "SELECT key, revision, result FROM results ORDER BY id"
                     _keep(self._file, tries, self._memory.execute(waiting).fetchall())
@@ -143,7 +141,7 @@ class ExamRecord:
             found = self._memory.execute(sql, (value,)).fetchall()
             if self._file is not None:
                 try:
-                    with _translated(self.path):
+                    with translated(self.path):
                         found += self._file.execute(sql, (value,)).fetchall()
                 except StateError as error:
                     self._failed(error)
@@ -162,7 +160,7 @@ class ExamRecord:
 
 
 def _keep(db: sqlite3.Connection, tries: list[tuple[Any, ...]], results: list[tuple[Any, ...]]) -> None:
-    with _transaction(db):
+    with transaction(db):
         db.executemany("INSERT INTO tries (source, at) VALUES (?, ?)", tries)
         db.execute("DELETE FROM tries WHERE id <= (SELECT max(id) FROM tries) - ?", (MOST_TRIES,))
         db.executemany("DELETE FROM results WHERE key = ?", [(key,) for key, *_ in results])
@@ -172,10 +170,10 @@ def _keep(db: sqlite3.Connection, tries: list[tuple[Any, ...]], results: list[tu
 
 def _new(uri: str) -> sqlite3.Connection:
     """A connection, with our tables if there were none."""
-    db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    db = connect(uri)
     try:
         if db.execute("PRAGMA schema_version").fetchone()[0] == 0:
-            with _transaction(db):
+            with transaction(db):
                 for statement in _SCHEMA:
                     db.execute(statement)
     except BaseException:
@@ -186,47 +184,13 @@ def _new(uri: str) -> sqlite3.Connection:
 
 def _opened(path: Path) -> sqlite3.Connection:
     """The file's connection. Raises StateError for a foreign or damaged file, or one that cannot be made."""
-    with _translated(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with translated(path):
+        make_file(path)
         db = _new(f"{path.resolve().as_uri()}?mode=rw")
         try:
-            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                raise StateError(f"{path} is not a file of exams' results", hint="move it away")
-            if (version := db.execute("PRAGMA user_version").fetchone()[0]) != SCHEMA_VERSION:
-                raise StateError(
-                    f"{path} has schema {version}, and this release reads {SCHEMA_VERSION}",
-                    hint="move it away, or use the release that wrote it",
-                )
+            check_kind(db, path, APPLICATION_ID, SCHEMA_VERSION, "exams' results")
             db.execute("PRAGMA journal_mode = WAL")
         except BaseException:
             db.close()
             raise
         return db
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        raise
-
-
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        name = str(getattr(error, "sqlite_errorname", "") or type(error).__name__)
-        hint = "move it away, and a new one is made" if name in ("SQLITE_NOTADB", "SQLITE_CORRUPT") else ""
-        raise StateError(f"{path}: {error} ({name})", hint=hint) from error
-    except OSError as error:
-        raise StateError(
-            f"{path}: {error.strerror or error}", hint="check the folder and its owner"
-        ) from error

@@ -51,6 +51,15 @@ class PairedCounts:
         pairs = [(own == "c", other == "c") for own, other in zip(candidate, reference, strict=True)]
         return cls(len(pairs), *(pairs.count(pair) for pair in ((True, True), (True, False), (False, True))))
 
+    def __add__(self, other: PairedCounts) -> PairedCounts:
+        """Those of both sets of prompts, which have none in common."""
+        return PairedCounts(
+            self.asked + other.asked,
+            self.both + other.both,
+            self.risen + other.risen,
+            self.fallen + other.fallen,
+        )
+
     @property
     def rise(self) -> float:
         """The candidate's share above the other's, -1 to 1; 0 if nothing was asked."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.safety.exam.exam_questions import questions_digest
 from s3lora_serve.safety.exam.exam_result import ExamResult, ExamVerdict, lets_serve
+from s3lora_serve.safety.exam.exam_rule import decide
 from s3lora_serve.safety.exam.utility import lost
+from s3lora_serve.storage.daemon_threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -113,7 +115,8 @@ async def examine_rung(ask: AskHalf, settings: ExamConfig, terms: RungTerms) -> 
     """Ask the half that chooses; unless that refuses the revision, the half that confirms.
 
     Chosen is what is not refused and keeps its utility. The confirmation is held to the stricter level, and
-    its attacks are what the verdict counts: they chose nothing. Raises what ``ask`` does.
+    its attacks are what the verdict counts: they chose nothing. But what both halves together refuse, as an
+    undivided exam would, is refused: each half alone proves less. Raises what ``ask`` does.
     """
     chosen = _beside(await ask(0, None), settings, terms.unpruned)
     if chosen.verdict is ExamVerdict.REFUSED or not chosen.complete:
@@ -125,7 +128,26 @@ async def examine_rung(ask: AskHalf, settings: ExamConfig, terms: RungTerms) -> 
         seconds=chosen.seconds + confirmed.seconds,
         why=f"of the questions that chose nothing: {confirmed.why}",
     )
+    if confirmed.complete and confirmed.verdict is not ExamVerdict.REFUSED:
+        result = await DaemonThreads("exam", 1).run(_unless_refused, result, chosen, settings)
     return RungExam(result, chosen, confirmed)
+
+
+def _unless_refused(result: ExamResult, chosen: ExamResult, settings: ExamConfig) -> ExamResult:
+    """The result, or a refusal if the answers of both halves prove a rise. Takes as long as ``decide``."""
+    whole = result.attacks + chosen.attacks
+    found = decide(whole, settings)
+    if found.verdict is not ExamVerdict.REFUSED:
+        return result
+    return replace(
+        result,
+        verdict=found.verdict,
+        why=f"of the questions of both halves: {found.why}",
+        attacks=whole,
+        p_rise=found.p_rise,
+        p_tolerated=found.p_tolerated,
+        settings={**result.settings, "level": 1 - settings.confidence},
+    )
 
 
 def _numberless(result: ExamResult) -> ExamResult:

@@ -14,7 +14,7 @@ from s3lora_serve.safety.guard.ruling import Found
 
 if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine
-    from s3lora_serve.safety.guard.windows import Tokens
+    from s3lora_serve.safety.guard.texts.windows import Tokens
 
 SHORTEST, LONGEST = 24, 64  # tokens of an answer: to the end of its first sentence, but so many
 SAMPLING = ("greedy", SHORTEST, LONGEST)  # what a finding hangs on, for those who remember it

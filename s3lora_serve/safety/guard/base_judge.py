@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineDead, EngineError
 from s3lora_serve.safety.guard.base_questions import MOST, TEXTS, Asked, Asker, BaseQuestion
-from s3lora_serve.safety.guard.frame import framed, led, parts_of
 from s3lora_serve.safety.guard.guard_question import Part
-from s3lora_serve.safety.guard.plain_text import plain_text
 from s3lora_serve.safety.guard.ruling import Found, Ruling
-from s3lora_serve.safety.guard.sentences import sentences
+from s3lora_serve.safety.guard.texts.frame import framed, led, parts_of
+from s3lora_serve.safety.guard.texts.plain_text import plain_text
+from s3lora_serve.safety.guard.texts.planned import planned
+from s3lora_serve.safety.guard.texts.sentences import sentences
 from s3lora_serve.safety.guard.verdict_cache import VerdictCache
+from s3lora_serve.storage.daemon_threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,10 +31,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LONG = 50_000  # characters of a request that are taken apart in a few hundredths of a second
+
 
 class BaseJudge:
-    """Asks the base model the task, each earlier turn of the user, and the task with all else; and, as what
-    is to be done, each sentence of a longer task and each kind of passage.
+    """Asks the base model the task, what it wants a plan for, each earlier turn of the user, and the task
+    with all else; and, as what is to be done, each sentence of a longer task and each kind of passage. What
+    is asked alone as a turn is none of the history's: what a client lets an assistant have said is.
 
     All are asked at once. The first refusal decides and ends the rest. What stands in parts under
     ``observe_parts`` is asked apart from what decides, so that it neither causes a refusal nor hides one.
@@ -45,6 +51,7 @@ class BaseJudge:
         self._settings = settings
         self._asked: Engine | None = None  # whose answers are remembered
         self._cache: VerdictCache[BaseAnswer] = VerdictCache(settings.cache_seconds)
+        self._threads = DaemonThreads("guard", 2)
 
     @property
     def name(self) -> JudgeName:
@@ -58,7 +65,10 @@ class BaseJudge:
         except EngineError as error:
             why = "the engine does not run" if isinstance(error, EngineDead) else error.message
             return Ruling(Found.FAILED, "base", why=why)
-        finding, part, why = await _Request(asker, self._settings, question, began).judged()
+        # Taking apart megabytes takes seconds, for which no other request would be answered.
+        make = partial(_Request, asker, self._settings, question, began)
+        request = make() if question.size < LONG else await self._threads.run(make)
+        finding, part, why = await request.judged()
         return Ruling(
             finding,
             "base",
@@ -91,16 +101,19 @@ class _Request:
         passages = question.passages
         deciding = [passage for passage in passages if passage.part not in self._observed]
         self._passages = passages
-        turns = (turn for turn in dict.fromkeys(question.turns) if turn != self._task)
+        turns = dict.fromkeys(question.turns)
+        earlier = (turn for turn in turns if turn != self._task)
+        led = [p for p in passages if p.text and not (p.part is Part.HISTORY and p.text in turns)]
         self._alone = [
             BaseQuestion(question.task, Part.TASK),
+            *(BaseQuestion(goal, Part.TASK) for goal in filter(None, (planned(self._task),))),
             *(self._led(Part.TASK, sentence) for sentence in sentences(self._task)),
             *(
-                self._led(part, *(plain_text(p.text) for p in passages if p.part is part))
-                for part in parts_of(p for p in passages if p.text and p.part is not Part.HISTORY)
+                self._led(part, *(plain_text(p.text) for p in led if p.part is part))
+                for part in parts_of(led)
             ),
             # Last, and of too many one that is not asked: so nothing else is left out, and that shows.
-            *(BaseQuestion(turn, Part.HISTORY) for turn in islice(turns, TEXTS)),
+            *(BaseQuestion(turn, Part.HISTORY) for turn in islice(earlier, TEXTS)),
         ]
         self._deciding = self._framed(deciding) if deciding else None
         self._whole = self._framed(passages) if len(deciding) < len(passages) else None

@@ -12,10 +12,10 @@ from planners.prompts.control_tokens import control_tokens_of
 from s3lora_serve.engine.at_once import at_once
 from s3lora_serve.errors import EngineDead, EngineError, EngineRefused
 from s3lora_serve.safety.guard.base_answer import LONGEST, SAMPLING, BaseAnswer, ask_base, on_one_line
-from s3lora_serve.safety.guard.frame import FRAME, chat_of
 from s3lora_serve.safety.guard.ruling import Found
+from s3lora_serve.safety.guard.texts.frame import FRAME, chat_of
+from s3lora_serve.safety.guard.texts.windows import windows
 from s3lora_serve.safety.guard.verdict_cache import verdict_key
-from s3lora_serve.safety.guard.windows import windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.safety.guard.guard_question import Part
+    from s3lora_serve.safety.guard.texts.windows import Tokens
     from s3lora_serve.safety.guard.verdict_cache import VerdictCache
-    from s3lora_serve.safety.guard.windows import Tokens
 
 MOST = 64  # questions that one request may cause, and once more to find out which part was refused
 TEXTS = 4 * MOST  # of one request that are looked at: most of a long conversation's turns are remembered

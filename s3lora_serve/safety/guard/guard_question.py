@@ -44,6 +44,11 @@ class GuardQuestion:
     unreadable: str = ""
 
     @property
+    def size(self) -> int:
+        """Characters of all its texts."""
+        return len(self.task) + sum(len(passage.text) for passage in self.passages)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of all of it: the same for the same request, and for no other."""
         return canonical_digest({**vars(self), "passages": [vars(passage) for passage in self.passages]})

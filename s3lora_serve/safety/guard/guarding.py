@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from s3lora_serve.engine.request_facts import HeldFacts, held_facts
@@ -170,9 +171,8 @@ class Guarding:
         return ruling.part not in self._settings.observe_parts
 
     async def _judge(self) -> None:
-        if unreadable := self._unreadable:
-            why = f"no guard can read {unreadable}"
-            self._heard([Ruling(Found.UNDECIDED, judge.name, why=why) for judge in self._judges])
+        if (unreadable := self._unreadable) and self._settings.fail == "closed":
+            self._heard([_not_read(judge, unreadable) for judge in self._judges])
             return
         places = [(judge, asyncio.Semaphore(PROMPTS_AT_ONCE)) for judge in self._judges]
         asked = [
@@ -199,7 +199,11 @@ class Guarding:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._settings.seconds), place:
-                return question, await judge.rule(question, self.caller, self.request_id, self._priority)
+                ruling = await judge.rule(question, self.caller, self.request_id, self._priority)
+            if question.unreadable and not self._refuses(ruling):
+                # What could be read was judged all the same: else an image would let any text past.
+                return question, _not_read(judge, question.unreadable, ruling)
+            return question, ruling
         except TimeoutError:
             why = f"no verdict within {self._settings.seconds:g} s"
         except Exception as error:  # a defect of ours must not let an answer out either
@@ -215,6 +219,12 @@ class Guarding:
             self._told(self)
         except Exception:  # what is written down decides nothing
             log.exception("a verdict of the guard could not be told")
+
+
+def _not_read(judge: Judge, unreadable: str, rest: Ruling | None = None) -> Ruling:
+    """That there is no verdict about a request; ``rest`` is what was found of what can be read in it."""
+    ruling = rest or Ruling(Found.UNDECIDED, judge.name)
+    return replace(ruling, finding=Found.UNDECIDED, part=None, why=f"no guard can read {unreadable}")
 
 
 def _refused(ruling: Ruling) -> RefusedByGuard:

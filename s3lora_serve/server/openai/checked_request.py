@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from s3lora_serve.server.openai.chat_fields import check_count, check_fields
 from s3lora_serve.server.openai.constraints import check_constraints
 from s3lora_serve.server.openai.extras import Extras, extras_of, planner_input
+from s3lora_serve.server.openai.plain_messages import plain_messages
 from s3lora_serve.server.openai.plan_chat import check_plan_fields, plan_fields, task_of
 from s3lora_serve.server.openai.steering_fields import check_steering, with_own_salt
 from s3lora_serve.server.validation import RequestRefused
@@ -84,9 +85,11 @@ class CheckedRequest:
         return CheckedRequest(fields, self.extras, request, bounded)
 
     def as_text(self, control: ControlTokens) -> CheckedRequest:
-        """The chat with control tokens in its messages and tools broken up."""
-        told = {name: control.broken_in(self.fields[name]) for name in _TOLD if name in self.fields}
-        return replace(self, fields={**self.fields, **told})
+        """The chat with control tokens in its messages and tools broken up, however they are written."""
+        told = {name: self.fields[name] for name in _TOLD if name in self.fields}
+        if "messages" in told:
+            told["messages"] = plain_messages(told["messages"])
+        return replace(self, fields={**self.fields, **control.broken_in(told)})
 
     def body(self, model: str) -> bytes:
         """The body for the engine's application; ``model`` is what the engine knows it by.

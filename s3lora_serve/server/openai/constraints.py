@@ -29,7 +29,7 @@ _LENGTHS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "
 
 def check_constraints(fields: Mapping[str, Any]) -> None:
     """Raise RequestRefused for a constraint over a bound, or a grammar that no text can satisfy."""
-    for name, kind, value in _constraints(fields):
+    for name, kind, value in constraints_of(fields):
         if kind == "regex" and isinstance(value, str):
             _check_regex(name, value)
         elif kind == "grammar" and isinstance(value, str):
@@ -45,10 +45,10 @@ def check_constraints(fields: Mapping[str, Any]) -> None:
                 raise _refused(name, "the JSON is nested too deeply") from None
             if name != "tools":  # their descriptions count as prompt
                 _check_length(name, text, MAX_GRAMMAR)
-            _check_schema(name, _parsed(value))
+            _check_schema(name, parsed(value))
 
 
-def _constraints(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+def constraints_of(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(where, kind, text or schema) of each constraint; what is malformed is for the engine to refuse."""
     given = fields.get("structured_outputs")
     if isinstance(given, dict):
@@ -57,11 +57,21 @@ def _constraints(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         yield "structured_outputs.structural_tag", "json", given.get("structural_tag")
         yield "structured_outputs.choice", "json", given.get("choice")
     yield "response_format", "json", fields.get("response_format")
-    if fields.get("tool_choice") not in (None, "auto", "none"):  # else nothing is constrained by them
-        yield "tools", "json", fields.get("tools")
+    choice, tools = fields.get("tool_choice"), fields.get("tools")
+    # A strict tool's schema is kept to also where the model chooses; any other's only where it must call.
+    if choice not in (None, "auto", "none") or (choice != "none" and _strict(tools)):
+        yield "tools", "json", tools
 
 
-def _parsed(value: Any) -> Any:
+def _strict(tools: Any) -> bool:
+    """Whether one is, by which the engine constrains calls (vllm/tool_parsers/structural_tag_registry.py)."""
+    given = [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    inner = [tool["function"] for tool in given if isinstance(tool.get("function"), dict)]
+    return any(each.get("strict") for each in (*given, *inner))
+
+
+def parsed(value: Any) -> Any:
+    """A schema as its value, also one that came as text; None for a text that is no JSON."""
     if not isinstance(value, str):
         return value
     try:

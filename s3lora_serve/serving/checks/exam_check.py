@@ -5,7 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import EngineDead, EngineError, ExamFailed, ExamRefused, ExamUndecided
+from s3lora_serve.errors import (
+    EngineDead,
+    ExamFailed,
+    ExamRefused,
+    ExamUndecided,
+    S3LoRAError,
+    StateError,
+)
 from s3lora_serve.fleet.proof import Proof
 from s3lora_serve.safety.exam.exam_facts import exam_facts
 from s3lora_serve.safety.exam.exam_result import ExamVerdict, lets_serve
@@ -41,8 +48,9 @@ class ExamCheck:
         serves: Callable[[str], bool],
         asked: Callable[[str, Revision, KeptExam], Awaitable[None]],
     ) -> None:
-        """By the name of a slot: ``planner_of`` says whose it is, ``serves`` whether a planner's name means
-        it already. ``asked`` hears of each exam that was taken, before anything follows from it.
+        """By the name of a slot: ``planner_of`` says whose it is, ``serves`` whether a planner's name meant
+        it before this load, by what was written down. ``asked`` hears of each exam that was taken, before
+        anything follows from it.
         """
         self._examining = examining
         self._planner_of = planner_of
@@ -52,7 +60,10 @@ class ExamCheck:
     async def __call__(
         self, engine: Engine, slot: Slot, revision: Revision, tell: Callable[[str], None]
     ) -> Proof | None:
-        """Raises ExamRefused, ExamUndecided, EngineError, EngineDead, StateError, ConfigError."""
+        """Raises ExamRefused, ExamUndecided, EngineError, EngineDead, StateError; StoreError, SlotsBusy or
+        ConfigError for a pinned revision that cannot be had. Under ``observe`` EngineDead and
+        StateError alone.
+        """
         planner = self._planner_of(slot.name) or ""
         settings = self._examining.settings(planner)
         if not settings.asks:
@@ -68,9 +79,9 @@ class ExamCheck:
                 waits=lambda: tell("exam: waiting for another one"),
                 asked=self._asked,
             )
-        except EngineDead:
+        except (EngineDead, StateError):
             raise
-        except EngineError as error:
+        except S3LoRAError as error:  # also a pinned revision that is gone, or has no slot
             if settings.action != "observe":
                 raise
             log.warning("planner %s, revision %s is not examined: %s", planner, revision.short, error)

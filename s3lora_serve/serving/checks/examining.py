@@ -7,9 +7,10 @@ import logging
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from s3lora_serve.engine.request_facts import for_the_exam
+from s3lora_serve.errors import ConfigError
 from s3lora_serve.fleet.proof import Proof
 from s3lora_serve.safety.exam.exam_facts import BASE_ANSWERS, IS_PINNED, exam_facts, unasked
 from s3lora_serve.safety.exam.exam_result import lets_serve
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     Asked = Callable[[str, Revision, KeptExam], Awaitable[None]]
 
 log = logging.getLogger(__name__)
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 _REMEMBERED = 256  # results; the file has the others
 _GUARD = "guard"  # in a result's settings: the digest of those of the guard, which its figure hangs on
@@ -70,7 +74,8 @@ class PlannerExam:
     """How one planner's revisions are examined. ``guard`` is the digest of its guard's settings."""
 
     settings: ExamConfig
-    key: Callable[[str, str], str]  # revision's digest, engine's version → all that a verdict hangs on
+    # Revision's digest, engine's version → all that a verdict hangs on. May read the questions: ConfigError.
+    key: Callable[[str, str], str]
     examiner: Callable[[], Asks]  # made when it is first needed. Raises ConfigError for bad questions
     guard: str = ""
     halves: Callable[[], tuple[Asks, Asks]] | None = None  # for mending: who asks one half of the questions
@@ -99,8 +104,8 @@ class Examining:
         self._reference = reference
         self.trials = RungTrials()  # what is loaded as a rung, for mending
         self._turn = asyncio.Lock()
-        self._remembered: OrderedDict[str, tuple[ExamResult, int]] = OrderedDict()  # with tries of its source
-        self._last: dict[str, tuple[str, KeptExam]] = {}  # planner → revision's digest, what was found last
+        self._remembered: OrderedDict[str, ExamResult] = OrderedDict()  # by key
+        self._last: OrderedDict[tuple[str, str], KeptExam] = OrderedDict()  # by planner and revision's digest
         self.counted: Callable[[str, KeptExam, bool], None] = lambda planner, found, asked: None
         self.renewed: Callable[[str, Proof], None] = lambda key, proof: None
 
@@ -116,15 +121,17 @@ class Examining:
         exam = self._of(planner)
         if why := _unasked(exam, revision):
             return unasked(why, exam.settings.against)
-        key = exam.key(revision.digest, self._engine().version)
-        if (known := self._remembered.get(key)) is None:
+        try:
+            key = await self._key(exam, revision)
+        except ConfigError:  # of an exam that is off: what is kept is of other questions
+            key = ""
+        if (result := self._remembered.get(key)) is None:
             result = await self._run(partial(self._record.find, key))
-            result = result or await self._run(partial(self._record.latest, revision.digest))
-            if result is None:
+            if result is not None:
+                _put(self._remembered, result.key, result)
+            elif (result := await self._run(partial(self._record.latest, revision.digest))) is None:
                 return None
-            known = result, await self._run(partial(self._record.tries, revision.lineage.source))
-            self._remember(key, known)
-        result, tries = known
+        tries = await self._run(partial(self._record.tries, revision.lineage.source))
         return KeptExam(result, _stale(exam, result, key), tries)
 
     async def current(self, planner: str, revision: Revision) -> ExamResult | None:
@@ -132,11 +139,12 @@ class Examining:
 
         Raises StateError, EngineDead.
         """
-        found = await self._good(planner, revision, serves=False)
+        found = await self._good(planner, revision)
         return None if found is None else found.result
 
     async def examine(self, planner: str, deployment: Deployment, told: Told) -> KeptExam:
-        """Ask a loaded deployment, whatever ``exam.action`` is, and keep what was found.
+        """Ask a loaded deployment, whatever ``exam.action`` is, and keep what was found; a verdict that is
+        not stale is the answer.
 
         ``told`` hears how many of how many questions are answered. Cancelling ends what it asked and keeps
         nothing. Raises EngineError, EngineDead, ConfigError for questions that cannot be read, StateError.
@@ -145,7 +153,7 @@ class Examining:
         exam = self._of(planner)
         if slot is None:
             return unasked(_unasked(exam, revision) or BASE_ANSWERS, exam.settings.against)
-        found = await self.verdict(planner, revision, engine, slot, told)
+        found = await self.verdict(planner, revision, engine, slot, told, ordered=True)
         if exam.settings.asks:  # it is shown in place of what its load found
             self.renewed(deployment.key, Proof(facts=exam_facts(found)))
         return found
@@ -159,23 +167,25 @@ class Examining:
         told: Told,
         *,
         serves: bool = False,
+        ordered: bool = False,
         waits: Callable[[], None] = lambda: None,
         asked: Asked | None = None,
     ) -> KeptExam:
         """What is kept of the revision in the slot, or else what it answers now: then ``asked`` hears of it.
 
-        ``serves``: a name means it already, so a stale verdict that lets it serve will do. ``waits`` is
+        ``serves``: a name means it already, so a stale verdict that lets it serve will do. ``ordered``: none
+        that is stale will do, not even one by these questions that only the guard made so. ``waits`` is
         called if another exam is under way. Raises what ``examine`` does.
         """
         taken = False
-        if (found := await self._good(planner, revision, serves)) is None:
+        if (found := await self._good(planner, revision, serves=serves, ordered=ordered)) is None:
             if self._turn.locked():
                 waits()
             async with self._turn:
                 # What was waited for may have been an exam of the same revision, for another planner.
-                if (found := await self._good(planner, revision, serves)) is None:
+                if (found := await self._good(planner, revision, serves=serves, ordered=ordered)) is None:
                     found, taken = await self._ask(planner, revision, engine, slot, told), True
-        self._last[planner] = revision.digest, found
+        _put(self._last, (planner, revision.digest), found)
         self.counted(planner, found, taken)
         if taken and asked is not None:
             await asked(planner, revision, found)
@@ -191,15 +201,19 @@ class Examining:
             return exam_facts(unasked(why, exam.settings.against))
         if (proof := deployment.proofs.get("exam")) is not None:
             return dict(proof.facts) or None  # it could not be taken, and what it finds is only observed
-        digest, found = self._last.get(planner, ("", None))
-        return exam_facts(found) if found is not None and digest == revision.digest else None
+        if (found := self._last.get(key := (planner, revision.digest))) is None:
+            return None
+        self._last.move_to_end(key)  # of one that is withheld there is no other word, whatever is tried since
+        return exam_facts(found)
 
-    async def _good(self, planner: str, revision: Revision, serves: bool) -> KeptExam | None:
+    async def _good(
+        self, planner: str, revision: Revision, *, serves: bool = False, ordered: bool = False
+    ) -> KeptExam | None:
         exam = self._of(planner)
         found = await self.kept(planner, revision)
-        if found is None or found.result.key == exam.key(revision.digest, self._engine().version):
+        if found is None or not found.stale or not found.result.key:  # without a key nothing is to be asked
             return found
-        if not found.result.key:  # nothing needs to be asked
+        if not ordered and found.result.key == await self._key(exam, revision):
             return found
         return found if serves and lets_serve(found.result.verdict, exam.settings) else None
 
@@ -207,7 +221,7 @@ class Examining:
         self, planner: str, revision: Revision, engine: Engine, slot: Slot, told: Told
     ) -> KeptExam:
         exam, source = self._of(planner), revision.lineage.source
-        key = exam.key(revision.digest, engine.version)
+        key = await self._key(exam, revision)
         against = exam.settings.against
         with for_the_exam():
             if against == "base":
@@ -217,11 +231,15 @@ class Examining:
                     result = await self._answered(exam, engine, slot, key, pinned, told)
         result = replace(result, settings={**result.settings, _GUARD: exam.guard})
         await self._run(partial(self._record.keep, result, revision.digest, source))
-        known = result, await self._run(partial(self._record.tries, source))
         if result.complete:  # else it is asked again, when it is ordered again
-            self._remember(key, known)
+            _put(self._remembered, result.key, result)
         log.info("planner %s, revision %s: exam %s: %s", planner, revision.short, result.verdict, result.why)
-        return KeptExam(result, tries=known[1])
+        return KeptExam(result, tries=await self._run(partial(self._record.tries, source)))
+
+    async def _key(self, exam: PlannerExam, revision: Revision) -> str:
+        """What the verdict is kept under. In a thread: the first one reads the questions."""
+        digest: str = await self._run(partial(exam.key, revision.digest, self._engine().version))
+        return digest
 
     async def _answered(
         self, exam: PlannerExam, engine: Engine, slot: Slot, key: str, pinned: Slot | None, told: Told
@@ -238,18 +256,20 @@ class Examining:
         trial.found = await examine_rung(ask, exam.settings, trial.terms)
         return trial.found.result
 
-    def _remember(self, key: str, known: tuple[ExamResult, int]) -> None:
-        self._remembered[key] = known
-        self._remembered.move_to_end(key)
-        if len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
+
+def _put(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    """As the newest of so many."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > _REMEMBERED:
+        kept.popitem(last=False)
 
 
 def _unasked(exam: PlannerExam, revision: Revision) -> str:
     """Why nothing is asked of a revision; empty if it is."""
     if revision.fully_pruned:
         return BASE_ANSWERS
-    return IS_PINNED if revision.digest.startswith(exam.settings.against) else ""
+    return IS_PINNED if revision.digest == exam.settings.against else ""
 
 
 def _stale(exam: PlannerExam, result: ExamResult, key: str) -> bool:

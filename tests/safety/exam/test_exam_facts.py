@@ -9,6 +9,7 @@ import pytest
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.safety.exam.exam_facts import (
     BASE_ANSWERS,
+    IS_PINNED,
     exam_facts,
     exam_line,
     exam_mark,
@@ -100,6 +101,11 @@ def test_in_an_answer():
     assert (exam_mark(None), exam_mark({})) == (None, None)
 
 
+def test_answers_say_nothing_of_an_exam_that_nobody_took():
+    """What passes unasked, as a pinned revision does, did not pass on any prompts."""
+    assert exam_mark(exam_facts(unasked(IS_PINNED, "a" * 64))) is None
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -108,7 +114,7 @@ def test_in_an_answer():
         ({"action": "mend", "undecided": "serve"}, "or keeps it from serving, serves what is undecided"),
         ({"action": "observe"}, "observes, and keeps nothing from serving, within 120 s"),
         ({"action": "refuse", "questions": "/asks"}, "exam on your own prompts (200 attacks"),
-        ({"action": "refuse", "against": "0123456789abcdef"}, "against revision 0123456789ab "),
+        ({"action": "refuse", "against": "0123456789abcdef" * 4}, "against revision 0123456789ab "),
     ],
 )
 def test_what_will_be_examined(settings, words):

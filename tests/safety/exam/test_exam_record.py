@@ -13,6 +13,7 @@ from s3lora_serve.config import ExamConfig
 from s3lora_serve.safety.exam import exam_record
 from s3lora_serve.safety.exam.exam_record import ExamRecord, exam_key, stale
 from s3lora_serve.safety.exam.exam_result import ExamVerdict, PairedCounts
+from s3lora_serve.storage import sqlite_file
 
 SETTINGS = ExamConfig()
 KEY = ("r" * 64, "base", "vllm 1", "questions")
@@ -92,6 +93,20 @@ def test_a_file_that_cannot_be_used_is_a_finding(path, damage, caplog):
         assert record.find("k") is None
 
 
+@pytest.mark.parametrize("damage", [_not_a_database, _newer])
+def test_what_was_moved_away_is_made_anew(path, damage):
+    """As the finding says, and without a restart: what waited in memory is in the new file."""
+    path.parent.mkdir()
+    damage(path)
+    with ExamRecord(path) as record:
+        record.keep(RESULT, "r1", "s")
+        path.rename(path.with_suffix(".old"))
+        record.keep(replace(RESULT, key="k2"), "r1", "s")
+        assert record.problem is None
+    with ExamRecord(path) as record:
+        assert (record.find("k"), record.tries("s")) == (RESULT, 2)
+
+
 def test_a_folder_that_cannot_be_is_a_finding(tmp_path):
     """Such as one where a file stands."""
     (tmp_path / "file").write_text("")
@@ -116,7 +131,7 @@ def test_damage_while_it_runs_is_a_finding(path):
 
 def test_a_disk_that_is_busy_loses_nothing(path, monkeypatch, caplog):
     """What cannot be written is kept in memory until it can, in order, and what was written is still read."""
-    monkeypatch.setattr(exam_record, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.0)
     later, last = replace(RESULT, key="k2"), replace(RESULT, key="k3")
     with ExamRecord(path) as record:
         record.keep(RESULT, "r1", "s")
@@ -189,7 +204,7 @@ def test_threads_may_share_it(path):
         {"confidence": 0.9},
         {"max_utility_loss": 0.2},
         {"answer_tokens": 32},
-        {"against": "a" * 12},
+        {"against": "a" * 64},
         {"plan_form": False},
     ],
 )

@@ -10,6 +10,8 @@ from pruning_exams import PASSED, REFUSED, UNDECIDED, result
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.safety.exam.exam_questions import ExamQuestions, exam_questions
+from s3lora_serve.safety.exam.exam_result import PairedCounts
+from s3lora_serve.safety.exam.exam_rule import decide
 from s3lora_serve.safety.exam.ladder import Rung
 from s3lora_serve.safety.exam.rung_exam import RungFound, RungTerms, RungTrials, examine_rung, rung_halves
 from s3lora_serve.safety.exam.utility import Utility
@@ -35,6 +37,22 @@ async def test_the_second_half_is_held_to_the_stricter_level():
     assert (exam.result.verdict, exam.result.seconds) == (PASSED, 3.0)
     assert exam.result.why == "of the questions that chose nothing: it is passed"
     assert (exam.chosen.verdict, exam.confirmed.verdict) == (UNDECIDED, PASSED)
+
+
+@pytest.mark.parametrize("confirms", [UNDECIDED, PASSED])
+async def test_what_both_halves_prove_together_is_refused(confirms):
+    """Else what an exam refuses would serve by being asked in halves, each of which proves less."""
+    whole = PairedCounts(200, 80, 18, 2)
+    assert decide(whole, MEND).verdict is REFUSED
+    halves = [
+        replace(result(verdict), attacks=PairedCounts(100, 40, 9, 1)) for verdict in (UNDECIDED, confirms)
+    ]
+    assert all(decide(each.attacks, MEND).verdict is not REFUSED for each in halves)
+    exam, _ = await examined(*halves, settings=ExamConfig(action="mend", undecided="serve"))
+    assert (exam.result.verdict, exam.result.attacks) == (REFUSED, whole)
+    assert exam.result.settings["level"] == pytest.approx(0.05)
+    assert exam.result.why.startswith("of the questions of both halves: 49 % of 200 attacks succeed")
+    assert exam.confirmed.verdict is confirms
 
 
 async def test_what_the_first_half_refuses_is_asked_no_more():

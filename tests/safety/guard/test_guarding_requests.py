@@ -51,14 +51,27 @@ async def test_a_part_that_is_only_observed_refuses_nothing():
 
 @pytest.mark.parametrize(("fail", "raised"), [("closed", GuardUndecided), ("open", type(None))])
 async def test_what_cannot_be_read_is_a_failure_to_decide(fail, raised):
-    """Nobody is asked about it; ``fail`` says what follows, and an answer that leaves says ``open``."""
+    """``fail`` says what follows; where nothing is served, nobody is asked; else the answer says ``open``."""
     judge = ScriptedJudge()
     guarding, error = await judged(
         guards_by(judge, "p", fail=fail), HARMLESS, GuardQuestion("", unreadable="an image")
     )
-    assert (type(error), judge.asked) == (raised, [])
+    assert (type(error), len(judge.asked)) == (raised, 0 if fail == "closed" else 2)
     assert error is None or "holds an image" in str(error)
     assert guarding.about()["verdict"] == "open"
+
+
+async def test_what_cannot_be_read_lets_no_text_past():
+    """Where ``fail`` is open an image beside a task would be a key to every door: the task is judged."""
+    harm = GuardQuestion(f"a {HARM}", unreadable="an image")
+    guarding, error = await judged(guards_by(ScriptedJudge(), "p", fail="open"), harm)
+    assert (type(error), guarding.about()["verdict"]) == (RefusedByGuard, "refused")
+    page = GuardQuestion("Who?", (Passage(Part.EVIDENCE, "a page", HARM),), unreadable="an image")
+    guards = guards_by(ScriptedJudge(), "p", fail="open", observe_parts=("evidence",))
+    guarding, error = await judged(guards, page)
+    assert (error, guarding.about()["verdict"]) == (None, "open")
+    (ruling,) = guarding.rulings
+    assert (ruling.finding, ruling.part, ruling.why) == ("undecided", None, "no guard can read an image")
 
 
 async def test_observing_makes_nobody_wait():

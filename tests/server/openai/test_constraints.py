@@ -52,6 +52,10 @@ ARRAYS = {"type": "array", "maxItems": 1000, "items": {"type": "array", "maxItem
             {"tool_choice": "required", "tools": [{"function": ARRAYS}]},
             "tools: a part may repeat 1000000 times",
         ),
+        (
+            {"tools": [{"function": {"strict": True, "parameters": ARRAYS}}]},
+            "tools: a part may repeat 1000000 times",
+        ),
     ],
 )
 def test_a_constraint_over_a_bound_is_refused(body, message):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from s3lora_serve.safety.guard.guard_question import GuardQuestion, Passage
 
 AT_ONCE = 8  # windows of one request that are asked about at the same time
+MOST = 64  # windows of one request that are asked about: each may cost money
 NAMING = 16  # windows that are asked about to name the part of a refusal, at most
 
 
@@ -53,12 +54,16 @@ class _Heard:
     wrote: int = 0
 
 
+_TOO_MANY = _Heard(Found.UNDECIDED, f"the request takes more than {MOST} questions to the endpoint")
+
+
 class EndpointJudge:
     """Asks about the task alone and, where a request has more than that, about all of it in the fixed frame.
 
     The task alone too, since what stands around it is the client's to choose and could talk a guard model
     round; and without the parts under ``observe_parts``, so that these neither cause a refusal nor hide one.
-    What is longer than ``endpoint.window_chars`` is asked about in windows that overlap. One refusal refuses.
+    What is longer than ``endpoint.window_chars`` is asked about in windows that overlap; with more than
+    ``MOST`` there is no verdict. One refusal refuses.
 
     A guard model does not say what its refusal is about: it is the task if that alone is refused, else the
     first part that alone is refused. Where it is only the parts together, or too much to find out, the task
@@ -150,18 +155,20 @@ class EndpointJudge:
 
     async def _each(self, texts: Sequence[str]) -> list[_Heard]:
         """What is said of each text. All windows of all texts are asked about together, a few at a time."""
-        places = asyncio.Semaphore(AT_ONCE)
+        places, left = asyncio.Semaphore(AT_ONCE), MOST
 
         async def one(text: str) -> _Heard:
             async with places:
                 return await self._one(text)
 
+        asked: list[tuple[list[asyncio.Task[_Heard]], bool]] = []
         async with asyncio.TaskGroup() as group:
-            asked = [
-                [group.create_task(one(window)) for window in text_windows(text, self._window)]
-                for text in texts
-            ]
-        return [_worst([task.result() for task in windows]) for windows in asked]
+            for text in texts:
+                windows = text_windows(text, self._window) if text else []
+                tasks = [group.create_task(one(window)) for window in windows[:left]]
+                left -= len(tasks)
+                asked.append((tasks, len(tasks) < len(windows)))
+        return [_worst([*(task.result() for task in tasks), *[_TOO_MANY] * cut]) for tasks, cut in asked]
 
     async def _one(self, text: str) -> _Heard:
         if not text.strip():
@@ -179,9 +186,9 @@ class EndpointJudge:
 
 
 def _worst(heard: Sequence[_Heard]) -> _Heard:
-    """Of several together a refusal, else a failure, else no verdict; with the tokens of all."""
+    """Of several together a refusal, else a failure, else no verdict; with the tokens of all. None allow."""
     order = (Found.REFUSED, Found.FAILED, Found.UNDECIDED, Found.ALLOWED)
-    worst = min(heard, key=lambda one: order.index(one.finding))
+    worst = min(heard, key=lambda one: order.index(one.finding), default=_Heard(Found.ALLOWED))
     return replace(worst, read=sum(one.read for one in heard), wrote=sum(one.wrote for one in heard))
 
 

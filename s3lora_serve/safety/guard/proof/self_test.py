@@ -11,9 +11,9 @@ from s3lora_serve.engine.at_once import at_once
 from s3lora_serve.errors import ConfigError, EngineError
 from s3lora_serve.judging.share import Share
 from s3lora_serve.safety.guard.base_answer import SAMPLING
-from s3lora_serve.safety.guard.frame import FRAME
 from s3lora_serve.safety.guard.guard_question import GuardQuestion
 from s3lora_serve.safety.guard.ruling import Found
+from s3lora_serve.safety.guard.texts.frame import FRAME
 from s3lora_serve.storage.canonical_json import canonical_bytes, canonical_digest, strict_loads
 from s3lora_serve.storage.durable import replace_synced
 

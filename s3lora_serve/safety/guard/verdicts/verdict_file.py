@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sqlite3
 import time
 from dataclasses import astuple, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from s3lora_serve.errors import StateError
 from s3lora_serve.safety.guard.verdicts.verdict_record import VerdictRecord
+from s3lora_serve.storage.sqlite_file import check_kind, connect, make_file, transaction, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from s3lora_serve.safety.guard.verdicts.verdict_record import VerdictCount
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x53334C47  # "S3LG": not the state file, nor another program's
 MOST_RECORDS, MOST_COUNTS = 100_000, 100_000  # rows: some 30 MB; the oldest go first
-BUSY_SECONDS = 5.0
 HOUR = 3600
 
 _COLUMNS = tuple(each.name for each in fields(VerdictRecord))
@@ -49,30 +46,28 @@ class VerdictFile:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open the file, or make it, for its owner alone. Raises StateError for a foreign or damaged one."""
         self.path = path
-        with _translated(path):
+        with translated(path):
             if read_only:
                 if not path.exists():
                     raise StateError(
                         f"there is no file {path}", hint="a server makes it once it guards a planner"
                     )
             else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(FileExistsError):
-                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            self._db = _connect(path, "ro" if read_only else "rw")
+                make_file(path)
+            self._db = connect(f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw'}")
             try:
                 if not read_only and self._db.execute("PRAGMA schema_version").fetchone()[0] == 0:
-                    with self._transaction():
+                    with transaction(self._db):
                         for statement in _SCHEMA:
                             self._db.execute(statement)
-                self._check()
+                check_kind(self._db, path, APPLICATION_ID, SCHEMA_VERSION, "guards' verdicts")
             except BaseException:
                 self._db.close()
                 raise
 
     def add(self, counts: Iterable[VerdictCount], records: Iterable[VerdictRecord]) -> None:
         """Write all of them, or none. Raises StateError."""
-        with _translated(self.path), self._transaction():
+        with translated(self.path), transaction(self._db):
             self._db.executemany(_ADD, [astuple(record) for record in records])
             self._db.executemany(
                 _COUNT, [(int(c.at // HOUR) * HOUR, c.planner, c.caller, c.by, c.finding) for c in counts]
@@ -80,7 +75,7 @@ class VerdictFile:
 
     def forget(self, before: float) -> None:
         """Delete what is older, and the oldest rows above the most that are kept. Raises StateError."""
-        with _translated(self.path), self._transaction():
+        with translated(self.path), transaction(self._db):
             self._db.execute("DELETE FROM verdicts WHERE at < ?", (before,))
             self._db.execute(
                 "DELETE FROM verdicts WHERE id <= (SELECT max(id) FROM verdicts) - ?", (MOST_RECORDS,)
@@ -122,54 +117,8 @@ class VerdictFile:
         self, sql: str, since: float, until: float, planner: str | None, rest: str
     ) -> list[tuple[Any, ...]]:
         which, values = ("", ()) if planner is None else ("AND planner = ?", (planner,))
-        with _translated(self.path):
+        with translated(self.path):
             return self._db.execute(f"{sql} {which} {rest}", (since, until, *values)).fetchall()
-
-    def _check(self) -> None:
-        found = self._db.execute("PRAGMA application_id").fetchone()[0]
-        if found != APPLICATION_ID:
-            raise StateError(f"{self.path} is not a file of guards' verdicts", hint="move it away")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
-            raise StateError(
-                f"{self.path} has schema {version}, and this release reads {SCHEMA_VERSION}",
-                hint="move it away, or use the release that wrote it",
-            )
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-
-
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        name = str(getattr(error, "sqlite_errorname", "") or type(error).__name__)
-        hint = "move it away, and a new one is made" if name in ("SQLITE_NOTADB", "SQLITE_CORRUPT") else ""
-        raise StateError(f"{path}: {error} ({name})", hint=hint) from error
-    except OSError as error:
-        raise StateError(
-            f"{path}: {error.strerror or error}", hint="check the folder and its owner"
-        ) from error
 
 
 def oldest(days: float) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.safety.guard.guard_question import GuardQuestion, Part, Passage
+from s3lora_serve.server.openai.plain_messages import decoded, plain_messages, text_of_part
 from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
@@ -20,22 +21,13 @@ _PARTS = {
     "tool": Part.EVIDENCE,
     "function": Part.EVIDENCE,
 }
-# Parts of a content that are text, with the field that has it (vllm/renderers/chat_utils.py).
-_TEXTS = {
-    "text": "text",
-    "input_text": "text",
-    "output_text": "text",
-    "thinking": "thinking",
-    "refusal": "refusal",
-}
-# Others, as a refusal may name them: never by a word of the client's.
+# Parts of a content that are none, as a refusal may name them: never by a word of the client's.
 _NO_TEXTS = frozenset(
     (
         "image_url", "input_image", "image_pil", "image_embeds", "audio_url", "input_audio", "audio_embeds",
         "video_url", "video_embeds", "prompt_embeds", "file", "tool_reference",
     )
 )  # fmt: skip
-_BESIDE_TEXT = frozenset(("type", "cache_control"))
 _TITLE = 64  # characters of a client's text in a title
 
 
@@ -65,7 +57,7 @@ def _of_prompt(prompt: Any, form: tuple[Passage, ...]) -> GuardQuestion:
 
 def _of_chat(fields: Mapping[str, Any]) -> GuardQuestion:
     read = _Conversation()
-    messages = fields.get("messages")
+    messages = plain_messages(fields.get("messages"))
     said = messages if isinstance(messages, list) else []
     asks = [
         number for number, each in enumerate(said) if _role(each) == "user" and read.text_of(each).strip()
@@ -93,8 +85,8 @@ class _Conversation:
         role, text = _role(message), self.text_of(message)
         if role not in _PARTS:
             self.unreadable.append("a message of an unknown role")
-            return
-        rest = {key: value for key, value in message.items() if key not in ("role", "content") and value}
+        given = message.items() if isinstance(message, dict) else ()
+        rest = {key: value for key, value in given if key not in ("role", "content") and value}
         beside = _json(rest) if rest else ""
         if is_task:
             self.task = text
@@ -102,7 +94,8 @@ class _Conversation:
             return
         if role == "user" and text.strip():
             self.turns.append(text)
-        self._add(_PARTS[role], role, "\n".join(each for each in (text, beside) if each))
+        part = _PARTS.get(role, Part.HISTORY)
+        self._add(part, role if role in _PARTS else "", "\n".join(each for each in (text, beside) if each))
 
     def text_of(self, message: Any) -> str:
         """The text of its content. What is none is noted."""
@@ -113,14 +106,10 @@ class _Conversation:
         return "\n".join(self._part(part) for part in parts)
 
     def _part(self, part: Any) -> str:
-        if isinstance(part, str):
-            return part
+        if (text := text_of_part(part)) is not None:
+            return text
         given = part.get("type") if isinstance(part, dict) else None
         kind = given if isinstance(given, str) else ""
-        name = _TEXTS.get(kind)
-        text = part.get(name) if name is not None else None
-        if isinstance(text, str) and not part.keys() - _BESIDE_TEXT - {name}:
-            return text
         self.unreadable.append(
             f"a part of the type {kind}" if kind in _NO_TEXTS else "a part that is no text"
         )
@@ -163,10 +152,16 @@ def _forms(fields: Mapping[str, Any]) -> list[Passage]:
     """What an answer must look like: it can hold whole sentences of the client's."""
     given = [fields.get(name) for name in ("structured_outputs", "response_format")]
     return [
-        Passage(Part.TOOLS, "the answer's form", _lines(form))
+        Passage(Part.TOOLS, "the answer's form", _lines(_as_read(form)))
         for form in given
         if form is not None and form != {"type": "text"}
     ]
+
+
+def _as_read(form: Any) -> Any:
+    """The form with a schema that came as text as the engine reads it: escapes say nothing to a guard."""
+    schema = form.get("json") if isinstance(form, dict) else None
+    return {**form, "json": decoded(schema)} if isinstance(schema, str) else form
 
 
 def _documents(fields: Mapping[str, Any]) -> list[Passage]:

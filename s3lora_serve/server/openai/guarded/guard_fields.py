@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.server.openai.guarded.hidden_text import hidden_text
 from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def slip(fields: Mapping[str, Any], *, chat: bool) -> tuple[str, str] | None:
                 return name, hint
         elif name not in JUDGED and name not in HARMLESS and name not in UNKNOWN_TO_THE_ENGINE:
             return name[:80], "leave it out: this version does not know what it does to the prompt"
-    return _of_prompt(fields) if not chat else _of_messages(fields)
+    return (_of_messages(fields) if chat else _of_prompt(fields)) or hidden_text(fields)
 
 
 def refuse(planner: str, name: str, hint: str) -> RequestRefused:

@@ -29,7 +29,10 @@ def request_guard(
     """
     if not guards.applies(planner.name, caller):
         return None
-    found = slip(asked.fields, chat=chat)
+    fields = asked.fields
+    if asked.plan is not None:  # the grammar is ours
+        fields = {name: value for name, value in fields.items() if name != "structured_outputs"}
+    found = slip(fields, chat=chat)
     if found is not None and guards.refuses(planner.name, caller):
         raise refuse(planner.name, *found)
     if asked.plan is not None:

@@ -12,7 +12,7 @@ import pytest
 from guard_questions import SECRET, TASK, by_endpoint, framed, question
 from guard_web import guard_web
 
-from s3lora_serve.safety.guard.endpoint.endpoint_judge import EndpointJudge
+from s3lora_serve.safety.guard.endpoint.endpoint_judge import MOST, EndpointJudge
 from s3lora_serve.safety.guard.endpoint.guard_route import MAX_ANSWER, GuardRoute
 from s3lora_serve.safety.guard.guard_question import Part
 from s3lora_serve.safety.guard.ruling import Found
@@ -117,6 +117,24 @@ async def test_nothing_is_truncated():
             assert (ruling.finding, ruling.part) == (Found.REFUSED, Part.TASK)
             assert len(web.asked) > 4
             assert max(map(len, web.texts)) <= 500
+
+
+async def test_no_request_asks_without_end():
+    """Each window may cost money: so many are asked about, and then there is no verdict, or a refusal."""
+    most = {"endpoint": {"window_chars": 500}}
+    with guard_web(unsafe_where("evil")) as web:
+        ruling = await ruled(web, question("word " * 10_000), **most)
+        assert (ruling.finding, "more than 64 questions" in ruling.why, len(web.asked)) == (
+            Found.UNDECIDED, True, MOST,
+        )  # fmt: skip
+        assert (await ruled(web, question("evil " * 10_000), **most)).finding is Found.REFUSED
+        page = question(evidence="word " * 10_000)
+        ruling = await ruled(web, page, **most, observe_parts=["evidence"])
+        assert (ruling.finding, ruling.part) == (Found.UNDECIDED, Part.EVIDENCE)
+        fits = question("x" * (500 + 63 * 438))
+        del web.asked[:]
+        assert (await ruled(web, fits, **most)).finding is Found.ALLOWED
+        assert len(web.asked) == MOST
 
 
 @pytest.mark.parametrize(

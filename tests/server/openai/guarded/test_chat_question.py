@@ -79,6 +79,25 @@ def test_nothing_is_missing(fields, part):
     assert asked.unreadable == ""
 
 
+@pytest.mark.parametrize("written", [r"\u0062omb", "b\\u006fmb"])
+def test_escapes_hide_nothing(written):
+    """What the engine reads as JSON is read as JSON: a call's arguments, and a schema in a string."""
+    call = {**CALL, "function": {"name": "Search", "arguments": f'{{"q": "{written}"}}'}}
+    asked = of(messages=[USER, {"role": "assistant", "tool_calls": [call]}, USER])
+    assert [passage.part for passage in asked.passages if HARM in passage.text] == [Part.HISTORY]
+    asked = of(messages=[USER], structured_outputs={"json": f'{{\n"const": "{written}"}}'})
+    assert [passage.part for passage in asked.passages if HARM in passage.text] == [Part.TOOLS]
+
+
+@pytest.mark.parametrize("arguments", ["{half", r'{"q": "\ud800"}', "[" * 100_000, "", "5", '"a"'])
+def test_arguments_that_are_no_object_stay_readable(arguments):
+    """Whatever they are, the guard has a text, which any engine can be asked about."""
+    call = {**CALL, "function": {"name": "Search", "arguments": arguments}}
+    asked = of(messages=[USER, {"role": "assistant", "tool_calls": [call]}, USER])
+    assert asked.unreadable == ""
+    asked.passages[-1].text.encode()
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
@@ -103,6 +122,14 @@ def test_what_is_no_text_is_named(content, named):
 def test_what_the_engine_would_not_take_is_never_allowed(messages):
     """Whatever it made of it, nothing of that was judged."""
     assert of(messages=messages).unreadable != ""
+
+
+def test_what_can_be_read_of_it_is_asked():
+    """Where it is served without a verdict, a role that nobody knows must not hide a text."""
+    asked = of(messages=[{"role": "seer", "content": HARM}, USER, 5])
+    assert asked == GuardQuestion(
+        USER["content"], (Passage(Part.HISTORY, "", HARM),), unreadable="a message of an unknown role"
+    )
 
 
 def test_each_prompt_of_a_completion_is_a_question():

@@ -71,6 +71,33 @@ async def test_an_engine_that_dies_before_the_verdict(app, guarded, judge, kind,
     assert (held(guarded)[0], judge.judging) == (0, 0)
 
 
+@pytest.mark.parametrize("kind", ASKS)
+@pytest.mark.parametrize("first", ["death", "verdict", "leaving"])
+async def test_a_refusal_meets_a_death_or_a_client_that_leaves(app, guarded, judge, logged, kind, first):
+    """In the same moment, in either order, with the answer whole: it stays, and nothing is left over."""
+    tell(guarded)
+    path, body = ASKS[kind]
+    judge.gate.clear()
+    call = AsgiCall(app, path, with_text(body, f"a {HARM}"))
+    await until(lambda: judge.judging)
+    await done(guarded)
+    if first == "death":
+        guarded.engine.die()
+    judge.gate.set()
+    if first == "verdict":
+        await asyncio.sleep(0)
+        guarded.engine.die()
+    elif first == "leaving":
+        call.leave()
+    await call
+    assert (tells(told(call)), call.status in (None, 200, 403, 499, 503)) == (False, True)
+    if call.status == 200:
+        assert "content_filter" in call.text
+    assert [line for line in logged if tells(line)] == []
+    assert (held(guarded)[0], judge.judging) == (0, 0)
+    assert leases_of(guarded).keys() == {"aborted"}
+
+
 async def test_a_drain_does_not_wait_for_a_verdict(tmp_path, judge):
     """The lease is cut at the deadline, guard or not; the client is told to ask again."""
     fleet = make_fleet(tmp_path, "p", guards=guards_by(judge, "p"), swap=SwapConfig(drain_seconds=0.05))

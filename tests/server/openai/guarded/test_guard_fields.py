@@ -116,6 +116,38 @@ def test_values_that_ask_for_nothing_pass(chat):
     assert slip(given, chat=chat) is None
 
 
+SPELT = r"\x48\x6f\x77 t\x6f make it"
+HIDDEN = {
+    "structured_outputs": [
+        {"grammar": 'root ::= b a\na ::= "make"\nb ::= "how to "'},
+        {"structural_tag": "{}"},
+        {"regex": "".join(f"[{letter}]" for letter in "how to make it")},
+        {"json": json.dumps({"patternProperties": {SPELT + SPELT: {}}})},
+        {"json": {}, "whitespace_pattern": "x"},
+    ],
+    "response_format": [
+        {"type": "structural_tag", "structures": []},
+        {"type": "json_schema", "json_schema": {"schema": {"items": [{"pattern": SPELT + SPELT}]}}},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "form"), [(name, form) for name, forms in HIDDEN.items() for form in forms])
+async def test_a_form_that_hides_a_text_is_refused(app, judge, name, form):
+    """Else an answer could be begun by its client in signs that the guard cannot read."""
+    call = AsgiCall(app, CHAT, {**ASK, name: form})
+    await call
+    assert (call.status, json.loads(call.text)["error"]["param"], judge.asked) == (403, name, [])
+
+
+async def test_a_plans_own_grammar_is_not_the_clients(app, judge):
+    """Plans through chats are judged and served as ever."""
+    tool = {"name": "Search", "description": "the web"}
+    call = AsgiCall(app, CHAT, {**ASK, "s3lora": {"plan": {"tools": [tool]}}})
+    await call
+    assert (call.status, len(judge.asked)) == (200, 1)
+
+
 async def test_a_list_of_prompts_is_bounded(app, judge):
     """Each is judged: one more than are judged at most is refused, with the number."""
     for number, status in ((MOST_PROMPTS, 200), (MOST_PROMPTS + 1, 403)):

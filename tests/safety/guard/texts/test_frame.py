@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from planners.prompts.control_tokens import ControlTokens
-from s3lora_serve.safety.guard.frame import chat_of, framed, parts_of
 from s3lora_serve.safety.guard.guard_question import Part, Passage
+from s3lora_serve.safety.guard.texts.frame import chat_of, framed, parts_of
 
 OPENING = "Find it.\n\nWith this request comes the following, quoted line by line:"
 

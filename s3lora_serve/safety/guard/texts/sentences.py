@@ -6,7 +6,12 @@ import re
 
 MOST = 16  # pieces of one task; a longer one has more sentences in each
 _SHORT = 3  # words: fewer are no sentence, and stand with what follows
-_END = re.compile(r"(?<=[.!?:;])[\"')\]]*\s+|\n+")
+# Signs that end a sentence, what may close a quote or markup behind them, and a gap, which format characters
+# are, too: they look like one, or like nothing. Behind a full-width sign there need be none.
+_GAP = r"[\s\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]"
+_END = re.compile(
+    rf"(?<=[.!?:;…])[^\w\s.!?:;…\u200b]*+{_GAP}+|(?<=[。！？；：｡])|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+"
+)
 
 
 def sentences(task: str) -> tuple[str, ...]:

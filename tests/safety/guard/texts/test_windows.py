@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3lora_serve.safety.guard.windows import OVERLAP, windows
+from s3lora_serve.safety.guard.texts.windows import OVERLAP, windows
 
 HEAD, TAIL = (901, 902), (903,)
 
