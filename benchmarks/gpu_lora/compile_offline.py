@@ -76,7 +76,8 @@ def variants(table: ShapeTable, slots: int, rank: int) -> list[Variant]:
         for bias in (False, True) if row.op == "qkv" else (False,):
             values = {
                 **common, "PARTS": PARTS[row.op], "BM": row.tokens, "BN": row.bn, "BK": row.bk,
-                "STAGES": row.stages, "SK": row.shrink_k, "SSTAGES": row.shrink_stages, "PIECES": row.pieces,
+                "STAGES": row.stages, "SK": row.shrink_k, "SSTAGES": row.shrink_stages,
+                "PIECES": row.pieces, "CUTS": row.cuts,
                 "HELPERS": fused_linear.HELP, "FLAG0": fused_linear.FLAGS, "NUMBER_AT": fused_linear.NUMBER,
                 "BIAS": bias, "LIMIT": fused_linear.SPINS, "TRAP": True,
             }  # fmt: skip

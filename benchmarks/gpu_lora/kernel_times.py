@@ -58,7 +58,7 @@ def layers_of(op: str, slots: int) -> list[SimpleNamespace]:
         layer.s3lora_b.normal_(0, 0.05)
         layer.s3lora_deferred = op == "gate_up"
         found.append(layer)
-    if op != "gate_up":
+    if any(row.op == op for row in shape_table().fused):
         ring(found)
     return found
 
@@ -70,7 +70,9 @@ def linear(layer: SimpleNamespace, x: Tensor, slot: Tensor, flag: Tensor) -> Ten
         *layer.s3lora_ends, layer.s3lora_op, layer.s3lora_fused, layer.s3lora_deferred,
     )  # fmt: skip
     if layer.s3lora_deferred:
-        y = torch.ops.s3lora.activation(y, layer.s3lora_b, layer.s3lora_state, slot, flag)
+        y = torch.ops.s3lora.activation(
+            y, layer.s3lora_b, layer.s3lora_state, slot, flag, x.shape[1], layer.s3lora_fused
+        )
     return y
 
 
@@ -162,13 +164,14 @@ def main() -> int:
     parser.add_argument("--pieces", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--meet", type=int, nargs="+", default=[5, 6, 7])
     parser.add_argument("--slots", type=int, default=4)
+    parser.add_argument("--ops", nargs="+", choices=tuple(OPS), default=list(OPS))
     asked = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False
     linear_op.define("CUDA")
     most, wrong = max(asked.tokens), 0
     one = torch.zeros(most, dtype=torch.int32, device="cuda")
     turns = torch.arange(most, dtype=torch.int32, device="cuda") % asked.slots
-    for op in OPS:
+    for op in asked.ops:
         layers = layers_of(op, asked.slots)
         for tokens in asked.tokens:
             timed = Timed(layers, tokens, asked.slots)

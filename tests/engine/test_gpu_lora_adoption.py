@@ -156,8 +156,8 @@ def adopted_in_vllm(folder, *words):
     """What the program says that puts the plugin into the installed vLLM and a small model of its classes."""
     pytest.importorskip("triton")
     fused = {
-        "bn": 32, "bk": 64, "stages": 2, "warps": 4, "shrink_k": 64, "shrink_stages": 2, "pieces": 4,
-        "meet": 6, "late": 7, "tokens": 16,
+        "bn": 32, "bk": 64, "stages": 2, "warps": 4, "shrink_k": 64, "shrink_stages": 2,
+        "pieces": 4, "cuts": 2, "meet": 6, "late": 7, "tokens": 16,
     }  # fmt: skip
     rows = [{"op": "any", "tokens": None, "bm": 16, "bn": 128, "warps": 4, "pdl": False}]
     text = {"measured": [], "fused": [{"op": op, **fused} for op in ("qkv", "o", "down")], "expand": rows}

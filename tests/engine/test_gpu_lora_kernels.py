@@ -20,14 +20,16 @@ FUSED = {
     "warps": 4,
     "shrink_k": 64,
     "shrink_stages": 2,
-    "pieces": 4,
+    "pieces": 2,
+    "cuts": 4,
     "meet": 6,
     "late": 7,
 }
 ROWS = {"op": "any", "bm": 16, "bn": 32, "warps": 4, "pdl": False}
 TABLE = {
     "measured": [],
-    "fused": [{"op": op, "tokens": 16, **FUSED} for op in ("qkv", "o", "down")],
+    "fused": [{"op": op, "tokens": 16, **FUSED} for op in ("qkv", "o", "down")]
+    + [{"op": "gate_up", "tokens": 32, "least": 17, **FUSED}],
     "expand": [{**ROWS, "tokens": None}],
     "silu": [{**ROWS, "tokens": 16}, {**ROWS, "tokens": None, "bm": 32}],
     "two_products_from": 40,

@@ -45,7 +45,7 @@ def expand_add_kernel(
         rows = y + rm.to(tl.int64) * stride_y
         at = rows[:, None] + rn[None, :]
         base = tl.load(at, mask=inside[:, None], other=0.0).to(tl.float32)
-        add = delta(rows + N + part * S * R, b, token_slot, used, rn, 1, N, S, R, SLOTS, BM, BN, 1, "")
+        add = delta(rows + N + part * S * R, b, token_slot, used, rn, N, S, R, SLOTS, BM, BN, 1, 1, "")
         tl.store(at, (base + add).to(y.dtype.element_ty), mask=inside[:, None])
 
 

@@ -48,9 +48,9 @@ def expand_silu_kernel(
         of_gate = used_slots(token_slot, state, S)
         of_up = used_slots(token_slot, state + 1, S)
         if of_gate != 0:
-            gate += delta(rows + N, b, token_slot, of_gate, rn, 1, N, S, R, SLOTS, BM, BN, 1, "")
+            gate += delta(rows + N, b, token_slot, of_gate, rn, N, S, R, SLOTS, BM, BN, 1, 1, "")
         if of_up != 0:
-            up += delta(rows + N + S * R, b + HALF, token_slot, of_up, rn, 1, N, S, R, SLOTS, BM, BN, 1, "")
+            up += delta(rows + N + S * R, b + HALF, token_slot, of_up, rn, N, S, R, SLOTS, BM, BN, 1, 1, "")
         gate = gate.to(y.dtype.element_ty).to(tl.float32)
         up = up.to(y.dtype.element_ty).to(tl.float32)
     value = gate / (1.0 + tl.exp(-gate)) * up

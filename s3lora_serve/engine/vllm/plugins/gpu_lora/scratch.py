@@ -40,7 +40,7 @@ def scratch(device: torch.device, numbers: int) -> Scratch:
 
 def numbers_for(table: ShapeTable, slots: int, rows: int) -> int:
     """How many partial sums the largest one-launch shape writes."""
-    most = max((row.pieces * row.tokens for row in table.fused), default=0)
+    most = max((max(row.pieces, row.cuts) * row.tokens for row in table.fused), default=0)
     return max(1, SLICES * most * slots * rows)
 
 
