@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 from fleet_factory import desired, make_fleet
@@ -45,6 +46,25 @@ async def test_a_kept_verdict_is_asked_no_more(fleet, exams):
     assert len(exams.examiner.asked) == 3
     assert len(exam_entries(restarted)) == 3  # those that were taken
     await restarted.close()
+
+
+async def test_another_policy_that_serves_the_same_files_is_no_other_try(fleet, exams):
+    """A verdict is about what answers. Else who is refused asks again with another seed, until it passes; and
+    a stale verdict of those files is known as one.
+    """
+    exams.examiner.verdicts |= {"2": REFUSED, "3": ExamVerdict.PASSED}
+    assert (await swap(fleet, "p", "new")).error["code"] == "exam_refused"
+    new, newer = (fleet.shelf.revisions[name] for name in ("new", "newer"))
+    policy = {**new.lineage.policy, "seed": 7}
+    lineage = replace(new.lineage, policy=policy, source="elsewhere", created_at=newer.lineage.created_at)
+    fleet.shelf.revisions["newer"] = replace(newer, lineage=lineage)
+    assert (await swap(fleet, "p", "newer")).error["code"] == "exam_refused"
+    assert [name[:3] for name in exams.examiner.asked] == ["p@0", "q@1", "p@2"]
+    exams.questions = "2"
+    kept = await fleet.control.kept_exam("p", fleet.shelf.revisions["newer"])
+    assert (kept.result.verdict, kept.stale, kept.tries) == (REFUSED, True, 0)
+    lineage = replace(lineage, config={**lineage.config, "alpha_pattern": {"q_proj": 1}})
+    assert await fleet.control.kept_exam("p", replace(newer, lineage=lineage)) is None
 
 
 async def test_after_the_engines_death_nothing_is_asked(fleet, exams):
