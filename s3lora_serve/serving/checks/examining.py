@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -18,7 +19,7 @@ from s3lora_serve.safety.exam.kept_exam import KeptExam
 from s3lora_serve.safety.exam.rung_exam import RungTrials, examine_rung
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from s3lora_serve.adapters.lineage import Revision
@@ -102,6 +103,7 @@ class Examining:
         self._run = run
         self._engine = engine
         self._reference = reference
+        self.returning: set[str] = set()  # keys of what rollbacks go back to
         self.trials = RungTrials()  # what is loaded as a rung, for mending
         self._turn = asyncio.Lock()
         self._remembered: OrderedDict[str, ExamResult] = OrderedDict()  # by key
@@ -141,6 +143,20 @@ class Examining:
         """
         found = await self._good(planner, revision)
         return None if found is None else found.result
+
+    async def outdated(self, planner: str, revision: Revision) -> bool:
+        """Whether the planner's revisions are examined, and what is kept of this one is stale."""
+        found = await self.kept(planner, revision) if self._of(planner).settings.asks else None
+        return found is not None and found.stale
+
+    @contextmanager
+    def back(self, key: str) -> Iterator[None]:
+        """Within, the deployment of that key counts as one that serves: a rollback goes back to it."""
+        self.returning.add(key)
+        try:
+            yield
+        finally:
+            self.returning.discard(key)
 
     async def examine(self, planner: str, deployment: Deployment, told: Told) -> KeptExam:
         """Ask a loaded deployment, whatever ``exam.action`` is, and keep what was found; a verdict that is

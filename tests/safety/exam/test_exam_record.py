@@ -26,7 +26,7 @@ def path(tmp_path):
 
 
 def test_a_result_is_found_by_its_key_and_what_it_is_about(path):
-    """Also by the next server; the last one about the same files is their latest, and the same key has one result."""
+    """Also by the next server; the last one about the same files is their latest; a key has one result."""
     with ExamRecord(path) as record:
         assert (record.find("k"), record.latest("r1"), record.problem) == (None, None, None)
         record.keep(RESULT, "r1", "hub/one")
