@@ -12,6 +12,7 @@ import pytest
 from guard_questions import SECRET, TASK, by_endpoint, framed, question
 from guard_web import guard_web
 
+from s3lora_serve.safety.guard.allowance import Allowance
 from s3lora_serve.safety.guard.endpoint.endpoint_judge import MOST, EndpointJudge
 from s3lora_serve.safety.guard.endpoint.guard_route import MAX_ANSWER, MAX_SENT, GuardRoute
 from s3lora_serve.safety.guard.endpoint.small_reads import AT_ONCE
@@ -202,6 +203,17 @@ async def test_a_guard_that_hangs_or_is_gone_has_failed():
         assert (ruling.finding, "no answer in time" in ruling.why) == (Found.FAILED, True)
     ruling = await ruled(web)
     assert (ruling.finding, "127.0.0.1" in ruling.why) == (Found.FAILED, True)
+
+
+async def test_prompts_of_one_request_cause_so_many_questions_together():
+    """Each may cost money; one text that stands in several counts once."""
+    with guard_web() as web:
+        async with judging(web.url) as judge:
+            allowance = Allowance(5)
+            asked = [question(f"task {n}", tools="a tool") for n in (1, 2, 2, 3)]
+            found = [(await judge.rule(each, "a", "1", 0, allowance)).finding for each in asked]
+            assert found == [Found.ALLOWED] * 3 + [Found.UNDECIDED]
+            assert len(set(web.texts)) == 5
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
