@@ -37,7 +37,7 @@ def make_file(path: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Raises OSError, and StateError for what is no file: of a pipe SQLite would wait for the other end."""
+    """Raises OSError, and StateError for what is no file: who reads a pipe waits for its other end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise StateError(f"{path} is not a file", hint="move it away, and a new one is made")
 
