@@ -58,7 +58,7 @@ def layers_of(op: str, slots: int) -> list[SimpleNamespace]:
         layer.s3lora_b.normal_(0, 0.05)
         layer.s3lora_deferred = op == "gate_up"
         found.append(layer)
-    if any(row.op == op for row in shape_table().fused):
+    if op != "gate_up":
         ring(found)
     return found
 
@@ -70,9 +70,7 @@ def linear(layer: SimpleNamespace, x: Tensor, slot: Tensor, flag: Tensor) -> Ten
         *layer.s3lora_ends, layer.s3lora_op, layer.s3lora_fused, layer.s3lora_deferred,
     )  # fmt: skip
     if layer.s3lora_deferred:
-        y = torch.ops.s3lora.activation(
-            y, layer.s3lora_b, layer.s3lora_state, slot, flag, x.shape[1], layer.s3lora_fused
-        )
+        y = torch.ops.s3lora.activation(y, layer.s3lora_b, layer.s3lora_state, slot, flag)
     return y
 
 

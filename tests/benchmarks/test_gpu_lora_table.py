@@ -114,3 +114,13 @@ def test_plugins_are_found_without_an_installation(loaded, tmp_path, monkeypatch
     assert (entry.group, entry.name, entry.value) == (
         "vllm.general_plugins", "s3lora_gpu_lora", "package.module:register"
     )  # fmt: skip
+
+
+def test_the_committed_page_has_the_tables_of_its_raw_lines(loaded):
+    """Every table of engines and of served plans is what its script makes of the lines beside the page."""
+    page = (FOLDER / "2026-11-30-h200.md").read_text(encoding="utf-8")
+    table, served = loaded("lora_table"), loaded("served_plans")
+    assert table.page(*table.read(FOLDER / "2026-11-30-h200.jsonl")) in page
+    lines = (FOLDER / "2026-11-30-h200-served.jsonl").read_text(encoding="utf-8").splitlines()
+    assert served.page([json.loads(line) for line in lines]) in page
+    sys.modules.pop("served_plans", None)

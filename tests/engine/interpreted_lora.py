@@ -35,7 +35,7 @@ class Linear:
         self.w = weight.data.clone()
         augment(self.layer, slots, rank, op, number)
         self.layer.s3lora_deferred = op == "gate_up"
-        self.layer.s3lora_fused = True
+        self.layer.s3lora_fused = op != "gate_up"
         self.have = [set() for _ in sizes]
 
     def load(self, slot, without=()):
@@ -74,9 +74,7 @@ class Linear:
             layer.s3lora_deferred,
         )  # fmt: skip
         if layer.s3lora_deferred:
-            y = torch.ops.s3lora.activation(
-                y, layer.s3lora_b, layer.s3lora_state, slot, flag, K, layer.s3lora_fused
-            )
+            y = torch.ops.s3lora.activation(y, layer.s3lora_b, layer.s3lora_state, slot, flag)
         return y
 
     def error(self, m, pattern, no_lora=False, dtype=torch.float32):
@@ -109,7 +107,7 @@ def errors():
         for slot in range(4):
             linear.load(slot, without=(0,) if slot == 2 else ())
         for traffic, pattern in traffics.items():
-            for m in {"qkv": (1, 5, 16, 17, 40), "gate_up": (5, 20, 40)}.get(op, (5, 40)):
+            for m in (1, 5, 16, 17, 40) if op == "qkv" else (5, 40):
                 began = time.perf_counter()
                 say(f"{op}, {traffic}, {m} tokens", began, error=linear.error(m, pattern))
     for slots, rank in ((1, 16), (1, 8), (4, 8), (8, 16), (8, 64)):

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,6 +94,8 @@ def test_a_release_that_was_not_read_is_refused(version):
 def test_auto_is_where_it_was_measured(mode, name, version, capability, said, monkeypatch):
     """By itself only on the table's devices and releases; by hand elsewhere, too, for the self-check to
     decide."""
+    measured = replace(shape_table(), measured=frozenset({("NVIDIA H200", "0.26")}))
+    monkeypatch.setattr(adoption, "shape_table", lambda: measured)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     found = adoption.engine_refusal(mode, config(), torch.device("cuda"), version)

@@ -28,8 +28,7 @@ FUSED = {
 ROWS = {"op": "any", "bm": 16, "bn": 32, "warps": 4, "pdl": False}
 TABLE = {
     "measured": [],
-    "fused": [{"op": op, "tokens": 16, **FUSED} for op in ("qkv", "o", "down")]
-    + [{"op": "gate_up", "tokens": 32, "least": 17, **FUSED}],
+    "fused": [{"op": op, "tokens": 16, **FUSED} for op in ("qkv", "o", "down")],
     "expand": [{**ROWS, "tokens": None}],
     "silu": [{**ROWS, "tokens": 16}, {**ROWS, "tokens": None, "bm": 32}],
     "two_products_from": 40,

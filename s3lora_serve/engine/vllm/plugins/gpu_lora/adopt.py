@@ -81,12 +81,11 @@ def adopt(manager: Any, config: Any, mode: str, version: str) -> Adoption:
         layer.s3lora_whole = _reduced(layer)
         if fused[name]:
             kinds.setdefault(_kind(name), []).append(layer)
-        layer.s3lora_deferred = deferred[name]
+        if deferred[name]:
+            layer.s3lora_deferred = True
+            activations[id(layer)].act_fn = FinishedActivation(layer)
     for same in kinds.values():
         ring(same)
-    for layer in layers.values():
-        if layer.s3lora_deferred:
-            activations[id(layer)].act_fn = FinishedActivation(layer)
     if torch.device(manager.device).type == "cuda":
         torch.cuda.empty_cache()  # the weights that the augmented ones replaced
     one_launch = sum(layer.s3lora_fused for layer in layers.values())

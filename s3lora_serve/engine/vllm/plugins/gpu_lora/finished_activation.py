@@ -14,15 +14,12 @@ class FinishedActivation(torch.nn.Module):
         super().__init__()
         self.s3lora_b = projection.s3lora_b
         self.s3lora_state = projection.s3lora_state
-        self.s3lora_inputs = projection.s3lora_weight.shape[1]
-        self.s3lora_fused = projection.s3lora_fused
         self.punica_wrapper = projection.punica_wrapper
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         meta = self.punica_wrapper.token_mapping_meta
         flat = y if y.ndim == 2 else y.flatten(0, -2)
         out: torch.Tensor = torch.ops.s3lora.activation(
-            flat, self.s3lora_b, self.s3lora_state, meta.token_lora_mapping, meta.no_lora_flag_cpu,
-            self.s3lora_inputs, self.s3lora_fused,
-        )  # fmt: skip
+            flat, self.s3lora_b, self.s3lora_state, meta.token_lora_mapping, meta.no_lora_flag_cpu
+        )
         return out if y.ndim == 2 else out.view(*y.shape[:-1], out.shape[-1])

@@ -10,7 +10,7 @@ them.
 import torch
 
 from s3lora_serve.engine.vllm.plugins.gpu_lora.scratch import numbers_for, scratch
-from s3lora_serve.engine.vllm.plugins.gpu_lora.shape_table import FusedShape, shape_table
+from s3lora_serve.engine.vllm.plugins.gpu_lora.shape_table import shape_table
 
 
 def linear(
@@ -28,10 +28,8 @@ def linear(
     fused: bool,
     deferred: bool,
 ) -> torch.Tensor:
-    """[M, N], or with ``deferred`` [M, N + slices·S·R] for the activation to finish.
-
-    Where no one-launch shape holds the tokens, its last columns are s then, and the first lack B s.
-    """
+    """[M, N], or with ``deferred`` [M, N + slices·S·R] whose last columns are s, for the activation to
+    finish."""
     from s3lora_serve.engine.vllm.plugins.gpu_lora.expand_add import expand_add
     from s3lora_serve.engine.vllm.plugins.gpu_lora.fused_linear import fused_linear
 
@@ -39,10 +37,10 @@ def linear(
     x = x if x.stride(1) == 1 else x.contiguous()
     y = x.new_empty((m, weight.shape[0]))
     slices = [size for size in (e1, e2 - e1, n - e2) if size]
-    shape = _one_launch(op, m, k, tuple(slices)) if fused else None
+    shape = table.fused_for(op, m) if fused else None
     if no_lora.item():
         _product(x, weight[:n], None if bias is None else bias[:n], y[:, :n])
-    elif shape is not None:
+    elif shape is not None and shape.fits(k, tuple(slices)):
         own = scratch(x.device, numbers_for(table, slots, rows))
         fused_linear(
             x, weight, bias, b, y, own.sums, state, clear, slot, own.error, (e1, e2), len(slices), shape
@@ -78,36 +76,17 @@ def linear_shape(
     return y if deferred else y[:, : b.shape[2]]
 
 
-def _one_launch(op: str, m: int, k: int, slices: tuple[int, ...]) -> FusedShape | None:
-    shape = shape_table().fused_for(op, m)
-    return shape if shape is not None and shape.fits(k, slices) else None
-
-
 def activation(
-    y: torch.Tensor,
-    b: torch.Tensor,
-    state: torch.Tensor,
-    slot: torch.Tensor,
-    no_lora: torch.Tensor,
-    k: int,
-    fused: bool,
+    y: torch.Tensor, b: torch.Tensor, state: torch.Tensor, slot: torch.Tensor, no_lora: torch.Tensor
 ) -> torch.Tensor:
-    """silu(gate) · up [M, N / 2] of what a deferred ``linear`` of ``k`` inputs gave."""
+    """silu(gate) · up [M, N / 2] of what a deferred ``linear`` gave."""
     from s3lora_serve.engine.vllm.plugins.gpu_lora.expand_silu import expand_silu
 
-    (m, _), half = y.shape, b.shape[2] // 2
-    done = fused and _one_launch("gate_up", m, k, (half, half)) is not None
-    return expand_silu(y, b, state, slot, not (done or no_lora.item()), shape_table().silu_for(m))
+    return expand_silu(y, b, state, slot, not no_lora.item(), shape_table().silu_for(y.shape[0]))
 
 
 def activation_shape(
-    y: torch.Tensor,
-    b: torch.Tensor,
-    state: torch.Tensor,
-    slot: torch.Tensor,
-    no_lora: torch.Tensor,
-    k: int,
-    fused: bool,
+    y: torch.Tensor, b: torch.Tensor, state: torch.Tensor, slot: torch.Tensor, no_lora: torch.Tensor
 ) -> torch.Tensor:
     """What ``activation`` gives, without values."""
     return y.new_empty((y.shape[0], b.shape[2] // 2))

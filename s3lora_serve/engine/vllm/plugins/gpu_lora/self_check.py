@@ -132,12 +132,12 @@ def _ours(layer: Any, x: Tensor, meta: Any, fused: bool, deferred: bool) -> Tens
     )  # fmt: skip
     if deferred:
         y = torch.ops.s3lora.activation(
-            y, layer.s3lora_b, state, meta.token_lora_mapping, meta.no_lora_flag_cpu, x.shape[1], fused
+            y, layer.s3lora_b, state, meta.token_lora_mapping, meta.no_lora_flag_cpu
         )
         # The variant without adapters, which a captured graph of base traffic runs.
         torch.ops.s3lora.activation(
             x.new_zeros((x.shape[0], layer.s3lora_weight.shape[0])),
-            layer.s3lora_b, state, meta.token_lora_mapping, torch.tensor([True]), x.shape[1], fused,
+            layer.s3lora_b, state, meta.token_lora_mapping, torch.tensor([True]),
         )  # fmt: skip
     return y
 

@@ -13,7 +13,7 @@ OTHER_TABLE = "S3LORA_GPU_LORA_TABLE"  # in the environment: a file to measure i
 
 @dataclass(frozen=True)
 class FusedShape:
-    """Tiles of ``fused_linear`` for ``least`` to ``tokens`` tokens, of which a block takes all.
+    """Tiles of ``fused_linear`` for up to ``tokens`` tokens, of which a block takes all.
 
     ``meet`` and ``late`` are eighths of the K loop after which a base block looks for one slot's and several
     slots' shrink; ``pieces`` and ``cuts`` the pieces of K that one slot's and a group's shrink is cut into.
@@ -31,7 +31,6 @@ class FusedShape:
     cuts: int
     meet: int
     late: int
-    least: int = 1
 
     def fits(self, k: int, slices: tuple[int, ...]) -> bool:
         """Whether whole tiles cover the layer."""
@@ -71,7 +70,7 @@ class ShapeTable:
 
     def fused_for(self, op: str, tokens: int) -> FusedShape | None:
         """The one-launch shape; None where cuBLAS and an expand are faster."""
-        return next((row for row in self.fused if row.op == op and row.least <= tokens <= row.tokens), None)
+        return next((row for row in self.fused if row.op == op and tokens <= row.tokens), None)
 
     def expand_for(self, op: str, tokens: int) -> ExpandShape:
         return _first(self.expand, op, tokens)
