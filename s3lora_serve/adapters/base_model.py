@@ -32,7 +32,7 @@ class BaseModelSpec:
     location: str | None = field(default=None, compare=False)  # folder or Hub id that it was read from
     vouched: bool = field(default=False, compare=False)  # the engine is known to serve all of shapes so
     engine: str | None = field(default=None, compare=False)  # with its release; None: none decides
-    ask: Callable[[], ServedClass] | None = field(default=None, compare=False, repr=False)
+    ask: Callable[[], ServedClass | None] | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def digest(self) -> str:

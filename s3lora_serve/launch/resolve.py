@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.admission import AdapterLimits
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.adapters.fetch.address import Source
-    from s3lora_serve.adapters.served.served_class import ServedClass
+    from s3lora_serve.adapters.served.engine_names import EngineNames
     from s3lora_serve.config import (
         Config,
         ExamConfig,
@@ -85,38 +85,24 @@ def to_base_model(
     spec = BaseModelSpec.from_pretrained(location, revision=revision, fetch=fetch)
     spec = replace(spec, name=name, vouched=base_model == DEMO and not os.environ.get(ENV))
     if fetch:
-        spec = _asking(spec, arguments or {})
+        spec = engine_names().on(spec, arguments or {})
     return BaseModel(location, name, revision, spec, base_model)
 
 
-def _asking(spec: BaseModelSpec, arguments: Mapping[str, Any]) -> BaseModelSpec:
-    """With the installed engine's names, which are asked for once an adapter needs them."""
-    from s3lora_serve.adapters.served.table_cache import served_class
-    from s3lora_serve.engine.vllm.module_table.table_process import (
-        DECIDING,
-        TableAbandoned,
-        ask_vllm,
-        installed_engine,
-        releases,
-    )
+def engine_names() -> EngineNames:
+    """The installed vLLM, which is asked for the names of modules once an adapter needs them."""
+    from s3lora_serve.adapters.served.engine_names import EngineNames
+    from s3lora_serve.engine.vllm.module_table import table_process
     from s3lora_serve.storage.daemon_threads import given_up
 
-    if (engine := installed_engine()) is None:
-        return spec
-    deciding = {name: arguments[name] for name in DECIDING if name in arguments}
-
-    def ask() -> ServedClass | None:
-        config = spec.read_config()
-        if config is None:
-            return None
+    def ask(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
-            return served_class(
-                config, deciding, engine, releases(), lambda given, more: ask_vllm(given, more, given_up)
-            )
-        except TableAbandoned:
-            raise AdapterError(f"asking {engine} about {spec.name} was given up") from None
+            return table_process.ask_vllm(config, arguments, given_up)
+        except table_process.TableAbandoned:
+            raise AdapterError("asking vLLM about the base model was given up") from None
 
-    return replace(spec, engine=f"{engine} {deciding}" if deciding else engine, ask=ask)
+    installed, others = table_process.installed_engine(), table_process.releases
+    return EngineNames(installed, others, table_process.DECIDING, ask)
 
 
 def _demo_shapes() -> BaseModel:

@@ -249,7 +249,7 @@ def _elements(module: Any) -> int:
         for which in many or [name]:
             held = getattr(module, which)
             found += list(held) if isinstance(held, list | tuple) else [held]
-    return sum(tensor.numel() for tensor in found) // 8
+    return sum(int(tensor.numel()) for tensor in found) // 8
 
 
 def _line(error: BaseException) -> str:
