@@ -28,7 +28,7 @@ _POLL = 0.1
 _PROGRAM = "s3lora_serve.engine.vllm.module_table.table_program"
 # What the process is given of the environment: no token, no key, no proxy.
 _KEPT = re.compile(
-    r"PATH|HOME|LANG|LC_\w+|TMPDIR|VIRTUAL_ENV|PYTHONPATH|LD_LIBRARY_PATH|LD_PRELOAD|XDG_\w+|CUDA_\w+|NVIDIA_\w+"
+    r"PATH|HOME|LANG|LC_\w+|VIRTUAL_ENV|PYTHONPATH|LD_LIBRARY_PATH|LD_PRELOAD|XDG_\w+|CUDA_\w+|NVIDIA_\w+"
     r"|ROCM_\w+|HIP_\w+|VLLM_\w+|HF_HOME|HF_HUB_CACHE|OMP_NUM_THREADS|USER",
     re.ASCII,
 )
@@ -102,7 +102,7 @@ def ask_vllm(
                 process = subprocess.Popen(
                     command,
                     cwd=work,
-                    env=_environment(),
+                    env=_environment(work),
                     stdin=subprocess.DEVNULL,
                     stdout=log_file,
                     stderr=log_file,
@@ -142,13 +142,14 @@ def _watch(
         process.wait()
 
 
-def _environment() -> dict[str, str]:
+def _environment(work: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
         if _KEPT.fullmatch(name) and not _NEVER.fullmatch(name)
     }
     return kept | {
+        "TMPDIR": work,
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",

@@ -14,6 +14,7 @@ import re
 import resource
 import signal
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ def main(out: str, folder: str, arguments: str) -> None:
         part.write_text(json.dumps(facts), encoding="utf-8")
         part.replace(out)
 
-    config = _config(folder, json.loads(arguments), tell)
-    goes_on = config is not None and _describe(config, tell)
+    config = make_config(folder, json.loads(arguments), tell)
+    goes_on = config is not None and describe(config, tell)
     if "failed" in facts:
         _explain(folder, tell)
     if not goes_on:
@@ -79,10 +80,11 @@ def _explain(folder: str, tell: Any) -> None:
             tell(architecture=name, trouble=_line(error))
 
 
-def _config(folder: str, arguments: dict[str, Any], tell: Any) -> Any:
+def make_config(folder: str, arguments: dict[str, Any], tell: Any) -> Any:
+    """vLLM's settings for the model in ``folder``; None, and told why, if it takes none."""
     from vllm.engine.arg_utils import EngineArgs
 
-    given = {"max_model_len": 128, "dtype": "bfloat16", **arguments}
+    given = {"max_model_len": 128, "dtype": "bfloat16", "max_lora_rank": 8, **arguments}
     try:
         return EngineArgs(
             model=folder,
@@ -90,7 +92,6 @@ def _config(folder: str, arguments: dict[str, Any], tell: Any) -> Any:
             enforce_eager=True,
             enable_lora=True,
             max_loras=1,
-            max_lora_rank=8,
             load_format="dummy",
             **given,
         ).create_engine_config()
@@ -99,8 +100,8 @@ def _config(folder: str, arguments: dict[str, Any], tell: Any) -> Any:
         return None
 
 
-def _describe(config: Any, tell: Any) -> bool:
-    """The class by its attributes. False if nothing more is to be found out."""
+def describe(config: Any, tell: Any) -> bool:
+    """Tell the class by its attributes. False if nothing more is to be found out."""
     from vllm.model_executor.models.interfaces import supports_lora
     from vllm.model_executor.models.registry import ModelRegistry
 
@@ -137,33 +138,43 @@ def _renames(mapper: Any) -> dict[str, Any]:
 
 def _modules(config: Any) -> dict[str, Any]:
     """The wrapped modules of the class with the shapes of each slice, by vLLM's own manager."""
-    import tempfile
-
-    import torch
     from vllm.config import set_current_vllm_config
+
+    with set_current_vllm_config(config):
+        start_parallel()
+        worker, linear = wrapped(config)
+    return table(worker._adapter_manager, linear)
+
+
+def start_parallel() -> None:
+    """The group of one process that constructors of layers ask for."""
     from vllm.distributed import ensure_model_parallel_initialized, init_distributed_environment
+
+    init_distributed_environment(
+        world_size=1,
+        rank=0,
+        distributed_init_method=f"file://{tempfile.mkdtemp()}/rendezvous",
+        local_rank=0,
+        backend="gloo",
+    )
+    ensure_model_parallel_initialized(1, 1)
+
+
+def wrapped(config: Any) -> tuple[Any, list[str]]:
+    """vLLM's LoRA worker over the class, without weights, and the names of its linear layers."""
+    import torch
     from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
     from vllm.model_executor.model_loader.utils import initialize_model
     from vllm.utils.torch_utils import set_default_torch_dtype
 
-    with set_current_vllm_config(config), tempfile.TemporaryDirectory() as work:
-        init_distributed_environment(
-            world_size=1,
-            rank=0,
-            distributed_init_method=f"file://{work}/rendezvous",
-            local_rank=0,
-            backend="gloo",
-        )
-        ensure_model_parallel_initialized(1, 1)
-        with set_default_torch_dtype(config.model_config.dtype), torch.device("meta"):
-            model = initialize_model(vllm_config=config, prefix="")
-        linear = _linear(model)
-        _without_kernels()
-        worker = LRUCacheWorkerLoRAManager(
-            config, torch.device("cpu"), getattr(model, "embedding_modules", {})
-        )
-        worker.create_lora_manager(model, config)
-    return _table(worker._adapter_manager, linear)
+    with set_default_torch_dtype(config.model_config.dtype), torch.device("meta"):
+        model = initialize_model(vllm_config=config, prefix="")
+    linear = _linear(model)
+    _without_kernels()
+    embeddings = getattr(model, "embedding_modules", {})
+    worker = LRUCacheWorkerLoRAManager(config, torch.device("cpu"), embeddings)
+    worker.create_lora_manager(model, config)
+    return worker, linear
 
 
 def _linear(model: Any) -> list[str]:
@@ -196,7 +207,8 @@ def _without_kernels() -> None:
     fused.FusedMoEWithLoRA.set_mapping = lambda self, wrapper: None
 
 
-def _table(manager: Any, linear: list[str]) -> dict[str, Any]:
+def table(manager: Any, linear: list[str]) -> dict[str, Any]:
+    """The manager's modules as data."""
     modules: dict[str, list[list[Any]]] = {}
     embeddings, together, unread, elements = [], [], [], 0
     for name, module in manager.modules.items():
@@ -227,7 +239,7 @@ def _table(manager: Any, linear: list[str]) -> dict[str, Any]:
         "together": together,
         "unread": unread,
         "unserved": [name for name in linear if name not in parents][:_MOST],
-        "elements": elements,
+        "elements": elements // manager.lora_config.max_lora_rank,  # for each rank
     }
 
 
@@ -242,14 +254,14 @@ def _parts(name: str, packed: list[str] | None, shapes: list[tuple[int, int]]) -
 
 
 def _elements(module: Any) -> int:
-    """Elements of the buffers for one adapter, for each rank: they were made for one of rank 8."""
+    """Elements of its buffers for one adapter."""
     found = []
     for name in ("lora_a_stacked", "lora_b_stacked"):
         many = [f"{part}_{name}" for part in ("w13", "w2") if hasattr(module, f"{part}_{name}")]
         for which in many or [name]:
             held = getattr(module, which)
             found += list(held) if isinstance(held, list | tuple) else [held]
-    return sum(int(tensor.numel()) for tensor in found) // 8
+    return sum(int(tensor.numel()) for tensor in found)
 
 
 def _line(error: BaseException) -> str:

@@ -1,0 +1,341 @@
+"""The kinds of adapters that people have, and what becomes of each: the table of docs/compatibility.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RANK = 4
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind, on one of ``served_bases``. ``refused`` is a part of the refusal; empty: it is served."""
+
+    what: str
+    base: str
+    tensors: Mapping[str, torch.Tensor]
+    refused: str = ""
+    why: str = ""  # for the page, where it is refused or needs a word
+    config: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""  # a part of the warning that it is served with
+    rank: int = RANK  # of config
+
+
+def lora(*names: str, rank: int = RANK, kind: str = "", dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """Factors for modules given as ``name:OUTxIN``; ``kind`` is what stands between factor and ``weight``."""
+    generator = torch.Generator().manual_seed(7)
+    found = {}
+    for text in names:
+        name, _, shape = text.rpartition(":")
+        out, inner = (int(part) for part in shape.split("x"))
+        a = torch.randn(rank, inner, generator=generator) / 4
+        b = torch.randn(out, rank, generator=generator) / 4
+        found[f"base_model.model.{name}.lora_A{kind}.weight"] = a.to(dtype)
+        found[f"base_model.model.{name}.lora_B{kind}.weight"] = b.to(dtype)
+    return found
+
+
+def embedding(name: str, words: int, width: int) -> dict[str, Any]:
+    """Factors of an embedding, as PEFT names them."""
+    return {
+        f"base_model.model.{name}.lora_embedding_A": torch.randn(RANK, words),
+        f"base_model.model.{name}.lora_embedding_B": torch.randn(width, RANK),
+    }
+
+
+def whole(name: str, *shape: int) -> dict[str, Any]:
+    """A tensor beside the update."""
+    return {f"base_model.model.{name}": torch.ones(*shape)}
+
+
+def experts(*numbers: int, skip: str = "", rank: int = RANK) -> dict[str, Any]:
+    """Every projection of these experts of the first layer of qwen3moe, but ``skip``."""
+    shapes = {"gate_proj": "32x64", "up_proj": "32x64", "down_proj": "64x32"}
+    return lora(
+        *(
+            f"model.layers.0.mlp.experts.{number}.{name}:{shape}"
+            for number in numbers
+            for name, shape in shapes.items()
+            if name != skip
+        ),
+        rank=rank,
+    )
+
+
+L0 = "model.layers.0."
+Q, K, V, OUT = (f"{L0}self_attn.{x}_proj" for x in "qkvo")
+ATTENTION = (f"{Q}:64x64", f"{V}:32x64")
+ALL = (*ATTENTION, f"{K}:32x64", f"{OUT}:64x64", f"{L0}mlp.gate_proj:96x64", f"{L0}mlp.down_proj:64x96")
+LAST = "language_model.model.layers.1.self_attn."
+_OTHER = "its shapes are another model's"
+_LEFT = "PEFT stores it beside the factors, and vLLM leaves it out"
+
+LLAMA = (
+    Kind("attention only (PEFT's default)", "llama", lora(*ATTENTION)),
+    Kind("all linear layers", "llama", lora(*ALL), config={"target_modules": "all-linear"}),
+    Kind("target_modules as a pattern", "llama", lora(*ATTENTION), config={"target_modules": ".*(q|v)_proj"}),
+    Kind("rank-stabilised scaling (rsLoRA)", "llama", lora(*ATTENTION), config={"use_rslora": True}),
+    Kind("names with the adapter's name (`.default`)", "llama", lora(*ATTENTION, kind=".default")),
+    Kind("bfloat16 factors", "llama", lora(*ATTENTION, dtype=torch.bfloat16)),
+    Kind("float16 factors", "llama", lora(*ATTENTION, dtype=torch.float16)),
+    Kind("float64 factors", "llama", lora(*ATTENTION, dtype=torch.float64)),
+    Kind(
+        "ranks and alphas by module (rank_pattern, alpha_pattern)",
+        "llama",
+        {**lora(ATTENTION[0]), **lora(ATTENTION[1], rank=2)},
+        config={"rank_pattern": {"v_proj": 2}, "alpha_pattern": {"v_proj": 4}},
+    ),
+    Kind(
+        "rank 24", "llama", lora(*ATTENTION, rank=24), rank=24, why="`engine.max_lora_rank` 32, unset chosen"
+    ),
+    Kind("rank 256", "llama", lora(*ATTENTION, rank=256), rank=256, why="`engine.max_lora_rank` 256"),
+    Kind(
+        "rank 600",
+        "llama",
+        lora(*ATTENTION, rank=600),
+        "no engine takes a higher rank",
+        "vLLM takes 512",
+        rank=600,
+    ),
+    Kind("an update of lm_head", "llama", lora(*ATTENTION, "lm_head:128x64")),
+    Kind(
+        "an update of lm_head with its base layer saved beside it",
+        "llama",
+        {**lora(*ATTENTION, "lm_head:128x64"), **whole("lm_head.base_layer.weight", 128, 64)},
+        note="the base model's own weights of lm_head",
+    ),
+    Kind(
+        "an update of embed_tokens", "llama", {**lora(*ATTENTION), **embedding("model.embed_tokens", 128, 64)}
+    ),
+    Kind(
+        "an update of a resized vocabulary",
+        "llama",
+        {**lora("lm_head:128x64"), **whole("lm_head.base_layer.weight", 136, 64)},
+        "was resized",
+        "the base model has another vocabulary",
+    ),
+    Kind(
+        "lm_head or embed_tokens saved whole",
+        "llama",
+        {**lora(*ATTENTION), **whole("model.embed_tokens.weight", 128, 64)},
+        "whole embedding table",
+        _LEFT,
+    ),
+    Kind("an input of another size", "llama", lora(f"{Q}:64x32"), "updates a 64×32 layer", _OTHER),
+    Kind("an output of another size", "llama", lora(f"{V}:64x64"), "updates a 64×64 layer", _OTHER),
+    Kind(
+        "more layers than the base model",
+        "llama",
+        lora("model.layers.9.self_attn.q_proj:64x64"),
+        "no linear layer",
+        _OTHER,
+    ),
+    Kind(
+        "parts of a fused name (qkv_proj) of a model without",
+        "llama",
+        lora(f"{L0}self_attn.qkv_proj:128x64"),
+        "has no linear layer",
+        "the base model has q_proj, k_proj, v_proj",
+    ),
+    Kind(
+        "factors that are all zero",
+        "llama",
+        {k: t * 0 for k, t in lora(*ATTENTION).items()},
+        "is zero",
+        "it would serve the base model",
+    ),
+    Kind(
+        "NaN in a factor",
+        "llama",
+        {k: t / 0 * 0 for k, t in lora(*ATTENTION).items()},
+        "NaN or infinity",
+        "training diverged",
+    ),
+    Kind(
+        "one factor without the other",
+        "llama",
+        dict(list(lora(*ATTENTION).items())[:3]),
+        "but no lora_B",
+        "the file is not whole",
+    ),
+    Kind("DoRA", "llama", lora(*ATTENTION), "use_dora", "vLLM ignores the magnitudes", {"use_dora": True}),
+    Kind("QALoRA", "llama", lora(*ATTENTION), "use_qalora", "vLLM ignores the pooling", {"use_qalora": True}),
+    Kind(
+        "biases", "llama", lora(*ATTENTION), "bias is", "not applied; train with bias='none'", {"bias": "all"}
+    ),
+    Kind(
+        "whole modules beside it (modules_to_save)",
+        "llama",
+        lora(*ATTENTION),
+        "modules_to_save",
+        _LEFT,
+        {"modules_to_save": ["lm_head"]},
+    ),
+    Kind(
+        "retrained tokens",
+        "llama",
+        lora(*ATTENTION),
+        "trainable_token_indices",
+        _LEFT,
+        {"trainable_token_indices": [1]},
+    ),
+    Kind(
+        "PiSSA, OLoRA, CorDA, unconverted",
+        "llama",
+        lora(*ATTENTION),
+        "init_lora_weights",
+        "the update is relative to altered base weights; convert it with PEFT",
+        {"init_lora_weights": "pissa"},
+    ),
+    Kind(
+        "IA³, LoHa, prefix tuning",
+        "llama",
+        lora(*ATTENTION),
+        "only LORA is served",
+        "no LoRA",
+        {"peft_type": "LOHA"},
+    ),
+    Kind(
+        "a setting of a newer PEFT",
+        "llama",
+        lora(*ATTENTION),
+        "unknown setting",
+        "it may change the update",
+        {"next_lora": True},
+    ),
+)
+OTHERS = (
+    Kind(
+        "fused layers (Phi-3: qkv_proj, gate_up_proj)",
+        "phi3",
+        lora(f"{L0}self_attn.qkv_proj:128x64", f"{L0}mlp.gate_up_proj:192x64"),
+    ),
+    Kind(
+        "split names on a fused model (Phi-3)",
+        "phi3",
+        lora(*ATTENTION),
+        "no linear layer",
+        "the served class has one fused layer",
+    ),
+    Kind("attention of a mixture of experts (Qwen3-MoE)", "qwen3moe", lora(*ATTENTION)),
+    Kind("all projections of all experts", "qwen3moe", {**lora(*ATTENTION), **experts(0, 1, 2, 3)}),
+    Kind("the router of experts", "qwen3moe", lora(*ATTENTION, f"{L0}mlp.gate:4x64")),
+    Kind(
+        "one projection of experts",
+        "qwen3moe",
+        lora(f"{L0}mlp.experts.0.gate_proj:32x64"),
+        "lacks 11",
+        "vLLM takes all projections of all experts or none",
+    ),
+    Kind(
+        "some experts",
+        "qwen3moe",
+        experts(0, 2),
+        "lacks 6",
+        "vLLM takes all projections of all experts or none",
+    ),
+    Kind(
+        "experts of different ranks",
+        "qwen3moe",
+        {**experts(0, 1, 2), **experts(3, rank=2)},
+        "stacks them",
+        "vLLM stacks the experts of a layer",
+        {"rank_pattern": {"experts.3.gate_proj": 2, "experts.3.up_proj": 2, "experts.3.down_proj": 2}},
+    ),
+    Kind(
+        "experts as one parameter (target_parameters)",
+        "qwen3moe",
+        lora(*ATTENTION),
+        "target_parameters",
+        "its factors are three-dimensional",
+        {"target_parameters": ["mlp.experts.down_proj"]},
+    ),
+    Kind(
+        "Qwen3.5, names of the class with images",
+        "qwen35",
+        lora("model.language_model.layers.1.self_attn.q_proj:128x64"),
+        note="have other names in Qwen3_5ForConditionalGeneration",
+    ),
+    Kind(
+        "Qwen3.5, linear attention",
+        "qwen35",
+        lora(
+            "model.language_model.layers.0.linear_attn.in_proj_qkv:128x64",
+            "model.language_model.layers.0.linear_attn.out_proj:64x64",
+        ),
+        note="have other names",
+    ),
+    Kind(
+        "Qwen3.5, names of the text class",
+        "qwen35",
+        lora("model.layers.1.self_attn.q_proj:128x64"),
+        "would be ignored: it is language_model.model.layers.1",
+        "vLLM would ignore every one of them",
+    ),
+    Kind(
+        "Qwen3.5, its vision tower",
+        "qwen35",
+        lora("model.visual.blocks.0.attn.proj:32x32"),
+        "gives no adapters",
+        "ignored without `enable_tower_connector_lora`",
+    ),
+    Kind(
+        "Gemma 3 with images, new names",
+        "gemma3",
+        lora("model.language_model.layers.0.self_attn.q_proj:64x64"),
+        note="have other names in Gemma3ForConditionalGeneration",
+    ),
+    Kind(
+        "Gemma 3 with images, old names",
+        "gemma3",
+        lora("language_model.model.layers.0.self_attn.q_proj:64x64"),
+    ),
+    Kind(
+        "Gemma 3 with images, its vision tower",
+        "gemma3",
+        lora("model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj:32x32"),
+        "no adapters",
+        "vLLM ignores it",
+    ),
+    Kind(
+        "Nemotron-H, names of its remote code (`backbone.`)",
+        "nemotronh",
+        lora("backbone.layers.1.mixer.q_proj:64x64"),
+        note="not with its own",
+    ),
+    Kind(
+        "Nemotron-H, names of transformers",
+        "nemotronh",
+        lora("model.layers.1.mixer.q_proj:64x64"),
+        note="not with its own",
+    ),
+    Kind(
+        "GPT-2",
+        "gpt2",
+        lora("transformer.h.0.attn.c_attn:192x64"),
+        "its class has no LoRA",
+        "no LoRA in its class",
+        {"fan_in_fan_out": True},
+    ),
+    Kind(
+        "Falcon",
+        "falcon",
+        lora("transformer.h.0.self_attention.dense:64x64"),
+        "its class has no LoRA",
+        "no LoRA in its class",
+    ),
+    Kind(
+        "BLOOM",
+        "bloom",
+        lora("transformer.h.0.self_attention.dense:64x64"),
+        "its class has no LoRA",
+        "no LoRA in its class",
+    ),
+)
+KINDS = (*LLAMA, *OTHERS)
