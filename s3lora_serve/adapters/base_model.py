@@ -30,6 +30,7 @@ class BaseModelSpec:
     revision: str | None = None
     transposed: frozenset[str] = frozenset()  # those whose weight is stored as [in, out]
     location: str | None = field(default=None, compare=False)  # folder or Hub id that it was read from
+    architecture: str | None = field(default=None, compare=False)  # if config.json names the class read here
     vouched: bool = field(default=False, compare=False)  # the engine is known to serve all of shapes so
     engine: str | None = field(default=None, compare=False)  # with its release; None: none decides
     ask: Callable[[], ServedClass | None] | None = field(default=None, compare=False, repr=False)
@@ -97,7 +98,9 @@ class BaseModelSpec:
                 transposed.add(name)
         location = str(Path(path_or_id).resolve()) if local else str(path_or_id)
         name = Path(location).name if local else location
-        return cls(name, shapes, revision, frozenset(transposed), location)
+        own = type(model).__name__
+        architecture = own if config.architectures == [own] else None
+        return cls(name, shapes, revision, frozenset(transposed), location, architecture)
 
 
 def _class_of(config: Any) -> Any:

@@ -23,14 +23,8 @@ def rank_lines(config: Config) -> Iterator[str]:
     except S3LoRAError:
         yield "what ranks cost is not known before the base model's config.json is on this machine"
         return
-    yield (
-        f"buffers of {section.max_loras} slots{'' if exact else ', without embeddings and heads'}: "
-        + ", ".join(
-            f"{'rank ' if rank == shown[0] else ''}{rank} {_size(section, elements, rank)}"
-            for shown in [_shown(section)]
-            for rank in shown
-        )
-    )
+    sizes = ", ".join(f"{_size(section, elements, rank)} up to rank {rank}" for rank in _shown(section))
+    yield f"{section.max_loras} slots take {sizes}{'' if exact else ', without embeddings and heads'}"
 
 
 def _shown(section: EngineConfig) -> list[int]:

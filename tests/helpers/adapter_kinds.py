@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from served_bases import CONFIGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,17 @@ class Kind:
     config: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""  # a part of the warning that it is served with
     rank: int = RANK  # of config
+    other: str = ""  # what vLLM 0.26 makes of it, where that is known to differ
+
+    @property
+    def architecture(self) -> str:
+        """The class that it is served by."""
+        return str(CONFIGS[self.base]["architectures"][0])
+
+    @property
+    def older(self) -> str:
+        """With vLLM 0.26: what the files alone refuse is refused there too, the rest was not tried."""
+        return self.other or ("refused" if self.refused and self.base == "llama" else "not tried")
 
 
 def lora(*names: str, rank: int = RANK, kind: str = "", dtype: torch.dtype = torch.float32) -> dict[str, Any]:
@@ -89,7 +101,8 @@ LLAMA = (
         "ranks and alphas by module (rank_pattern, alpha_pattern)",
         "llama",
         {**lora(ATTENTION[0]), **lora(ATTENTION[1], rank=2)},
-        config={"rank_pattern": {"v_proj": 2}, "alpha_pattern": {"v_proj": 4}},
+        config={"rank_pattern": {"v_proj": 2}, "alpha_pattern": {"v_proj": 8}},
+        other="refused where scalings differ: it applies one to all",
     ),
     Kind(
         "rank 24", "llama", lora(*ATTENTION, rank=24), rank=24, why="`engine.max_lora_rank` 32, unset chosen"

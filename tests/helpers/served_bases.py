@@ -31,6 +31,10 @@ _TWO = _SIZES | {"num_hidden_layers": 2}
 CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "llama": _TWO
     | {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False},
+    "qwen2": _TWO
+    | {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "tie_word_embeddings": True},
+    "qwen3": _TWO | {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 32},
+    "mistral": _TWO | {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "head_dim": 16},
     "phi3": _TWO | {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "pad_token_id": 0},
     "qwen3moe": _TWO
     | {

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.base_model import BaseModelSpec
 
 
+# Classes whose linear layers are known to have the names of transformers in the engine; a test asks
+# it. Only what is none of those layers needs the engine then.
+VOUCHED = {"vLLM 0.32": ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")}
+
+
 @dataclass(frozen=True)
 class EngineNames:
     """Whose names decide. ``ask`` is given a config.json and those of the engine's arguments that matter."""
@@ -27,7 +32,10 @@ class EngineNames:
         """The same base model with this engine behind its names."""
         given = self._deciding(arguments)
         name = f"{self.engine} {given}" if self.engine and given else self.engine
-        return replace(spec, engine=name, ask=lambda: self._served(spec, given))
+        vouched = spec.vouched or spec.architecture in VOUCHED.get(_minor(self.engine), ())
+        return replace(
+            spec, engine=name, vouched=vouched and not given, ask=lambda: self._served(spec, given)
+        )
 
     def known(self, spec: BaseModelSpec, arguments: Mapping[str, Any]) -> ServedClass | None:
         """What it said before, if it was asked; it is not asked now."""
@@ -45,3 +53,8 @@ class EngineNames:
         if (config := spec.read_config()) is None:
             return ServedClass(self.engine, spec.name, trouble="its config.json cannot be read")
         return TableCache(self.engine, self.releases()).get(config, given, self.ask)
+
+
+def _minor(engine: str | None) -> str:
+    """``vLLM 0.32`` of ``vLLM 0.32.0``."""
+    return ".".join((engine or "").split(".")[:2])

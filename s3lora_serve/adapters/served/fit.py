@@ -96,7 +96,7 @@ class Fit:
 
     def _unserved(self, served: ServedClass, module: str, name: str) -> BaseModelMismatch | UnsupportedError:
         """Why a module is none of those that the engine gives adapters, with the next step."""
-        if name in served.unserved:
+        if served.leaves_out(name):
             hint = "train the adapter without it: leave it out of target_modules"
             if served.towers_can:
                 hint = f"{hint}; or set {_TOWER}: true, which vLLM calls experimental"
@@ -110,7 +110,8 @@ class Fit:
                 f"{module} updates all experts as one parameter, a form that is not read here",
                 hint="train and save an update for each expert's projections",
             )
-        if (other := served.by_tail.get(tail(name))) is not None:
+        other = served.by_tail.get(tail(name))
+        if other is not None and (served.shapes or {})[other] == self._adapter.modules[module].shape:
             return BaseModelMismatch(
                 f"{served.engine} serves {self._base.name} as {served.architecture}, where {module} would be"
                 f" ignored: it is {other} there",

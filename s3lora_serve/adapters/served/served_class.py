@@ -104,6 +104,16 @@ class ServedClass:
             case _:
                 raise ValueError(f"unknown kind of renaming: {kind!r}")
 
+    def leaves_out(self, name: str) -> bool:
+        """Whether it is a linear layer that gets no adapter, or a part of one that holds several."""
+        return name in self.unserved or name.rpartition(".")[0] in self._without
+
+    @cached_property
+    def _without(self) -> frozenset[str]:
+        """What holds layers without adapters and none with."""
+        served = {name.rpartition(".")[0] for name in self.shapes or ()}
+        return frozenset(name.rpartition(".")[0] for name in self.unserved) - served
+
     @cached_property
     def by_tail(self) -> Mapping[str, str]:
         """From the part of a name that begins with its layer to a served module: for hints."""

