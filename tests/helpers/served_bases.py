@@ -95,6 +95,34 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
             "patch_size": 8,
         },
     },
+    "gemma4": {
+        "architectures": ["Gemma4ForConditionalGeneration"],
+        "model_type": "gemma4",
+        "text_config": _TWO
+        | {
+            "model_type": "gemma4_text",
+            "layer_types": ["sliding_attention", "full_attention"],
+            "global_head_dim": 16,
+            "hidden_size_per_layer_input": 0,
+            "num_kv_shared_layers": 0,
+        },
+        "vision_config": {
+            "model_type": "gemma4_vision",
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "num_hidden_layers": 1,
+        },
+    },
+    "mixtral": _TWO
+    | {
+        "architectures": ["MixtralForCausalLM"],
+        "model_type": "mixtral",
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+    },
     "nemotronh": {
         "architectures": ["NemotronHForCausalLM"],
         "model_type": "nemotron_h",

@@ -9,8 +9,13 @@ from markdown_table import table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
-from adapter_kinds import KINDS, Kind
+from typing import TYPE_CHECKING
+
+from adapter_kinds import KINDS
 from served_bases import RELEASE
+
+if TYPE_CHECKING:
+    from adapter_kind import Kind
 
 
 def adapters() -> str:

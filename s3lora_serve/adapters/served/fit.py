@@ -39,6 +39,7 @@ class Fit:
         if served.refused:
             raise UnsupportedError(served.refused, hint=served.hint)
         names = {module: self._named(served, module) for module in adapter.modules}
+        _check_distinct(served, names)
         if served.shapes is None:
             self._check_plain(self._by_engine(served), names)
             self.notes = (*self._mapped(served, names), _unasked(served))
@@ -190,6 +191,17 @@ class Fit:
             yield (
                 f"{len(moved)} of its {len(names)} modules have other names in {served.architecture}, and are"
                 f" served as those: {module} is {name} there"
+            )
+
+
+def _check_distinct(served: ServedClass, names: Mapping[str, str]) -> None:
+    """Of two names for one module the engine would keep the later one, without a word."""
+    seen: dict[str, str] = {}
+    for module, name in names.items():
+        if (other := seen.setdefault(name, module)) != module:
+            raise UnsupportedError(
+                f"{other} and {module} are one module in {served.architecture}, {name}: one would be lost",
+                hint="save the adapter with one name for each module",
             )
 
 

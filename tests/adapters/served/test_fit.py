@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from adapter_kinds import ATTENTION, KINDS, Kind
-from kind_tensors import experts, lora
+from adapter_kind import Kind, experts, lora
+from adapter_kinds import KINDS
+from llama_kinds import ATTENTION
 from peft_builder import BASE, factors, write_folder
 from safetensors.torch import load_file
 from served_bases import ENGINE, facts_of, served_base

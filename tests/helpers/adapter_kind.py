@@ -1,12 +1,42 @@
-"""Tensors of adapters by their modules' names and shapes, as PEFT names them."""
+"""One kind of adapter: its tensors, as PEFT names them, its configuration, and what becomes of it."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
+from served_bases import CONFIGS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RANK = 4
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind, on one of ``served_bases``. ``refused`` is a part of the refusal; empty: it is served."""
+
+    what: str
+    base: str
+    tensors: Mapping[str, torch.Tensor]
+    refused: str = ""
+    why: str = ""  # for the page, where it is refused or needs a word
+    config: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""  # a part of the warning that it is served with
+    rank: int = RANK  # of config
+    other: str = ""  # what vLLM 0.26 makes of it, where that is known to differ
+
+    @property
+    def architecture(self) -> str:
+        """The class that it is served by."""
+        return str(CONFIGS[self.base]["architectures"][0])
+
+    @property
+    def older(self) -> str:
+        """With vLLM 0.26: what the files alone refuse is refused there too, the rest was not tried."""
+        return self.other or ("refused" if self.refused and self.base == "llama" else "not tried")
 
 
 def lora(*names: str, rank: int = RANK, kind: str = "", dtype: torch.dtype = torch.float32) -> dict[str, Any]:
