@@ -40,9 +40,9 @@ class BaseModelSpec:
         """sha256 of names and shapes: what admission checked. Two models of one shape share it."""
         return canonical_digest({name: list(shape) for name, shape in self.shapes.items()})
 
-    @cached_property
+    @property
     def served(self) -> ServedClass | None:
-        """What the engine says of this base model; asked once, which may take half a minute."""
+        """What the engine says of this base model; the first time that takes half a minute."""
         return None if self.ask is None else self.ask()
 
     def read_config(self) -> dict[str, Any] | None:

@@ -71,6 +71,9 @@ class TableCache:
             if (known := self.find(config, arguments)) is not None:
                 return known
             plain = _plain(config)
+            log.info(
+                "asking %s which modules an adapter may have; this takes half a minute, once", self.engine
+            )
             named = ", ".join(map(str, plain.get("architectures") or ())) or "this model"
             facts = {"architecture": named, **ask(plain, arguments)}
             if not (facts.get("passing") or facts.get("missing")):
