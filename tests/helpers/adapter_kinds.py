@@ -81,6 +81,13 @@ OTHERS = (
         "ignored without `enable_tower_connector_lora`",
     ),
     Kind(
+        "Qwen3.5, its vision tower, with `enable_tower_connector_lora`",
+        "qwen35-towers",
+        lora("model.visual.blocks.0.attn.proj:32x32"),
+        why="experimental in vLLM; by its module table only",
+        note="have other names",
+    ),
+    Kind(
         "Gemma 3 with images, new names",
         "gemma3",
         lora("model.language_model.layers.0.self_attn.q_proj:64x64"),

@@ -28,7 +28,7 @@ _SIZES = {
 }
 _TWO = _SIZES | {"num_hidden_layers": 2}
 
-CONFIGS: Mapping[str, Mapping[str, Any]] = {
+CONFIGS: dict[str, Mapping[str, Any]] = {
     "llama": _TWO
     | {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False},
     "qwen2": _TWO
@@ -176,6 +176,9 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
         "vocab_size": 128,
     },
 }
+CONFIGS["qwen35-towers"] = CONFIGS["qwen35"]
+# Of the engine, beside the configuration.
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {"qwen35-towers": {"enable_tower_connector_lora": True}}
 
 
 def facts_of(base: str) -> dict[str, Any]:

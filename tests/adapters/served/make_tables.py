@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "helpers"))
 
-from served_bases import CONFIGS, TABLES
+from served_bases import ARGUMENTS, CONFIGS, TABLES
 
 from s3lora_serve.engine.vllm.module_table.table_process import ask_vllm
 
@@ -20,7 +20,7 @@ from s3lora_serve.engine.vllm.module_table.table_process import ask_vllm
 def main(names: list[str]) -> None:
     """Write one file for each base model."""
     for name in names or CONFIGS:
-        facts = ask_vllm(CONFIGS[name], {})
+        facts = ask_vllm(CONFIGS[name], ARGUMENTS.get(name, {}))
         (TABLES / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
         print(name, facts.get("trouble") or facts.get("failed") or len(facts.get("modules", {})))
 

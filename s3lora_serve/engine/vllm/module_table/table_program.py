@@ -171,6 +171,7 @@ def wrapped(config: Any) -> tuple[Any, list[str]]:
         model = initialize_model(vllm_config=config, prefix="")
     linear = _linear(model)
     _without_kernels()
+    _without_processors()
     embeddings = getattr(model, "embedding_modules", {})
     worker = LRUCacheWorkerLoRAManager(config, torch.device("cpu"), embeddings)
     worker.create_lora_manager(model, config)
@@ -205,6 +206,24 @@ def _without_kernels() -> None:
 
     fused.FusedMoEWithLoRA.__init__ = init
     fused.FusedMoEWithLoRA.set_mapping = lambda self, wrapper: None
+
+
+def _without_processors() -> None:
+    """Towers are given adapters without knowing how many tokens an image has, which takes a tokenizer."""
+    import vllm.lora.model_manager as managing
+
+    class Budget:
+        """Of one item of 64 tokens."""
+
+        def __init__(self, *_: Any) -> None:
+            self.mm_max_items_per_prompt = {"image": 1}
+            self.mm_max_toks_per_item = {"image": 64}
+
+        def get_encoder_budget(self) -> int:
+            return 64
+
+    if hasattr(managing, "MultiModalBudget"):
+        managing.MultiModalBudget = Budget
 
 
 def table(manager: Any, linear: list[str]) -> dict[str, Any]:
