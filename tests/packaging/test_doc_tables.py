@@ -29,6 +29,7 @@ def test_the_table_is_current(name):
         ("routes", "| `POST /admin/planners/{name}/swap` | admin |"),
         ("errors", "| `revision_mismatch` | 409 | 1 |"),
         ("exam-power", "| 200 | 1 / 96 / 3 |"),
+        ("adapters", "| GPT-2 | GPT2LMHeadModel | refused: no LoRA in its class | not tried |"),
     ],
 )
 def test_a_table_has_what_it_is_read_for(name, rows):

@@ -60,7 +60,7 @@ REFUSED: Mapping[str, str] = {
     "alora_invocation_tokens": "activated LoRA applies the update to some tokens only",
     "arrow_config": "Arrow routes between adapters at every token",
     "enable_lora": "the fused-projection LoRA of PEFT before 0.4 has another tensor layout",
-    "ensure_weight_tying": "it ties adapters of embeddings, which are not served",
+    "ensure_weight_tying": "it ties the adapters of embeddings and heads, which the engine does not",
     "kasa_config": "KaSA truncates the base weights and inserts a diagonal between A and B",
     "layer_replication": "it changes the base model's layers",
     "lora_bias": "LoRA biases are not served",

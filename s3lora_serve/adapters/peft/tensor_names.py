@@ -17,11 +17,19 @@ _FACTOR = re.compile(
     r"base_model\.model\.(?P<module>[\w-]+(?:\.[\w-]+)*)\.lora_(?P<factor>[AB])(?:\.(?P<adapter>[\w-]+))?\.weight",
     re.ASCII,
 )
+# Of an embedding the factors are parameters: "….lora_embedding_A", or "….lora_embedding_A.default" by hand.
+_EMBEDDING = re.compile(
+    r"base_model\.model\.(?P<module>[\w-]+(?:\.[\w-]+)*)\.lora_embedding_(?P<factor>[AB])(?:\.(?P<adapter>[\w-]+))?",
+    re.ASCII,
+)
+# What PEFT saves beside an update of these two: the base model's own weights, which vLLM skips.
+_BASE_LAYER = re.compile(
+    r"base_model\.model\.(?P<module>(?:[\w-]+\.)*(?:lm_head|embed_tokens))\.base_layer\.weight", re.ASCII
+)
 
 # What else PEFT may have put there, and why it is not served. Looked up in this order.
 _FOREIGN = (
     ("lora_magnitude_vector", "DoRA's magnitudes: the engine would ignore them"),
-    ("lora_embedding_", "an update of embeddings"),
     ("trainable_tokens", "retrained token embeddings"),
     ("modules_to_save", "a whole module beside the update"),
     ("base_layer", "weights of the base model"),
@@ -38,7 +46,7 @@ def parse_tensor_name(name: str) -> tuple[str, Factor]:
     """
     if len(name) > MAX_NAME_LENGTH:
         raise FormatError(f"tensor name {name[:60]!r}... has {len(name)} characters > {MAX_NAME_LENGTH}")
-    if match := _FACTOR.fullmatch(name):
+    if match := _FACTOR.fullmatch(name) or _EMBEDDING.fullmatch(name):
         return match["module"], "A" if match["factor"] == "A" else "B"
     for part, what in _FOREIGN:
         if part in name:
@@ -53,6 +61,19 @@ def parse_tensor_name(name: str) -> tuple[str, Factor]:
     )
 
 
-def tensor_name(module: str, factor: Factor) -> str:
+def is_of_embedding(name: str) -> bool:
+    """Whether the factor with this name is an embedding's."""
+    return _EMBEDDING.fullmatch(name) is not None
+
+
+def saved_base_layer(name: str) -> str | None:
+    """The module whose own weight, the base model's, this tensor is; None for any other tensor."""
+    match = _BASE_LAYER.fullmatch(name)
+    return match["module"] if match and len(name) <= MAX_NAME_LENGTH else None
+
+
+def tensor_name(module: str, factor: Factor, *, embedding: bool = False) -> str:
     """The one name that is published: what ``save_pretrained`` writes and vLLM reads."""
+    if embedding:
+        return f"{PREFIX}{module}.lora_embedding_{factor}"
     return f"{PREFIX}{module}.lora_{factor}.weight"

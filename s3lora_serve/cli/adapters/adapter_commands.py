@@ -94,6 +94,8 @@ def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 =
     """
     limits = bounds.limits()
     from s3lora_serve.adapters.admission import open_adapter
+    from s3lora_serve.adapters.verify import allowed_rank
+    from s3lora_serve.config import LEAST_RANK
     from s3lora_serve.launch.resolve import to_base_model, to_source
 
     with (
@@ -111,6 +113,7 @@ def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 =
             progress=stage,
         )
     rank = max(m.rank for m in adapter.modules.values())
+    needed = allowed_rank(rank) or rank
     for line in (
         f"ok: {len(adapter.modules)} modules up to rank {rank} fit {model.name}",
         f"sha256 {fetched.sha256}",
@@ -118,6 +121,12 @@ def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 =
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     for warning in (*fetched.warnings, *adapter.warnings):
         say(f"note: {warning}", "yellow")
+    if needed > LEAST_RANK:
+        say(
+            f"note: where planners.yaml sets engine.max_lora_rank, it must be {needed} or more; unset, a"
+            " server takes the smallest that fits its planners",
+            "yellow",
+        )
 
 
 def _highest(report: SpectralReport, count: int) -> SpectralReport:

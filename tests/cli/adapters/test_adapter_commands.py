@@ -11,6 +11,9 @@ from silence import silence
 from tiny_model import MODULES, SHARP, write_adapter, write_base
 
 from s3lora_serve.adapters.fetch import sources
+from s3lora_serve.adapters.verify import RANKS
+from s3lora_serve.cli.adapters.adapter_options import LimitOptions
+from s3lora_serve.config import LimitsConfig
 
 
 @pytest.fixture
@@ -125,6 +128,24 @@ def test_verify_accepts_what_fits(s3lora, adapter, base):
     first, digest = done.out.splitlines()
     assert first == "ok: 8 modules up to rank 8 fit base"
     assert len(digest.removeprefix("sha256 ")) == 64
+
+
+def test_verify_notes_what_the_server_would(s3lora, tmp_path, base):
+    """Another base model's name, and the max_lora_rank that it needs where one is set."""
+    done = s3lora("verify", write_adapter(tmp_path / "high", rank=24), "--base", base)
+    said = " ".join(done.err.split())
+    assert done.code == 0
+    assert "it names 'tiny' as its base model; every module fits 'base'" in said
+    assert (
+        "where planners.yaml sets engine.max_lora_rank, it must be 32 or more; unset, a server takes" in said
+    )
+
+
+def test_verify_has_the_limits_of_a_server_that_sets_none():
+    """One set of limits: what `verify` lets in, a server does."""
+    limits = LimitOptions().limits()
+    assert limits.fetch == LimitsConfig()
+    assert limits.verify.max_rank == max(RANKS)
 
 
 def test_verify_holds_the_digest(s3lora, adapter, base):
