@@ -24,6 +24,13 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+")
 # A slip that would pass for a folder's name, with whatever secret stands in it.
 _ALMOST = re.compile(rf"({'|'.join((DEMO, HUB, *PORTS, *sorted(BUCKETS)))}):", re.IGNORECASE)
 _QUOTED = re.compile(rf"(?:(?:zip|tar)://[^\s:?@'\"]*::|{_DRIVER}::)*{_DRIVER}://[^\s'\"<>`]+", re.IGNORECASE)
+# How the Hub's pages are addressed: https://huggingface.co/org/name, and /tree/REVISION/FOLDER and the like.
+_HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
+_HUB_PAGE = re.compile(
+    r"(?:models/)?(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)"
+    r"(?:/(?:tree|blob|resolve|raw)/(?P<revision>[\w.-]+)(?:/(?P<folder>[\w./-]*?))?)?/?",
+    re.ASCII,
+)
 _SHORTEST_SECRET = 6  # shorter ones stand in too many words to be replaced by themselves
 _LONGEST_SAID = 4000  # characters of a driver's error that are looked at
 _MARK = "***"
@@ -192,7 +199,28 @@ def _strict(text: str) -> Address:
         raise SourceError(f"{scheme}://{place.host}…: it names no bucket, or has a port or '::' in it")
     if place.scheme in PORTS or place.scheme in BUCKETS:
         _no_way_up(path, str(place))
+    if place.host in _HUB_HOSTS and place.scheme in PORTS:
+        raise SourceError(
+            f"{place} is a page of the Hub, not a folder of files",
+            hint=f"write {hub_address(f'{place.host}{place.path}') or 'hf://org/name'}",
+        )
     return place
+
+
+def hub_address(text: str) -> str | None:
+    """The ``hf://`` address that a page of the Hub, or a bare ``org/name``, stands for; None for no such."""
+    host, _, rest = text.partition("/")
+    path = rest if host in _HUB_HOSTS else text
+    match = _HUB_PAGE.fullmatch(path)
+    if match is None or path.startswith(("datasets/", "spaces/")):
+        return None
+    folder = (match["folder"] or "").strip("/")
+    last = folder.rpartition("/")[2]
+    if "." in last:  # a file: its folder is meant
+        folder = folder.rpartition("/")[0]
+    if match["revision"] is None:
+        return f"hf://{match['repo']}"
+    return f"hf://{match['repo']}@{match['revision']}" + (f"/{folder}" if folder else "")
 
 
 def _no_way_up(path: str, whole: str) -> None:

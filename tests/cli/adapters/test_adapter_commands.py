@@ -210,7 +210,7 @@ def test_a_limit_is_named_as_the_option_that_raises_it(s3lora, adapter, base, tm
 def test_a_source_that_hangs_is_given_up(s3lora, adapter, monkeypatch):
     """After --fetch-seconds, which the hint names."""
     with silence() as gate:
-        monkeypatch.setattr(sources, "check_files", gate)
+        monkeypatch.setattr(sources, "opened", gate)
         done = s3lora("inspect", adapter, "--fetch-seconds", 0.1)
     assert (done.code, "was not fetched within 0.1 s (--fetch-seconds)" in done.err) == (1, True)
     assert "limits." not in done.err
