@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+from peft_builder import factors, write_folder
 from safetensors import safe_open
 from silence import silence
 from tiny_model import MODULES, SHARP, write_adapter, write_base
@@ -48,8 +49,18 @@ def test_inspect_limits_its_rows(s3lora, adapter):
         )
 
     assert rows(3) == 3
-    assert "5 more modules score lower" in s3lora("inspect", adapter, "--limit", 3).err
+    assert "5 more modules, none of which scores higher" in s3lora("inspect", adapter, "--limit", 3).err
     assert rows(0) == len(MODULES)
+
+
+def test_inspect_says_why_less_is_pruned_than_was_asked_for(s3lora, tmp_path):
+    """A note beside the table, and the plan's cautions in JSON."""
+    adapter = write_folder(tmp_path / "one", factors(rank=1), r=1)
+    assert (
+        "note: the policy selects nothing: top 10: every module has rank 1" in s3lora("inspect", adapter).err
+    )
+    plan = json.loads(s3lora("inspect", adapter, "--json").out)["plan"]
+    assert (plan["pruned"], plan["abstained"], len(plan["cautions"])) == ([], True, 1)
 
 
 def test_inspect_json_is_all_of_stdout(s3lora, adapter):
@@ -81,7 +92,8 @@ def test_inspect_knows_three_rules(s3lora, adapter):
     assert pruned("--threshold", 0.99) == [SHARP]
     assert pruned("--adaptive") == [SHARP]
     assert len(pruned("--top", 3)) == 3
-    assert len(pruned()) == len(MODULES), "the default is the ten highest, and there are eight"
+    assert len(pruned()) == len(MODULES) // 2, "the default is the ten highest, but at most half"
+    assert len(pruned("--top", 8, "--top-share", 1)) == len(MODULES)
 
 
 @pytest.mark.parametrize(
