@@ -64,7 +64,8 @@ def _check_fit(name: str, module: LowRank, base: BaseModelSpec) -> None:
     if expected is None:
         if name.rpartition(".")[2] in _HEADS:
             raise UnsupportedError(
-                f"{name} is an output head or an embedding; only linear layers inside the model are served"
+                f"{name} is an output head or an embedding; only linear layers inside the model are served",
+                hint="train it without an update of heads and embeddings",
             )
         near = difflib.get_close_matches(name, base.shapes, n=1)
         raise BaseModelMismatch(

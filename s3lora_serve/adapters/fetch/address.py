@@ -84,7 +84,8 @@ class Source:
         place = _strict(rest)
         if archive and place.scheme in (DEMO, HUB):
             raise SourceError(
-                f"an archive is read from a file, a bucket or http(s), not from {place.scheme}://"
+                f"an archive is read from a file, a bucket or http(s), not from {place.scheme}://",
+                hint="leave the archive's driver out, or copy the archive elsewhere",
             )
         _no_way_up(inside, text)
         return cls(text, place, archive, inside)
@@ -155,11 +156,17 @@ def split(url: re.Match[str] | str) -> Address:
     if ":" in host:
         host, _, digits = host.rpartition(":") if not host.endswith("]") else (host, "", "")
         if digits and not (digits.isascii() and digits.isdigit() and int(digits) < 2**16):
-            raise SourceError(f"{scheme}://…: what stands behind the host is no port")
+            raise SourceError(
+                f"{scheme}://…: what stands behind the host is no port",
+                hint=f"write {scheme}://host:443/folder",
+            )
         port = int(digits) if digits else None
         if ":" in host or "[" in host:
             if not (host.startswith("[") and host.endswith("]")):
-                raise SourceError(f"{scheme}://…: an IPv6 address stands in brackets")
+                raise SourceError(
+                    f"{scheme}://…: an IPv6 address stands in brackets",
+                    hint=f"write {scheme}://[::1]:443/folder",
+                )
             host = host[1:-1]
     if scheme in PORTS:
         host, port = _normal(host), port or PORTS[scheme]
@@ -196,7 +203,10 @@ def _strict(text: str) -> Address:
     if place.scheme in PORTS and not (_HOST.fullmatch(place.host) or _is_ip(place.host)):
         raise SourceError(f"{scheme}://…: it has no host", hint="letters, digits, '.' and '-', or [IPv6]")
     if place.scheme in BUCKETS and (not place.host or place.port or "::" in text):
-        raise SourceError(f"{scheme}://{place.host}…: it names no bucket, or has a port or '::' in it")
+        raise SourceError(
+            f"{scheme}://{place.host}…: it names no bucket, or has a port or '::' in it",
+            hint=f"write {scheme}://bucket/folder",
+        )
     if place.scheme in PORTS or place.scheme in BUCKETS:
         _no_way_up(path, str(place))
     if place.host in _HUB_HOSTS and place.scheme in PORTS:
@@ -226,7 +236,10 @@ def hub_address(text: str) -> str | None:
 def _no_way_up(path: str, whole: str) -> None:
     """Refuse what a server or a driver may read as another folder than the one that was compared."""
     if {".", ".."} & set(unquote(path).replace("\\", "/").split("/")):
-        raise SourceError(f"{redacted(whole)}: '.' and '..' name no folder in an address")
+        raise SourceError(
+            f"{redacted(whole)}: '.' and '..' name no folder in an address",
+            hint="write the folder's whole path",
+        )
 
 
 def _user(scheme: str, authority: str, path: str) -> str | None:

@@ -145,7 +145,9 @@ def _refusals(address: str) -> Iterator[None]:
             f"{address}: access is gated", hint="ask for access on the Hub and set HF_TOKEN"
         ) from error
     except RevisionNotFoundError as error:
-        raise SourceError(f"{address}: there is no such revision") from error
+        raise SourceError(
+            f"{address}: there is no such revision", hint="look for its branches, tags and commits on the Hub"
+        ) from error
     except RepositoryNotFoundError as error:
         raise SourceError(
             f"{address}: no such repository, or it is private", hint="check the name; set HF_TOKEN if private"
