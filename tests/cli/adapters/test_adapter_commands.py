@@ -8,8 +8,10 @@ import os
 import pytest
 from peft_builder import factors, write_folder
 from safetensors import safe_open
+from safetensors.torch import save_file
 from silence import silence
 from tiny_model import MODULES, SHARP, write_adapter, write_base
+from torch import ones
 
 from s3lora_serve.adapters.fetch import sources
 
@@ -279,3 +281,20 @@ def test_prune_says_that_a_name_is_too_long(s3lora, adapter, base, tmp_path):
     assert done.code == 2
     assert "File name too long" in done.err
     assert "Traceback" not in done.err
+
+
+def test_convert_writes_a_peft_folder_and_names_the_next_step(s3lora, tmp_path):
+    """Of MLX here; its weights' sha256 is told, and nothing is overwritten."""
+    (tmp_path / "mlx").mkdir()
+    config = {"fine_tune_type": "lora", "lora_parameters": {"scale": 2.0}}
+    (tmp_path / "mlx/adapter_config.json").write_text(json.dumps(config))
+    save_file(
+        {"m.q_proj.lora_a": ones(4, 2), "m.q_proj.lora_b": ones(2, 4)}, tmp_path / "mlx/adapters.safetensors"
+    )
+    refused = s3lora("inspect", tmp_path / "mlx")
+    assert (refused.code, "s3lora convert" in refused.err) == (1, True)
+    done = s3lora("convert", tmp_path / "mlx", tmp_path / "new")
+    assert (done.code, "2 tensors of adapters.safetensors" in done.out) == (0, True)
+    assert "s3lora verify" in done.err
+    assert s3lora("inspect", tmp_path / "new").code == 0
+    assert "exists already" in s3lora("convert", tmp_path / "mlx", tmp_path / "new").err
