@@ -119,6 +119,13 @@ def _lfs(folder: Path) -> Path:
     return made
 
 
+def _link_texts(folder: Path) -> Path:
+    made = write_folder(folder)
+    for file in made.iterdir():
+        file.write_text("../../blobs/" + "0" * 64)
+    return made
+
+
 LAYER0 = "base_model.model.model.layers.0."
 FOLDER_KINDS = (
     FolderKind("a folder of `hf download` (links into `blobs/`)", _hub_download),
@@ -138,6 +145,12 @@ FOLDER_KINDS = (
     FolderKind("GGUF", _files("lora.gguf"), "llama.cpp's format", "name the PEFT adapter"),
     FolderKind("a folder of checkpoints", _files("checkpoint-10"), "there is no", "name one of its folders"),
     FolderKind("a Git LFS pointer", _lfs, "Git LFS pointer", "git lfs pull"),
+    FolderKind(
+        "a download copied without its links",
+        _link_texts,
+        "the text of a link",
+        "copy it with links followed",
+    ),
     FolderKind(
         "names of activation checkpointing, FSDP, torch.compile",
         _tensors(lambda name: name.replace(LAYER0, f"{LAYER0}_checkpoint_wrapped_module.")),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 _AGAIN = "the file is not whole, or was put together from parts: save the adapter again with save_pretrained"
+_LINK_BYTES = 256
 _BATCH_BYTES = 1 << 20
 # In the order in which safetensors itself lays tensors out: dtypes from this list, names within a dtype.
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
@@ -117,6 +118,11 @@ def _config_bytes(path: Path) -> bytes:
     raw = path.read_bytes()
     if raw.startswith(LFS_MAGIC):
         raise lfs_pointer(path.name)
+    if raw.startswith(b"../") and len(raw) < _LINK_BYTES:
+        raise FormatError(
+            f"{path.name} is the text of a link, not the file: the folder was copied without its files",
+            hint="copy it with its links followed (cp -L), or name the repository itself",
+        )
     return raw
 
 

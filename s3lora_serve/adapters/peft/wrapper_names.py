@@ -13,11 +13,14 @@ WRAPPERS = ("_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_orig_mod")
 # What stands before PEFT's prefix if the model around it was saved: by DDP, DeepSpeed or Fabric, and TRL.
 _AROUND = frozenset({"module", "_forward_module", "pretrained_model", *WRAPPERS})
 _PEFT = ("base_model", "model")
+_PREFIX = "base_model.model."
 _IN_TEXT = re.compile(rf"(?:{'|'.join(WRAPPERS)})\\?\.")
 
 
 def unwrapped(name: str) -> str:
     """The tensor's name as PEFT writes it, if wrappers alone tell the two apart; else the name as it is."""
+    if name.startswith(_PREFIX) and not name.startswith(_PREFIX * 2) and not _IN_TEXT.search(name):
+        return name  # nearly all of them
     parts = name.split(".")
     while parts[0] in _AROUND:
         parts = parts[1:]
