@@ -16,9 +16,8 @@ from s3lora_serve.adapters.lineage import LINEAGE_FORMAT, Lineage, Revision
 from s3lora_serve.adapters.peft.peft_format import PeftAdapter, as_written, read_peft, write_peft
 from s3lora_serve.adapters.verify import VerifyLimits, check_adapter, check_ranks
 from s3lora_serve.errors import ConfigError, PolicyRejection, SourceError
-from s3lora_serve.spectral.prune_policy import PrunePlan, PrunePolicy, plan
+from s3lora_serve.spectral.prune_policy import PLAN_VERSION, PrunePlan, PrunePolicy, Threshold, plan
 from s3lora_serve.spectral.scorers import SCORER_VERSION, score
-from s3lora_serve.spectral.validated import Validated
 from s3lora_serve.storage.canonical_json import canonical_digest
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def admit(
                 *fetched.warnings,
                 *adapter.warnings,
                 *evidence.warnings,
-                *_of_evidence(chosen, policy, outcome),
+                *_of_evidence(chosen, outcome),
             ),
             anomaly=outcome.to_json() if outcome else None,
             evidence=evidence.places,
@@ -186,6 +185,7 @@ def _admission_key(fetched: Fetched, base: BaseModelSpec, policy: PrunePolicy, l
             "config": fetched.config.sha256,
             "policy": policy.to_json(),
             "scorer_version": SCORER_VERSION,
+            "plan_version": PLAN_VERSION,
             "base": [base.name, base.digest],
             "engine": base.engine,
             "limits": [size.max_bytes, size.max_files, check.per_module_scaling],
@@ -201,6 +201,11 @@ def _reject_if_asked(chosen: PrunePlan, policy: PrunePolicy, report: SpectralRep
             f"{len(chosen.pruned)} of {len(report.rows)} modules are over the bar ({chosen.reason}): "
             f"{worst}{more}",
             hint="review the adapter, or use action: prune",
+        )
+    if policy.action == "reject" and chosen.abstained and isinstance(policy.rule, Threshold):
+        raise PolicyRejection(
+            f"policy.threshold says nothing of it ({chosen.reason})",
+            hint="review the adapter and admit it with action: observe, or choose another scorer",
         )
 
 
@@ -231,10 +236,9 @@ def _reject_anomaly(outcome: AnomalyOutcome | None) -> None:
         )
 
 
-def _of_evidence(chosen: PrunePlan, policy: PrunePolicy, outcome: AnomalyOutcome | None) -> Iterator[str]:
+def _of_evidence(chosen: PrunePlan, outcome: AnomalyOutcome | None) -> Iterator[str]:
     """What an operator should know although it was let in."""
-    if isinstance(policy.rule, Validated) and chosen.abstained:
-        yield f"nothing is pruned by policy.validated: {chosen.reason}"
+    yield from chosen.cautions
     if outcome is not None and outcome.exceeded:
         yield f"it is unlike the known-good adapters: {outcome.sentence}"
 

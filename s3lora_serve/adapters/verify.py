@@ -70,8 +70,11 @@ def check_ranks(ranks: Mapping[str, int], limits: VerifyLimits) -> None:
         over = f"{name} has rank {rank} > max_lora_rank {limits.max_rank}"
         needed = allowed_rank(max(ranks.values()))
         if needed is None:
-            raise LimitError(f"{over}; no engine takes a higher rank")
-        raise LimitError(f"{over}; raise engine.max_lora_rank to {needed}", hint=limits.to_raise)
+            raise LimitError(f"{over}; no engine takes a higher rank", hint="train it with a lower rank")
+        raise LimitError(
+            f"{over}; raise engine.max_lora_rank to {needed}",
+            hint=limits.to_raise or "set it in the configuration, and restart the server",
+        )
 
 
 def allowed_rank(rank: int, least: int = 0) -> int | None:

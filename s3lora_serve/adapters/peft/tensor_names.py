@@ -38,6 +38,32 @@ _FOREIGN = (
     (".bias", "a bias"),
 )
 
+# What to do instead; of the rest, train without it.
+_MERGE = "merge it into its base model (PEFT's merge_and_unload) and serve that, or train without it"
+_UNTRAINED = (
+    "if it was not trained, save it again with save_embedding_layers=False; otherwise merge it and serve that"
+)
+_NEXT = {
+    "embed_tokens": f"PEFT saves it when the vocabulary was resized: {_UNTRAINED}",
+    "base_layer": "save it again with a current PEFT, which leaves them out",
+    ".bias": "train with bias='none'",
+}
+# Files of other tools under PEFT's name: how their names look, whose they are, and the next step.
+_DIALECTS = (
+    (r"\.lora_[ab]$", "MLX's", "convert the MLX folder: adapters.safetensors with its own configuration"),
+    (
+        r"lora_(unet|te\d?)_|\.lora_(down|up)\.|\.lora\.(down|up)\.",
+        "kohya's or diffusers'",
+        "an adapter of an image model is no planner; save that of a language model with PEFT",
+    ),
+    (
+        r"^(?!base_model\.).*\.lora_[AB](\.[\w-]+)?\.weight$",
+        "a bare state_dict's",
+        "save it with PEFT's save_pretrained, which puts base_model.model. before each name",
+    ),
+    (r"^(?!.*lora_)", "a whole model's", "save the adapter alone, with PEFT's save_pretrained"),
+)
+
 
 def parse_tensor_name(name: str) -> tuple[str, Factor]:
     """(dotted base-model path, "A" or "B") of a LoRA factor's name.
@@ -45,16 +71,24 @@ def parse_tensor_name(name: str) -> tuple[str, Factor]:
     Raises UnsupportedError for what PEFT stores beside factors, FormatError for a name that is not PEFT's.
     """
     if len(name) > MAX_NAME_LENGTH:
-        raise FormatError(f"tensor name {name[:60]!r}... has {len(name)} characters > {MAX_NAME_LENGTH}")
+        raise FormatError(
+            f"tensor name {name[:60]!r}... has {len(name)} characters > {MAX_NAME_LENGTH}",
+            hint="PEFT names a factor by its module's path; was the file made by another tool?",
+        )
     if match := _FACTOR.fullmatch(name) or _EMBEDDING.fullmatch(name):
         return match["module"], "A" if match["factor"] == "A" else "B"
     for part, what in _FOREIGN:
         if part in name:
+            raise UnsupportedError(f"tensor {name!r} is {what}", hint=_NEXT.get(part, _MERGE))
+    if name.startswith(PREFIX) and name.endswith(".weight") and "lora_" not in name:
+        raise UnsupportedError(
+            f"tensor {name!r} is a whole weight beside the update (an extra head)", hint=_UNTRAINED
+        )
+    for pattern, whose, hint in _DIALECTS:
+        if re.search(pattern, name):
             raise UnsupportedError(
-                f"tensor {name!r} is {what}", hint="only LoRA factors of linear layers are served"
+                f"tensor {name!r} is not named as PEFT names LoRA factors: it is {whose}", hint=hint
             )
-    if name.startswith(PREFIX) and name.endswith(".weight"):
-        raise UnsupportedError(f"tensor {name!r} is a whole weight beside the update (an extra head)")
     raise FormatError(
         f"tensor {name!r} is not named as PEFT names LoRA factors",
         hint=f"expected {PREFIX}<module>.lora_A.weight",
