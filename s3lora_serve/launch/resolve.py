@@ -99,7 +99,9 @@ def engine_names() -> EngineNames:
         try:
             return table_process.ask_vllm(config, arguments, given_up)
         except table_process.TableAbandoned:
-            raise AdapterError("asking vLLM about the base model was given up") from None
+            raise AdapterError(
+                "asking vLLM about the base model was given up", hint="order it again"
+            ) from None
 
     installed, others = table_process.installed_engine(), table_process.releases
     return EngineNames(installed, others, table_process.DECIDING, ask)

@@ -61,7 +61,10 @@ class Fit:
 
     def _named(self, served: ServedClass, module: str) -> str:
         if (name := served.name(module)) is None:
-            raise UnsupportedError(f"{served.engine} leaves {module} out of {served.architecture}")
+            raise UnsupportedError(
+                f"{served.engine} leaves {module} out of {served.architecture}",
+                hint="train it without this module",
+            )
         return name
 
     def _by_engine(self, served: ServedClass) -> dict[str, Shape]:
