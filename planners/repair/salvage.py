@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from planners.step import CONTROL, shortened
-from planners.syntax import PLAN, distinct
+from planners.text.syntax import PLAN, distinct
 from planners.tools import TOOL_NAME
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from planners import (
 )
 from planners.grammar import MAX_TEXT
 from planners.repair import repair
-from planners.stream import PlanReader
+from planners.text.stream import PlanReader
 from planners.tools import MAX_FEEDBACK, MAX_TOOL_CHARS
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import InvalidPlan, PlanIncomplete, PlanTimeout
