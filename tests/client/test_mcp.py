@@ -103,7 +103,7 @@ async def test_what_is_left_out_is_the_planners_own(connect):
 REFUSED = [
     ({"planner": "nobody"}, ["'nobody'", "p, q", "(unknown_planner)"]),
     ({"task": " "}, ["task: "]),
-    ({"tools": ["web-search"]}, ["'web_search'"]),
+    ({"tools": ["web search"]}, ["'web_search'"]),
     ({"tools": ["A", "A"]}, ["'A' is offered 2 times"]),
     ({"max_steps": 99}, ["max_steps: Input should be less than or equal to 32 (given: 99)"]),
     ({"max_steps": "few"}, ["max_steps: ", "(given: 'few')"]),

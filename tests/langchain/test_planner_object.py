@@ -93,7 +93,7 @@ def test_the_key_is_found_in_the_environment(monkeypatch):
         ({"planner": ""}, "planner"),
         ({"base_url": "there"}, "is not an address"),
         ({"base_url": "http://me:secret@there"}, "give the key as api_key"),
-        ({"tools": ["web-search"]}, "such as 'web_search'"),
+        ({"tools": ["web search"]}, "such as 'web_search'"),
         ({"tools": ["A", "A"]}, "tool 'A' is offered more than once"),
         ({"tools": "Search"}, "tools"),
         ({"revision": "latest"}, "revision"),
