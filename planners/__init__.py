@@ -7,10 +7,10 @@ from planners.problems import Problem
 from planners.prompts import render_messages
 from planners.repair.repair import Repaired, repair
 from planners.request import PlanRequest
-from planners.rewoo import parse, render
 from planners.step import PlanStep
-from planners.stream import PlanReader
-from planners.syntax import PlanSyntaxError
+from planners.text.rewoo import parse, render
+from planners.text.stream import PlanReader
+from planners.text.syntax import PlanSyntaxError
 from planners.tools import PlannerInput, ToolSpec
 
 __all__ = [

@@ -39,6 +39,7 @@ _INSTRUCTIONS = (
 )
 
 
+_INSTALL = 'pip install "s3lora-planners[mcp]"'
 _MOST_FAULTS = 3  # told of one call
 
 
@@ -66,7 +67,7 @@ class PlannerCards(BaseModel):
 def make_server(client: AsyncPlannerClient, default: str | None) -> "MCPServer[Any]":
     """An MCP server whose tools ask ``client``; ``default`` is the planner that is asked unless one is named.
 
-    Raises ImportError without the package mcp.
+    Raises ImportError without the package mcp, and with its versions before 2.0, which have no MCPServer.
     """
     from mcp.server import MCPServer
     from mcp.server.mcpserver.exceptions import ToolError
@@ -178,10 +179,10 @@ def main(arguments: "Sequence[str] | None" = None) -> None:
         server = make_server(client, given.planner)
     except ValueError as error:
         parser.error(f"{error}; see --url and {KEY_ENV}")
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
             raise
-        sys.exit('error: s3lora-mcp needs the package mcp: pip install "s3lora-serve[mcp]"')
+        sys.exit(f"error: s3lora-mcp needs the package mcp, 2.0 or newer{_found(error)}: {_INSTALL}")
     # Python's own way with Ctrl-C waits for the thread that reads stdin, which waits for a line.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     asyncio.run(_serve(client, server))
@@ -232,9 +233,19 @@ def _short(value: object) -> str:
 
 def _version() -> str:
     try:
-        return version("s3lora-serve")
+        return version("s3lora-planners")
     except PackageNotFoundError:  # a source tree on the path
         return "unknown"
+
+
+def _found(error: ImportError) -> str:
+    """Which version of mcp was found that does not do, as a part of a sentence; empty if there is none."""
+    if isinstance(error, ModuleNotFoundError):
+        return ""
+    try:
+        return f" ({version('mcp')} is installed)"
+    except PackageNotFoundError:
+        return ""
 
 
 if __name__ == "__main__":

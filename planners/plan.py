@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from planners import formats
 from planners.meta import PlanMeta  # noqa: TC001  (pydantic reads the annotation)
 from planners.problems import Problem, StepChecks, problem
 from planners.step import REFERENCE, PlanStep
+from planners.text import formats
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from planners.tools import TOOL_NAME
+from planners.tools import NAME_RULE, TOOL_NAME
 
 MAX_STEP_CHARS = 40_000  # of a thought or an input: bounds what a reader of plans must hold
 
@@ -83,9 +83,7 @@ class PlanStep(BaseModel):
     @classmethod
     def _tool(cls, value: str) -> str:
         if not TOOL_NAME.fullmatch(value):
-            raise ValueError(
-                f"tool {shortened(value)}: use 1 to 64 letters, digits and '_', not starting with a digit"
-            )
+            raise ValueError(f"tool {shortened(value)}: use {NAME_RULE}")
         return value
 
     @field_validator("thought", "tool_input")

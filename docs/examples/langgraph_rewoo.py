@@ -5,7 +5,7 @@
 
         START → plan → level ⇉ tool (one for each step of the level) → level → … → solve → END
 
-Needs ``pip install langgraph "s3lora-serve[langchain]"``.
+Needs ``pip install langgraph "s3lora-planners[langchain]"``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     .venv/bin/python docs/examples/openai_agents.py "Who was born first, Lana or Lilly Wachowski?"
 
 The planner is an agent like any other; ``extra_body`` asks the server for a plan instead of a chat, so that
-what it writes is valid by construction. Needs ``pip install openai-agents s3lora-serve``.
+what it writes is valid by construction. Needs ``pip install openai-agents s3lora-planners``.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from urllib.parse import quote, urlsplit
 
+from pydantic import BaseModel
+
 from planners.grammar.plan_grammar import MAX_TEXT
 from planners.loopback import is_loopback
 from planners.request import LEAST_TEXT, PlanRequest
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 URL_ENV, KEY_ENV = "S3LORA_BASE_URL", "S3LORA_API_KEY"
-ToolLike = ToolSpec | Mapping[str, Any] | str
+# A model: a tool of the package mcp, as ``session.list_tools()`` gives it.
+ToolLike = ToolSpec | Mapping[str, Any] | BaseModel | str
 _SHORTER = 2  # how often a plan that was cut off is asked for again, in half the size each time
 
 
@@ -113,7 +116,7 @@ class Question:
             fields["task"] = task
         fields |= {name: value for name, value in asking.items() if value is not None}
         if tools is not None:
-            fields["tools"] = [ToolSpec(name=tool) if isinstance(tool, str) else tool for tool in tools]
+            fields["tools"] = [_tool(tool) for tool in tools]
         session = fields.pop("session", None)
         if not fields["planner"]:
             raise ValueError("no planner was named; give planner=, client.planners() lists them")
@@ -156,3 +159,11 @@ class Question:
             "repair_notes": (*self.notes, *plan.meta.repair_notes),
         }
         return plan.model_copy(update={"meta": plan.meta.model_copy(update=update)})
+
+
+def _tool(given: ToolLike) -> Any:
+    if isinstance(given, str):
+        return ToolSpec(name=given)
+    if isinstance(given, BaseModel) and not isinstance(given, ToolSpec):
+        return given.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return given

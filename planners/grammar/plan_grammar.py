@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from planners.grammar.argument_lengths import check_argument_chars
 from planners.grammar.argument_rules import ArgumentRules, literal
 from planners.grammar.text_rules import TEXT, chain_rules, part_rules, reference_rule, referring
-from planners.tools import MAX_STEPS, MAX_TOOLS, TOOL_NAME, ToolSpec, check_grammar_parts
+from planners.tools import MAX_STEPS, MAX_TOOLS, NAME_RULE, TOOL_NAME, ToolSpec, check_grammar_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,9 +54,7 @@ def _canonical(tools: Sequence[ToolSpec | str]) -> _Tools:
     for tool in tools:
         name, arguments = (tool, None) if isinstance(tool, str) else (tool.name, tool.arguments)
         if not TOOL_NAME.fullmatch(name):  # a quote in a name would change the grammar
-            raise ValueError(
-                f"tool name {name!r}: use 1 to 64 letters, digits and '_', not starting with a digit"
-            )
+            raise ValueError(f"tool name {name[:160]!r}: use {NAME_RULE}")
         if offered.setdefault(name, arguments) != arguments:
             raise ValueError(f"tool {name!r} is offered with different parameters; give each its own name")
     return tuple(sorted(offered.items(), key=lambda tool: tool[0]))

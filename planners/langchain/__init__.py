@@ -30,6 +30,6 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing.startswith(("langchain", "openai")):
-            message = f'{name} needs {missing}: pip install "s3lora-serve[langchain]"'
+            message = f'{name} needs {missing}: pip install "s3lora-planners[langchain]"'
             raise ImportError(message, name=missing) from error
         raise

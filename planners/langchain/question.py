@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import RootModel
+from langchain_core.messages import MessageLikeRepresentation
+from langchain_core.prompt_values import PromptValue
+from pydantic import BaseModel, ConfigDict, RootModel
 
+from planners.langchain.task_text import task_of
 from planners.langchain.tool_conversion import tool_specs
 from planners.request import PlanRequest
 from planners.tools import PlannerInput
@@ -14,7 +17,8 @@ from planners.tools import PlannerInput
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-PlanQuestion = PlannerInput | dict[str, Any] | str
+PlanQuestion = PlannerInput | dict[str, Any] | str | PromptValue | Sequence[MessageLikeRepresentation]
+_TASKS = ("task", "input", "messages")
 
 
 class PlannerTask(PlanRequest):
@@ -24,8 +28,16 @@ class PlannerTask(PlanRequest):
     session: str | None = None
 
 
-class S3LoRAPlannerInput(RootModel[PlannerTask | str]):
-    """A task as text, or with tools and more."""
+class ChainInput(BaseModel):
+    """A task as chains name it; what ``PlannerTask`` has may stand beside it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    input: str
+
+
+class S3LoRAPlannerInput(RootModel[PlannerTask | ChainInput | str]):
+    """A task as text, or with tools and more. Messages and the values of prompt templates are taken, too."""
 
 
 def asked_with(
@@ -41,13 +53,13 @@ def asked_with(
     if isinstance(question, PlannerInput):
         asked |= {name: getattr(question, name) for name in question.model_fields_set}
     elif isinstance(question, Mapping):
-        asked |= {name: value for name, value in question.items() if value is not None}
-    elif isinstance(question, str):
-        asked["task"] = question
+        asked |= _named(question)
+    elif (task := task_of(question)) is not None:
+        asked["task"] = task
     else:
         raise TypeError(
-            f"a planner was asked with a {type(question).__name__}; give the task as text, a PlannerInput, or"
-            ' a dict with "task"'
+            f"a planner was asked with a {type(question).__name__}; give the task as text, as messages, as a"
+            ' PlannerInput, or a dict with "task" or "input"'
         )
     asked |= {name: value for name, value in bound.items() if value is not None}
     if asked.get("tools") is not None:
@@ -55,6 +67,20 @@ def asked_with(
     if "task" not in asked:
         raise ValueError(f'there is no "task" in the question, only {", ".join(map(repr, asked))}')
     return asked
+
+
+def _named(question: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a question; its task may be called "input", as chains do, or "messages", as agents do."""
+    fields = {name: value for name, value in question.items() if value is not None}
+    tasks = [name for name in _TASKS if name in fields]
+    if len(tasks) > 1:
+        raise ValueError(f"the question has {' and '.join(map(repr, tasks))}; give the task once")
+    if tasks:
+        given = fields.pop(tasks[0])
+        if (task := task_of(given)) is None:
+            raise TypeError(f"{tasks[0]!r} is a {type(given).__name__}; give the task as text or messages")
+        fields["task"] = task
+    return fields
 
 
 def added(whole: Any, part: Any) -> Any:

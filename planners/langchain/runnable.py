@@ -34,9 +34,10 @@ class S3LoRAPlanner(RunnableSerializable[PlanQuestion, Plan]):
         planner = S3LoRAPlanner(planner="hotpotqa", tools=[search, calculator])
         plan = planner.invoke("Where was the director of Inception born?")
 
-    The input is a task as text, a ``PlannerInput``, or a dict with "task" and whatever else of
-    ``PlannerTask``; it goes before the fields, and what is bound (``planner.bind(max_steps=4)``) before both.
-    ``tools`` may be LangChain's, see ``tool_specs``; without any the server takes the planner's own.
+    The input is a task as text, as messages, or as a prompt template makes it (``prompt | planner``), a
+    ``PlannerInput``, or a dict with "task" ("input", "messages") and whatever else of ``PlannerTask``; it
+    goes before the fields, and what is bound (``planner.bind(max_steps=4)``) before both. ``tools`` may be
+    LangChain's, see ``tool_specs``; without any the server takes the planner's own.
     Streamed, chunks are plans that add up: each step as it is made, then the meta.
 
     ``repair`` mends in this order: the server renumbers steps and strips what is no plan, cuts at the last

@@ -9,6 +9,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ValidationError
 
 from planners.tools import ToolSpec
+from planners.tools.tool_forms import SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,9 +26,9 @@ def tool_specs(tools: Iterable[AnyTool]) -> tuple[ToolSpec, ...]:
     """Each tool as plans name it. A tool whose one argument is free text takes text, another one JSON.
 
     Accepted are ToolSpec, its fields as a dict, a bare name, and what ``convert_to_openai_tool`` understands:
-    BaseTool, functions with annotations, pydantic classes, OpenAI's dicts. Text goes to a tool as it is:
-    ``tool.invoke(step.tool_input)``; JSON as ``tool.invoke(step.arguments)``. Text cannot hold square
-    brackets: where they are needed, write the ToolSpec yourself, with ``parameters``.
+    BaseTool, functions with annotations, pydantic classes, OpenAI's dicts; and MCP's tools, which take JSON.
+    Text goes to a tool as it is: ``tool.invoke(step.tool_input)``; JSON as ``tool.invoke(step.arguments)``.
+    Text cannot hold square brackets: where they are needed, write the ToolSpec with ``parameters``.
 
     Raises ValueError that names the tool: for a name that no plan can have (with one that it can), for a
     description that is too long, for arguments beyond what planners can be held to, and for one name twice.
@@ -43,8 +44,12 @@ def _spec(tool: Any) -> ToolSpec:
         return tool
     if isinstance(tool, str):
         return _checked({"name": tool})
-    if isinstance(tool, dict) and "name" in tool and tool.keys() <= ToolSpec.model_fields.keys():
-        return _checked(tool)  # our own form: its author decided between text and JSON
+    if any(hasattr(tool, schema) for schema in SCHEMAS) and not hasattr(tool, "invoke"):
+        tool = tool.model_dump(mode="json", by_alias=True, exclude_none=True)  # of the package mcp
+    # Our own form, whose author decided between text and JSON, or MCP's or Anthropic's, which is JSON.
+    ours = isinstance(tool, dict) and "name" in tool and "type" not in tool
+    if ours and (tool.keys() <= ToolSpec.model_fields.keys() or any(schema in tool for schema in SCHEMAS)):
+        return _checked(tool)
     try:
         function = convert_to_openai_tool(tool)["function"]
     except (ValueError, TypeError, AttributeError, KeyError) as error:

@@ -15,9 +15,9 @@ from planners.plan import Plan
 from planners.problems import Problem, ProblemKind, StepChecks, problem
 from planners.repair.salvage import Salvage
 from planners.repair.tool_finder import ToolFinder, as_arguments
-from planners.rewoo import parse
 from planners.step import REFERENCE, PlanStep, references, shortened
-from planners.syntax import PlanSyntaxError, why
+from planners.text.rewoo import parse
+from planners.text.syntax import PlanSyntaxError, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from planners.step import CONTROL, shortened
-from planners.syntax import PLAN, distinct
+from planners.text.syntax import PLAN, distinct
 from planners.tools import TOOL_NAME
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _CALL = re.compile(
     r"(?<!\w)(?P<mark>\#?)[ ]?E[ ]?(?P<number>[0-9]{1,9})(?![0-9])[*_`]{0,3}[ \t]{0,4}(?P<sign>:=|=|:)"
-    r"[ \t]{0,4}[*_`]{0,3}(?P<tool>[A-Za-z_][\w-]{0,80}(?:[ ][\w-]{1,40}){0,3})[*_`]{0,3}[ \t]{0,4}"
+    r"[ \t]{0,4}[*_`]{0,3}(?P<tool>\w[\w.-]{0,127}(?:[ ][\w-]{1,40}){0,3})[*_`]{0,3}[ \t]{0,4}"
     r"(?P<open>[\[({])",
     re.ASCII,
 )
@@ -100,7 +100,8 @@ class Salvage:
     def _call(self, line: str) -> re.Match[str] | None:
         for call in _CALL.finditer(line):
             plain = call["mark"] == "#" and call["sign"] == "=" and TOOL_NAME.fullmatch(call["tool"])
-            # "E1: the director (if any)" is no call, unless there is such a tool.
+            # "E1: the director (if any)" and "#E1 = 12 (miles)" are no calls, unless there is such a tool.
+            plain = plain and not call["tool"][0].isdigit()
             if plain or self._find_tool(call["tool"]) is not None:
                 return call
         return None

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"  # the caller that holds the key of api_key_env
 ANYONE = "anyone"  # every caller of a server without keys
+# As browsers write them: a default port and a final slash are left out, letters are small.
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 CALLER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -34,6 +36,12 @@ class ServerConfig(Section):
         default_factory=dict,
         description="more clients by name, each with the environment variable that holds its own API key:"
         " for guard.allow, and to tell callers apart in the guard's report",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (),
+        strict=False,  # YAML has lists
+        description="origins of web pages whose scripts may ask this server, such as https://app.example;"
+        " '*' for all, which needs an API key",
     )
     max_body_mib: float = Field(4, gt=0, description="largest request body, MiB")
     body_seconds: float = Field(30, gt=0, description="time for a request's body to arrive")
@@ -84,6 +92,17 @@ class ServerConfig(Section):
             return self.drain_notice_seconds
         return 0.0 if is_loopback(self.host) else 5.0
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"origin {origin[:80]!r}: write scheme, host and port as a browser sends them, such as"
+                    " https://app.example or http://localhost:3000, without a path"
+                )
+        return origins
+
     @field_validator("callers")
     @classmethod
     def _named(cls, callers: dict[str, str]) -> dict[str, str]:
@@ -122,6 +141,11 @@ class ServerConfig(Section):
                 )
             if key:
                 keys[name] = key
+        if not keys and "*" in self.cors_origins:
+            raise ConfigError(
+                f"server.cors_origins lets every web page ask this server, and {self.api_key_env} is not set",
+                hint=f"set {self.api_key_env} in the environment, or name the origins of your own pages",
+            )
         if not keys and not is_loopback(self.host):
             raise ConfigError(
                 f"server.host is {self.host}, which others can reach, and {self.api_key_env} is not set",

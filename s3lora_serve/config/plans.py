@@ -8,10 +8,10 @@ from pydantic import Field
 
 from planners.grammar import MAX_TEXT
 from planners.request import LEAST_TEXT, MOST_TEXT
-from planners.tools import MAX_STEPS, MAX_TOOLS
+from planners.tools import MAX_STEPS, MAX_TOOLS, TOOL_NAME
 from s3lora_serve.config.section import Section
 
-_TOOL_NAME = "^[A-Za-z_][A-Za-z0-9_]{0,63}$"
+_TOOL_NAME = f"^{TOOL_NAME.pattern}$"
 
 
 class PlansConfig(Section):
@@ -33,7 +33,8 @@ class ToolConfig(Section):
     """One tool of a planner."""
 
     name: str = Field(
-        description="what plans call it: letters, digits and '_'", json_schema_extra={"pattern": _TOOL_NAME}
+        description="what plans call it: letters, digits, '_', '-' and '.'",
+        json_schema_extra={"pattern": _TOOL_NAME},
     )
     description: str = Field("", description="what it does, for the planner to read")
     parameters: dict[str, Any] | None = Field(

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from s3lora_serve import __version__
 from s3lora_serve.config import PlansConfig
+from s3lora_serve.errors import EngineDead
 from s3lora_serve.server.access.access_log import accounts
 from s3lora_serve.server.access.auth import OPEN_PATHS, Keys, RequireKey, by_caller, check_binding
 from s3lora_serve.server.access.refused_credentials import RefusedCredentials
-from s3lora_serve.server.body_limit import BodyLimit
 from s3lora_serve.server.catalogue import catalogue_router
 from s3lora_serve.server.concurrency import ConcurrencyLimit
 from s3lora_serve.server.error_responses import exception_handlers
 from s3lora_serve.server.health import health_router
-from s3lora_serve.server.middleware import ENGINE, RequestScope
+from s3lora_serve.server.http.body_limit import BodyLimit
+from s3lora_serve.server.http.front_page import front_page_router
+from s3lora_serve.server.http.head import HeadAsGet
+from s3lora_serve.server.middleware import ENGINE, REQUEST_ID, RequestScope
 from s3lora_serve.server.openai.openai_route import OPENAI_ROUTES, OpenAIRoute
 from s3lora_serve.server.openai.upstream_app import UpstreamApps
 from s3lora_serve.server.openapi import openapi_of
+from s3lora_serve.server.plans.plan_description import WHO
 from s3lora_serve.server.plans.plan_route import PLANS, plans_router
 from s3lora_serve.server.redact import redactor, revision_roots
 
@@ -30,6 +35,9 @@ if TYPE_CHECKING:
 
     from s3lora_serve.config import ServerConfig
     from s3lora_serve.service.planner_service import PlannerService
+
+# What a page's script may read of an answer's headers.
+EXPOSED = (*WHO, REQUEST_ID, "retry-after", "warning")
 
 
 def create_app(
@@ -51,6 +59,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with apps.lifespan():
+            with suppress(EngineDead):  # it is then described at the first request
+                app.openapi()
             yield
 
     app = FastAPI(
@@ -66,6 +76,7 @@ def create_app(
     openai = OpenAIRoute(apps, service, redact, plans, settings)
     app.router.routes.extend(Route(path, openai, methods=["POST"]) for path in OPENAI_ROUTES)
     routers = (
+        front_page_router(),
         plans_router(service, plans, redact),
         catalogue_router(service, service.engine.max_model_len, redact),
         health_router(service),
@@ -77,6 +88,7 @@ def create_app(
     app.openapi = openapi_of(app, service, served=OPENAI_ROUTES, open_paths=OPEN_PATHS)  # type: ignore[method-assign]
 
     # Each one wraps those before it: the last is the outermost.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(ConcurrencyLimit, most=settings.max_concurrent, paths=(*OPENAI_ROUTES, PLANS))
     most_bytes = int(settings.max_body_mib * 2**20)
     app.add_middleware(
@@ -86,7 +98,15 @@ def create_app(
         held_bytes=settings.max_concurrent * most_bytes,
     )
     refused = RefusedCredentials(service.metrics, "clients", "API key")
-    app.add_middleware(RequireKey, api_key=keys, refused=refused)
+    app.add_middleware(RequireKey, api_key=keys, refused=refused, key_env=settings.api_key_env)
+    if settings.cors_origins:  # outside of the key: browsers ask first, without it
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["*"],
+            expose_headers=list(EXPOSED),
+        )
     counted, says = accounts(service.metrics, routes), {ENGINE: service.engine_kind}
     app.add_middleware(RequestScope, count=counted, says=says, stop=service.stop)
     return app

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
+from s3lora_serve.server.catalogue_models import ModelCard, ModelCards, PlannerDetails, PlannerListings
 from s3lora_serve.server.error_responses import documented
 from s3lora_serve.server.views import base_card, planner_card, planner_report, planner_summary
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from s3lora_serve.server.redact import Redactor
     from s3lora_serve.service.planner_service import PlannerService
 
@@ -18,28 +21,33 @@ def catalogue_router(service: PlannerService, max_model_len: int, redact: Redact
     """``/v1/models`` and ``/v1/planners``."""
     router = APIRouter(tags=["planners"])
 
-    @router.get("/v1/models", responses=documented(403))
+    @router.get("/v1/models", response_model=None, responses=_told(ModelCards, 403))
     async def models() -> dict[str, Any]:
         """Planners and their base model, as OpenAI lists models."""
         cards = [planner_card(planner, service, max_model_len) for planner in service.planners()]
         return {"object": "list", "data": [*cards, base_card(service, max_model_len)]}
 
-    @router.get("/v1/models/{name:path}", responses=documented(403, 404, 422))
+    @router.get("/v1/models/{name:path}", response_model=None, responses=_told(ModelCard, 403, 404, 422))
     async def model(name: str) -> dict[str, Any]:
         """One planner or the base model (whose name may hold a slash), as OpenAI shows a model."""
         if name == service.base_model:
             return base_card(service, max_model_len)
         return planner_card(service.get(name), service, max_model_len)
 
-    @router.get("/v1/planners", responses=documented(403))
+    @router.get("/v1/planners", response_model=None, responses=_told(PlannerListings, 403))
     async def planners() -> dict[str, Any]:
         """Every planner: its state, revision, spectral summary, what was pruned, and what its exam found."""
         data = [planner_summary(planner, service, redact) for planner in service.planners()]
         return {"object": "list", "data": data}
 
-    @router.get("/v1/planners/{name}", responses=documented(403, 404, 422))
+    @router.get("/v1/planners/{name}", response_model=None, responses=_told(PlannerDetails, 403, 404, 422))
     async def planner(name: str) -> dict[str, Any]:
         """One planner in full: lineage, prune plan, proof of effect, exam and a row for each module."""
         return planner_report(service.get(name), service, redact)
 
     return router
+
+
+def _told(model: type[BaseModel], *errors: int) -> dict[int | str, dict[str, Any]]:
+    """A route's ``responses`` for OpenAPI: this answer and these errors."""
+    return {200: {"model": model}, **documented(*errors)}

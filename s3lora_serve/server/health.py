@@ -9,7 +9,9 @@ import httpx
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse
 
+from s3lora_serve import __version__
 from s3lora_serve.errors import EngineDead
+from s3lora_serve.server.catalogue_models import Alive, Health, Readiness, Versions
 from s3lora_serve.server.error_responses import documented
 
 if TYPE_CHECKING:
@@ -19,10 +21,23 @@ if TYPE_CHECKING:
 
 
 def health_router(service: PlannerService) -> APIRouter:
-    """``/livez``, ``/readyz`` and ``/metrics``."""
+    """``/livez``, ``/readyz``, ``/health``, ``/version`` and ``/metrics``."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/livez")
+    @router.get("/health", response_model=None, responses=_HEALTH)
+    async def health() -> JSONResponse:
+        """200 while the engine is healthy, as of vLLM; /readyz also asks for all planners. Needs no key."""
+        healthy = await service.healthy()
+        return JSONResponse(
+            {"status": "healthy" if healthy else "unhealthy"}, status_code=200 if healthy else 503
+        )
+
+    @router.get("/version", response_model=None, responses={200: {"model": Versions}, **documented(403)})
+    async def versions() -> JSONResponse:
+        """The server's version, and which kind of engine answers."""
+        return JSONResponse({"version": __version__, "engine": service.engine_kind})
+
+    @router.get("/livez", response_model=None, responses={200: {"model": Alive}})
     async def livez() -> JSONResponse:
         """200 while the server can answer at all. Needs no key.
 
@@ -30,7 +45,7 @@ def health_router(service: PlannerService) -> APIRouter:
         """
         return JSONResponse({"status": "alive"})
 
-    @router.get("/readyz", responses={503: {"description": "not all planners serve"}})
+    @router.get("/readyz", response_model=None, responses=_READY)
     async def readyz() -> JSONResponse:
         """200 while the engine is healthy and every planner serves. Needs no key, so it names no planner.
 
@@ -65,6 +80,16 @@ def health_router(service: PlannerService) -> APIRouter:
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router
+
+
+_HEALTH: dict[int | str, dict[str, Any]] = {
+    200: {"model": Health},
+    503: {"model": Health, "description": "the engine does not answer, or is restarted"},
+}
+_READY: dict[int | str, dict[str, Any]] = {
+    200: {"model": Readiness},
+    503: {"model": Readiness, "description": "not all planners serve"},
+}
 
 
 async def _engine_metrics(engine_app: ASGIApp) -> bytes:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from s3lora_serve.server.disconnect import Client
+from s3lora_serve.server.http.disconnect import Client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
+    from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
 EVENT_STREAM = "text/event-stream"
@@ -20,6 +21,14 @@ EVENT_STREAM = "text/event-stream"
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _DATA = b"data:"
 _END = b"\n\n"
+
+
+def wants_events(request: Request) -> bool:
+    """Whether the client accepts events, and nothing that a whole answer could be."""
+    accepted = {
+        part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(",")
+    }
+    return EVENT_STREAM in accepted and not accepted & {"application/json", "application/*", "*/*"}
 
 
 def written(data: Any) -> bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from planners import plan_grammar, render_messages
 from planners.grammar import MAX_TEXT
 from planners.prompts.control_tokens import control_tokens_of
+from planners.tools import MAX_TOOL_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine
 
 # "Plan: ", "\n#E32 = ", a tool's name, brackets, a line break and the input's references, in characters.
-_STEP_FRAME = 24 + 64 + 28
+_STEP_FRAME = 24 + MAX_TOOL_NAME + 28
 _CHAR_BYTES = 4  # of UTF-8, at most
 
 

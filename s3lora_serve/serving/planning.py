@@ -21,8 +21,8 @@ from planners import (
 )
 from planners.grammar import MAX_TEXT
 from planners.repair import repair
-from planners.stream import PlanReader
-from planners.tools import MAX_FEEDBACK, MAX_TOOL_CHARS
+from planners.text.stream import PlanReader
+from planners.tools import MAX_FEEDBACK, MAX_FEEDBACK_CHARS
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import InvalidPlan, PlanIncomplete, PlanTimeout
 from s3lora_serve.serving.answer_meta import cost_of, exam_of, fingerprint, summary_of
@@ -302,5 +302,5 @@ def too_late(model: str, seconds: float) -> PlanTimeout:
 
 def _feedback(request: PlannerInput, found: tuple[Problem, ...]) -> tuple[str, ...]:
     """The request's own feedback and what was wrong this time, within the contract's bounds."""
-    said = tuple(str(problem)[:MAX_TOOL_CHARS] for problem in found[:_SAID])
+    said = tuple(str(problem)[:MAX_FEEDBACK_CHARS] for problem in found[:_SAID])
     return (*request.feedback[: MAX_FEEDBACK - len(said)], *said)

@@ -108,7 +108,7 @@ def test_only_what_was_given_is_sent(served):
     ("asking", "why"),
     [
         ({"task": ""}, "task"),
-        ({"tools": [{"name": "web-search"}]}, "such as 'web_search'"),
+        ({"tools": [{"name": "web search"}]}, "such as 'web_search'"),
         ({"max_stepz": 3}, "max_stepz"),
         ({"temperature": 3}, "temperature"),
         ({"planner": ""}, "client.planners"),

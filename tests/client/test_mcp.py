@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -102,7 +103,7 @@ async def test_what_is_left_out_is_the_planners_own(connect):
 REFUSED = [
     ({"planner": "nobody"}, ["'nobody'", "p, q", "(unknown_planner)"]),
     ({"task": " "}, ["task: "]),
-    ({"tools": ["web-search"]}, ["'web_search'"]),
+    ({"tools": ["web search"]}, ["'web_search'"]),
     ({"tools": ["A", "A"]}, ["'A' is offered 2 times"]),
     ({"max_steps": 99}, ["max_steps: Input should be less than or equal to 32 (given: 99)"]),
     ({"max_steps": "few"}, ["max_steps: ", "(given: 'few')"]),
@@ -201,4 +202,27 @@ def test_a_missing_package_is_named_with_the_extra():
     hidden = "import sys; sys.modules['mcp'] = None; from planners.mcp import main; main([])"
     done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == 'error: s3lora-mcp needs the package mcp: pip install "s3lora-serve[mcp]"\n'
+    assert done.stderr == (
+        'error: s3lora-mcp needs the package mcp, 2.0 or newer: pip install "s3lora-planners[mcp]"\n'
+    )
+
+
+def test_an_old_package_is_refused_with_its_version(tmp_path):
+    """mcp 1.x, which has FastMCP in place of MCPServer: one line says what was found and what is needed."""
+    (tmp_path / "mcp" / "server").mkdir(parents=True)
+    (tmp_path / "mcp" / "__init__.py").touch()
+    (tmp_path / "mcp" / "server" / "__init__.py").write_text("class FastMCP: ...\n")
+    (tmp_path / "mcp-1.30.0.dist-info").mkdir()
+    (tmp_path / "mcp-1.30.0.dist-info" / "METADATA").write_text("Name: mcp\nVersion: 1.30.0\n")
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-m", "planners.mcp"],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    needed = "error: s3lora-mcp needs the package mcp, 2.0 or newer (1.30.0 is installed): pip install "
+    assert done.stderr == f'{needed}"s3lora-planners[mcp]"\n'

@@ -89,17 +89,17 @@ def test_tools_do_not_change_the_declaration(load):
     ("text", "expected"),
     [
         (
-            "      - {name: Search}\n      - {name: web-search}\n",
-            "line 7, planners.math.tools.1.name: tool name 'web-search': use 1 to 64 letters, digits and '_',"
-            " not starting with a digit, such as 'web_search'",
+            "      - {name: Search}\n      - {name: web search}\n",
+            "line 7, planners.math.tools.1.name: tool name 'web search': use 1 to 128 letters, digits, '_',"
+            " '-' and '.', beginning with a letter, a digit or '_', such as 'web_search'",
         ),
         (
             "      - {name: A}\n      - {name: B}\n      - {name: A}\n",
             "line 8, planners.math.tools.2.name: tool 'A' is given twice; give each tool its own name",
         ),
         (
-            f"      - name: A\n        description: {'x' * 501}\n",
-            "line 7, planners.math.tools.0.description: String should have at most 500 characters",
+            f"      - name: A\n        description: {'x' * 1025}\n",
+            "line 7, planners.math.tools.0.description: String should have at most 1024 characters",
         ),
         ("      - {nam: A}\n", "line 6, planners.math.tools.0.nam: unknown key; did you mean name?"),
         ("      - A\n", "line 6, planners.math.tools.0: should be a mapping, not 'A'"),

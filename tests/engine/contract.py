@@ -16,7 +16,7 @@ from dictated import SAY, STRONG, endless
 from planners import PlannerInput, ToolSpec
 from planners.grammar import plan_grammar
 from planners.prompts import render_messages
-from planners.rewoo import parse
+from planners.text.rewoo import parse
 from s3lora_serve.engine.port import Sampling, Slot
 from s3lora_serve.errors import EngineRefused
 

@@ -8,7 +8,7 @@ from planners import PlannerInput, ToolSpec
 from planners.arguments import Arguments
 from planners.grammar import plan_grammar
 from planners.prompts import render_messages
-from planners.rewoo import parse
+from planners.text.rewoo import parse
 from s3lora_serve.engine.fake.fake_arguments import least_arguments, signature_end
 from s3lora_serve.engine.fake.fake_engine import FakeEngine
 from s3lora_serve.engine.fake.fake_text import answer, write_plan

@@ -93,7 +93,7 @@ def test_the_key_is_found_in_the_environment(monkeypatch):
         ({"planner": ""}, "planner"),
         ({"base_url": "there"}, "is not an address"),
         ({"base_url": "http://me:secret@there"}, "give the key as api_key"),
-        ({"tools": ["web-search"]}, "such as 'web_search'"),
+        ({"tools": ["web search"]}, "such as 'web_search'"),
         ({"tools": ["A", "A"]}, "tool 'A' is offered more than once"),
         ({"tools": "Search"}, "tools"),
         ({"revision": "latest"}, "revision"),
@@ -139,7 +139,7 @@ def test_a_missing_extra_is_named(absent):
     name = "S3LoRAPlanner" if absent == "langchain_core" else "ChatS3LoRA"
     code = f"import sys; sys.modules[{absent!r}] = None\nfrom planners.langchain import {name}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert f'{name} needs {absent}: pip install "s3lora-serve[langchain]"' in done.stderr
+    assert f'{name} needs {absent}: pip install "s3lora-planners[langchain]"' in done.stderr
 
 
 @pytest.mark.process

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 
 import httpx
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.prompt_values import StringPromptValue
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.tools import tool
 from threaded_server import threaded_server, wait_until
@@ -40,6 +44,12 @@ def planner(served):
         {"task": TASK, "tools": None},
         {"task": TASK, "tools": ["Search", {"name": "LLM"}], "planner": "p"},
         PlannerInput(task=TASK, tools=[ToolSpec(name="Search"), ToolSpec(name="LLM")]),
+        {"input": TASK},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": TASK}]}]},
+        [HumanMessage(TASK)],
+        HumanMessage(TASK),
+        ChatPromptTemplate.from_messages([("human", "Who directed {film}?")]).invoke({"film": "Inception"}),
+        StringPromptValue(text=TASK),
     ],
 )
 async def test_every_form_of_a_question_gets_the_same_plan(planner, question):
@@ -66,15 +76,34 @@ def test_the_question_goes_before_the_fields_and_the_call_before_both(planner):
     ("question", "error", "why"),
     [
         (7, TypeError, "asked with a int"),
+        ({"input": 7}, TypeError, "'input' is a int"),
+        ({"input": TASK, "task": TASK}, ValueError, "'task' and 'input'; give the task once"),
+        ([SystemMessage("Plan.")], ValueError, "no user's message"),
+        ([HumanMessage([{"type": "image_url", "image_url": {"url": "x"}}])], ValueError, "'image_url'"),
+        ([7], ValueError, "something else than messages"),
         ({"question": TASK}, ValueError, "no \"task\" in the question, only .*'question'"),
         ({"task": TASK, "history": []}, ValueError, "history"),
-        ({"task": TASK, "tools": ["web-search"]}, ValueError, "web_search"),
+        ({"task": TASK, "tools": ["web search"]}, ValueError, "web_search"),
     ],
 )
 def test_what_is_no_question_is_refused_by_name(planner, question, error, why):
     """Before anything is sent."""
     with pytest.raises(error, match=why):
         planner.invoke(question)
+
+
+def test_a_prompt_template_pipes_into_the_planner(planner):
+    """``prompt | planner``, whole and streamed; rules and turns before the task are a part of it."""
+    told = []
+    planner = planner.model_copy(update={"http_client": httpx.Client(event_hooks={"request": [told.append]})})
+    prompt = ChatPromptTemplate.from_messages(
+        [("system", "Be brief."), ("human", "Hello."), ("ai", "Hello!"), ("human", "Who directed {film}?")]
+    )
+    chain = prompt | planner
+    plans = [chain.invoke({"film": "Inception"}), sum(chain.stream({"film": "Inception"}))]
+    assert plans[0].steps == plans[1].steps
+    asked = [json.loads(request.content)["task"] for request in told]
+    assert asked == ["Be brief.\n\nUser: Hello.\nAssistant: Hello!\nUser: Who directed Inception?"] * 2
 
 
 def test_batches_keep_order_and_hold_errors(planner):

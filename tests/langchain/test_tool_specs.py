@@ -100,7 +100,7 @@ def test_a_tool_without_arguments_takes_an_empty_object():
 
 def dashed():
     """A tool whose name no plan can have."""
-    return StructuredTool.from_function(plain, name="web-search")
+    return StructuredTool.from_function(plain, name="web search")
 
 
 class Deep(BaseModel):
@@ -112,11 +112,11 @@ class Deep(BaseModel):
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ([dashed()], r"tool name 'web-search': .* such as 'web_search'"),
-        ([{"name": "2nd"}], "such as '_2nd'"),
+        ([dashed()], r"tool name 'web search': .* such as 'web_search'"),
+        ([{"name": "-2nd"}], "such as '2nd'"),
         (
-            [Tool(name="Long", func=plain, description="x" * 501)],
-            r"'Long': description: .* 500 characters, not 501",
+            [Tool(name="Long", func=plain, description="x" * 1025)],
+            r"'Long': description: .* 1024 characters, not 1025",
         ),
         ([search, search], "'search' is offered more than once"),
         ([Deep], "'Deep'"),

@@ -100,7 +100,9 @@ _LISTED: dict[str, tuple[str, ...]] = {
     "s3lora_serve/evaluation/measuring": ("run", "engine_subject", "records_file"),
     "s3lora_serve/evaluation/statistics": ("summary",),
     "s3lora_serve/evaluation/report": ("finding", "page"),
-    "planners": ("plan", "tools", "stream", "mcp"),
+    "planners": ("plan", "mcp"),
+    "planners/tools": ("tool_spec", "planner_input"),
+    "planners/text": ("stream",),
     "planners/grammar": ("plan_grammar",),
     "planners/client": ("client",),
 }

@@ -260,19 +260,21 @@ def test_importing_stays_light(module, absent):
     assert done.stdout.split() == []
 
 
-def test_every_dependency_is_declared():
-    """What the packages import is in pyproject.toml, so that a plain pip install works."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    declared = [
-        *project["dependencies"],
-        *(r for e in ("cpu", "evaluate", "train", "langchain", "mcp") for r in extras[e]),
-    ]
+@pytest.mark.parametrize(
+    ("package", "folder", "extras"),
+    [("s3lora_serve", ".", ("cpu", "evaluate", "train")), ("planners", "planners", ("langchain", "mcp"))],
+)
+def test_every_dependency_is_declared(package, folder, extras):
+    """What a package imports is in its own pyproject.toml, so that a plain pip install works."""
+    project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    declared = [*project["dependencies"], *(r for extra in extras for r in optional[extra])]
     names = {re.split(r"[\[<>=!~ ]", r, maxsplit=1)[0].lower().replace("_", "-") for r in declared}
-    # Versions of these are chosen by transformers, pydantic, langchain-openai and torch's CUDA builds.
-    names |= {"tokenizers", "pydantic-core", "openai", "triton"}
+    # Versions of these are chosen by transformers, pydantic, langchain-openai, mcp and torch's CUDA builds.
+    names |= {"tokenizers", "pydantic-core", "openai", "mcp-types", "triton"}
     distributions = packages_distributions()
-    used = {name.split(".")[0] for path in SOURCES for name in imports(path)}
+    own = [path for path in SOURCES if path.relative_to(ROOT).parts[0] == package]
+    used = {name.split(".")[0] for path in own for name in imports(path)}
     third_party = used - set(sys.stdlib_module_names) - {"planners", "s3lora_serve", "vllm"}
     undeclared = {
         name

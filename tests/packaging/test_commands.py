@@ -15,9 +15,11 @@ from system_programs import PACKAGES, program
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CLIENT = tomllib.loads((ROOT / "planners" / "pyproject.toml").read_text())["project"]
 
 pytestmark = pytest.mark.process
 
+PREREQUISITES = ("pyproject.toml", "planners/pyproject.toml", "constraints/cpu.txt")
 PARALLEL = "-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
 
 
@@ -35,10 +37,9 @@ ENVIRONMENT |= {"LC_ALL": "C"}
 
 def dry_run(target: str, folder: Path, *options: str) -> str:
     """What make would do for ``target`` in a fresh tree with the Makefile in it."""
-    for name in ("Makefile", "pyproject.toml"):
+    for name in ("Makefile", *PREREQUISITES):
+        (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    (folder / "constraints").mkdir(exist_ok=True)
-    shutil.copy(ROOT / "constraints" / "cpu.txt", folder / "constraints" / "cpu.txt")
     command = ["make", "--dry-run", *options, target]
     return subprocess.run(
         command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=True
@@ -58,9 +59,12 @@ def dry_run(target: str, folder: Path, *options: str) -> str:
     ],
 )
 def test_a_command_installs_from_the_pins_and_then_runs(tmp_path, target, last):
-    """Both commands need nothing but Python and make: they make the environment first."""
+    """Both commands need nothing but Python and make: they make the environment first.
+
+    Client and server are installed in one call: pip then asks no index for the name of either.
+    """
     steps = dry_run(target, tmp_path)
-    assert 'sh constraints/install.sh .venv/bin/python -e ".[cpu,dev]"' in steps
+    assert 'sh constraints/install.sh .venv/bin/python -e ./planners -e ".[cpu,dev]"' in steps
     assert steps.strip().splitlines()[-1].strip() == last
 
 
@@ -70,7 +74,7 @@ def test_the_second_run_installs_nothing(tmp_path):
     dry_run("serve", tmp_path)
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / ".installed").touch()
-    old = "--old-file=pyproject.toml", "--old-file=constraints/cpu.txt"
+    old = [f"--old-file={name}" for name in PREREQUISITES]
     assert dry_run("serve", tmp_path, *old).split() == [
         ".venv/bin/s3lora-serve",
         "--config",
@@ -131,9 +135,14 @@ def test_a_missing_program_skips_here_and_fails_in_continuous_integration(monkey
 
 
 def test_every_dependency_has_a_lower_bound():
-    """A bound says which release was looked at; without one, pip may choose any."""
-    requirements = PROJECT["dependencies"] + list(chain(*PROJECT["optional-dependencies"].values()))
-    assert [r for r in requirements if ">=" not in r] == []
+    """A bound says which release was looked at; without one, pip may choose any. The client is exact."""
+    requirements = [
+        requirement
+        for project in (PROJECT, CLIENT)
+        for requirement in chain(project["dependencies"], *project["optional-dependencies"].values())
+    ]
+    unbound = {r for r in requirements if ">=" not in r}
+    assert {re.sub(r"\[\w+\]", "", r) for r in unbound} == {f"s3lora-planners=={PROJECT['version']}"}
 
 
 def test_every_dependency_is_pinned_for_the_commands():
@@ -148,13 +157,14 @@ def test_every_dependency_is_pinned_for_the_commands():
     wanted = {
         re.split(r"[\[<>=!~ ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
         for requirement in [*PROJECT["dependencies"], *extras["cpu"], *extras["dev"], *extras["train"]]
-    }
+    } - {"s3lora-planners"}
     assert wanted - {pin.split("==")[0] for pin in pins} == set()
 
 
 def test_the_promised_extras_exist():
     """The install lines of README.md and docs/ name these."""
     assert {"cpu", "gpu", "langchain", "mcp", "evaluate", "dev"} <= set(PROJECT["optional-dependencies"])
+    assert set(CLIENT["optional-dependencies"]) == {"langchain", "mcp"}
 
 
 def test_test_files_have_names_of_their_own():

@@ -109,6 +109,8 @@ def test_the_pins_are_what_the_extras_resolve_to(tmp_path, python):
     write_wheel(torch, "torch", "2.13.0+cpu", TORCH_REQUIRES)
     (tmp_path / "pyproject.toml").write_text(PYPROJECT.replace(PYTORCH, write_index(torch)))
     shutil.copy(ROOT / "constraints" / "cpu.txt", tmp_path)
+    (tmp_path / "planners").mkdir()
+    shutil.copy(ROOT / "planners" / "pyproject.toml", tmp_path / "planners")
     extras = ["--extra=cpu", "--extra=dev", "-c", "cpu.txt", "--no-annotate", "--no-header"]
     machine = ["--python-version", python, "--python-platform", "x86_64-manylinux_2_28"]
     done = uv(tmp_path, "pip", "compile", "pyproject.toml", *extras, *machine)
@@ -116,7 +118,9 @@ def test_the_pins_are_what_the_extras_resolve_to(tmp_path, python):
         pytest.skip("no package index is reached")
     assert done.returncode == 0, done.stderr
     pins = {line for line in (tmp_path / "cpu.txt").read_text().splitlines() if not line.startswith("#")}
-    resolved = set(done.stdout.replace("+cpu", "").split())
+    lines = done.stdout.replace("+cpu", "").splitlines()
+    assert [line for line in lines if "planners" in line] == ["planners"], "a folder, and no index"
+    resolved = {line.split()[0] for line in lines} - {"planners"}
     assert resolved - pins == set()
     # pip, which cannot leave these out, takes them too.
     assert {pin.split("==")[0] for pin in pins - resolved} == MISFITS

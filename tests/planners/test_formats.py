@@ -177,3 +177,13 @@ def test_todos_hold_what_agents_keep(plan):
     for todo, made in zip(todos, plan.steps, strict=True):
         assert f"({made.id} = {made.tool}" in todo["content"]
         assert len(todo["content"].splitlines()) == 1
+
+
+def test_llmcompiler_names_hold_letters_digits_and_underscores():
+    """Its executors look for nothing else; two tools that would then be one are refused."""
+    steps = (step(1, tool="web-search"), step(2, tool="2nd.look"))
+    assert Plan(steps=steps).to_llmcompiler().split("\n")[1::2] == ['1. web_search("x")', '2. _2nd_look("x")']
+    with pytest.raises(
+        ValueError, match="'web-search' and 'web_search' are both 'web_search' to LLMCompiler"
+    ):
+        Plan(steps=(*steps[:1], step(2, tool="web_search"))).to_llmcompiler()

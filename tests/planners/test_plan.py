@@ -37,7 +37,7 @@ def test_references_cannot_be_claimed():
         ("id", "E1", "step id 'E1': write #E1"),
         ("id", "#E0", "step id '#E0'"),
         ("id", "#E١", "step id '#E١'"),
-        ("tool", "web-search", "tool 'web-search'"),
+        ("tool", "web search", "tool 'web search'"),
         ("thought", " ", "at least 1 character"),
         ("thought", "a\nPlan: b", r"control character U\+000A"),
         ("tool_input", "a\u2028b", r"control character U\+2028"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from plan_strategies import any_plans, json_plans, valid_plans
 
 from planners import PlanReader, PlanSyntaxError, parse, render
-from planners.stream import MAX_LINE_CHARS
+from planners.text.stream import MAX_LINE_CHARS
 
 TWO = 'Plan: Find it.\n#E1 = Search[Heat]\r\n\nPlan: Look it up.\n  #E2 = Lookup{"who": "#E1\\n"} '
 

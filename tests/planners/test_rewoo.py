@@ -92,7 +92,7 @@ def test_repeated_id_is_kept():
         ("Plan: a\n#E1 = T[x] and more", 2, "expected '#E1 = Tool[input]'"),
         ("Plan: a\n#E1 = T[]", 2, "at least 1 character"),
         ("Plan: a\n#E1 = T[[1]]", 2, "square bracket"),
-        ("Plan: a\n#E1 = web-search[x]", 2, "tool 'web-search'"),
+        ("Plan: a\n#E1 = web search[x]", 2, "tool 'web search'"),
         ("Plan: a\n#E0 = T[x]", 2, "step id '#E0'"),
         ('Plan: a\n#E1 = T{"a": 1', 2, "expected '#E1 = Tool[input]'"),
         ('Plan: a\n#E1 = T{"a": }', 2, "are no JSON: Expecting value"),

@@ -63,7 +63,7 @@ async def test_a_huge_body_is_a_413(http, path):
     )
 
 
-@pytest.mark.parametrize("path", sorted({*UNGUARDED, *OF_VLLM} - {"/metrics"}))
+@pytest.mark.parametrize("path", sorted({*UNGUARDED, *OF_VLLM} - {"/metrics", "/health", "/version"}))
 async def test_the_engines_other_routes_do_not_exist(http, path):
     """Whatever the engine's application brings, only the two OpenAI routes of it can be reached."""
     statuses = [

@@ -18,7 +18,7 @@ from s3lora_serve.server.openai.openai_route import OPENAI_ROUTES
 
 OURS = {
     "/v1/plans", "/v1/models", "/v1/models/{name}", "/v1/planners", "/v1/planners/{name}",
-    "/livez", "/readyz", "/metrics",
+    "/", "/health", "/version", "/livez", "/readyz", "/metrics",
 }  # fmt: skip
 
 
@@ -78,7 +78,10 @@ async def test_every_reference_resolves(described):
 
 
 async def test_errors_are_described_in_our_shape(described):
-    """Every error response with a body is an ErrorBody, the engine's included; a conflict says more."""
+    """Every error response with a body is an ErrorBody, the engine's included; a conflict says more.
+
+    A probe that says no is no error: it says what it would have said, with another value.
+    """
     found = {
         content["schema"]["$ref"].rsplit("/", 1)[-1]
         for path in described["paths"].values()
@@ -87,7 +90,7 @@ async def test_errors_are_described_in_our_shape(described):
         if status >= "400"
         for content in answer.get("content", {}).values()
     }
-    assert found == {"ErrorBody", "ConflictBody"}
+    assert found == {"ErrorBody", "ConflictBody", "Health", "Readiness"}
 
 
 async def test_only_the_probes_need_no_key(described):
@@ -97,7 +100,7 @@ async def test_only_the_probes_need_no_key(described):
         for path, ops in described["paths"].items()
         if any(op.get("security") == [] for op in ops.values())
     }
-    assert (open_paths, described["security"]) == ({"/livez", "/readyz"}, [{"ApiKey": []}])
+    assert (open_paths, described["security"]) == ({"/", "/health", "/livez", "/readyz"}, [{"ApiKey": []}])
 
 
 async def test_it_works_for_an_engine_that_describes_nothing(http):

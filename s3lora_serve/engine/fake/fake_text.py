@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from s3lora_serve.engine.fake.fake_arguments import least_arguments, signature_end
 
 _TOOLS = re.compile(r"^Tools:\n((?:.+\n)+?)At most (\d+) steps?\.$", re.M)
-_TOOL = re.compile(r"^(\w+)(.*)$", re.M)
+_TOOL = re.compile(r"^([\w.-]+)(.*)$", re.M)
 _CONTINUE = re.compile(r"^Continue with #E(\d+)\.$", re.M)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("s3lora_serve.access")
 
 # Asked every few seconds: their lines would be most of the log.
-PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 
 
 def accounts(metrics: Metrics, routes: Iterable[str]) -> Callable[[Scope, int], None]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from s3lora_serve.server.access.refused_credentials import RefusedCredentials
 
 # Orchestrators probe these without credentials; they tell nothing but up or not, and which kind of engine.
-OPEN_PATHS = frozenset({"/livez", "/readyz"})
+# The front page says what every such server says.
+OPEN_PATHS = frozenset({"/", "/health", "/livez", "/readyz"})
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 
 
@@ -62,8 +63,13 @@ class RequireKey:
         open_paths: frozenset[str] = OPEN_PATHS,
         secret: str = "API key",
         refused: RefusedCredentials | None = None,
+        key_env: str = "",
     ) -> None:
-        """``secret`` is what a refusal calls the key; ``refused`` is told of each one."""
+        """``secret`` is what a refusal calls the key; ``refused`` is told of each one.
+
+        ``key_env``: the variable that a server without keys would read one from, for those whom it refuses.
+        """
+        self._key_env = key_env
         self._app = app
         self._refused = refused
         self._open = open_paths
@@ -98,7 +104,7 @@ class RequireKey:
 
     def _refusal(self, headers: Headers, caller: str | None) -> Response | None:
         if not self._digests:
-            return _stranger(headers.get("host", ""))
+            return _stranger(headers.get("host", ""), self._key_env)
         if caller is not None:
             return None
         word = self._secret.rpartition(" ")[2].upper()
@@ -110,14 +116,16 @@ class RequireKey:
         )
 
 
-def _stranger(host: str) -> Response | None:
+def _stranger(host: str, key_env: str) -> Response | None:
     """A refusal for a Host header that is not well-formed or does not name this machine."""
     name = _HOST.fullmatch(host)
     if name and is_loopback(name[1]):
         return None
     return error_response(
         403,
-        f"host {host[:80]!r} is not this machine, and without an API key only localhost is answered",
+        f"host {host[:80]!r} is not this machine, and without an API key only localhost is answered; ask as"
+        f" localhost or 127.0.0.1, or start the server with an API key in {key_env or 'its variable'}"
+        " (server.api_key_env), and send that",
         code=FORBIDDEN_HOST,
     )
 

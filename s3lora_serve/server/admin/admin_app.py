@@ -17,8 +17,9 @@ from s3lora_serve.server.admin.guard_state import guard_router, no_verdicts
 from s3lora_serve.server.admin.order_bodies import FIELDS
 from s3lora_serve.server.admin.order_routes import orders_router
 from s3lora_serve.server.admin.state import state_router
-from s3lora_serve.server.body_limit import BodyLimit
 from s3lora_serve.server.error_responses import conflict_response, error_response, exception_handlers
+from s3lora_serve.server.http.body_limit import BodyLimit
+from s3lora_serve.server.http.head import HeadAsGet
 from s3lora_serve.server.middleware import ENGINE, RequestScope
 from s3lora_serve.server.redact import redactor, revision_roots
 
@@ -70,6 +71,7 @@ def create_admin_app(
     app.openapi = _with_token(app.openapi)  # type: ignore[method-assign]
 
     # Each one wraps those before it: the last is the outermost.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, max_bytes=_MAX_BODY, setting="")
     refused = RefusedCredentials(service.metrics, "admin", "admin token", slow=True)
     key = {"operator": token}

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from planners.prompts.control_tokens import control_tokens_of
 from s3lora_serve.engine.request_facts import collected_facts
 from s3lora_serve.errors import EngineError, PlanTimeout, RefusedByGuard, ShuttingDown, UnknownPlanner
-from s3lora_serve.server.disconnect import Client
 from s3lora_serve.server.error_responses import error_response
+from s3lora_serve.server.http.disconnect import Client
 from s3lora_serve.server.openai.answer import UpstreamAnswer, engine_dead
 from s3lora_serve.server.openai.checked_request import CHAT, CheckedRequest
 from s3lora_serve.server.openai.guarded.request_guard import request_guard

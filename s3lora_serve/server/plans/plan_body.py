@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Request
 from fastapi.routing import APIRoute
 
-from planners import PlanRequest, ToolSpec
+from planners import PlanRequest
 from planners.tools import MAX_TOOLS
+from planners.tools.tool_forms import FIELDS as TOOL_FIELDS
 from s3lora_serve.server.validation import RequestRefused, nearest, parse_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 
     from starlette.responses import Response
 
@@ -81,20 +82,24 @@ def check_names(fields: dict[str, Any]) -> None:
     """Raise RequestRefused for over ``MAX_UNKNOWN`` unknown fields."""
     tools = fields.get("tools")
     few = tools if isinstance(tools, list) and len(tools) <= MAX_TOOLS else []
-    found = chain(_unknown(fields, PlanRequest), *(_unknown(tool, ToolSpec) for tool in few))
+    found = chain(_unknown(fields, PlanRequest.model_fields), *map(_unknown_of_tool, few))
     unknown = list(islice(found, MAX_UNKNOWN + 1))
     if len(unknown) > MAX_UNKNOWN:
-        name, model = unknown[0]
+        name, known = unknown[0]
         raise RequestRefused(
             f"over {MAX_UNKNOWN} unknown fields, the first one {name[:80]!r}",
             reason="ignored_field",
             param=name[:80],
-            hint=nearest(name[:80], model.model_fields),
+            hint=nearest(name[:80], known),
         )
 
 
-def _unknown(
-    given: Any, model: type[PlanRequest | ToolSpec]
-) -> Iterator[tuple[str, type[PlanRequest | ToolSpec]]]:
+def _unknown_of_tool(tool: Any) -> Iterator[tuple[str, Iterable[str]]]:
+    yield from _unknown(tool, TOOL_FIELDS)
+    if isinstance(tool, dict):
+        yield from _unknown(tool.get("function"), TOOL_FIELDS)
+
+
+def _unknown(given: Any, known: Collection[str]) -> Iterator[tuple[str, Iterable[str]]]:
     if isinstance(given, dict):
-        yield from ((name, model) for name in given if name not in model.model_fields)
+        yield from ((name, known) for name in given if name not in known)

@@ -9,15 +9,15 @@ from fastapi import APIRouter, Body, Request, Response
 
 from planners import Plan, PlanRequest
 from s3lora_serve.errors import UnknownPlanner
-from s3lora_serve.server.disconnect import Client
 from s3lora_serve.server.error_responses import documented
+from s3lora_serve.server.http.disconnect import Client
 from s3lora_serve.server.limits import check_plan
 from s3lora_serve.server.plans.offered_tools import tools_of
 from s3lora_serve.server.plans.plan_body import PlanRoute
 from s3lora_serve.server.plans.plan_description import ANSWERS, EXAMPLES
 from s3lora_serve.server.plans.plan_events import plan_events
 from s3lora_serve.server.plans.session import session_of
-from s3lora_serve.server.sse import EventStream
+from s3lora_serve.server.sse import EventStream, wants_events
 from s3lora_serve.server.validation import RequestRefused
 from s3lora_serve.server.views import headers_of, headers_of_plan
 from s3lora_serve.serving.planning import PlanOptions
@@ -42,7 +42,8 @@ def plans_router(service: PlannerService, limits: PlansConfig, redact: Redactor)
     ) -> Response:
         """Plan a task with the tools given, or with the planner's own.
 
-        ``meta`` says who planned and at what cost. With ``stream`` each step is sent as soon as it is whole.
+        ``meta`` says who planned and at what cost. With ``stream``, or a request that accepts only
+        ``text/event-stream``, each step is sent as soon as it is whole.
         """
         planner = _planner(service, body.planner)
         request.state.planner = planner.name
@@ -54,7 +55,7 @@ def plans_router(service: PlannerService, limits: PlansConfig, redact: Redactor)
             "caller": request.state.caller,
             "leased": partial(setattr, request.state, "lease"),
         }
-        if body.stream:
+        if body.stream or ("stream" not in body.model_fields_set and wants_events(request)):
             items = service.stream_plan(body, planner.name, options, **asked)
             events = plan_events(items, redact, request.state.request_id)
             return EventStream(events, lambda: headers_of(request.state.lease))

@@ -157,7 +157,7 @@ def test_another_revision_than_the_one_wanted_is_refused(plan):
     ("arguments", "message", "hint"),
     [
         (("", "--planner", "p"), "the task is empty", "--planner NAME"),
-        ((TASK, "--planner", "p", "-t", "web-search"), "web_search", "s3lora plan --help"),
+        ((TASK, "--planner", "p", "-t", "web search"), "web_search", "s3lora plan --help"),
         ((TASK, "--planner", "p", "-t", "A,A"), "'A' is offered 2 times", "s3lora plan --help"),
         ((TASK, "--planner", "p", "--tools-file", "no.json"), "cannot read --tools-file no.json", ""),
         ((TASK, "--planner", "p", "--tools-file", "bad.json"), "bad.json cannot be read", ""),

@@ -85,7 +85,7 @@ async def test_the_key_opens(header):
     ],
 )
 @pytest.mark.parametrize(
-    "path", ["/v1/models", "/metrics", "/openapi.json", "/nope", "/livez/", "//livez", "/LIVEZ"]
+    "path", ["/v1/models", "/metrics", "/openapi.json", "/nope", "/livez/", "/livez//", "/LIVEZ"]
 )
 async def test_anything_else_does_not(header, path):
     """Without the exact key every path but the two probes is closed, also those that do not exist."""

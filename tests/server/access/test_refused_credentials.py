@@ -42,10 +42,10 @@ async def test_wrong_tokens_are_counted_told_of_and_slowed_down(slept, caplog):
     caplog.set_level(logging.WARNING)
     async with guarded(metrics, slow=True) as http:
         for number in range(300):
-            answer = await http.get("/", headers={"authorization": f"Bearer guess-{number}"})
+            answer = await http.get("/v1/models", headers={"authorization": f"Bearer guess-{number}"})
             assert answer.status_code == 401
         waits = len(slept)
-        assert (await http.get("/", headers={"authorization": f"Bearer {RIGHT}"})).text == "in"
+        assert (await http.get("/v1/models", headers={"authorization": f"Bearer {RIGHT}"})).text == "in"
     assert b's3lora_refused_credentials_total{listener="admin"} 300.0' in metrics.exposition()
     assert b's3lora_refused_credentials_total{listener="clients"} 0.0' in metrics.exposition()
     assert [record.getMessage() for record in caplog.records] == [
@@ -60,7 +60,7 @@ async def test_those_in_between_are_told_of_later(monkeypatch, caplog):
     caplog.set_level(logging.WARNING)
     async with guarded(Metrics()) as http:
         for _ in range(5):
-            await http.get("/")
+            await http.get("/v1/models")
         await asyncio.sleep(0.15)
     counts = [int(record.getMessage().split(": ")[1].split(",")[0]) for record in caplog.records]
     assert counts == [1, 4]
@@ -69,7 +69,7 @@ async def test_those_in_between_are_told_of_later(monkeypatch, caplog):
 async def test_who_sends_no_token_does_not_wait(slept):
     """It guesses nothing; nor does a client with an old key, whose listener is not slow."""
     async with guarded(Metrics(), slow=True) as http:
-        await http.get("/")
+        await http.get("/v1/models")
     async with guarded(Metrics()) as http:
-        await http.get("/", headers={"authorization": "Bearer old"})
+        await http.get("/v1/models", headers={"authorization": "Bearer old"})
     assert slept == []

@@ -88,7 +88,7 @@ WRONG = [
         "did you mean 'name'?",
     ),
     (
-        {"plan": {"tools": [{"name": "A"}, {"name": "web-search"}]}},
+        {"plan": {"tools": [{"name": "A"}, {"name": "web search"}]}},
         422,
         "invalid_request",
         "s3lora.plan.tools[1].name",

@@ -47,7 +47,7 @@ async def test_an_unknown_planner_is_a_404_that_lists_them(http):
         ({"taks": "x"}, "unknown field 'taks'; did you mean 'task'?"),
         ({"guided_json": {}}, "unknown field 'guided_json'; known: "),
         ({"tools": []}, "tools: an empty list leaves nothing to plan with; offer at least one tool"),
-        ({"tools": [{"name": "web-search"}]}, "tools[0].name: tool name 'web-search': use 1 to 64 letters"),
+        ({"tools": [{"name": "web search"}]}, "tools[0].name: tool name 'web search': use 1 to 128 letters"),
         ({"tools": [{"name": "A", "parameters": {"type": "array"}}]}, "tools[0].parameters: parameters of t"),
         ({"tools": [{"name": "A"}, {"name": "A"}]}, "tools: tool 'A' is offered 2 times"),
         (
@@ -78,6 +78,36 @@ async def test_a_bad_request_is_a_422_that_says_what_to_mend(http, changes, mess
         message,
     )
     assert error["param"] == (next(iter(changes)) if message.startswith("unknown") else message.split(":")[0])
+
+
+SCHEMA = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
+FUNCTION = {"name": "web-search", "description": "finds facts", "parameters": SCHEMA, "strict": True}
+WRITTEN = {
+    "ours": [{"name": "web-search", "description": "finds facts", "parameters": SCHEMA}],
+    "openai": [{"type": "function", "function": FUNCTION}],
+    "responses": [{"type": "function", **FUNCTION}],
+    "mcp": [{"name": "web-search", "description": "finds facts", "inputSchema": SCHEMA, "annotations": {}}],
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+async def test_tools_as_others_write_them_give_the_same_plan(http, form):
+    """A step names the tool as the request did, dash and all, and its arguments fit the schema.
+
+    The same for events of a stream, and for a plan that is asked for in a chat, with its text.
+    """
+    body = {**BODY, "tools": WRITTEN[form], "evidence": {"#E1": "of web-search"}, "feedback": ["web-search?"]}
+    plan = Plan.model_validate((await http.post("/v1/plans", json=body)).json())
+    assert plan.problems([ToolSpec.model_validate(WRITTEN["ours"][0])], ["#E1"]) == ()
+    assert {step.tool for step in plan.steps} == {"web-search"}
+    streamed = (await http.post("/v1/plans", json={**body, "stream": True})).text
+    events = [line[6:] for line in streamed.splitlines() if line.startswith("data: ")]
+    assert [json.loads(event)["tool"] for event in events[:-1]] == ["web-search"] * len(plan.steps)
+    asked = {key: body[key] for key in ("tools", "max_steps", "evidence", "feedback")}
+    chat = {"model": "p", "messages": [{"role": "user", "content": BODY["task"]}], "s3lora": {"plan": asked}}
+    answer = (await http.post("/v1/chat/completions", json=chat)).json()
+    assert {step["tool"] for step in answer["s3lora"]["plan"]["steps"]} == {"web-search"}
+    assert "= web-search{" in answer["choices"][0]["message"]["content"]
 
 
 @pytest.mark.parametrize("path", ["/v1/plans", "/v1/chat/completions"])

@@ -48,13 +48,27 @@ def llmcompiler(steps: Sequence[PlanStep], text_arguments: Mapping[str, str]) ->
     A reference becomes ``$1``, or ``${1}`` where a digit or "}" follows. What is no reference and looks like
     one, such as the price "$100", gets a space after the dollar sign: the executors look for references in
     the values, after quotes and escapes are gone, so there is no way to write one that they leave alone.
+    They look for names of letters, digits and "_": any other character becomes "_", which is an error for two
+    tools that are then called the same.
     """
-    lines = list(_llmcompiler_lines(steps, text_arguments))
+    lines = list(_llmcompiler_lines(steps, text_arguments, _plain_names({step.tool for step in steps})))
     last = max((_number(step.id) for step in steps), default=0)
     return "\n".join([*lines, f"{last + 1}. join()"])
 
 
-def _llmcompiler_lines(steps: Sequence[PlanStep], text_arguments: Mapping[str, str]) -> Iterator[str]:
+def _plain_names(tools: Collection[str]) -> dict[str, str]:
+    """What executors of LLMCompiler plans call each tool. Raises ValueError for one name of two."""
+    plain: dict[str, str] = {}
+    for tool in sorted(tools):
+        name = re.sub(r"^(?=\d)|\W", "_", tool, flags=re.ASCII)
+        if (other := plain.setdefault(name, tool)) != tool:
+            raise ValueError(f"tools {other!r} and {tool!r} are both {name!r} to LLMCompiler; rename one")
+    return {tool: name for name, tool in plain.items()}
+
+
+def _llmcompiler_lines(
+    steps: Sequence[PlanStep], text_arguments: Mapping[str, str], names: Mapping[str, str]
+) -> Iterator[str]:
     before = 0
     for step in steps:
         number = _number(step.id)
@@ -78,7 +92,7 @@ def _llmcompiler_lines(steps: Sequence[PlanStep], text_arguments: Mapping[str, s
         else:
             given = _quoted(step.tool_input)
         yield f"Thought: {step.thought}"
-        yield f"{number}. {step.tool}({given})"
+        yield f"{number}. {names[step.tool]}({given})"
 
 
 def _literal(value: JsonValue) -> str:

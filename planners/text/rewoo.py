@@ -13,10 +13,10 @@ and a repeated id is kept for ``Plan.problems`` to report.
 
 from __future__ import annotations
 
-from planners.formats import rewoo
 from planners.plan import Plan
-from planners.stream import PlanReader
-from planners.syntax import PlanSyntaxError
+from planners.text.formats import rewoo
+from planners.text.stream import PlanReader
+from planners.text.syntax import PlanSyntaxError
 
 __all__ = ["PlanSyntaxError", "parse", "render"]
 

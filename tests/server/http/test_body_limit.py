@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from s3lora_serve.server.body_limit import BodyLimit, replay
 from s3lora_serve.server.concurrency import ConcurrencyLimit
+from s3lora_serve.server.http.body_limit import BodyLimit, replay
 
 LIMIT = 100
 

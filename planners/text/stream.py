@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planners.step import MAX_STEP_CHARS, PlanStep
-from planners.syntax import PlanSyntaxError, read_call, read_thought
+from planners.text.syntax import PlanSyntaxError, read_call, read_thought
 
 MAX_LINE_CHARS = MAX_STEP_CHARS + 1_000  # with room for id, tool and margins
 

@@ -7,9 +7,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 
 from s3lora_serve.server.error_responses import error_response
+from s3lora_serve.server.http.packed_body import PACKED, NotUnpacked, unpacked
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -74,7 +75,28 @@ class BodyLimit:
             if len(body) > self._max:
                 await refuse(self._too_large())
                 return
-            await self._app(scope, replay(body, receive), send)
+            await self._passed_on(body, scope, receive, send)
+
+    async def _passed_on(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """The request with its whole body, unpacked if it came packed, to the application."""
+        headers = MutableHeaders(scope=scope)
+        packed = headers.get("content-encoding", "identity").strip().lower()
+        if body and packed not in ("identity", ""):
+            if packed not in (PACKED, f"x-{PACKED}"):
+                await _unknown_packing(packed)(scope, receive, send)
+                return
+            try:
+                body = unpacked(body, self._max)
+            except NotUnpacked as error:
+                message = f"the body cannot be unpacked as its content-encoding says: {error}"
+                await error_response(400, message, code="invalid_body")(scope, receive, send)
+                return
+            if len(body) > self._max:
+                await self._too_large("the body, unpacked,")(scope, receive, send)
+                return
+            del headers["content-encoding"]  # what is behind reads it as it is now
+            headers["content-length"] = str(len(body))
+        await self._app(scope, replay(body, receive), send)
 
     async def _read(self, receive: Receive) -> bytes | None:
         """The body, one byte or more over the limit if it is over it; None if the client left."""
@@ -96,10 +118,16 @@ class BodyLimit:
             self._held -= len(body)
         return bytes(body)
 
-    def _too_large(self) -> ASGIApp:
+    def _too_large(self, what: str = "the body") -> ASGIApp:
         hint = f"; raise {self._setting}" if self._setting else ""
-        message = f"the body is over the limit of {self._max} bytes{hint}"
+        message = f"{what} is over the limit of {self._max} bytes{hint}"
         return error_response(413, message, code="body_too_large", headers=_CLOSE)
+
+
+def _unknown_packing(packed: str) -> ASGIApp:
+    message = f"content-encoding {packed[:80]!r}; send the body as it is, or packed by {PACKED}"
+    headers = {"accept-encoding": PACKED}  # as RFC 9110 has it for a 415
+    return error_response(415, message, code="unsupported_media_type", headers=headers)
 
 
 class _Crowded(Exception):

@@ -1,8 +1,7 @@
-"""What a planner is asked: a task, the tools it may use, and what is already known."""
+"""One request for a plan: the task, the tools, and what is already known."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
@@ -17,88 +16,33 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
-from planners.arguments.arguments import Arguments, grammar_parts
+from planners.arguments.arguments import grammar_parts
+from planners.tools.tool_spec import ToolSpec, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from planners.arguments.arguments import Arguments
+
 MAX_TOOLS = 256  # a server's own limit may be lower
 MAX_STEPS = 32
 MAX_TASK_CHARS = 32_000
-MAX_TOOL_CHARS = 500
+MAX_FEEDBACK_CHARS = 500
 MAX_EVIDENCE_CHARS = 8_000
 MAX_FEEDBACK = 20
 MAX_GRAMMAR_PARTS = 8_192  # of JSON arguments; they compile in about two seconds
 
-TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
-# C0 and C1 controls but tab, newline and carriage return: they are invisible, so not sent on purpose.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-
-
-def _printable(text: str) -> str:
-    if found := _CONTROL.search(text):
-        raise ValueError(
-            f"control character U+{ord(found.group()):04X} at position {found.start()}; remove it"
-        )
-    return text
-
-
-_ToolText = Annotated[
-    str, StringConstraints(strip_whitespace=True, max_length=MAX_TOOL_CHARS), AfterValidator(_printable)
+_FeedbackText = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=MAX_FEEDBACK_CHARS), AfterValidator(printable)
 ]
 _TaskText = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TASK_CHARS),
-    AfterValidator(_printable),
+    AfterValidator(printable),
 ]
 _EvidenceText = Annotated[
-    str, StringConstraints(strip_whitespace=True, max_length=MAX_EVIDENCE_CHARS), AfterValidator(_printable)
+    str, StringConstraints(strip_whitespace=True, max_length=MAX_EVIDENCE_CHARS), AfterValidator(printable)
 ]
-
-
-class ToolSpec(BaseModel):
-    """One tool a plan may use. The plan writes the name; the planner reads name and description.
-
-    With ``parameters``, a JSON Schema of an object, the tool takes JSON arguments, else one line of text.
-    ``Arguments.of`` says which schemas are understood; others are refused here.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    description: _ToolText = ""
-    parameters: dict[str, Any] | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _usable(cls, name: str) -> str:
-        if not TOOL_NAME.fullmatch(name):
-            # Executors of ReWOO plans look for \w+ (LangGraph's example), so "web-search" would be cut.
-            raise ValueError(
-                f"tool name {name!r}: use 1 to 64 letters, digits and '_', not starting with a digit, "
-                f"such as {_suggest(name)!r}"
-            )
-        return name
-
-    @field_validator("parameters")
-    @classmethod
-    def _understood(cls, schema: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
-        if schema is not None:
-            try:
-                Arguments.of(schema)
-            except ValueError as error:
-                # A key of the schema may hold half a surrogate pair, with which pydantic could not raise it.
-                why = str(error).encode("utf-8", "backslashreplace").decode()
-                raise ValueError(f"parameters of tool {info.data.get('name', '?')!r}: {why}") from None
-        return schema
-
-    @property
-    def arguments(self) -> Arguments | None:
-        """The JSON arguments that it takes; None for a tool that takes text."""
-        return None if self.parameters is None else Arguments.of(self.parameters)
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.description))  # a schema is a dict, which has no hash
 
 
 class PlannerInput(BaseModel):
@@ -114,7 +58,7 @@ class PlannerInput(BaseModel):
     tools: Annotated[tuple[ToolSpec, ...], Field(min_length=1, max_length=MAX_TOOLS)]
     max_steps: Annotated[int, Field(strict=True, ge=1, le=MAX_STEPS)] = 8
     evidence: Annotated[dict[str, _EvidenceText], Field(max_length=MAX_STEPS)] = Field(default_factory=dict)
-    feedback: Annotated[tuple[_ToolText, ...], Field(max_length=MAX_FEEDBACK)] = ()
+    feedback: Annotated[tuple[_FeedbackText, ...], Field(max_length=MAX_FEEDBACK)] = ()
 
     @field_validator("tools", "evidence", "feedback", mode="before")
     @classmethod
@@ -171,8 +115,3 @@ def check_grammar_parts(tools: Iterable[Arguments | None], max_steps: int) -> No
 
 def _span(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-
-
-def _suggest(name: str) -> str:
-    fixed = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")[:64] or "Tool"
-    return fixed if not fixed[0].isdigit() else f"_{fixed}"[:64]
