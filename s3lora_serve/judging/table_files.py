@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from planners.syntax import PlanSyntaxError
+from planners.text.syntax import PlanSyntaxError
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.storage.canonical_json import strict_loads
 

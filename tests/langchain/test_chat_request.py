@@ -110,7 +110,7 @@ def test_a_plan_without_tools_leaves_them_to_the_server():
 def test_a_tool_that_no_plan_can_name_is_refused_before_anything_is_sent():
     """The message has a name that would do."""
     with pytest.raises(ValueError, match="web_search"):
-        ChatS3LoRA(model="p").with_plan(["web-search"])
+        ChatS3LoRA(model="p").with_plan(["web search"])
 
 
 def test_extra_bodies_are_joined():
