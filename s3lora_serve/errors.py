@@ -9,7 +9,7 @@
     * ``EngineError``: the inference engine refused or failed
         * of a load: ``SlotLoadError``, ``NoEffectError``, ``TrialFailed``, ``ExamFailed`` (``ExamRefused``,
           ``ExamUndecided``)
-        * of a request: ``EngineRefused``; of any: ``EngineDead``
+        * of a request: ``EngineRefused`` (``ContextTooLong``); of any: ``EngineDead``
     * ``PlannerError``: a request named a planner that cannot answer
         * ``UnknownPlanner``, ``PlannerNotReady`` (``PlannerWithheld``, ``WithheldByExam``)
         * ``RevisionMismatch``, ``PlanIncomplete``, ``InvalidPlan``, ``PlanTimeout``
@@ -176,6 +176,12 @@ class EngineRefused(EngineError):
     """The engine cannot process this request, such as one with too long a prompt."""
 
     code = "engine_refused"
+
+
+class ContextTooLong(EngineRefused):
+    """The prompt, or prompt and answer, are longer than the model's context."""
+
+    code = "context_length_exceeded"
 
 
 class EngineDead(EngineError):

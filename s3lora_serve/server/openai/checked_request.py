@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.server.openai.constraints import check_constraints
 from s3lora_serve.server.openai.extras import Extras, extras_of, planner_input
 from s3lora_serve.server.openai.fields.chat_fields import check_count, check_fields
+from s3lora_serve.server.openai.fields.chat_shapes import check_chat, check_shapes
+from s3lora_serve.server.openai.fields.known_fields import unknown_fields
+from s3lora_serve.server.openai.fields.lost_constraints import check_not_lost
+from s3lora_serve.server.openai.fields.plain_messages import plain_messages
 from s3lora_serve.server.openai.fields.steering_fields import check_steering, with_own_salt
 from s3lora_serve.server.openai.fields.stream_usage import UsageAt, usage_at, with_usage
 from s3lora_serve.server.openai.fields.tool_strictness import with_strict_tools
-from s3lora_serve.server.openai.plain_messages import plain_messages
 from s3lora_serve.server.openai.plan_chat import check_plan_fields, plan_fields, task_of
 from s3lora_serve.server.validation import RequestRefused
 
@@ -37,17 +40,22 @@ class CheckedRequest:
     plan: PlannerInput | None = None  # with it, the answer is read as a plan
     bounded: bool = False  # by the client's own number of tokens
     usage: UsageAt = UsageAt.FINISH  # where a stream tells it
+    unknown: tuple[str, ...] = ()  # fields that do nothing
 
     @classmethod
     def of(cls, fields: Mapping[str, Any], path: str, limits: ServerConfig) -> CheckedRequest:
         """Check the body. Raises RequestRefused for what would do nothing, is over a limit or not allowed."""
-        check_fields(fields)
+        chat = path == CHAT
+        check_fields(fields, chat=chat)
+        unknown = unknown_fields(fields, chat=chat, strict=limits.strict_fields)
+        check_shapes(fields)
+        check_not_lost(fields)
         check_count(fields, limits.max_n)
         check_steering(fields, limits.allow_fields)
         check_constraints(fields)
         extras = extras_of(fields)
         if extras.plan is not None:
-            if path != CHAT:
+            if not chat:
                 raise RequestRefused(
                     f"'s3lora.plan' would have no effect at {path}",
                     reason="ignored_field",
@@ -55,10 +63,12 @@ class CheckedRequest:
                     hint=f"plans are made at {CHAT} and at /v1/plans",
                 )
             check_plan_fields(fields)
+        elif chat:
+            check_chat(fields)
         ours = {name: value for name, value in fields.items() if name != "s3lora"}
-        if path == CHAT:
+        if chat:
             ours = with_strict_tools(ours)
-        return cls(with_usage(with_own_salt(ours)), extras, usage=usage_at(fields))
+        return cls(with_usage(with_own_salt(ours)), extras, usage=usage_at(fields), unknown=unknown)
 
     @property
     def stream(self) -> bool:
