@@ -212,7 +212,7 @@ async def test_half_a_character_is_refused(admin, control, field):
 async def test_a_source_with_a_password_is_refused_unrepeated(admin, control, order, source, says):
     """Before anything is begun; the answer says what to do, and has nothing of the password."""
     answer = await admin.post(f"/admin/planners/p/{order}", json={"source": source})
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert says in answer.json()["error"]["message"]
     assert "SECRET" not in answer.text
     assert control.calls == []

@@ -11,7 +11,6 @@ CONFLICTS = {
     "structured_outputs": {"regex": "x"},
     "tools": [{"type": "function", "function": {"name": "f"}}],
     "tool_choice": "required",
-    "functions": [{"name": "f"}],
     "stop": ["\n"],
     "n": 2,
     "logit_bias": {"1": 1},

@@ -51,7 +51,9 @@ def unknown_fields(fields: Mapping[str, Any], *, chat: bool, strict: bool = Fals
     """
     known, elsewhere = BOTH | (CHAT_ONLY if chat else TEXT_ONLY), TEXT_ONLY if chat else CHAT_ONLY
     names = known | _WITHOUT_EFFECT.keys()
-    found = [("", name, names) for name in fields if name not in known and _asks(name, fields[name])]
+    found: list[tuple[str, str, Collection[str]]] = [
+        ("", name, names) for name in fields if name not in known and _asks(name, fields[name])
+    ]
     if chat:
         found += _inside(fields)
     if len(found) > MOST_UNKNOWN:
