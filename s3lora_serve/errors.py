@@ -5,11 +5,9 @@
     * ``AdapterError``: an adapter was refused; nothing was published
         * ``SourceError`` (``SourceNotAllowed``), ``FormatError``, ``UnsafeFileError``, ``UnsupportedError``,
           ``LimitError``, ``BaseModelMismatch``, ``PolicyRejection``
-    * ``StoreError``: a published revision is missing or does not match its digest
-    * ``EngineError``: the inference engine refused or failed
-        * of a load: ``SlotLoadError``, ``NoEffectError``, ``TrialFailed``, ``ExamFailed`` (``ExamRefused``,
-          ``ExamUndecided``)
-        * of a request: ``EngineRefused``; of any: ``EngineDead``
+    * ``StoreError``: a revision is missing or damaged; ``EngineError``: the engine refused or failed
+        * of a load: ``SlotLoadError``, ``NoEffectError``, ``TrialFailed``, ``ExamRefused``, ``ExamUndecided``
+        * of a request: ``EngineRefused`` (``ContextTooLong``); of any: ``EngineDead``
     * ``PlannerError``: a request named a planner that cannot answer
         * ``UnknownPlanner``, ``PlannerNotReady`` (``PlannerWithheld``, ``WithheldByExam``)
         * ``RevisionMismatch``, ``PlanIncomplete``, ``InvalidPlan``, ``PlanTimeout``
@@ -17,8 +15,7 @@
         * to be sent again: ``Overloaded``, ``SlotsBusy``, ``LeaseCut``, ``ShuttingDown``
     * ``ControlError``: an operator's order was refused; nothing changed
         * ``Conflict`` (``OperationCancelled``), ``UnknownOperation``
-    * ``StateError``: the database of desired state and journal cannot be read or written
-    * ``TransitionError``: a deployment was asked for a step that its state does not allow; a defect of ours
+    * ``StateError``: the database cannot be read or written; ``TransitionError``: a defect of ours
 
 A message names the offender, its value and the limit; ``hint`` names the next step, in words of no face.
 """
@@ -176,6 +173,12 @@ class EngineRefused(EngineError):
     """The engine cannot process this request, such as one with too long a prompt."""
 
     code = "engine_refused"
+
+
+class ContextTooLong(EngineRefused):
+    """The prompt, or prompt and answer, are longer than the model's context."""
+
+    code = "context_length_exceeded"
 
 
 class EngineDead(EngineError):

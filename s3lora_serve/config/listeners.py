@@ -55,6 +55,11 @@ class ServerConfig(Section):
     )
     max_n: int = Field(8, ge=1, description="answers that one chat or completion request may ask for ('n')")
 
+    strict_fields: bool = Field(
+        False,
+        description="refuse every field of a chat or completion that has no effect here (400), rather than"
+        " name it in the answer's Warning header; misspelt ones are refused in any case",
+    )
     break_control_tokens: bool = Field(
         False,
         description="in chats too, as in tasks and tools always: what the base model takes for control tokens"

@@ -7,8 +7,8 @@ import statistics
 from collections import deque
 from typing import Literal
 
-Outcome = Literal["ok", "error", "invalid", "aborted"]
-_OUTCOMES = frozenset({"ok", "error", "invalid", "aborted"})
+Outcome = Literal["ok", "error", "invalid", "refused", "aborted"]
+_OUTCOMES = frozenset({"ok", "error", "invalid", "refused", "aborted"})
 
 
 class Window:
@@ -16,7 +16,8 @@ class Window:
 
     Keep one for each deployment from its first request on: while it is new, the window holds its first
     requests; once another one is tried, it holds the last ones before that, and continues if both answer.
-    An ``aborted`` request counts for nothing: the client left, which says nothing of the revision.
+    An ``aborted`` request counts for nothing, nor does a ``refused`` one: the client left, or asked what no
+    revision could answer, which says nothing of this one.
     """
 
     def __init__(self, limit: int) -> None:
@@ -31,7 +32,7 @@ class Window:
         """Count one request that ended; ``seconds`` from its lease to its end, None if not measured."""
         if outcome not in _OUTCOMES:
             raise ValueError(f"outcome {outcome!r} is none of {', '.join(sorted(_OUTCOMES))}")
-        if outcome == "aborted":
+        if outcome in ("aborted", "refused"):
             return
         if len(self._last) == self._last.maxlen:
             self._count(self._last[0][0], -1)  # append drops it

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Role = Literal["active", "canary", "shadow"]
-LeaseOutcome = Literal["ok", "error", "invalid", "aborted"]
+LeaseOutcome = Literal["ok", "error", "invalid", "refused", "aborted"]
 
 _numbers = itertools.count(1)
 _TOLD_SECONDS = 1.0  # for clients of cut requests to read that
@@ -38,7 +38,7 @@ class Lease:
     role: Role
     request_id: str
     session: str | None = None
-    outcome: LeaseOutcome = "ok"  # invalid: it answered, but not with a plan
+    outcome: LeaseOutcome = "ok"  # invalid: it answered, but not with a plan; refused: the request was wrong
     tokens: int | None = None  # generated
     prompt_tokens: int | None = None
     started: float = field(default_factory=time.monotonic)

@@ -66,7 +66,7 @@ STATUS: Mapping[type[S3LoRAError], int] = {
     SlotsBusy: 429,
     LeaseCut: 503,
     ShuttingDown: 503,
-    EngineRefused: 422,
+    EngineRefused: 400,
     EngineDead: 503,
     ExamFailed: 503,
     EngineError: 502,
@@ -82,6 +82,10 @@ STATUS: Mapping[type[S3LoRAError], int] = {
 RETRY = 10
 
 FORBIDDEN_HOST = "forbidden_host"
+MODEL_NOT_FOUND = "model_not_found"  # OpenAI's code, on its routes
+# vLLM's, with which its clients change adapters.
+ADAPTER_ROUTES = frozenset(("/v1/load_lora_adapter", "/v1/unload_lora_adapter"))
+_SWAP = "adapters are the operator's to change, with `s3lora swap`"
 _HTTP_CODES = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -119,7 +123,8 @@ class ConflictBody(ErrorBody):
 
 _RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
 _SAYS = {
-    400: "not a JSON object, or fields that would silently do nothing",
+    400: "a request that is wrong: no JSON object, a field that is none of its type, over a limit, or without"
+    " effect, or a prompt too long for the model",
     401: "no valid key",
     403: "without a key only this machine is answered, by its own names; or a field is not allowed here; or"
     " the guard refused the request",
@@ -128,7 +133,7 @@ _SAYS = {
     409: "another revision serves; the body says which",
     413: "the body is too large",
     415: "not application/json",
-    422: "a request that cannot be answered, or was not answered with a whole and valid plan",
+    422: "not answered with a whole and valid plan; of an order: an adapter or a configuration was refused",
     429: "too many requests at once",
     499: "the client left before its answer began; only the metrics see it",
     500: "a defect of the server; its log has it under the request's id",
@@ -266,12 +271,14 @@ def exception_handlers(
             message = (
                 f"{request.method} {request.url.path[:80]!r} is not served; GET {description} says what is"
             )
+            if request.url.path in ADAPTER_ROUTES:
+                message += f"; {_SWAP}"
         return error_response(error.status_code, message, code=code, headers=error.headers)
 
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         message, param = describe(error.errors(), fields(request))
         if any(is_no_object(problem) for problem in error.errors()):
             return error_response(400, message, code="invalid_json")
-        return error_response(422, message, code="invalid_request", param=param)
+        return error_response(400, message, code="invalid_request", param=param)
 
     return {RequestRefused: refused, S3LoRAError: ours, HTTPException: http, RequestValidationError: invalid}

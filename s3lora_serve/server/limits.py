@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_plan(request: PlannerInput, max_text: int | None, limits: PlansConfig, *, at: str = "") -> int:
-    """Raise RequestRefused (422) for a planning request over a limit; returns the ``max_text`` to use.
+    """Raise RequestRefused (400) for a planning request over a limit; returns the ``max_text`` to use.
 
     ``at`` leads to the fields in the body, ``"s3lora.plan."`` for instance.
     """
@@ -39,4 +39,4 @@ def check_plan(request: PlannerInput, max_text: int | None, limits: PlansConfig,
 
 
 def _over(message: str, param: str) -> RequestRefused:
-    return RequestRefused(f"{param}: {message}", reason="over_limit", status=422, param=param)
+    return RequestRefused(f"{param}: {message}", reason="over_limit", param=param)

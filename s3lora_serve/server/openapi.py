@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.service.planner_service import PlannerService
 
+_VALIDATION = "HTTPValidationError"
 _REF = re.compile(r"^#/components/schemas/(.+)$")
 
 
@@ -33,7 +34,7 @@ def openapi_of(
         if not merged:
             engine_app = service.engine.openai_app()
             theirs = engine_app.openapi() if isinstance(engine_app, FastAPI) else undescribed(served)
-            merged.update(own())
+            merged.update(without_defaults(own()))
             paths = {path: our_path(theirs["paths"][path]) for path in served if path in theirs["paths"]}
             schemas = theirs.get("components", {}).get("schemas", {})
             bodies = {name for path in paths.values() for name in _bodies(path)}
@@ -52,6 +53,17 @@ def openapi_of(
         return merged
 
     return openapi
+
+
+def without_defaults(description: dict[str, Any]) -> dict[str, Any]:
+    """An application's description without the 422 that FastAPI adds: what is wrong is a 400 here."""
+    for path in description["paths"].values():
+        for operation in path.values():
+            if _VALIDATION in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    for name in (_VALIDATION, "ValidationError"):
+        description.get("components", {}).get("schemas", {}).pop(name, None)
+    return description
 
 
 def _bodies(path: dict[str, Any]) -> Iterator[str]:

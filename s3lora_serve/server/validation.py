@@ -111,7 +111,7 @@ def _where(place: _Place | None) -> str:
     while place is not None:
         place, step = place
         path.append(step)
-    return _joined(reversed(path[-_DEEPEST:]))
+    return dotted(reversed(path[-_DEEPEST:]))
 
 
 def describe(errors: Sequence[Mapping[str, Any]], fields: Fields = PLAN_FIELDS) -> tuple[str, str | None]:
@@ -182,10 +182,10 @@ def _path(error: Mapping[str, Any]) -> tuple[int | str, ...]:
 def _dotted(error: Mapping[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return ""
-    return _joined(_path(error))
+    return dotted(_path(error))
 
 
-def _joined(path: Iterable[int | str]) -> str:
+def dotted(path: Iterable[int | str]) -> str:
     """As OpenAI writes it: messages[0].content"""
     steps = (f"[{part}]" if isinstance(part, int) else f".{str(part)[:80]}" for part in path)
     return "".join(steps).removeprefix(".")

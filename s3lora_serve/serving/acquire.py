@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 # do, the engine died, the revision was withdrawn, the server stops, or the guard keeps the answer back. Else
 # an engine death would roll back an innocent one.
 _BLAMELESS = (
-    asyncio.CancelledError, GeneratorExit, EngineDead, EngineRefused, LeaseCut, ShuttingDown,
+    asyncio.CancelledError, GeneratorExit, EngineDead, LeaseCut, ShuttingDown,
     RefusedByGuard, GuardUndecided,
 )  # fmt: skip
 
@@ -78,6 +78,8 @@ class Acquirer:
         except BaseException as error:
             if lease.outcome == "ok":
                 lease.outcome = "aborted" if isinstance(error, _BLAMELESS) else "error"
+                if isinstance(error, EngineRefused):
+                    lease.outcome = "refused"
             raise
         finally:
             self._leases.give_back(lease)

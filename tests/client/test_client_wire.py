@@ -157,7 +157,7 @@ def test_it_is_sent_again_for_what_passes(monkeypatch):
     [
         (500, "internal_error", None),
         (502, "engine_error", None),
-        (422, "invalid_request", None),
+        (400, "invalid_request", None),
         (503, "plan_timeout", "10"),
         (503, "engine_dead", "600"),
     ],

@@ -28,7 +28,7 @@ REQUESTS = [
     ("POST", "/v1/plans", PLAN, 200),
     ("POST", "/v1/plans", {**PLAN, "stream": True}, 200),
     ("POST", "/v1/plans", {**PLAN, "planner": "bad"}, 503),
-    ("POST", "/v1/plans", {}, 422),
+    ("POST", "/v1/plans", {}, 400),
     ("POST", "/v1/chat/completions", CHAT, 200),
     ("POST", "/v1/chat/completions", {**CHAT, "stream": True}, 200),
     ("POST", "/v1/completions", {"model": BASE, "prompt": "x"}, 200),

@@ -44,7 +44,7 @@ async def test_a_plan_over_a_limit_names_the_setting(small, served, field):
         answer = await http.post(PLAN, json={**TASK, **OVER[field]})
     error = answer.json()["error"]
     setting = f"plans.{'max_' * (field == 'tools')}{field}"
-    assert (answer.status_code, error["code"], error["param"]) == (422, "over_limit", field)
+    assert (answer.status_code, error["code"], error["param"]) == (400, "over_limit", field)
     assert setting in error["message"]
     assert f"over the limit of {getattr(SMALL, setting.removeprefix('plans.'))}" in error["message"]
 
@@ -61,7 +61,7 @@ async def test_200_tools_are_over_the_usual_limit(app):
     async with client(app) as http:
         answer = await http.post(PLAN, json={**TASK, "tools": [{"name": f"T{i}"} for i in range(200)]})
     assert (answer.status_code, answer.json()["error"]["message"]) == (
-        422,
+        400,
         "tools: 200 tools are offered, over the limit of 64 (plans.max_tools of this server)",
     )
 
@@ -95,7 +95,7 @@ def test_a_text_has_the_servers_bound_unless_it_asks_for_less():
     assert [check_plan(request, asked, SMALL) for asked in (None, 20, 50)] == [50, 20, 50]
 
 
-async def test_arguments_too_long_for_a_step_are_a_422(app):
+async def test_arguments_too_long_for_a_step_are_a_400(app):
     """A tool whose JSON no reader would take is refused by its name; shorter texts make it fit."""
     schema = {"type": "string"}
     for _ in range(3):
@@ -106,7 +106,7 @@ async def test_arguments_too_long_for_a_step_are_a_422(app):
             await http.post(PLAN, json={**TASK, "tools": [tool], **more}) for more in ({}, {"max_text": 16})
         ]
     error = answers[0].json()["error"]
-    assert [answer.status_code for answer in answers] == [422, 200]
+    assert [answer.status_code for answer in answers] == [400, 200]
     assert (error["code"], error["param"]) == ("over_limit", "tools")
     assert "tool 'deep' may be" in error["message"]
     assert "over the limit of 40000; give its lists a smaller maxItems" in error["message"]

@@ -125,7 +125,7 @@ async def test_every_status_that_occurs_is_described(described):
     }  # fmt: skip
     assert statuses(described, "/v1/plans") == asks
     assert statuses(described, "/v1/chat/completions") == asks
-    assert statuses(described, "/v1/planners/{name}") == {"200", "401", "403", "404", "422"}
+    assert statuses(described, "/v1/planners/{name}") == {"200", "400", "401", "403", "404"}
     for path in ("/v1/plans", "/v1/chat/completions"):
         responses = described["paths"][path]["post"]["responses"]
         assert {status for status, r in responses.items() if "Retry-After" in r.get("headers", {})} == {

@@ -206,7 +206,7 @@ EVENT = f"data: {json.dumps(SAID)}\n\n"
 ANSWERS = {
     "500": (lambda request: JSONResponse(SAID, 500), 500, "engine_error", "error"),
     "500 in plain text": (lambda request: PlainTextResponse("failed", 500), 500, "engine_error", "error"),
-    "400": (lambda request: JSONResponse(SAID, 400), 400, "engine_refused", "aborted"),
+    "400": (lambda request: JSONResponse(SAID, 400), 400, "engine_refused", "refused"),
     "raises": (_raises, 500, "engine_error", "error"),
     "only an error event": (lambda request: _stream(EVENT), 500, "engine_error", "error"),
     "an error event": (lambda request: _stream(PART, EVENT, DONE), 200, "engine_error", "error"),

@@ -16,7 +16,7 @@ from s3lora_serve.engine.in_flight import InFlight
 from s3lora_serve.engine.port import Completion, Delta, EngineKind, RequestFacts, Sampling, Slot
 from s3lora_serve.engine.request_facts import collected_facts
 from s3lora_serve.engine.signs_of_life import SignsOfLife
-from s3lora_serve.errors import EngineDead, EngineRefused
+from s3lora_serve.errors import ContextTooLong, EngineDead, EngineRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -242,7 +242,7 @@ class FakeEngine:
         if bad := [i for i in ids if not 0 <= i < self._vocab_size]:
             raise EngineRefused(f"token id {bad[0]} is out of vocabulary (0 to {self._vocab_size - 1})")
         if len(ids) >= self._max_model_len:
-            raise EngineRefused(
+            raise ContextTooLong(
                 f"{len(ids)} tokens {what} and one to generate exceed max_model_len {self._max_model_len}"
             )
 

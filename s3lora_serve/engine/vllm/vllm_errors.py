@@ -6,7 +6,15 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from s3lora_serve.errors import EngineDead, EngineError, EngineRefused, S3LoRAError, SlotLoadError
+from s3lora_serve.engine.context_length import is_too_long
+from s3lora_serve.errors import (
+    ContextTooLong,
+    EngineDead,
+    EngineError,
+    EngineRefused,
+    S3LoRAError,
+    SlotLoadError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,7 +75,10 @@ def translate(error: Exception, doing: str) -> S3LoRAError:
     kind = _kind(error)
     if kind is EngineDead:
         return EngineDead(f"{doing}: the engine is dead", hint=_DEAD_HINT)
-    return kind(f"{doing}: {_text(error)}")
+    text = _text(error)
+    if kind is EngineRefused and is_too_long(text):
+        return ContextTooLong(f"{doing}: {text}")
+    return kind(f"{doing}: {text}")
 
 
 def translate_load(error: Exception, slot: Slot) -> S3LoRAError:

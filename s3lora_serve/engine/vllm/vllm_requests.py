@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.port import Completion, Delta, RequestFacts
 from s3lora_serve.engine.vllm.vllm_errors import translated
-from s3lora_serve.errors import EngineError, EngineRefused
+from s3lora_serve.errors import ContextTooLong, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -40,7 +40,7 @@ class VllmRequests:
         if len(token_ids) < 2:
             return ()
         if len(token_ids) >= (limit := int(self._client.model_config.max_model_len)):
-            raise EngineRefused(
+            raise ContextTooLong(
                 f"{len(token_ids)} tokens to score and one to generate exceed max_model_len {limit}",
                 hint="shorten the prompt or raise engine.max_model_len",
             )

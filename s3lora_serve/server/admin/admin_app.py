@@ -21,6 +21,7 @@ from s3lora_serve.server.error_responses import conflict_response, error_respons
 from s3lora_serve.server.http.body_limit import BodyLimit
 from s3lora_serve.server.http.head import HeadAsGet
 from s3lora_serve.server.middleware import ENGINE, RequestScope
+from s3lora_serve.server.openapi import without_defaults
 from s3lora_serve.server.redact import redactor, revision_roots
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _handlers(service: PlannerService, redact: Redactor) -> dict[Any, Callable[[
 
 def _with_token(build: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
     def openapi() -> dict[str, Any]:
-        described = build()
+        described = without_defaults(build())
         described.setdefault("components", {})["securitySchemes"] = {
             "AdminToken": {"type": "http", "scheme": "bearer"}
         }

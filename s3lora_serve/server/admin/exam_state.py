@@ -46,7 +46,7 @@ def exams_router(service: PlannerService) -> APIRouter:
             exam=None if kept is None else kept.to_json(),
         )
 
-    @router.get("/exams", responses=documented(404, 422, 503))
+    @router.get("/exams", responses=documented(400, 404, 503))
     async def exams(planner: str | None = None) -> KeptExamList:
         """The verdicts that are kept, with paired counts; ``stale`` where it would be asked otherwise now."""
         found = []

@@ -48,7 +48,7 @@ def guard_router(service: PlannerService, verdicts: Callable[..., VerdictReport]
     """The route."""
     router = APIRouter(prefix="/admin", tags=["state"])
 
-    @router.get("/guard", responses=documented(422, 503))
+    @router.get("/guard", responses=documented(400, 503))
     async def guard(
         planner: str | None = None, since: Moment = None, until: Moment = None, limit: Most = 100
     ) -> GuardState:

@@ -70,18 +70,18 @@ def state_router(service: PlannerService, redact: Redactor) -> APIRouter:
         """Every planner with its deployments, the requests that run on each, and what is being tried."""
         return PlannerList(data=[planner_view(planner, service, redact) for planner in service.planners()])
 
-    @router.get("/planners/{name}", responses=documented(404, 422))
+    @router.get("/planners/{name}", responses=documented(400, 404))
     async def planner(name: str) -> PlannerView:
         """One planner with its deployments."""
         return planner_view(service.get(name), service, redact)
 
-    @router.get("/operations", responses=documented(422, 503))
+    @router.get("/operations", responses=documented(400, 503))
     async def operations(limit: Limit = 50) -> OperationList:
         """Operations, newest first."""
         found = await service.threads.journal.run(service.control.operations, limit)
         return OperationList(data=[operation_view(operation, redact) for operation in found])
 
-    @router.get("/operations/{id}", responses=documented(404, 422, 503))
+    @router.get("/operations/{id}", responses=documented(400, 404, 503))
     async def operation(id: str, wait: Wait = 0.0, seen: Seen = None) -> OperationView:
         """One operation; with ``wait`` once it has changed or ended, with ``seen`` also if it has already."""
         control = service.control
@@ -100,14 +100,14 @@ def state_router(service: PlannerService, redact: Redactor) -> APIRouter:
         """
         return EventStream(state_events(service, redact))
 
-    @router.get("/history", responses=documented(404, 422, 503))
+    @router.get("/history", responses=documented(400, 404, 503))
     async def history(planner: str | None = None, after: After = 0, limit: Limit = 100) -> History:
         """Who did what, when and why, with which revisions; the newest first."""
         history = service.control.history
         entries = await service.threads.journal.run(history, planner, after=after, limit=limit)
         return History(data=[entry_view(entry, redact) for entry in entries])
 
-    @router.get("/verify", responses=documented(422, 503))
+    @router.get("/verify", responses=documented(400, 503))
     async def verify(head: NotedHead = None) -> Verification:
         """Compare journal, store and engine, and read every byte of the revisions that serve."""
         noted = None if head is None else Head.parse(head)

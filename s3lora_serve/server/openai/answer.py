@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 
 from s3lora_serve.errors import EngineDead, EngineError
 from s3lora_serve.fleet.unless import unless
 from s3lora_serve.server.error_responses import error_body
+from s3lora_serve.server.openai.engine_refusal import EngineRefusal
 from s3lora_serve.server.sse import EVENT_STREAM, SseReader, written
 from s3lora_serve.serving.judged_answer import GUARDS_ERRORS
 
@@ -34,7 +35,7 @@ class _Left(Exception):
 
 
 class UpstreamAnswer:
-    """Passes the application's messages on, stamped. A refusal is kept back: then ``refusal`` has it.
+    """Passes the application's messages on, stamped. A refusal is kept back: then ``body`` has it.
 
     With ``guarding``, which was entered, all of them are held until the verdict, and after a refusal none
     leaves. So is an error that may quote the answer. The application works on meanwhile: one that waited for
@@ -76,9 +77,9 @@ class UpstreamAnswer:
         return self.ended and not self.broken and self.refused is None
 
     @property
-    def refusal(self) -> tuple[str, str | None]:
-        """Message and parameter of the application's error."""
-        return _engine_error(bytes(self._body))
+    def body(self) -> bytes:
+        """The application's error, as it wrote it."""
+        return bytes(self._body)
 
     async def of(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application answer. What it raises may quote the answer, and waits for the verdict, too."""
@@ -177,7 +178,7 @@ class UpstreamAnswer:
                     self._body += event.removeprefix(b"data:")
                     return
                 self.broken = last = True
-                out += await self._told(event)
+                out += self._stamp.rest() + await self._told(event)
                 break
             try:
                 out += self._stamp.event(event)
@@ -185,6 +186,8 @@ class UpstreamAnswer:
                 self.spoiled = error
                 last = False
                 break
+        if last and not self.broken:
+            out += self._stamp.rest()
         if out or last:
             await self._out(out, last=last)
 
@@ -200,10 +203,11 @@ class UpstreamAnswer:
         """The engine's error event in our shape."""
         if not await self._engine.healthy():
             return self._event(str(engine_dead()), None, EngineDead.code)
-        return self._event(*_engine_error(event.removeprefix(b"data:")), "engine_error")
+        told = EngineRefusal.of(_status(event), event.removeprefix(b"data:"), self._redact)
+        return self._event(told.message, told.param, told.code, told.status)
 
-    def _event(self, message: str, param: str | None, code: str) -> bytes:
-        return written(error_body(500, self._redact(message), code=code, param=param))
+    def _event(self, message: str, param: str | None, code: str, status: int = 500) -> bytes:
+        return written(error_body(status, self._redact(message), code=code, param=param))
 
 
 def engine_dead() -> EngineDead:
@@ -218,13 +222,3 @@ def _status(event: bytes) -> int:
     except (ValueError, KeyError, TypeError):
         return 500
     return code if isinstance(code, int) and 400 <= code < 600 else 500
-
-
-def _engine_error(body: bytes) -> tuple[str, str | None]:
-    """Message and parameter of an error of the engine's application."""
-    try:
-        error: Any = json.loads(body)["error"]
-        param = error.get("param")
-        return str(error["message"]), param if isinstance(param, str) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "the engine failed; the server's log has it under this request's id", None

@@ -66,7 +66,7 @@ EXTRA_FIELDS: Fields = {
 
 
 def extras_of(fields: Mapping[str, Any]) -> Extras:
-    """What ``s3lora`` says; without it, nothing. Raises RequestRefused: 400 for unknown keys, else 422."""
+    """What ``s3lora`` says; without it, nothing. Raises RequestRefused (400)."""
     if fields.get("s3lora") is None:
         return Extras()
     try:
@@ -80,7 +80,7 @@ def planner_input(
 ) -> tuple[PlannerInput, int]:
     """The planning request, and the ``max_text`` to use; one that leaves tools out gets ``who``'s ``own``.
 
-    Raises RequestRefused (422), which names fields as the body of a chat request has them.
+    Raises RequestRefused (400), which names fields as the body of a chat request has them.
     """
     given = plan.tools if "tools" in plan.model_fields_set else None
     tools = tools_of(given, own, who, "s3lora.plan.tools")
@@ -110,4 +110,4 @@ def _refused(error: ValidationError, path: Callable[[Path], Path]) -> RequestRef
     message, param = describe(problems, EXTRA_FIELDS)
     if unknown:  # it would have no effect: as for the body's own fields
         return RequestRefused(message, reason="ignored_field", param=param)
-    return RequestRefused(message, reason="invalid_request", status=422, param=param)
+    return RequestRefused(message, reason="invalid_request", param=param)

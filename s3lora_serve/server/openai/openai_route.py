@@ -12,10 +12,12 @@ from starlette.requests import Request
 from planners.prompts.control_tokens import control_tokens_of
 from s3lora_serve.engine.request_facts import collected_facts
 from s3lora_serve.errors import EngineError, PlanTimeout, RefusedByGuard, ShuttingDown, UnknownPlanner
-from s3lora_serve.server.error_responses import error_response
+from s3lora_serve.server.error_responses import MODEL_NOT_FOUND, RETRY, error_response
 from s3lora_serve.server.http.disconnect import Client
 from s3lora_serve.server.openai.answer import UpstreamAnswer, engine_dead
 from s3lora_serve.server.openai.checked_request import CHAT, CheckedRequest
+from s3lora_serve.server.openai.engine_refusal import EngineRefusal
+from s3lora_serve.server.openai.fields.known_fields import warning
 from s3lora_serve.server.openai.guarded.request_guard import request_guard
 from s3lora_serve.server.openai.guarded.withheld_answer import WithheldAnswer
 from s3lora_serve.server.openai.plan_text import PlanText
@@ -141,8 +143,8 @@ class OpenAIRoute:
         async with guarding or nullcontext():
             held = guarding.answering() if guarding is not None else nullcontext()
             with held, collected_facts() as facts, alarm(self._seconds(asked)) as late:
-                headers = headers_of(lease) if lease else {}
-                stamp = Stamp(origin, facts, plan, guarding)
+                headers = (headers_of(lease) if lease else {}) | warning(asked.unknown)
+                stamp = Stamp(origin, facts, plan, guarding, asked.usage)
                 answer = UpstreamAnswer(send, running.engine, headers, self._redact, stamp, guarding)
                 cut = lease.cut if lease else self._service.stop.cut
                 withheld = (guarding.withheld,) if guarding is not None else ()
@@ -181,8 +183,9 @@ class OpenAIRoute:
         elif stop is running.gone or not await running.engine.healthy():
             # vLLM's own answer to a death in mid-request assumes that it runs the web server, and fails.
             why = engine_dead()
-        innocent = why is not None or (answer.refused or 500) < 500
-        ended: LeaseOutcome = "aborted" if innocent else "error"
+        ended: LeaseOutcome = "aborted" if why is not None else "error"
+        if why is None and (answer.refused or 500) < 500:
+            ended = "refused"
         if why is not None and why is answer.spoiled:
             ended = "invalid"
         scope["state"] |= {"outcome": ended, "cut": stop is cut}
@@ -191,7 +194,7 @@ class OpenAIRoute:
         if why is not None:
             await answer.fail(why)
         elif answer.refused is not None:
-            await self._refuse(answer, answer.refused, send)
+            await self._refuse(answer, answer.refused, send, chat=scope["path"] == CHAT)
         elif crash is not None and not answer.begun:
             raise crash
         else:
@@ -214,8 +217,10 @@ class OpenAIRoute:
             message=str(error),
             prompt_tokens=lease.prompt_tokens or 0,
             guard_tokens=guarding.tokens,
+            usage=asked.usage,
         )
-        await refusal.send(send, headers_of(lease), stream=asked.stream)
+        headers = headers_of(lease) | warning(asked.unknown)
+        await refusal.send(send, headers, stream=asked.stream)
 
     def _seconds(self, asked: CheckedRequest) -> float:
         """How long the engine may take over the answer."""
@@ -230,12 +235,13 @@ class OpenAIRoute:
             hint="try again when less is going on, ask for fewer tokens, or raise server.answer_seconds",
         )
 
-    async def _refuse(self, answer: UpstreamAnswer, status: int, send: Send) -> None:
+    async def _refuse(self, answer: UpstreamAnswer, status: int, send: Send, *, chat: bool) -> None:
         """Send the application's error in our shape."""
-        message, param = answer.refusal
-        code = "engine_refused" if status < 500 else "engine_error"
-        response = error_response(status, self._redact(message), code=code, param=param)
-        await send({"type": "http.response.start", "status": status, "headers": response.raw_headers})
+        prompt = "messages" if chat else "prompt"
+        told = EngineRefusal.of(status, answer.body, self._redact, prompt)
+        later = {"retry-after": str(RETRY)} if told.status == 503 else {}
+        response = error_response(told.status, told.message, code=told.code, param=told.param, headers=later)
+        await send({"type": "http.response.start", "status": told.status, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body})
 
     def _planner(self, asked: CheckedRequest) -> Planner | None:
@@ -259,4 +265,4 @@ class OpenAIRoute:
         try:
             return self._service.get(model)
         except UnknownPlanner as error:
-            raise RequestRefused(str(error), reason=error.code, status=404, param="model") from error
+            raise RequestRefused(str(error), reason=MODEL_NOT_FOUND, status=404, param="model") from error

@@ -9,6 +9,10 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastapi.exceptions import RequestValidationError
+
+from s3lora_serve.server.openai.engine_refusal import refused_fields
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -32,6 +36,15 @@ class UpstreamApp:
     gone: asyncio.Event  # set once the engine has stopped
 
 
+def _app_of(engine: Engine) -> Starlette:
+    """The engine's application, which refuses fields in our words."""
+    app = engine.openai_app()
+    if app.exception_handlers.get(RequestValidationError) is not refused_fields:
+        app.add_exception_handler(RequestValidationError, refused_fields)  # type: ignore[arg-type]
+        app.middleware_stack = None  # it is built with the handlers that there are, at the first request
+    return app
+
+
 class UpstreamApps:
     """Gives each request the application, and keeps that in its lifespan from the engine's start to its end.
 
@@ -50,7 +63,7 @@ class UpstreamApps:
         engine = self._service.engine
         if self._current is None or self._current.engine is not engine:
             begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._current = UpstreamApp(engine, engine.openai_app(), begun, asyncio.Event())
+            self._current = UpstreamApp(engine, _app_of(engine), begun, asyncio.Event())
             # In no request's context: it outlives the one that asked first.
             task = asyncio.create_task(self._accompany(self._current), context=Context())
             self._tasks.add(task)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def tools_of(
     given: tuple[ToolSpec, ...] | None, own: tuple[ToolSpec, ...], who: str, param: str
 ) -> tuple[ToolSpec, ...]:
-    """Those given, else the ``own`` ones of ``who`` answers. Raises RequestRefused (422) when there are none.
+    """Those given, else the ``own`` ones of ``who`` answers. Raises RequestRefused (400) when there are none.
 
     ``given`` is None when the request leaves them out.
     """
@@ -24,4 +24,4 @@ def tools_of(
         message = f"{param}: an empty list leaves nothing to plan with; {leave}offer at least one tool"
     else:
         return own if given is None else given
-    raise RequestRefused(message, reason="invalid_request", status=422, param=param)
+    raise RequestRefused(message, reason="invalid_request", param=param)

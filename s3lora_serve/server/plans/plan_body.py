@@ -62,9 +62,7 @@ class _Objects:
     def of(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         self._left -= 1
         if self._left < 0:
-            raise RequestRefused(
-                f"the body holds over {MAX_OBJECTS} JSON objects", reason="over_limit", status=422
-            )
+            raise RequestRefused(f"the body holds over {MAX_OBJECTS} JSON objects", reason="over_limit")
         made = dict(pairs)
         if len(made) != len(pairs):
             seen: set[str] = set()

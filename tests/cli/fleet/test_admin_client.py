@@ -51,7 +51,7 @@ def no_pause(monkeypatch):
         (404, "unknown_operation", UnknownOperation),
         (409, "conflict", Conflict),
         (404, "store_error", StoreError),
-        (422, "invalid_request", ConfigError),
+        (400, "invalid_request", ConfigError),
         (422, "source_not_allowed", ControlError),
         (401, "invalid_api_key", Unreachable),
         (503, "state_error", Unreachable),

@@ -73,7 +73,7 @@ async def test_the_base_model_is_told_of_too(app, http_of, lines):
     ("method", "path", "told"),
     [
         ("GET", "/secret/path?token=x", {"route": "other", "status": 404, "outcome": "refused"}),
-        ("POST", PLAN, {"route": PLAN, "status": 422, "outcome": "refused", "level": "INFO"}),
+        ("POST", PLAN, {"route": PLAN, "status": 400, "outcome": "refused", "level": "INFO"}),
         ("GET", "/readyz", {"route": "/readyz", "status": 200, "outcome": "ok", "level": "DEBUG"}),
         ("GET", "/livez", {"route": "/livez", "level": "DEBUG"}),
     ],

@@ -164,10 +164,10 @@ async def test_operations_can_be_looked_up_and_waited_for(admin, control):
     [
         ("/admin/operations/op-9", 404, "unknown_operation"),
         ("/admin/operations/op-9?wait=1", 404, "unknown_operation"),
-        ("/admin/operations/op-9?wait=21", 422, "invalid_request"),
-        ("/admin/operations/op-9?wait=1&seen=lodaing", 422, "invalid_request"),
-        ("/admin/operations?limit=0", 422, "invalid_request"),
-        ("/admin/history?after=-1", 422, "invalid_request"),
+        ("/admin/operations/op-9?wait=21", 400, "invalid_request"),
+        ("/admin/operations/op-9?wait=1&seen=lodaing", 400, "invalid_request"),
+        ("/admin/operations?limit=0", 400, "invalid_request"),
+        ("/admin/history?after=-1", 400, "invalid_request"),
         ("/admin/nope", 404, "not_found"),
         ("/v1/models", 404, "not_found"),
     ],
@@ -210,7 +210,7 @@ async def test_history_and_verification_are_told(admin, control):
     head = f"7:{'2' * 64}"
     assert (await admin.get(f"/admin/verify?head={head}")).status_code == 200
     assert control.calls[-1] == ("verify", (Head(7, "2" * 64),), {})
-    assert (await admin.get("/admin/verify?head=7")).status_code == 422
+    assert (await admin.get("/admin/verify?head=7")).status_code == 400
 
 
 async def test_no_answer_holds_a_server_path(admin, control, tmp_path):

@@ -141,12 +141,12 @@ async def test_an_ended_operation_is_a_200(admin, control):
         ("planners/p/promote", {"reason": "\u202egood"}, "reason: character 0 is U+202E"),
     ],
 )
-async def test_a_wrong_order_is_a_422_that_says_what_to_mend(admin, control, path, body, message):
+async def test_a_wrong_order_is_a_400_that_says_what_to_mend(admin, control, path, body, message):
     """Field, value and limit are named, and nothing is ordered."""
     answer = await admin.post(f"/admin/{path}", json=body)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], message in error["message"], control.calls) == (
-        422,
+        400,
         "invalid_request",
         True,
         [],
@@ -169,7 +169,7 @@ async def test_odd_headers_are_refused(admin, control, header, value):
     """What goes into the history and onto terminals is short and printable."""
     answer = await admin.post("/admin/planners/p/promote", headers={header: value})
     assert (answer.status_code, answer.json()["error"]["param"], control.calls) == (
-        422,
+        400,
         f"header.{header}",
         [],
     )
@@ -181,7 +181,7 @@ async def test_what_is_no_json_object_is_no_swap(admin, control, content):
     answer = await admin.post(
         "/admin/planners/p/swap", content=content, headers={"content-type": "application/json"}
     )
-    assert (answer.status_code in (400, 422), sorted(answer.json()["error"]), control.calls) == (
+    assert (answer.status_code == 400, sorted(answer.json()["error"]), control.calls) == (
         True,
         ["code", "message", "param", "type"],
         [],
@@ -195,7 +195,7 @@ async def test_half_a_character_is_refused(admin, control, field):
     answer = await admin.post(
         "/admin/planners/p/swap", content=json.dumps(body), headers={"content-type": "application/json"}
     )
-    assert (answer.status_code, answer.json()["error"]["code"], control.calls) == (422, "invalid_request", [])
+    assert (answer.status_code, answer.json()["error"]["code"], control.calls) == (400, "invalid_request", [])
 
 
 @pytest.mark.parametrize("order", ["swap", "canary"])
@@ -212,7 +212,7 @@ async def test_half_a_character_is_refused(admin, control, field):
 async def test_a_source_with_a_password_is_refused_unrepeated(admin, control, order, source, says):
     """Before anything is begun; the answer says what to do, and has nothing of the password."""
     answer = await admin.post(f"/admin/planners/p/{order}", json={"source": source})
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert says in answer.json()["error"]["message"]
     assert "SECRET" not in answer.text
     assert control.calls == []
@@ -240,7 +240,7 @@ async def test_a_cancel_needs_no_body(admin, control, body):
     assert (answer.status_code, answer.json()["step"], answer.json()["ended"]) == (200, "cancelled", True)
     assert (await admin.post("/admin/operations/op-none/cancel")).status_code == 404
     wrong = await admin.post(f"/admin/operations/{id_}/cancel", json={"why": "hangs"})
-    assert (wrong.status_code, "reason" in wrong.json()["error"]["message"]) == (422, True)
+    assert (wrong.status_code, "reason" in wrong.json()["error"]["message"]) == (400, True)
 
 
 async def test_a_conflict_names_what_is_in_the_way(admin, control):

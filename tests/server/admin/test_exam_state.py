@@ -43,9 +43,9 @@ async def test_an_adapter_is_named_as_for_a_swap(admin, control):
     ],
 )
 async def test_a_wrong_body_is_no_order(admin, control, body, said):
-    """422 names the field, and nothing reaches the control."""
+    """400 names the field, and nothing reaches the control."""
     answer = await admin.post("/admin/planners/p/exam", json=body)
-    assert (answer.status_code, control.calls) == (422, [])
+    assert (answer.status_code, control.calls) == (400, [])
     assert said in answer.json()["error"]["message"]
     assert "secret" not in answer.text
 

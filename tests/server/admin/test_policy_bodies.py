@@ -53,6 +53,6 @@ async def test_a_policy_with_evidence_arrives_whole(admin, control, order, body,
 async def test_a_policy_that_cannot_be_is_refused(admin, control, policy, message):
     """Before anything is begun, by the field at fault."""
     answer = await admin.post("/admin/planners/p/swap", json={"source": "hf://o/n", "policy": policy})
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert message in answer.json()["error"]["message"]
     assert control.calls == []

@@ -79,7 +79,7 @@ async def test_an_unknown_model_is_a_404_that_lists_the_planners(http, path, mod
         error["message"].endswith("planners: bad, h, p, q"),
     ) == (
         404,
-        "unknown_planner",
+        "model_not_found",
         "model",
         True,
     )

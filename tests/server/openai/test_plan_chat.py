@@ -83,7 +83,7 @@ async def test_a_planner_has_tools_of_its_own(tmp_path):
     for body in ({**ASK, "s3lora": {"plan": {"tools": []}}}, {**ASK, "model": BASE, "s3lora": {"plan": {}}}):
         status, answer = await answered(app, body)
         error = answer["error"]
-        assert (status, error["code"], error["param"]) == (422, "invalid_request", "s3lora.plan.tools")
+        assert (status, error["code"], error["param"]) == (400, "invalid_request", "s3lora.plan.tools")
     await fleet.close()
 
 

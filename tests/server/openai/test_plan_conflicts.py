@@ -11,7 +11,6 @@ CONFLICTS = {
     "structured_outputs": {"regex": "x"},
     "tools": [{"type": "function", "function": {"name": "f"}}],
     "tool_choice": "required",
-    "functions": [{"name": "f"}],
     "stop": ["\n"],
     "n": 2,
     "logit_bias": {"1": 1},
@@ -89,49 +88,49 @@ WRONG = [
     ),
     (
         {"plan": {"tools": [{"name": "A"}, {"name": "web search"}]}},
-        422,
+        400,
         "invalid_request",
         "s3lora.plan.tools[1].name",
         "such as 'web_search'",
     ),
     (
         {"plan": {"tools": [{"name": "A"}] * 2}},
-        422,
+        400,
         "invalid_request",
         "s3lora.plan.tools",
         "offered 2 times",
     ),
     (
         {"plan": {"tools": TOOLS, "max_steps": 99}},
-        422,
+        400,
         "invalid_request",
         "s3lora.plan.max_steps",
         "less than or equal to 32",
     ),
     (
         {"plan": {"tools": TOOLS, "evidence": {"#E2": "x"}}},
-        422,
+        400,
         "invalid_request",
         "s3lora.plan.evidence",
         "without a gap",
     ),
     (
         {"plan": {"tools": [{"name": f"T{n}"} for n in range(65)]}},
-        422,
+        400,
         "over_limit",
         "s3lora.plan.tools",
         "plans.max_tools",
     ),
     (
         {"plan": {"tools": TOOLS, "max_text": 999}},
-        422,
+        400,
         "over_limit",
         "s3lora.plan.max_text",
         "plans.max_text",
     ),
-    ({"revision": "xyz"}, 422, "invalid_request", "s3lora.revision", "pattern"),
+    ({"revision": "xyz"}, 400, "invalid_request", "s3lora.revision", "pattern"),
     ({"revision": "f" * 12}, 409, "revision_mismatch", None, "000000000000"),
-    (7, 422, "invalid_request", "s3lora", "an object"),
+    (7, 400, "invalid_request", "s3lora", "an object"),
 ]
 
 
@@ -139,7 +138,7 @@ WRONG = [
 async def test_what_is_wrong_in_our_field_is_said_with_its_path(
     served, app, extras, status, code, param, said
 ):
-    """400 for what would do nothing, 422 for values, 409 for another revision."""
+    """400 for what would do nothing and for values, 409 for another revision."""
     answer = await answered(app, {**ASK, "s3lora": extras})
     error = answer[1]["error"]
     assert (answer[0], error["code"], error["param"]) == (status, code, param)
@@ -150,4 +149,4 @@ async def test_what_is_wrong_in_our_field_is_said_with_its_path(
 async def test_an_empty_task_is_refused_where_it_stands(served, app):
     """The task is the message's text, so that is what the error names."""
     status, answer = await answered(app, {**ASK, "messages": [{"role": "user", "content": "  "}]})
-    assert (status, answer["error"]["param"]) == (422, "messages[0].content")
+    assert (status, answer["error"]["param"]) == (400, "messages[0].content")

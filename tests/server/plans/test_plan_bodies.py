@@ -60,7 +60,7 @@ async def test_a_few_unknown_fields_are_all_checked(http):
     """Up to the bound they are told with whatever else is wrong."""
     fields = {f"f{i}": 1 for i in range(MAX_UNKNOWN)}
     status, error = await refusal(http, {**BODY, **fields, "max_steps": 0})
-    assert (status, error["code"], error["param"]) == (422, "invalid_request", "max_steps")
+    assert (status, error["code"], error["param"]) == (400, "invalid_request", "max_steps")
     assert "unknown field 'f0'" in error["message"]
     assert "more problems" in error["message"]
 
@@ -69,9 +69,9 @@ async def test_too_many_objects_are_refused_while_they_are_read(large):
     """A body of objects alone is given up at the bound; one object fewer is read, and then checked."""
     objects = [{}] * MAX_OBJECTS
     status, error = await refusal(large, {**BODY, "tools": objects})
-    assert (status, error["code"], str(MAX_OBJECTS) in error["message"]) == (422, "over_limit", True)
+    assert (status, error["code"], str(MAX_OBJECTS) in error["message"]) == (400, "over_limit", True)
     status, error = await refusal(large, {**BODY, "tools": objects[:-1]})
-    assert (status, error["param"]) == (422, "tools")
+    assert (status, error["param"]) == (400, "tools")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ async def test_an_unknown_planner_names_the_field(http):
 async def test_problems_are_told_in_the_words_of_json(http, changes, message):
     """A client that is not written in Python has lists and objects, and no tuples or instances."""
     status, error = await refusal(http, {**BODY, **changes})
-    assert (status, error["message"][: len(message)], error["param"]) == (422, message, message.split(":")[0])
+    assert (status, error["message"][: len(message)], error["param"]) == (400, message, message.split(":")[0])
 
 
 @pytest.mark.parametrize("field", ["max_steps", "temperature", "seed", "max_text", "repair", "stream"])
@@ -159,7 +159,7 @@ async def test_a_value_of_another_type_is_refused(http, field):
     flag = field in ("repair", "stream")
     for value in ("true", 1, 0, "") if flag else (True, False, "2", "", [1]):
         status, error = await refusal(http, {**BODY, field: value})
-        assert (status, error["code"], error["param"]) == (422, "invalid_request", field), value
+        assert (status, error["code"], error["param"]) == (400, "invalid_request", field), value
 
 
 async def test_a_whole_number_stands_for_a_float(http):

@@ -62,8 +62,8 @@ async def test_a_stream_has_the_headers_of_a_plan(served, app):
     ("change", "status", "code"),
     [
         ({"planner": "x"}, 404, "unknown_planner"),
-        ({"tools": []}, 422, "invalid_request"),
-        ({"max_steps": 99}, 422, "invalid_request"),
+        ({"tools": []}, 400, "invalid_request"),
+        ({"max_steps": 99}, 400, "invalid_request"),
         ({"revision": "abcdef01"}, 409, "revision_mismatch"),
     ],
 )

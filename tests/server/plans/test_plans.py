@@ -68,12 +68,12 @@ async def test_an_unknown_planner_is_a_404_that_lists_them(http):
         ({"temperature": float("nan")}, "temperature: Input should be less than or equal to 2, not nan"),
     ],
 )
-async def test_a_bad_request_is_a_422_that_says_what_to_mend(http, changes, message):
+async def test_a_bad_request_is_a_400_that_says_what_to_mend(http, changes, message):
     """Field, value and limit are named; nothing reaches the planner."""
     answer = await http.post("/v1/plans", content=json.dumps({**BODY, **changes}), headers=AS_JSON)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["message"][: len(message)]) == (
-        422,
+        400,
         "invalid_request",
         message,
     )
@@ -164,7 +164,7 @@ async def test_nothing_to_plan_with_is_refused(equipped, planner, tools, message
     body = {"planner": planner, "task": "x"} | ({} if tools is None else {"tools": tools})
     answer = await equipped[0].post("/v1/plans", json=body)
     error = answer.json()["error"]
-    assert (answer.status_code, error["param"], error["message"][: len(message)]) == (422, "tools", message)
+    assert (answer.status_code, error["param"], error["message"][: len(message)]) == (400, "tools", message)
 
 
 async def test_what_is_not_known_is_absent(http):
@@ -285,14 +285,14 @@ async def test_any_text_is_planned_with_or_refused(http, place):
             assert Plan.model_validate(answer.json()).steps
             planned.add(name)
         else:
-            assert answer.status_code in (400, 404, 422), name
+            assert answer.status_code in (400, 404), name
             assert answer.json()["error"]["message"], name
     usable = {"right to left", "emoji", "combining", "noncharacters", "line separators", "byte order mark"}
     free = {"task", "description", "evidence", "feedback"}
     assert planned == (usable if place in free else set())
 
 
-async def test_own_tools_too_large_for_so_many_steps_are_a_422(tmp_path):
+async def test_own_tools_too_large_for_so_many_steps_are_a_400(tmp_path):
     """The bound on arguments and steps holds for the planner's own tools, too: no grammar grows beyond it."""
     names = [f"p{i}" for i in range(30)]
     parameters = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
@@ -313,5 +313,5 @@ async def test_own_tools_too_large_for_so_many_steps_are_a_422(tmp_path):
         ]
     await fleet.close()
     error = answers[1].json()["error"]
-    assert ([answer.status_code for answer in answers], error["param"]) == ([200, 422], "max_steps")
+    assert ([answer.status_code for answer in answers], error["param"]) == ([200, 400], "max_steps")
     assert "offer fewer tools with parameters, or ask for fewer steps" in error["message"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.safety.guard.guard_question import GuardQuestion, Part, Passage
-from s3lora_serve.server.openai.plain_messages import decoded, plain_messages, text_of_part
+from s3lora_serve.server.openai.fields.plain_messages import decoded, plain_messages, text_of_part
 from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:

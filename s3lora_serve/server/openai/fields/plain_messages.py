@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Parts of a content that are text, with the field that has it (vllm/renderers/chat_utils.py).
-_TEXTS = {
+TEXTS = {
     "text": "text",
     "input_text": "text",
     "output_text": "text",
@@ -59,7 +59,7 @@ def text_of_part(part: Any) -> str | None:
     if isinstance(part, str):
         return part
     kind = part.get("type") if isinstance(part, dict) else None
-    name = _TEXTS.get(kind) if isinstance(kind, str) else None
+    name = TEXTS.get(kind) if isinstance(kind, str) else None
     text = part.get(name) if name is not None else None
     return text if isinstance(text, str) and not part.keys() - _BESIDE_TEXT - {name} else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.server.validation import RequestRefused
@@ -13,6 +12,8 @@ if TYPE_CHECKING:
 _STRUCTURED = (
     'use \'structured_outputs\' ({"json", "regex", "choice" or "grammar": ...}) or \'response_format\''
 )
+_TOOLS = "use 'tools' and 'tool_choice'"
+_CHAT = "send it to /v1/chat/completions"
 _MODEL = "name the planner as 'model'; adapters are configured on the server"
 
 IGNORED: Mapping[str, str] = {
@@ -23,6 +24,16 @@ IGNORED: Mapping[str, str] = {
     "guided_grammar": _STRUCTURED,
     "guided_decoding_backend": _STRUCTURED,
     "guided_whitespace_pattern": _STRUCTURED,
+    # Constraints as other servers spell them.
+    "json_schema": _STRUCTURED,
+    "grammar": _STRUCTURED,
+    "regex": _STRUCTURED,
+    "ebnf": _STRUCTURED,
+    "structural_tag": _STRUCTURED,
+    "stop_regex": "use 'stop' with the texts themselves",
+    # OpenAI's before there were tools.
+    "functions": _TOOLS,
+    "function_call": _TOOLS,
     "lora_request": _MODEL,
     "lora_name": _MODEL,
     "lora_path": _MODEL,
@@ -30,30 +41,24 @@ IGNORED: Mapping[str, str] = {
     "adapter": _MODEL,
     "adapter_id": _MODEL,
 }
-# A slip in one of these loses a promise about the output, and the answer would not show it.
-_PROMISES = ("response_format", "structured_outputs", "tool_choice", "s3lora")
+# Of chats alone: a completion would be answered as if no tool had been offered.
+_CHATS = {"tools": _CHAT, "tool_choice": _CHAT}
+_NOTHING: tuple[Any, ...] = ([], "none")  # what asks for nothing, beside null
 
 
-def check_fields(fields: Mapping[str, Any]) -> None:
+def check_fields(fields: Mapping[str, Any], *, chat: bool = True) -> None:
     """Refuse fields that would silently do nothing. Raises RequestRefused, which says what to use."""
-    for name in fields:
-        if name in IGNORED:
+    lost = IGNORED if chat else {**IGNORED, **_CHATS}
+    for name in fields.keys() & lost.keys():
+        value = fields[name]
+        if value is not None and not any(type(value) is type(other) and value == other for other in _NOTHING):
             raise RequestRefused(
-                f"field {name!r} would have no effect", reason="ignored_field", param=name, hint=IGNORED[name]
-            )
-        if name not in _PROMISES and (
-            close := difflib.get_close_matches(name[:80].lower(), _PROMISES, 1, 0.85)
-        ):
-            raise RequestRefused(
-                f"unknown field {name[:80]!r} would have no effect",
-                reason="ignored_field",
-                param=name[:80],
-                hint=f"did you mean {close[0]!r}?",
+                f"field {name!r} would have no effect", reason="ignored_field", param=name, hint=lost[name]
             )
 
 
 def check_count(fields: Mapping[str, Any], max_n: int) -> None:
-    """Raise RequestRefused (422) for more answers than ``max_n``; what is no number is for the engine."""
+    """Raise RequestRefused (400) for more answers than ``max_n``; what is no number is for the engine."""
     n = fields.get("n")
     if isinstance(n, int | float | str) and not isinstance(n, bool):
         try:
@@ -64,6 +69,5 @@ def check_count(fields: Mapping[str, Any], max_n: int) -> None:
             raise RequestRefused(
                 f"n: {str(n)[:20]} answers are over the limit of {max_n} (server.max_n of this server)",
                 reason="over_limit",
-                status=422,
                 param="n",
             )
