@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from s3lora_serve.engine.fake.fake_responses import FakeResponses
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineDead, EngineError
 
@@ -54,13 +55,14 @@ class Answering(Protocol):
 
 
 def make_app(engine: Answering) -> Starlette:
-    """The app: chat and text completions with streaming, the list of models, and vLLM's unguarded routes."""
+    """The app: chats, completions and responses, streamed too, the models, and vLLM's unguarded routes."""
     serving = _Serving(engine)
     return Starlette(
         routes=[
             Route("/v1/models", serving.models, methods=["GET"]),
             Route("/v1/chat/completions", serving.chat, methods=["POST"]),
             Route("/v1/completions", serving.completions, methods=["POST"]),
+            Route("/v1/responses", FakeResponses(engine).serve, methods=["POST"]),
             *(Route(path, _unguarded, methods=["GET", "POST", "DELETE"]) for path in UNGUARDED),
         ]
     )

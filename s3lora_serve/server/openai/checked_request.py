@@ -60,6 +60,15 @@ class CheckedRequest:
         return cls(_with_usage(with_own_salt(ours)), extras)
 
     @property
+    def as_chat(self) -> Mapping[str, Any]:
+        """The fields as those of a chat, for who judges it; a completion's as they are."""
+        return self.fields
+
+    def named(self, field: str) -> str:
+        """What the client calls a field of ``as_chat``."""
+        return field
+
+    @property
     def stream(self) -> bool:
         """Whether the answer comes in chunks."""
         return self.fields.get("stream") is True
@@ -100,6 +109,14 @@ class CheckedRequest:
             return json.dumps({**self.fields, "model": model}).encode()
         except RecursionError:  # it may take more of the stack than reading it did
             raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
+
+
+def flag_of(value: Any) -> Any:
+    """A flag as the engine reads it; what is none is left for it to refuse."""
+    try:
+        return _FLAG.validate_python(value)
+    except ValidationError:
+        return value
 
 
 def _with_usage(fields: dict[str, Any]) -> dict[str, Any]:
