@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from s3lora_serve.engine.fake.fake_openai import Answering
+    from s3lora_serve.engine.fake.fake_answering import Answering
     from s3lora_serve.engine.port import RequestFacts, Slot
 
 

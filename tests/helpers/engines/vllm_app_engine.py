@@ -6,7 +6,6 @@ What a client sends is read, rendered, constrained, parsed and streamed by vLLM;
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine_factory import engine_settings
@@ -20,6 +19,8 @@ from s3lora_serve.engine.vllm.vllm_start import import_vllm, set_environment
 from s3lora_serve.engine.vllm.vllm_tap import RequestTap
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.applications import Starlette
 
     from s3lora_serve.engine.port import Slot

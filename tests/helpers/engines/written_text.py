@@ -1,4 +1,4 @@
-"""What a model writes that keeps to its constraints and says the least: for tests of clients, not of models."""
+"""What a model writes that keeps to its constraints and says the least."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ HELLO = "Hello from the planner."
 
 def written(prompt: str, constraint: Any | None) -> str:
     """The answer to a rendered prompt under vLLM's ``StructuredOutputsParams``, but for a grammar."""
-    if constraint is not None:
+    may_call = constraint is not None and "triggered_tags" in (constraint.structural_tag or "")
+    if constraint is not None and not may_call:
         return _constrained(constraint)
     if WEATHER in prompt:
         return REPORT
     if ASKED in prompt:
-        return f"<tool_call>\n{json.dumps(CALLED)}\n</tool_call>"
+        return _constrained(constraint) if may_call else f"<tool_call>\n{json.dumps(CALLED)}\n</tool_call>"
     return HELLO
 
 
@@ -71,7 +72,7 @@ def _constrained(constraint: Any) -> str:
 
 
 def _tagged(form: dict[str, Any]) -> str:
-    """One call where there must be one, and also where there may be."""
+    """One call, of the first tool."""
     if form["type"] == "json_schema":
         return json.dumps(instance(form["json_schema"]))
     if form["type"] == "tag":
