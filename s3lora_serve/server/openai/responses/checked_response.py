@@ -92,7 +92,7 @@ class CheckedResponse(CheckedRequest):
             "structured_outputs": {"grammar": prompt.grammar},
         }
         bounded = "max_output_tokens" in passed
-        return CheckedResponse(fields, self.extras, request, bounded, prompt.messages, self.echo)
+        return replace(self, fields=fields, plan=request, bounded=bounded, messages=prompt.messages)
 
     def as_text(self, control: ControlTokens) -> CheckedResponse:
         told = {name: self.fields[name] for name in _TOLD if name in self.fields}
