@@ -111,14 +111,6 @@ class CheckedRequest:
             raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
 
 
-def flag_of(value: Any) -> Any:
-    """A flag as the engine reads it; what is none is left for it to refuse."""
-    try:
-        return _FLAG.validate_python(value)
-    except ValidationError:
-        return value
-
-
 def _with_usage(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields with which a stream ends with a usage chunk, whatever the client said of it.
 

@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from s3lora_serve.server.openai.chat_fields import check_fields
-from s3lora_serve.server.openai.checked_request import CheckedRequest, flag_of
+from s3lora_serve.server.openai.checked_request import CheckedRequest
 from s3lora_serve.server.openai.constraints import check_constraints
 from s3lora_serve.server.openai.extras import extras_of, planner_input
 from s3lora_serve.server.openai.plain_messages import plain_messages
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 RESPONSES = "/v1/responses"
 _ECHOED = ("instructions", "tools")  # what the engine repeats, and is asked otherwise than the client did
 _TOLD = ("instructions", "tools")
+_FLAG = TypeAdapter(bool)  # as vLLM reads it: "true" and 1 are true, too
 _PASSED = PASSED | {"max_output_tokens", "include", "metadata", "store"}
 
 
@@ -50,7 +53,7 @@ class CheckedResponse(CheckedRequest):
         if extras.plan is not None:
             check_plan_fields(checked)
         if "stream" in checked:
-            checked["stream"] = flag_of(checked["stream"])
+            checked["stream"] = _flag(checked["stream"])
         echo = {name: fields[name] for name in _ECHOED if fields.get(name) is not None}
         return cls(checked, extras, messages=messages, echo=echo)
 
@@ -105,3 +108,11 @@ class CheckedResponse(CheckedRequest):
             return json.dumps({**self.fields, "model": model, "input": items_of(self.messages)}).encode()
         except RecursionError:
             raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
+
+
+def _flag(value: Any) -> Any:
+    """A flag as the engine reads it; what is none is left for it to refuse."""
+    try:
+        return _FLAG.validate_python(value)
+    except ValidationError:
+        return value
