@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CHAT = "/v1/chat/completions"
 # As vLLM reads it: "true" and 1 are true, too.
 _FLAG = TypeAdapter(bool)
+_NONE = ("tools", [])
 _TOLD = ("messages", "tools", "documents")  # what a chat template puts into the prompt
 
 
@@ -56,7 +57,8 @@ class CheckedRequest:
                     hint=f"plans are made at {CHAT} and at /v1/plans",
                 )
             check_plan_fields(fields)
-        ours = {name: value for name, value in fields.items() if name != "s3lora"}
+        # No tools are what some clients send for none; vLLM refuses that.
+        ours = {name: value for name, value in fields.items() if name != "s3lora" and (name, value) != _NONE}
         return cls(_with_usage(with_own_salt(ours)), extras)
 
     @property

@@ -130,7 +130,8 @@ class Stamp:
             stamped["cost"] = cost.model_dump(exclude_none=True)
         if isinstance(usage := data.get("usage"), dict):
             more = {"cost": whole_cost(cost)} if cost is not None else {}
-            stamped["usage"] = {**usage, "s3lora": tally(self._origin.about), **more}
+            # All of it in one object: OpenRouter's usage has a ``cost``, too, a number that clients add up.
+            stamped["usage"] = {**usage, "s3lora": {**tally(self._origin.about), **more}}
         return stamped
 
 

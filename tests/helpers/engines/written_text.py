@@ -47,7 +47,7 @@ def instance(schema: Any, defs: dict[str, Any] | None = None) -> Any:
         return [instance(schema.get("items", True), defs)] * max(1, schema.get("minItems", 1))
     values = {
         "string": "Lana",
-        "integer": schema.get("minimum", 7),
+        "integer": max(7, schema.get("minimum", 7)),
         "number": 7.5,
         "boolean": True,
         "null": None,

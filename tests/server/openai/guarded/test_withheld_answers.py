@@ -148,7 +148,7 @@ async def test_what_is_allowed_leaves_and_says_so(app, guarded, judge, kind, mod
         else:
             answer = chunks_of(call)[-1] if body.get("stream") else json.loads(call.text)
         assert (call.status, answer["s3lora"]["guard"]) == (200, guard)
-        assert (answer["cost"]["guard_tokens"], answer["usage"]["cost"]["guard_tokens"]) == (7, 7)
+        assert (answer["cost"]["guard_tokens"], answer["usage"]["s3lora"]["cost"]["guard_tokens"]) == (7, 7)
         assert answer["usage"].get("completion_tokens") or answer["usage"]["output_tokens"] > 0
     assert [caller for _, caller in judge.asked] == ["anyone"]
 

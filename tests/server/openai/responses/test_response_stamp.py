@@ -41,7 +41,7 @@ async def test_a_stream_ends_with_what_a_whole_response_says(served, app, model)
         assert answer[field] == last[field]
     for one in (answer, last):
         assert one["cost"]["output_tokens"] == one["usage"]["output_tokens"] > 0
-        assert one["usage"]["cost"]["output_tokens"] == one["cost"]["output_tokens"]
+        assert one["usage"]["s3lora"]["cost"]["output_tokens"] == one["cost"]["output_tokens"]
     assert answer["s3lora"].get("planner") == (None if model == BASE else model)
     assert "@" not in stream.text + whole.text  # no slot's name
     assert int(whole.headers["content-length"]) == len(whole.text.encode())

@@ -1,0 +1,26 @@
+"""Outlines, asking a server that speaks as OpenAI does."""
+
+import openai
+import outlines
+from asked import CALLED, HELLO, HI, KEY, LANA, MESSAGES, MODEL, PLAN, QUESTION, REPORT, TOOL, URL, Person, get_weather, is_plan, same, tell
+
+model = outlines.from_openai(openai.OpenAI(base_url=URL, api_key=KEY), MODEL)
+
+
+def chat():
+    same(model(HI), HELLO)
+
+
+def stream():
+    same("".join(model.stream(HI)), HELLO)
+
+
+def structured():
+    same(Person.model_validate_json(model(HI, Person)), LANA)
+
+
+def plans():
+    is_plan(model(HI, extra_body=PLAN))
+
+
+tell(chat=chat, stream=stream, structured=structured, plans=plans)
