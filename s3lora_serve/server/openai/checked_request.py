@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from s3lora_serve.server.openai.chat_fields import check_count, check_fields
 from s3lora_serve.server.openai.constraints import check_constraints
 from s3lora_serve.server.openai.extras import Extras, extras_of, planner_input
+from s3lora_serve.server.openai.fields.tool_strictness import with_strict_tools
 from s3lora_serve.server.openai.plain_messages import plain_messages
 from s3lora_serve.server.openai.plan_chat import check_plan_fields, plan_fields, task_of
 from s3lora_serve.server.openai.steering_fields import check_steering, with_own_salt
@@ -57,6 +58,8 @@ class CheckedRequest:
                 )
             check_plan_fields(fields)
         ours = {name: value for name, value in fields.items() if name != "s3lora"}
+        if path == CHAT:
+            ours = with_strict_tools(ours)
         return cls(_with_usage(with_own_salt(ours)), extras)
 
     @property
