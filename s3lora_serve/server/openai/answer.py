@@ -177,7 +177,7 @@ class UpstreamAnswer:
                     self._body += event.removeprefix(b"data:")
                     return
                 self.broken = last = True
-                out += await self._told(event)
+                out += self._stamp.rest() + await self._told(event)
                 break
             try:
                 out += self._stamp.event(event)
@@ -185,6 +185,8 @@ class UpstreamAnswer:
                 self.spoiled = error
                 last = False
                 break
+        if last and not self.broken:
+            out += self._stamp.rest()
         if out or last:
             await self._out(out, last=last)
 

@@ -142,7 +142,7 @@ class OpenAIRoute:
             held = guarding.answering() if guarding is not None else nullcontext()
             with held, collected_facts() as facts, alarm(self._seconds(asked)) as late:
                 headers = headers_of(lease) if lease else {}
-                stamp = Stamp(origin, facts, plan, guarding)
+                stamp = Stamp(origin, facts, plan, guarding, asked.usage)
                 answer = UpstreamAnswer(send, running.engine, headers, self._redact, stamp, guarding)
                 cut = lease.cut if lease else self._service.stop.cut
                 withheld = (guarding.withheld,) if guarding is not None else ()
@@ -214,6 +214,7 @@ class OpenAIRoute:
             message=str(error),
             prompt_tokens=lease.prompt_tokens or 0,
             guard_tokens=guarding.tokens,
+            usage=asked.usage,
         )
         await refusal.send(send, headers_of(lease), stream=asked.stream)
 
