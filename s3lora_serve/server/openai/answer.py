@@ -179,7 +179,7 @@ class UpstreamAnswer:
                     self._body += told
                     return
                 self.broken = last = True
-                out += await self._told(told)
+                out += self._stamp.rest() + await self._told(told)
                 break
             try:
                 out += self._stamp.event(event)
@@ -187,6 +187,8 @@ class UpstreamAnswer:
                 self.spoiled = error
                 last = False
                 break
+        if last and not self.broken:
+            out += self._stamp.rest()
         if out or last:
             await self._out(out, last=last)
 

@@ -6,14 +6,14 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from s3lora_serve.server.openai.chat_fields import check_count, check_fields
 from s3lora_serve.server.openai.constraints import check_constraints
 from s3lora_serve.server.openai.extras import Extras, extras_of, planner_input
+from s3lora_serve.server.openai.fields.chat_fields import check_count, check_fields
+from s3lora_serve.server.openai.fields.steering_fields import check_steering, with_own_salt
+from s3lora_serve.server.openai.fields.stream_usage import UsageAt, usage_at, with_usage
+from s3lora_serve.server.openai.fields.tool_strictness import with_strict_tools
 from s3lora_serve.server.openai.plain_messages import plain_messages
 from s3lora_serve.server.openai.plan_chat import check_plan_fields, plan_fields, task_of
-from s3lora_serve.server.openai.steering_fields import check_steering, with_own_salt
 from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine
 
 CHAT = "/v1/chat/completions"
-# As vLLM reads it: "true" and 1 are true, too.
-_FLAG = TypeAdapter(bool)
 _NONE = ("tools", [])
 _TOLD = ("messages", "tools", "documents")  # what a chat template puts into the prompt
 
@@ -39,6 +37,7 @@ class CheckedRequest:
     extras: Extras
     plan: PlannerInput | None = None  # with it, the answer is read as a plan
     bounded: bool = False  # by the client's own number of tokens
+    usage: UsageAt = UsageAt.FINISH  # where a stream tells it
 
     @classmethod
     def of(cls, fields: Mapping[str, Any], path: str, limits: ServerConfig) -> CheckedRequest:
@@ -59,7 +58,9 @@ class CheckedRequest:
             check_plan_fields(fields)
         # No tools are what some clients send for none; vLLM refuses that.
         ours = {name: value for name, value in fields.items() if name != "s3lora" and (name, value) != _NONE}
-        return cls(_with_usage(with_own_salt(ours)), extras)
+        if path == CHAT:
+            ours = with_strict_tools(ours)
+        return cls(with_usage(with_own_salt(ours)), extras, usage=usage_at(fields))
 
     @property
     def as_chat(self) -> Mapping[str, Any]:
@@ -93,7 +94,7 @@ class CheckedRequest:
         request, max_text = planner_input(self.extras.plan, task_of(self.fields), own, who, limits)
         fields = plan_fields(self.fields, request, max_text, engine)
         bounded = any(self.fields.get(name) is not None for name in ("max_tokens", "max_completion_tokens"))
-        return CheckedRequest(fields, self.extras, request, bounded)
+        return replace(self, fields=fields, plan=request, bounded=bounded)
 
     def as_text(self, control: ControlTokens) -> CheckedRequest:
         """The chat with control tokens in its messages and tools broken up, however they are written."""
@@ -111,21 +112,3 @@ class CheckedRequest:
             return json.dumps({**self.fields, "model": model}).encode()
         except RecursionError:  # it may take more of the stack than reading it did
             raise RequestRefused("the JSON is nested too deeply", reason="invalid_json") from None
-
-
-def _with_usage(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with which a stream ends with a usage chunk, whatever the client said of it.
-
-    What the client did not ask for, usage on every chunk, does not come either: vLLM gives it with both set.
-    """
-    try:
-        stream = _FLAG.validate_python(fields.get("stream") or False)
-    except ValidationError:
-        return fields  # the engine says what is wrong with it
-    options = fields.get("stream_options")
-    if not stream or not isinstance(options, dict | None):
-        return {**fields, "stream": stream} if "stream" in fields else fields
-    options = dict(options or {})
-    if not options.get("include_usage"):
-        options.pop("continuous_usage_stats", None)
-    return {**fields, "stream": True, "stream_options": {**options, "include_usage": True}}

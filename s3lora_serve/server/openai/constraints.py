@@ -10,6 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.server.openai.fields.tool_strictness import is_forced
 from s3lora_serve.server.openai.grammar_text import accepts_something
 from s3lora_serve.server.validation import RequestRefused
 
@@ -61,7 +62,7 @@ def constraints_of(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         yield "text.format", "json", text.get("format")
     choice, tools = fields.get("tool_choice"), fields.get("tools")
     # A strict tool's schema is kept to also where the model chooses; any other's only where it must call.
-    if choice not in (None, "auto", "none") or (choice != "none" and _strict(tools)):
+    if is_forced(choice) or (choice != "none" and _strict(tools)):
         yield "tools", "json", tools
 
 

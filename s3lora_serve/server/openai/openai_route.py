@@ -225,6 +225,7 @@ class OpenAIRoute:
             message=str(error),
             prompt_tokens=lease.prompt_tokens or 0,
             guard_tokens=guarding.tokens,
+            usage=asked.usage,
         )
         await refusal.send(send, headers_of(lease), stream=asked.stream)
 
@@ -283,4 +284,4 @@ def _stamp(
     """What stamps the answer to such a request."""
     if isinstance(asked, CheckedResponse):
         return ResponseStamp(origin, facts, plan, guarding, asked.echo or {})
-    return Stamp(origin, facts, plan, guarding)
+    return Stamp(origin, facts, plan, guarding, asked.usage)

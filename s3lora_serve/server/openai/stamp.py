@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from s3lora_serve.server.openai.fields.stream_usage import UsageAt
 from s3lora_serve.server.sse import data_of, written
 from s3lora_serve.serving.answer_meta import cost_of, exam_of, fingerprint, summary_of
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 # Inside a JSON text every quote is escaped, so neither can be part of what a model wrote.
 _LAST = re.compile(rb'"choices":\s*\[\]')
+_FINISH = re.compile(rb'"finish_reason":\s*"')
 _MARKED = b'"system_fingerprint"'
+_USAGE = re.compile(rb'"usage":')
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ class Stamp:
     """Writes origin and cost into one answer, and parses as little of it as possible.
 
     ``facts`` fills up while the engine works. With ``plan`` the answer is read as one. ``guarding`` is the
-    request's guard, which has passed it.
+    request's guard, which has passed it. ``usage`` is where a stream has what is known at its end: the engine
+    sends it in a chunk without choices, after the one with the last finish_reason, which waits for it here
+    unless the client asked for a chunk of its own.
     """
 
     def __init__(
@@ -71,11 +76,14 @@ class Stamp:
         facts: Sequence[RequestFacts],
         plan: PlanText | None = None,
         guarding: Guarding | None = None,
+        usage: UsageAt = UsageAt.FINISH,
     ) -> None:
         self._origin = origin
         self._facts = facts
         self._plan = plan
         self._guarding = guarding
+        self._usage = usage
+        self._held = b""  # the event with a finish_reason, until it is known whether it is the last
         names = {"model": origin.model, "system_fingerprint": origin.fingerprint}
         self._names = names
         self._written = json.dumps(names)[1:-1].encode()
@@ -87,16 +95,42 @@ class Stamp:
         return bool(self._facts)
 
     def event(self, event: bytes) -> bytes:
-        """One event of a stream, stamped. Raises EngineError when the plan in it is none."""
+        """One event of a stream, stamped, with one that was held before it, or nothing while it is held.
+
+        Raises EngineError when the plan in it is none.
+        """
         if self._plan is not None and (data := data_of(event)) is not None:
             self._plan.hear(data)
         if _LAST.search(event) and (data := data_of(event)) is not None:
-            return written(self._seal(data))
+            return self._end(data)
+        if self._usage is not UsageAt.OWN and _FINISH.search(event):
+            before, self._held = self.rest(), event
+            return before
+        return self.rest() + self._named(event)
+
+    def rest(self) -> bytes:
+        """What is held, as it is where nothing more comes."""
+        held, self._held = self._held, b""
+        return self._named(held) if held else b""
+
+    def _end(self, data: dict[str, Any]) -> bytes:
+        """The engine's last chunk where the client reads it: on the chunk that was held, or as it is."""
+        held = data_of(self._held)
+        self._held = b""
+        sealed = self._seal({**held, "usage": data.get("usage")} if held is not None else data)
+        if self._usage is UsageAt.NOWHERE:
+            sealed.pop("usage", None)
+        return written(sealed)
+
+    def _named(self, event: bytes) -> bytes:
+        """One event with the public names; beside a usage chunk the others have usage, too, which is null."""
+        empty = self._usage is UsageAt.OWN and not _USAGE.search(event)
         if _MARKED not in event and (match := self._pattern.search(event)):
-            return event[: match.start()] + self._written + event[match.end() :]
+            null = b', "usage": null' if empty else b""
+            return event[: match.start()] + self._written + null + event[match.end() :]
         if (data := data_of(event)) is None:
             return event
-        return written({**data, **self._names})
+        return written({**data, **self._names, **({"usage": None} if empty else {})})
 
     def whole(self, body: bytes) -> bytes:
         """An answer that is not streamed, stamped. Raises EngineError when the plan in it is none."""

@@ -6,7 +6,25 @@ os.environ["AGNO_TELEMETRY"] = "false"
 from agno.agent import Agent  # noqa: E402
 from agno.models.openai import OpenAIResponses  # noqa: E402
 from agno.models.openai.like import OpenAILike  # noqa: E402
-from asked import CALLED, HELLO, HI, KEY, LANA, MESSAGES, MODEL, PLAN, QUESTION, REPORT, TOOL, URL, Person, get_weather, is_plan, same, tell  # noqa: E402
+from asked import (
+    CALLED,
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MESSAGES,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    TOOL,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)  # noqa: E402
 
 WHERE = {"id": MODEL, "base_url": URL, "api_key": KEY}
 
@@ -21,16 +39,29 @@ def chat():
 
 
 def stream():
-    same("".join(part.content or "" for part in agent().run(HI, stream=True) if hasattr(part, "content")), HELLO)
+    same(
+        "".join(part.content or "" for part in agent().run(HI, stream=True) if hasattr(part, "content")),
+        HELLO,
+    )
 
 
 def structured():
-    same(agent(OpenAILike(**WHERE, supports_native_structured_outputs=True), output_schema=Person).run(HI).content, LANA)
+    same(
+        agent(OpenAILike(**WHERE, supports_native_structured_outputs=True), output_schema=Person)
+        .run(HI)
+        .content,
+        LANA,
+    )
 
 
 def responses():
     same(agent(OpenAIResponses(**WHERE)).run(HI).content, HELLO)
-    same(agent(OpenAIResponses(**WHERE, store=False), tools=[get_weather]).run(QUESTION).content.endswith(REPORT), True)
+    same(
+        agent(OpenAIResponses(**WHERE, store=False), tools=[get_weather])
+        .run(QUESTION)
+        .content.endswith(REPORT),
+        True,
+    )
 
 
 def plans():

@@ -2,7 +2,25 @@
 
 import json
 
-from asked import CALLED, HELLO, HI, KEY, LANA, MESSAGES, MODEL, PLAN, QUESTION, REPORT, TOOL, URL, Person, get_weather, is_plan, same, tell
+from asked import (
+    CALLED,
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MESSAGES,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    TOOL,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)
 from autogen_agentchat.agents import AssistantAgent
 from autogen_core.models import UserMessage
 from autogen_core.tools import FunctionTool

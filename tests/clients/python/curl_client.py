@@ -3,11 +3,38 @@
 import json
 import subprocess
 
-from asked import CALLED, HELLO, HI, KEY, LANA, MESSAGES, MODEL, PLAN, QUESTION, REPORT, TOOL, URL, Person, get_weather, is_plan, same, tell
+from asked import (
+    CALLED,
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MESSAGES,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    TOOL,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)
 
 
 def post(path, body):
-    command = ["curl", "-sS", "-N", f"{URL}/{path}", "-H", "content-type: application/json", "-d", json.dumps(body)]
+    command = [
+        "curl",
+        "-sS",
+        "-N",
+        f"{URL}/{path}",
+        "-H",
+        "content-type: application/json",
+        "-d",
+        json.dumps(body),
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
@@ -31,12 +58,16 @@ def tools():
 
 def structured():
     form = {"type": "json_schema", "json_schema": {"name": "Person", "schema": Person.model_json_schema()}}
-    answer = json.loads(post("chat/completions", {"model": MODEL, "messages": MESSAGES, "response_format": form}))
+    answer = json.loads(
+        post("chat/completions", {"model": MODEL, "messages": MESSAGES, "response_format": form})
+    )
     same(Person.model_validate_json(answer["choices"][0]["message"]["content"]), LANA)
 
 
 def responses():
-    same(json.loads(post("responses", {"model": MODEL, "input": HI}))["output"][0]["content"][0]["text"], HELLO)
+    same(
+        json.loads(post("responses", {"model": MODEL, "input": HI}))["output"][0]["content"][0]["text"], HELLO
+    )
 
 
 def plans():

@@ -15,7 +15,9 @@ async def said(text, **more):
     runner = InMemoryRunner(LlmAgent(name="a", model=model, **more), app_name="a")
     session = await runner.session_service.create_session(app_name="a", user_id="u")
     asked = types.Content(role="user", parts=[types.Part(text=text)])
-    events = [event async for event in runner.run_async(user_id="u", session_id=session.id, new_message=asked)]
+    events = [
+        event async for event in runner.run_async(user_id="u", session_id=session.id, new_message=asked)
+    ]
     return "".join(part.text or "" for part in events[-1].content.parts)
 
 

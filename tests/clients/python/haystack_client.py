@@ -1,6 +1,24 @@
 """Haystack: OpenAIChatGenerator and OpenAIResponsesChatGenerator."""
 
-from asked import CALLED, HELLO, HI, KEY, LANA, MESSAGES, MODEL, PLAN, QUESTION, REPORT, TOOL, URL, Person, get_weather, is_plan, same, tell
+from asked import (
+    CALLED,
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MESSAGES,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    TOOL,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)
 from haystack.components.generators.chat import OpenAIChatGenerator, OpenAIResponsesChatGenerator
 from haystack.dataclasses import ChatMessage
 from haystack.tools import create_tool_from_function
@@ -37,7 +55,9 @@ def structured():
 
 def responses():
     same(first(OpenAIResponsesChatGenerator(**WHERE)).text, HELLO)
-    generator = OpenAIResponsesChatGenerator(**WHERE, tools=[tool], generation_kwargs={"tool_choice": "required"})
+    generator = OpenAIResponsesChatGenerator(
+        **WHERE, tools=[tool], generation_kwargs={"tool_choice": "required"}
+    )
     same(first(generator).tool_calls[0].arguments, CALLED["arguments"])
     generator = OpenAIResponsesChatGenerator(**WHERE, generation_kwargs={"text_format": Person})
     same(Person.model_validate_json(first(generator).text), LANA)

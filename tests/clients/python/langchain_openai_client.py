@@ -1,6 +1,22 @@
 """langchain-openai, and an agent of langchain's."""
 
-from asked import CALLED, HELLO, HI, KEY, LANA, MODEL, PLAN, QUESTION, REPORT, URL, Person, get_weather, is_plan, same, tell
+from asked import (
+    CALLED,
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)
 from langchain_openai import ChatOpenAI
 
 WHERE = {"model": MODEL, "base_url": URL, "api_key": KEY}
@@ -32,7 +48,10 @@ def responses():
     model = ChatOpenAI(**WHERE, use_responses_api=True)
     same(model.invoke(HI).text, HELLO)
     same("".join(chunk.text for chunk in model.stream(HI)), HELLO)
-    same(model.bind_tools([get_weather], tool_choice="any").invoke(HI).tool_calls[0]["args"], CALLED["arguments"])
+    same(
+        model.bind_tools([get_weather], tool_choice="any").invoke(HI).tool_calls[0]["args"],
+        CALLED["arguments"],
+    )
     same(model.with_structured_output(Person).invoke(HI), LANA)
 
 

@@ -5,7 +5,23 @@ import os
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 import litellm  # noqa: E402
-from asked import CALLED, HELLO, HI, KEY, LANA, MESSAGES, MODEL, PLAN, TOOL, URL, FUNCTION, Person, is_plan, same, tell  # noqa: E402
+from asked import (
+    CALLED,
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MESSAGES,
+    MODEL,
+    PLAN,
+    TOOL,
+    URL,
+    FUNCTION,
+    Person,
+    is_plan,
+    same,
+    tell,
+)  # noqa: E402
 
 WHERE = {"model": f"openai/{MODEL}", "api_base": URL, "api_key": KEY}
 
@@ -36,7 +52,9 @@ def responses():
     same(answer.output[0].content[0].text, HELLO)
     events = list(litellm.responses(**WHERE, input=HI, stream=True))
     same("".join(event.delta for event in events if event.type == "response.output_text.delta"), HELLO)
-    answer = litellm.responses(**WHERE, input=HI, tools=[{"type": "function", **FUNCTION}], tool_choice="required")
+    answer = litellm.responses(
+        **WHERE, input=HI, tools=[{"type": "function", **FUNCTION}], tool_choice="required"
+    )
     same(json.loads(answer.output[0].arguments), CALLED["arguments"])
 
 

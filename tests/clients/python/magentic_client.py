@@ -1,6 +1,24 @@
 """magentic: functions whose bodies are prompts."""
 
-from asked import CALLED, HELLO, HI, KEY, LANA, MESSAGES, MODEL, PLAN, QUESTION, REPORT, TOOL, URL, Person, get_weather, is_plan, same, tell
+from asked import (
+    CALLED,
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MESSAGES,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    TOOL,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)
 from magentic import Chat, FunctionCall, StreamedStr, UserMessage
 from magentic.chat_model.openai_chat_model import OpenaiChatModel
 

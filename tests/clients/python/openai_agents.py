@@ -1,9 +1,31 @@
 """The OpenAI Agents SDK: Responses unless told otherwise."""
 
 import openai
-from agents import Agent, ModelSettings, Runner, function_tool, set_default_openai_client, set_tracing_disabled
+from agents import (
+    Agent,
+    ModelSettings,
+    Runner,
+    function_tool,
+    set_default_openai_client,
+    set_tracing_disabled,
+)
 from agents import OpenAIChatCompletionsModel
-from asked import HELLO, HI, KEY, LANA, MODEL, PLAN, QUESTION, REPORT, URL, Person, get_weather, is_plan, same, tell
+from asked import (
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)
 
 set_tracing_disabled(True)
 client = openai.AsyncOpenAI(base_url=URL, api_key=KEY)

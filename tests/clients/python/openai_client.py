@@ -20,7 +20,9 @@ def stream():
 
 def tools():
     for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
-        answer = client.chat.completions.create(model=MODEL, messages=MESSAGES, tools=[TOOL], tool_choice=choice)
+        answer = client.chat.completions.create(
+            model=MODEL, messages=MESSAGES, tools=[TOOL], tool_choice=choice
+        )
         same(json.loads(answer.choices[0].message.tool_calls[0].function.arguments), CALLED["arguments"])
 
 

@@ -2,7 +2,25 @@
 
 import openai
 import outlines
-from asked import CALLED, HELLO, HI, KEY, LANA, MESSAGES, MODEL, PLAN, QUESTION, REPORT, TOOL, URL, Person, get_weather, is_plan, same, tell
+from asked import (
+    CALLED,
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MESSAGES,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    TOOL,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)
 
 model = outlines.from_openai(openai.OpenAI(base_url=URL, api_key=KEY), MODEL)
 

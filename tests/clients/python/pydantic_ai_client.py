@@ -2,7 +2,22 @@
 
 import os
 
-from asked import HELLO, HI, KEY, LANA, MODEL, PLAN, QUESTION, REPORT, URL, Person, get_weather, is_plan, same, tell
+from asked import (
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)
 
 os.environ.update(OPENAI_BASE_URL=URL, OPENAI_API_KEY=KEY)
 from pydantic_ai import Agent, NativeOutput  # noqa: E402

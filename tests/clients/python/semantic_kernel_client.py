@@ -1,7 +1,25 @@
 """Semantic Kernel: OpenAIChatCompletion with a client of the openai package."""
 
 import openai
-from asked import CALLED, HELLO, HI, KEY, LANA, MESSAGES, MODEL, PLAN, QUESTION, REPORT, TOOL, URL, Person, get_weather, is_plan, same, tell
+from asked import (
+    CALLED,
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MESSAGES,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    TOOL,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)
 from semantic_kernel import Kernel
 from semantic_kernel.connectors.ai import FunctionChoiceBehavior
 from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion, OpenAIChatPromptExecutionSettings

@@ -1,6 +1,24 @@
 """smolagents: its agents write code, or call tools that they must."""
 
-from asked import CALLED, HELLO, HI, KEY, LANA, MESSAGES, MODEL, PLAN, QUESTION, REPORT, TOOL, URL, Person, get_weather, is_plan, same, tell
+from asked import (
+    CALLED,
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MESSAGES,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    TOOL,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)
 from smolagents import OpenAIModel, ToolCallingAgent, tool
 
 model = OpenAIModel(model_id=MODEL, api_base=URL, api_key=KEY)

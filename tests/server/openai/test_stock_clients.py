@@ -51,7 +51,7 @@ async def test_openai_keeps_what_it_does_not_know(asking):
 
 
 async def test_openai_streams_as_it_does(asking):
-    """A client that asks for no usage still gets it last, and its helper that adds chunks up copes."""
+    """Its usual loop reads a choice of each chunk; usage is last, as it was asked for; chunks add up."""
 
     def work(url):
         with openai.OpenAI(base_url=url, api_key="none") as client:
@@ -60,13 +60,18 @@ async def test_openai_streams_as_it_does(asking):
                 plain = list(chunks)
             with ask(stream_options={"include_usage": False}) as chunks:
                 refused = list(chunks)
+            with ask(stream_options={"include_usage": True}) as chunks:
+                asked = list(chunks)
             with client.chat.completions.stream(model="p", messages=ASK) as stream:
-                return plain, refused, stream.until_done().get_final_completion()
+                return plain, refused, asked, stream.until_done().get_final_completion()
 
-    plain, refused, summed = await asking(work)
-    for chunks in (plain, refused):
+    plain, refused, asked, summed = await asking(work)
+    for chunks, used in ((plain, True), (refused, False), (asked, True)):
         assert ({c.model for c in chunks}, {bool(c.system_fingerprint) for c in chunks}) == ({"p"}, {True})
-        assert [c.usage is not None for c in chunks] == [False] * (len(chunks) - 1) + [True]
+        assert [c.usage is not None for c in chunks] == [False] * (len(chunks) - 1) + [used]
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in plain)
+    assert (said.startswith("Plan:"), plain[-1].choices[0].finish_reason) == (True, "stop")
+    assert (refused[-1].choices[0].finish_reason, asked[-1].choices) == ("stop", [])
     assert Plan.model_validate(plain[-1].model_extra["s3lora"]["plan"]).steps
     assert (summed.model, summed.usage.model_extra["s3lora"]["planner"]) == ("p", {"p": 1})
     assert summed.choices[0].message.content.startswith("This is answer")

@@ -8,26 +8,29 @@ import pytest
 from asgi_call import AsgiCall
 from fleet_factory import BASE
 from request_kinds import ASK, CHAT, SAY, TEXT, engine_app
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.serving.answer_meta import fingerprint
 
+# What a client says of usage, and where it then comes: with the finish_reason, in a chunk of its own, nowhere.
 OPTIONS = [
-    {},
-    {"stream_options": None},
-    {"stream_options": {}},
-    {"stream_options": {"include_usage": True}},
-    {"stream_options": {"include_usage": False}},
-    {"stream_options": {"include_usage": None, "continuous_usage_stats": True}},
+    ({}, "finish"),
+    ({"stream_options": None}, "finish"),
+    ({"stream_options": {}}, "finish"),
+    ({"stream_options": {"include_usage": None, "continuous_usage_stats": True}}, "finish"),
+    ({"stream_options": {"include_usage": True}}, "own"),
+    ({"stream_options": {"include_usage": False}}, "nowhere"),
 ]
 
 
 @pytest.mark.parametrize(("path", "body"), [(CHAT, ASK), (TEXT, SAY)])
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("model", ["p", "h", BASE])
-async def test_a_stream_ends_with_usage(served, app, path, body, options, model):
-    """The last chunk has no choices, but tokens and cost; every chunk has the public name and fingerprint."""
+@pytest.mark.parametrize(("options", "where"), OPTIONS)
+@pytest.mark.parametrize("model", ["p", BASE])
+async def test_a_stream_ends_with_the_cost(served, app, path, body, options, where, model):
+    """Every chunk has a choice, as clients' loops expect, unless usage was asked for; then it comes as OpenAI
+    sends it. Every chunk has the public name and fingerprint, one the cost, and none usage if it is refused.
+    """
     call = AsgiCall(app, path, {**body, "model": model, "stream": True, **options})
     await call
     *events, done = call.events
@@ -36,13 +39,57 @@ async def test_a_stream_ends_with_usage(served, app, path, body, options, model)
     assert (call.status, done) == (200, "[DONE]")
     assert {c["model"] for c in chunks} == {model}
     assert {c["system_fingerprint"] for c in chunks} == {fingerprint(EngineKind.FAKE, BASE, revision)}
-    assert [bool(c["choices"]) for c in chunks] == [True] * (len(chunks) - 1) + [False]
-    last = chunks[-1]
-    assert last["cost"]["output_tokens"] == last["usage"]["completion_tokens"] > 0
-    assert last["usage"]["s3lora"]["cost"]["output_tokens"] == last["cost"]["output_tokens"]
+    *before, last = chunks
+    assert ([c for c in before if not c["choices"]], bool(last["choices"])) == ([], where != "own")
+    finished = [c for c in chunks if c["choices"] and c["choices"][0]["finish_reason"]]
+    assert finished == [before[-1] if where == "own" else last]
+    assert {json.dumps(c.get("usage", "none")) for c in before} == {"null" if where == "own" else '"none"'}
+    assert not [c for c in before if {"s3lora", "cost"} & set(c)]
+    assert last["cost"]["output_tokens"] > 0
+    if where == "nowhere":
+        assert "usage" not in last
+    else:
+        assert last["usage"]["completion_tokens"] == last["cost"]["output_tokens"]
+        assert last["usage"]["s3lora"]["cost"]["output_tokens"] == last["cost"]["output_tokens"]
     assert last["s3lora"].get("planner") == (None if model == BASE else model)
-    assert last["s3lora"]["served_by"] == ("adapter" if model == "p" else "base")
-    assert not [c for c in chunks[:-1] if {"usage", "s3lora", "cost"} & set(c)]
+
+
+async def test_of_several_answers_the_one_that_ends_last_has_the_cost(served, app, monkeypatch):
+    """The others pass as they are, each once and in its place."""
+
+    async def answers(request):
+        async def events():
+            for index, said, finish in ((0, "a", None), (0, "", "stop"), (1, "b", None), (1, "", "length")):
+                choice = {"index": index, "delta": {"content": said}, "finish_reason": finish}
+                yield f"data: {json.dumps({'model': 'x', 'choices': [choice]})}\n\n"
+            yield 'data: {"model": "x", "choices": [], "usage": {"completion_tokens": 2}}\n\n'
+            yield "data: [DONE]\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    engine_app(served, monkeypatch, answers)
+    call = AsgiCall(app, CHAT, {**ASK, "n": 2, "stream": True})
+    await call
+    chunks = [json.loads(event) for event in call.events[:-1]]
+    seen = [(c["choices"][0]["index"], c["choices"][0]["finish_reason"], "s3lora" in c) for c in chunks]
+    assert seen == [(0, None, False), (0, "stop", False), (1, None, False), (1, "length", True)]
+    assert [c["usage"]["completion_tokens"] for c in chunks if "usage" in c] == [2]
+
+
+@pytest.mark.parametrize("end", ["data: [DONE]\n\n", ""])
+async def test_a_stream_without_usage_keeps_its_end(served, app, monkeypatch, end):
+    """What waited for the engine's last chunk leaves also where none comes."""
+
+    async def answers(request):
+        choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        text = f"data: {json.dumps({'model': 'x', 'choices': [choice]})}\n\n{end}"
+        return StreamingResponse(iter([text]), media_type="text/event-stream")
+
+    engine_app(served, monkeypatch, answers)
+    call = AsgiCall(app, CHAT, {**ASK, "stream": True})
+    await call
+    assert json.loads(call.events[0])["choices"][0]["finish_reason"] == "stop"
+    assert call.events[1:] == (["[DONE]"] if end else [])
 
 
 @pytest.mark.parametrize("model", ["p", BASE])

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.engine
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 SAY = {"prompt": "The director of Inception is", "max_tokens": 4, "ignore_eos": True, **DICTATED}
 FLAG = {"type": "object", "properties": {"a": {"enum": [True]}}, "required": ["a"]}
-TOOL = {"type": "function", "function": {"name": "add", "parameters": FLAG | {"additionalProperties": False}}}
+ADD = {"name": "add", "parameters": FLAG | {"additionalProperties": False}}
+TOOL = {"type": "function", "function": {**ADD, "strict": True}}  # as the server makes each that is forced
 CALLED = {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "add"}}, "max_tokens": 80}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": [1]}}}
 USAGE = {"include_usage": True}
@@ -65,9 +66,20 @@ async def test_an_answer_says_what_it_cost(served, model):
         assert cost["kept_lora_modules"] == answer["s3lora"]["kept_modules"] == 50
 
 
+@pytest.mark.parametrize(("path", "body"), [(CHAT, ASK | DICTATED), (TEXT, SAY)])
+async def test_every_chunk_has_a_choice(served, path, body):
+    """As clients' loops expect, also where there are several answers; the last one has usage and cost."""
+    body = {"model": "p", **body, "n": 2, "temperature": 1, "seed": 3, "stream": True}
+    chunks = chunks_of(await served.http.post(path, json=body))
+    assert all(chunk["choices"] for chunk in chunks)
+    assert sorted(c["index"] for chunk in chunks for c in chunk["choices"] if c["finish_reason"]) == [0, 1]
+    assert ["usage" in chunk for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert chunks[-1]["usage"]["completion_tokens"] == chunks[-1]["cost"]["output_tokens"]
+
+
 @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": False}}])
 async def test_a_stream_says_what_a_whole_answer_says(served, options):
-    """The same dictated text, planner and revision on every chunk, and usage at the end, asked for or not."""
+    """The same dictated text, planner and revision on every chunk, usage at the end unless it was refused."""
     body = {"model": "p", **ASK, **DICTATED}
     whole = await served.http.post(CHAT, json=body)
     streamed = await served.http.post(CHAT, json={**body, "stream": True, **options})
@@ -77,8 +89,10 @@ async def test_a_stream_says_what_a_whole_answer_says(served, options):
     assert {(c["model"], c["system_fingerprint"]) for c in chunks} == {
         ("p", whole.json()["system_fingerprint"])
     }
-    assert (chunks[-1]["choices"], chunks[-1]["s3lora"]) == ([], whole.json()["s3lora"])
-    assert (chunks[-1]["usage"]["completion_tokens"], chunks[-1]["cost"]["output_tokens"]) == (12, 12)
+    last = chunks[-1]
+    assert (last["choices"][0]["finish_reason"], last["s3lora"]) == ("length", whole.json()["s3lora"])
+    used = last.get("usage", {}).get("completion_tokens")
+    assert (used, last["cost"]["output_tokens"]) == (None if options else 12, 12)
     assert not [c for c in chunks[:-1] if "usage" in c]
     assert streamed.headers["x-s3lora-planner"] == "p"
 
@@ -126,7 +140,7 @@ def stream_of(chunks):
         for choice in chunk["choices"]:
             join(answers[choice["index"]], choice)
     frame = {k: v for k, v in chunks[-1].items() if k != "choices"}
-    return shape([dict(sorted(answers.items())), frame, {"usage" in chunk for chunk in chunks[:-1]}])
+    return shape([dict(sorted(answers.items())), frame, {bool(chunk.get("usage")) for chunk in chunks[:-1]}])
 
 
 def join(whole, piece):

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from s3lora_serve.safety.guard.plan_question import plan_question
+from s3lora_serve.server.openai.fields.steering_fields import priority_of
 from s3lora_serve.server.openai.guarded.chat_question import questions_of
 from s3lora_serve.server.openai.guarded.guard_fields import KNOWN, refuse, slip
-from s3lora_serve.server.openai.steering_fields import priority_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from planners import Cost
+from s3lora_serve.server.openai.fields.stream_usage import UsageAt
 from s3lora_serve.server.openai.stamp import tally
 from s3lora_serve.server.sse import EVENT_STREAM, written
 
@@ -33,6 +34,7 @@ class WithheldAnswer:
     message: str
     prompt_tokens: int
     guard_tokens: int | None
+    usage: UsageAt = UsageAt.FINISH  # where a stream tells it
 
     def whole(self) -> dict[str, Any]:
         """As one object."""
@@ -44,12 +46,17 @@ class WithheldAnswer:
         }
 
     def events(self) -> bytes:
-        """As a stream: a chunk for each choice, usage, and the end."""
+        """As a stream: a chunk for each choice, usage where the client reads it, and the end."""
         part: dict[str, Any] = {"delta": self._said} if self.chat else {"text": ""}
-        envelope = self._envelope("chat.completion.chunk")
+        envelope, sealed = self._envelope("chat.completion.chunk"), self._sealed
         chunks = [{**envelope, "choices": [self._choice(index, part)]} for index in range(self.choices)]
-        last = {**envelope, "choices": [], **self._sealed}
-        return b"".join(written(chunk) for chunk in (*chunks, last)) + b"data: [DONE]\n\n"
+        if self.usage is UsageAt.OWN:
+            chunks = [{**chunk, "usage": None} for chunk in chunks] + [{**envelope, "choices": [], **sealed}]
+        else:
+            chunks[-1] |= sealed
+            if self.usage is UsageAt.NOWHERE:
+                del chunks[-1]["usage"]
+        return b"".join(written(chunk) for chunk in chunks) + b"data: [DONE]\n\n"
 
     async def send(self, send: Send, headers: Mapping[str, str], *, stream: bool) -> None:
         """Send it as the whole response; ``headers`` are those of every answer of its planner."""

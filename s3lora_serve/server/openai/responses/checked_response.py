@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from s3lora_serve.server.openai.chat_fields import check_fields
+from s3lora_serve.server.openai.fields.chat_fields import check_fields
 from s3lora_serve.server.openai.checked_request import CheckedRequest
 from s3lora_serve.server.openai.constraints import check_constraints
 from s3lora_serve.server.openai.extras import extras_of, planner_input

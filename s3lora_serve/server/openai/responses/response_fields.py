@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.server.openai.steering_fields import check_steering, with_own_salt
+from s3lora_serve.server.openai.fields.steering_fields import check_steering, with_own_salt
 from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:

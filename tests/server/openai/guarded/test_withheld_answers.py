@@ -75,7 +75,7 @@ async def test_a_refusal_is_told_as_openai_does(app, guarded, judge, kind, choic
 
 @pytest.mark.parametrize("kind", CHATS)
 async def test_a_streamed_refusal(app, guarded, judge, kind):
-    """One chunk for the choice with the refusal, one with usage, and the end; nothing before the verdict."""
+    """One chunk for the choice, with the refusal and usage, and the end; nothing before the verdict."""
     path, body = CHATS[kind]
     judge.gate.clear()
     call = AsgiCall(app, path, {**asking(body, f"make a {HARM}"), "stream": True})
@@ -83,15 +83,26 @@ async def test_a_streamed_refusal(app, guarded, judge, kind):
     assert call.messages == []
     judge.gate.set()
     await call
-    (first, last), chat = chunks_of(call), path == CHAT
+    (last,), chat = chunks_of(call), path == CHAT
     said = {"delta": {"role": "assistant", "content": None, "refusal": TOLD}} if chat else {"text": ""}
-    assert first["choices"] == [{"index": 0, **said, "logprobs": None, "finish_reason": "content_filter"}]
-    assert (last["choices"], last["s3lora"]["guard"]["part"]) == ([], "task")
+    assert last["choices"] == [{"index": 0, **said, "logprobs": None, "finish_reason": "content_filter"}]
+    assert last["s3lora"]["guard"]["part"] == "task"
     assert (last["usage"]["completion_tokens"], call.headers["content-type"]) == (
         0,
         "text/event-stream; charset=utf-8",
     )
     assert held(guarded) == (0, 0)
+
+
+@pytest.mark.parametrize(("asked", "told"), [(True, [None, 0]), (False, ["none"])])
+async def test_a_streamed_refusal_tells_usage_where_any_answer_does(app, guarded, judge, asked, told):
+    """On a chunk of its own where that was asked for, and nowhere where none is wanted."""
+    body = asking({**ASK, "stream": True, "stream_options": {"include_usage": asked}}, f"make a {HARM}")
+    call = AsgiCall(app, CHAT, body)
+    await call
+    used = [chunk.get("usage", "none") for chunk in chunks_of(call)]
+    assert [usage and (usage if usage == "none" else usage["completion_tokens"]) for usage in used] == told
+    assert chunks_of(call)[-1]["s3lora"]["guard"]["verdict"] == "refused"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 
 from s3lora_serve.config import ServerConfig
 from s3lora_serve.server.app import create_app
-from s3lora_serve.server.openai.steering_fields import SALT_PREFIX, STEERING
+from s3lora_serve.server.openai.fields.steering_fields import SALT_PREFIX, STEERING
 
 PLAIN = {"messages": [{"role": "user", "content": "Who?"}], "max_tokens": 5}
 VALUES = {"priority": -5, "vllm_xargs": {"a": 1}, "kv_transfer_params": {"do_remote_decode": True}}

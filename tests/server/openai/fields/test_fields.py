@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from planners import PlanRequest
-from s3lora_serve.server.openai.chat_fields import IGNORED, check_count, check_fields
+from s3lora_serve.server.openai.fields.chat_fields import IGNORED, check_count, check_fields
 from s3lora_serve.server.validation import RequestRefused, describe
 
 GOOD = {"planner": "p", "task": "t", "tools": [{"name": "Search"}]}
