@@ -31,7 +31,7 @@ await tell({
     const responses = new ChatOpenAI({ ...where, useResponsesApi: true });
     same((await responses.invoke(HI)).text, HELLO);
     same(await streamed(responses), HELLO);
-    const answer = await responses.bindTools([get_weather], { tool_choice: "any" }).invoke(HI);
+    const answer = await responses.bindTools([get_weather], { tool_choice: "get_weather" }).invoke(HI);
     same(answer.tool_calls[0].args, CITY);
   },
   async plans() {

@@ -3,28 +3,25 @@
 import os
 
 os.environ["AGNO_TELEMETRY"] = "false"
-from agno.agent import Agent  # noqa: E402
-from agno.models.openai import OpenAIResponses  # noqa: E402
-from agno.models.openai.like import OpenAILike  # noqa: E402
+from agno.agent import Agent
+from agno.models.openai import OpenAIResponses
+from agno.models.openai.like import OpenAILike
 from asked import (
-    CALLED,
     HELLO,
     HI,
     KEY,
     LANA,
-    MESSAGES,
     MODEL,
     PLAN,
     QUESTION,
     REPORT,
-    TOOL,
     URL,
     Person,
     get_weather,
     is_plan,
     same,
     tell,
-)  # noqa: E402
+)
 
 WHERE = {"id": MODEL, "base_url": URL, "api_key": KEY}
 

@@ -3,24 +3,18 @@
 import os
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-import dspy  # noqa: E402
+import dspy
 from asked import (
-    CALLED,
     HELLO,
     HI,
     KEY,
-    MESSAGES,
     MODEL,
     PLAN,
-    QUESTION,
-    REPORT,
-    TOOL,
     URL,
-    get_weather,
     is_plan,
     same,
     tell,
-)  # noqa: E402
+)
 
 WHERE = {"model": f"openai/{MODEL}", "api_base": URL, "api_key": KEY, "cache": False}
 

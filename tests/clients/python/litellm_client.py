@@ -4,9 +4,10 @@ import json
 import os
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-import litellm  # noqa: E402
+import litellm
 from asked import (
     CALLED,
+    FUNCTION,
     HELLO,
     HI,
     KEY,
@@ -16,12 +17,11 @@ from asked import (
     PLAN,
     TOOL,
     URL,
-    FUNCTION,
     Person,
     is_plan,
     same,
     tell,
-)  # noqa: E402
+)
 
 WHERE = {"model": f"openai/{MODEL}", "api_base": URL, "api_key": KEY}
 

@@ -1,21 +1,11 @@
 """LlamaIndex's OpenAIResponses."""
 
 from asked import (
-    CALLED,
     HELLO,
     HI,
     KEY,
-    LANA,
-    MESSAGES,
     MODEL,
-    PLAN,
-    QUESTION,
-    REPORT,
-    TOOL,
     URL,
-    Person,
-    get_weather,
-    is_plan,
     same,
     tell,
 )

@@ -5,27 +5,21 @@ import os
 import tempfile
 
 os.environ["LLM_USER_PATH"] = tempfile.mkdtemp()
-import llm  # noqa: E402
 from asked import (
-    CALLED,
     HELLO,
     HI,
     KEY,
     LANA,
-    MESSAGES,
     MODEL,
-    PLAN,
     QUESTION,
     REPORT,
-    TOOL,
     URL,
     Person,
     get_weather,
-    is_plan,
     same,
     tell,
-)  # noqa: E402
-from llm.default_plugins.openai_models import Chat  # noqa: E402
+)
+from llm.default_plugins.openai_models import Chat
 
 model = Chat(MODEL, model_name=MODEL, api_base=URL, supports_tools=True, supports_schema=True)
 

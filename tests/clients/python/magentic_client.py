@@ -6,20 +6,14 @@ from asked import (
     HI,
     KEY,
     LANA,
-    MESSAGES,
     MODEL,
-    PLAN,
-    QUESTION,
-    REPORT,
-    TOOL,
     URL,
     Person,
     get_weather,
-    is_plan,
     same,
     tell,
 )
-from magentic import Chat, FunctionCall, StreamedStr, UserMessage
+from magentic import FunctionCall, StreamedStr, UserMessage
 from magentic.chat_model.openai_chat_model import OpenaiChatModel
 
 model = OpenaiChatModel(MODEL, base_url=URL, api_key=KEY)

@@ -4,12 +4,12 @@ import openai
 from agents import (
     Agent,
     ModelSettings,
+    OpenAIChatCompletionsModel,
     Runner,
     function_tool,
     set_default_openai_client,
     set_tracing_disabled,
 )
-from agents import OpenAIChatCompletionsModel
 from asked import (
     HELLO,
     HI,

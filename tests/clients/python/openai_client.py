@@ -3,8 +3,26 @@
 import json
 
 import openai
-from asked import CALLED, HELLO, HI, LANA, MESSAGES, MODEL, KEY, PLAN, QUESTION, REPORT, FUNCTION, TOOL, URL
-from asked import Person, get_weather, is_plan, same, tell
+from asked import (
+    CALLED,
+    FUNCTION,
+    HELLO,
+    HI,
+    KEY,
+    LANA,
+    MESSAGES,
+    MODEL,
+    PLAN,
+    QUESTION,
+    REPORT,
+    TOOL,
+    URL,
+    Person,
+    get_weather,
+    is_plan,
+    same,
+    tell,
+)
 
 client = openai.OpenAI(base_url=URL, api_key=KEY)
 

@@ -3,20 +3,14 @@
 import openai
 import outlines
 from asked import (
-    CALLED,
     HELLO,
     HI,
     KEY,
     LANA,
-    MESSAGES,
     MODEL,
     PLAN,
-    QUESTION,
-    REPORT,
-    TOOL,
     URL,
     Person,
-    get_weather,
     is_plan,
     same,
     tell,

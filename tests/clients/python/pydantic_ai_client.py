@@ -20,8 +20,8 @@ from asked import (
 )
 
 os.environ.update(OPENAI_BASE_URL=URL, OPENAI_API_KEY=KEY)
-from pydantic_ai import Agent, NativeOutput  # noqa: E402
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel  # noqa: E402
+from pydantic_ai import Agent, NativeOutput
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 
 
 def chats():

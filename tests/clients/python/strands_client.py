@@ -1,17 +1,14 @@
 """Strands Agents: OpenAIModel and OpenAIResponsesModel."""
 
 from asked import (
-    CALLED,
     HELLO,
     HI,
     KEY,
     LANA,
-    MESSAGES,
     MODEL,
     PLAN,
     QUESTION,
     REPORT,
-    TOOL,
     URL,
     Person,
     get_weather,

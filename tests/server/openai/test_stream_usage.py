@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.serving.answer_meta import fingerprint
 
-# What a client says of usage, and where it then comes: with the finish_reason, in a chunk of its own, nowhere.
+# What a client says of usage, and where it comes: with the finish_reason, in its own chunk, nowhere.
 OPTIONS = [
     ({}, "finish"),
     ({"stream_options": None}, "finish"),

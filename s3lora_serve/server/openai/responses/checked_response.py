@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from s3lora_serve.server.openai.fields.chat_fields import check_fields
 from s3lora_serve.server.openai.checked_request import CheckedRequest
 from s3lora_serve.server.openai.constraints import check_constraints
 from s3lora_serve.server.openai.extras import extras_of, planner_input
+from s3lora_serve.server.openai.fields.chat_fields import check_fields
 from s3lora_serve.server.openai.plain_messages import plain_messages
 from s3lora_serve.server.openai.plan_chat import PASSED, check_plan_fields, task_of
 from s3lora_serve.server.openai.responses.input_items import items_of, messages_of

@@ -21,6 +21,7 @@ _BEGINNINGS = ("response.created", "response.queued", "response.in_progress")
 _INCOMPLETE = "response.incomplete"
 # vLLM's own, of which some would tell of the engine and none is ever filled here.
 _OMITTED = ("input_messages", "output_messages", "kv_transfer_params", "ec_transfer_params")
+_DETAILS = ("input_tokens_details", "output_tokens_details")
 
 
 class ResponseStamp(Stamp):
@@ -73,4 +74,14 @@ class ResponseStamp(Stamp):
     def _own(self, response: dict[str, Any]) -> dict[str, Any]:
         """The response as this server gives it: kept nowhere, and with what the client sent."""
         kept = {name: value for name, value in response.items() if name not in _OMITTED}
+        if isinstance(usage := kept.get("usage"), dict):
+            kept["usage"] = {
+                name: _counts(value) if name in _DETAILS else value for name, value in usage.items()
+            }
         return {**kept, "store": False, **self._echo}
+
+
+def _counts(details: Any) -> Any:
+    """OpenAI's counts, without vLLM's lists of them by turn, on which clients that read numbers fail."""
+    given = details.items() if isinstance(details, dict) else ()
+    return {name: value for name, value in given if not isinstance(value, list)}

@@ -11,6 +11,9 @@ from request_kinds import RESPOND, RESPONSES, engine_app, until
 from starlette.responses import StreamingResponse
 
 from planners import Plan
+from s3lora_serve.engine.port import EngineKind
+from s3lora_serve.server.openai.responses.response_stamp import ResponseStamp
+from s3lora_serve.server.openai.stamp import Origin
 
 PLANNED = {**RESPOND, "s3lora": {"plan": {"tools": [{"name": "Search"}, {"name": "LLM"}]}}}
 
@@ -45,6 +48,16 @@ async def test_a_stream_ends_with_what_a_whole_response_says(served, app, model)
     assert answer["s3lora"].get("planner") == (None if model == BASE else model)
     assert "@" not in stream.text + whole.text  # no slot's name
     assert int(whole.headers["content-length"]) == len(whole.text.encode())
+
+
+def test_usage_holds_nothing_but_numbers():
+    """vLLM has lists in its details, by turn; clients that check what they read fail on them."""
+    usage = {"input_tokens": 3, "input_tokens_details": {"cached_tokens": 1, "cached_tokens_per_turn": [1]}}
+    body = json.dumps({"object": "response", "output": [], "usage": usage, "input_messages": [{"a": 1}]})
+    origin = Origin.of(None, BASE, EngineKind.VLLM)
+    answer = json.loads(ResponseStamp(origin, [], None, None, {}).whole(body.encode()))
+    assert answer["usage"]["input_tokens_details"] == {"cached_tokens": 1}
+    assert "input_messages" not in answer
 
 
 @pytest.mark.parametrize("stream", [False, True])
