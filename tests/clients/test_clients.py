@@ -1,7 +1,7 @@
 """Outside clients in their stock configuration, against vLLM's own application behind this server.
 
-What they do is what `clients.yaml` and docs/compatibility.md say. Those that do not fit beside the packages of
-vLLM, and the JavaScript ones, are there after `make client-packages`.
+What they do is what `clients.yaml` and docs/compatibility.md say. Those that do not fit beside the packages
+of vLLM, and the JavaScript ones, are there after `make client-packages`.
 """
 
 from __future__ import annotations

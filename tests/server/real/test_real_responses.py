@@ -10,6 +10,7 @@ from engine_factory import MAX_MODEL_LEN
 from real_fleet import real_fleet
 
 from planners import Plan
+from s3lora_serve.server.openai.fields.steering_fields import STEERING
 from s3lora_serve.server.openai.guarded.guard_fields import HARMLESS, JUDGED, SLIPS, UNKNOWN_TO_THE_ENGINE
 from s3lora_serve.server.openai.plan_chat import FIGHTING
 from s3lora_serve.server.openai.responses.checked_response import _PASSED
@@ -59,7 +60,7 @@ async def test_a_response_and_its_stream_say_the_same(served):
     assert served.held() == (0, 0)
 
 
-async def test_a_forced_call_fits_its_schema(served):
+async def test_a_forced_call_fits_its_schema(served, demo_base):
     """Whatever the model would say: the arguments are decoded under it."""
     tool = {"type": "function", "name": "add", "parameters": FLAG}
     body = {
@@ -88,4 +89,4 @@ def test_every_field_of_the_engines_is_known(vllm_engine):
     schemas = vllm_engine.openai_app().openapi()["components"]["schemas"]
     fields = set(schemas["ResponsesRequest"]["properties"]) - OURS - REFUSED.keys()
     assert fields - JUDGED - HARMLESS - SLIPS.keys() - UNKNOWN_TO_THE_ENGINE == set()
-    assert fields - FIGHTING.keys() - _PASSED - UNKNOWN_TO_THE_ENGINE - HARMLESS == set()
+    assert fields - FIGHTING.keys() - _PASSED - UNKNOWN_TO_THE_ENGINE - HARMLESS - STEERING.keys() == set()
