@@ -62,6 +62,11 @@ class Lineage:
             }
         )
 
+    @property
+    def served(self) -> str:
+        """A digest of the two files that an engine is given, whatever policy led to them: how it behaves."""
+        return canonical_digest([self.weights_sha256, dict(self.config)])
+
     def to_json(self) -> dict[str, Any]:
         """A dict for lineage.json; ``from_json`` is its inverse."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}

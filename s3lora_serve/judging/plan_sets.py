@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from planners import PlannerInput, ToolSpec, parse
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.judging.suite import PlanSet, PlanTask
-from s3lora_serve.judging.table_files import at_line, jsonl_rows, sampled
+from s3lora_serve.judging.table_files import RowFault, at_line, jsonl_rows, sampled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,12 @@ class PlanRow(BaseModel):
         request = PlannerInput.model_validate({"task": self.task, "tools": self.tools, **steps})
         reference = parse(self.plan)
         if problems := reference.problems(request.tools, request.evidence, max_steps=request.max_steps):
-            raise ValueError(f"the plan is not valid: {problems[0].message}")
+            first = problems[0]
+            unquoted = f"the plan is not valid: {first.kind.replace('_', ' ')}"
+            raise RowFault(
+                f"the plan is not valid: {first.message}",
+                f"{unquoted} at {first.step[:12]}" if first.step else unquoted,
+            )
         return PlanTask(request, reference)
 
 

@@ -12,6 +12,7 @@ from planners import PlannerInput
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.judging.suite import TOOLS, PromptSet
 from s3lora_serve.judging.table_files import csv_rows, jsonl_rows, read_text, sampled
+from s3lora_serve.storage.canonical_json import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -74,19 +75,23 @@ def _column(
     for number, row in rows:
         if filtered is not None:
             if filtered not in row:
-                raise ConfigError(f"{path} line {number} has no {filtered!r}; it has {', '.join(row)}")
+                raise ConfigError(f"{path} line {number} has no {filtered!r}; it has {_names(row)}")
             if str(row[filtered]) != value:
                 continue
         name = next((name for name in names if name in row), None)
         if name is None:
             raise ConfigError(
-                f"{path} line {number} has none of {', '.join(names)}; it has {', '.join(row)}",
+                f"{path} line {number} has none of {', '.join(names)}; it has {_names(row)}",
                 hint=f"name the column of the prompts {names[0]!r}",
             )
         text = row[name]
         if not isinstance(text, str) or not text.strip():
-            raise ConfigError(f"{path} line {number}: {name} is not a text: {text!r}")
+            raise ConfigError(f"{path} line {number}: {name} is not a text: {excerpt(text)}")
         yield number, text.strip()
+
+
+def _names(row: dict[str, object]) -> str:
+    return excerpt(", ".join(row), 200)[1:-1]
 
 
 def _check_task(path: Path, number: int, prompt: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -20,12 +21,18 @@ from s3lora_serve.judging.suite import PlanSet, PromptSet, Suite
 from s3lora_serve.judging.table_files import at_line, jsonl_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+    from typing import Any
 
     from s3lora_serve.judging.suite import PlanTask
 
+    Row = tuple[int, dict[str, Any]]
+    QuestionRows = Mapping[str, tuple[Row, ...]]
+
 Item = TypeVar("Item")
+MOST_ROWS, MOST_BYTES = 20_000, 32 * 2**20  # of one file; an exam asks 10,000 of a kind at most
+FILES = ("attacks", "harmless", "tasks")
 Halves = tuple[tuple[Item, ...], tuple[Item, ...]]
 
 
@@ -53,17 +60,35 @@ def shipped_questions() -> Suite:
     return read_questions(FAMILIES)
 
 
-def read_questions(folder: Path) -> Suite:
-    """The suite of a folder, its families in the order of the files.
+def question_rows(folder: Path) -> QuestionRows:
+    """The rows of the three files, each with the number of its line.
 
-    Raises ConfigError for a file that is missing or empty, for a family that is in two files, and for a row
-    that is not as it must be, with its line.
+    Each file is read once: what is asked and where it stands are of the same text, though it may be written
+    meanwhile. Raises ConfigError as ``jsonl_rows``, and for a file with more than ``MOST_BYTES`` or
+    ``MOST_ROWS``.
     """
-    attacks, harmless = (_prompts(folder / name) for name in ("attacks.jsonl", "harmless.jsonl"))
-    try:
-        return Suite(attacks, harmless, _plans(folder / "tasks.jsonl"))
-    except ValueError as error:
-        raise ConfigError(f"{folder}: {error}", hint="name each family in one file only") from error
+    found = {}
+    for name in FILES:
+        path = folder / f"{name}.jsonl"
+        rows = tuple(islice(jsonl_rows(path, quoted=False, most=MOST_BYTES), MOST_ROWS + 1))
+        if len(rows) > MOST_ROWS:
+            raise ConfigError(
+                f"{path} has more than {MOST_ROWS:,} questions", hint="an exam asks 10,000 of a kind at most"
+            )
+        found[name] = rows
+    return found
+
+
+def read_questions(folder: Path, rows: QuestionRows | None = None) -> Suite:
+    """The suite of a folder, or of its rows, its families in the order of the files.
+
+    Raises ConfigError for a file that is missing, empty or too large, for a family that is in two files, and
+    for a row that is not as it must be: with its line and the field, and nothing of its text.
+    """
+    rows = question_rows(folder) if rows is None else rows
+    _apart(folder, rows)
+    attacks, harmless = (_prompts(folder / f"{name}.jsonl", rows[name]) for name in FILES[:2])
+    return Suite(attacks, harmless, _plans(folder / "tasks.jsonl", rows["tasks"]))
 
 
 def halves(suite: Suite, seed: int) -> tuple[Suite, Suite]:
@@ -114,19 +139,32 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _prompts(path: Path) -> tuple[PromptSet, ...]:
+def _apart(folder: Path, rows: QuestionRows) -> None:
+    """Raise ConfigError for a family that stands in two files."""
+    first: dict[str, str] = {}
+    for name in FILES:
+        for number, row in rows[name]:
+            family = row.get("family")
+            if isinstance(family, str) and (other := first.setdefault(family, name)) != name:
+                raise ConfigError(
+                    f"{folder / name}.jsonl line {number} is of a family that {other}.jsonl has",
+                    hint="name each family in one file only",
+                )
+
+
+def _prompts(path: Path, rows: Iterable[Row]) -> tuple[PromptSet, ...]:
     families: dict[str, list[str]] = {}
-    for number, given in jsonl_rows(path):
-        with at_line(path, number):
+    for number, given in rows:
+        with at_line(path, number, quoted=False):
             row = PromptRow.model_validate(given)
         families.setdefault(row.family, []).append(row.prompt)
     return tuple(PromptSet(family, tuple(prompts)) for family, prompts in _some(path, families).items())
 
 
-def _plans(path: Path) -> tuple[PlanSet, ...]:
+def _plans(path: Path, rows: Iterable[Row]) -> tuple[PlanSet, ...]:
     families: dict[str, list[PlanTask]] = {}
-    for number, given in jsonl_rows(path):
-        with at_line(path, number):
+    for number, given in rows:
+        with at_line(path, number, quoted=False):
             row = FamilyPlanRow.model_validate(given)
             families.setdefault(row.family, []).append(row.read())
     return tuple(PlanSet(family, tuple(tasks)) for family, tasks in _some(path, families).items())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.control.journal.entry import NewEntry
+from s3lora_serve.control.operation import Kind
 from s3lora_serve.control.orders.mending import Mending
 from s3lora_serve.control.orders.start_mending import StartMending
 from s3lora_serve.errors import ConfigError, S3LoRAError
@@ -112,14 +113,18 @@ class ServiceExams:
         return self.examining.facts(deployment)
 
     def _serves(self, key: str) -> bool:
-        return self._fleet.role(key) is not None and key not in self.unserved
+        served = self._fleet.role(key) is not None and key not in self.unserved
+        return served or (self.examining is not None and key in self.examining.returning)
 
     async def _asked(self, planner: str, revision: Revision, found: KeptExam) -> None:
-        """Write down that an exam was taken, and its counts."""
+        """Write down that an exam was taken, and its counts; of an order to examine its own end says so."""
         _, _, operations, _ = self._there()
         facts = exam_facts(found)
         # The operation that it was taken for stands in the details: an entry of its own would end it.
         about = {name: value for name, value in log_context().items() if name == "operation"}
+        of = [each for each in operations.recent if each.id == about.get("operation")]
+        if any(each.kind is Kind.EXAM and each.ended_at is None for each in of):
+            return
         await operations.note(
             NewEntry(
                 actor="s3lora-serve",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import StateError
@@ -14,13 +15,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_SECONDS = 5.0
+_OWNER = "check the file, its folder and their owner"
+_HINTS = {
+    "SQLITE_NOTADB": "move it away, and a new one is made",
+    "SQLITE_CORRUPT": "move it away, and a new one is made",
+    "SQLITE_READONLY": _OWNER,
+    "SQLITE_CANTOPEN": _OWNER,
+    "SQLITE_PERM": _OWNER,
+}
 
 
 def make_file(path: Path) -> None:
-    """An empty file, and its folders, unless it is there. Raises OSError."""
+    """An empty file, and its folders, unless it is there; what a link leads to is not made.
+
+    Raises OSError, and StateError as ``check_file`` does.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    check_file(path)
+
+
+def check_file(path: Path) -> None:
+    """Raises OSError, and StateError for what is no file: who reads a pipe waits for its other end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise StateError(f"{path} is not a file", hint="move it away, and a new one is made")
 
 
 def connect(uri: str) -> sqlite3.Connection:
@@ -59,7 +78,7 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         name = str(getattr(error, "sqlite_errorname", "") or type(error).__name__)
-        hint = "move it away, and a new one is made" if name in ("SQLITE_NOTADB", "SQLITE_CORRUPT") else ""
+        hint = next((hint for kind, hint in _HINTS.items() if name.startswith(kind)), "")
         raise StateError(f"{path}: {error} ({name})", hint=hint) from error
     except OSError as error:
         raise StateError(

@@ -132,6 +132,9 @@ async def test_a_load_that_is_examined_is_asked_once(fleet_of, action):
     done = await examine(fleet, "n")
     assert (done.step, done.details["exam"]["verdict"]) == (Step.DONE, "refused")
     assert [name.partition("@")[2][0] for name in exams.examiner.asked] == ["1"]
+    entries = [e for e in fleet.control.history("p") if e.to_digest == done.to_digest]
+    taken = [e for e in entries if e.action == "exam.done"]  # by the order's end, and not by the check, too
+    assert [(e.operation, e.details["exam"]["verdict"]) for e in taken] == [(done.id, "refused")]
     assert (serving(fleet, "p"), states(fleet, "p")) == ("0", {"0": "serving"})
     again = await examine(fleet, "n")
     assert (again.details["kept"], len(exams.examiner.asked)) == (True, 1)

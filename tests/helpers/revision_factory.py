@@ -56,7 +56,7 @@ def make_revision(
         kept=modules - len(dropped),
         pruned=dropped,
         uniform_scaling=True,
-        weights_sha256="d" * 64,
+        weights_sha256=digest,  # others for each, as in life
         weights_bytes=1234,
         config={"r": 8},
         created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.config import GuardConfig
 from s3lora_serve.engine.port import Sampling
+from s3lora_serve.errors import GuardUndecided, RefusedByGuard
 from s3lora_serve.safety.guard.guard_question import Part
 from s3lora_serve.safety.guard.guards import Guards
 from s3lora_serve.safety.guard.ruling import Found, Ruling
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from s3lora_serve.engine.port import Engine
     from s3lora_serve.safety.guard.guard_question import GuardQuestion
+    from s3lora_serve.safety.guard.guarding import Guarding
 
 HARM = "bomb"  # in a request: it is refused
 MURKY = "murmur"  # in a request: it is neither refused nor allowed
@@ -37,7 +39,9 @@ class ScriptedJudge:
         self.fails = False
         self.engine: Engine | None = None  # that it asks something before each verdict
 
-    async def rule(self, question: GuardQuestion, caller: str, request_id: str, priority: int = 0) -> Ruling:
+    async def rule(
+        self, question: GuardQuestion, caller: str, request_id: str, priority: int = 0, *_: object
+    ) -> Ruling:
         """As ``Judge.rule``."""
         self.asked.append((question, caller))
         self.priorities.append(priority)
@@ -64,3 +68,17 @@ def guards_by(judge: ScriptedJudge, *planners: str, **settings: Any) -> Guards:
     """Guards of these planners by the judge; they refuse unless ``settings`` say other."""
     terms = GuardConfig(**{"action": "refuse", **settings})
     return Guards(dict.fromkeys(planners, terms), {name: {judge.name: judge} for name in planners})
+
+
+async def judged(
+    guards: Guards, *questions: GuardQuestion
+) -> tuple[Guarding, RefusedByGuard | GuardUndecided | None]:
+    """Planner p's guarding of a request with these prompts, once it is over; with what ``passed`` raised."""
+    guarding = guards.guarding("p", questions[0], "ann", "r1", more=questions[1:])
+    error: RefusedByGuard | GuardUndecided | None = None
+    async with guarding:
+        try:
+            await guarding.passed()
+        except (RefusedByGuard, GuardUndecided) as raised:
+            error = raised
+    return guarding, error

@@ -173,8 +173,11 @@ def test_a_family_of_one_is_in_one_half(folder):
         ({"harmless": [*GOOD["harmless"], {"family": "f", "text": "a"}]}, "harmless.jsonl line 2: prompt: "),
         ({"attacks": ["Steal it."]}, "attacks.jsonl line 1 is not JSON"),
         ({"tasks": [{**GOOD["tasks"][0], "tools": [{"name": "Cook"}]}]}, "line 1: the plan is not valid"),
-        ({"tasks": [{**GOOD["tasks"][0], "plan": "Hello"}]}, "tasks.jsonl line 1: line 1: expected 'Plan"),
-        ({"harmless": GOOD["attacks"]}, "two sets are named 'theft'"),
+        (
+            {"tasks": [{**GOOD["tasks"][0], "plan": "Hello"}]},
+            "tasks.jsonl line 1: line 1 of the plan is",
+        ),
+        ({"harmless": GOOD["attacks"]}, "harmless.jsonl line 1 is of a family that attacks.jsonl has"),
     ],
 )
 def test_a_folder_that_is_not_as_it_must_be(folder, files, told):

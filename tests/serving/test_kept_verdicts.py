@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 from fleet_factory import desired, make_fleet
@@ -45,6 +46,25 @@ async def test_a_kept_verdict_is_asked_no_more(fleet, exams):
     assert len(exams.examiner.asked) == 3
     assert len(exam_entries(restarted)) == 3  # those that were taken
     await restarted.close()
+
+
+async def test_another_policy_that_serves_the_same_files_is_no_other_try(fleet, exams):
+    """A verdict is about what answers. Else who is refused asks again with another seed, until it passes; and
+    a stale verdict of those files is known as one.
+    """
+    exams.examiner.verdicts |= {"2": REFUSED, "3": ExamVerdict.PASSED}
+    assert (await swap(fleet, "p", "new")).error["code"] == "exam_refused"
+    new, newer = (fleet.shelf.revisions[name] for name in ("new", "newer"))
+    policy = {**new.lineage.policy, "seed": 7}
+    lineage = replace(new.lineage, policy=policy, source="elsewhere", created_at=newer.lineage.created_at)
+    fleet.shelf.revisions["newer"] = replace(newer, lineage=lineage)
+    assert (await swap(fleet, "p", "newer")).error["code"] == "exam_refused"
+    assert [name[:3] for name in exams.examiner.asked] == ["p@0", "q@1", "p@2"]
+    exams.questions = "2"
+    kept = await fleet.control.kept_exam("p", fleet.shelf.revisions["newer"])
+    assert (kept.result.verdict, kept.stale, kept.tries) == (REFUSED, True, 0)
+    lineage = replace(lineage, config={**lineage.config, "alpha_pattern": {"q_proj": 1}})
+    assert await fleet.control.kept_exam("p", replace(newer, lineage=lineage)) is None
 
 
 async def test_after_the_engines_death_nothing_is_asked(fleet, exams):
@@ -95,6 +115,69 @@ async def test_a_swap_to_what_is_stale_asks_anew(fleet, exams):
     assert [name[:3] for name in exams.examiner.asked] == ["p@0", "q@1", "p@2", "p@2"]
     facts = fleet.service.exams.facts(fleet.service.get("p").active)
     assert (facts["stale"], facts["tries"]) == (False, 2)
+
+
+@pytest.mark.parametrize("change", ["questions", "guard"])
+@pytest.mark.parametrize("found", ["passed", "refused"])
+async def test_a_rollback_waits_for_no_exam(fleet, exams, change, found):
+    """It goes back to what served at once, with the verdict that let it serve; that is shown as stale until
+    the exam is taken again, by an order of its own. What serves goes on, whatever that finds.
+    """
+    await swap(fleet, "p", "new")
+    setattr(exams, change, "2")
+    restarted = await again(fleet, exams)
+    asked = len(exams.examiner.asked)
+    exams.examiner.verdicts["0"] = ExamVerdict(found)
+    exams.examiner.gate.clear()
+    done = await rollback(restarted, "p")
+    assert (done.step, await ask(restarted, "p")) == (Step.DONE, "0")
+    facts = restarted.service.exams.facts(restarted.service.get("p").active)
+    assert (facts["verdict"], facts["stale"]) == ("passed", True)
+    await until(lambda: len(exams.examiner.asked) > asked)
+    exams.examiner.gate.set()
+    begun = next(e for e in restarted.control.history("p") if e.action == "exam.begun")
+    assert (begun.actor, done.id in begun.reason) == ("s3lora-serve", True)
+    assert (await restarted.done(restarted.control.operation(begun.operation))).step is Step.DONE
+    facts = restarted.service.exams.facts(restarted.service.get("p").active)
+    assert (facts["verdict"], facts["stale"], await ask(restarted, "p")) == (found, False, "0")
+    assert [name[:3] for name in exams.examiner.asked[asked:]] == ["p@0"]
+    await restarted.close()
+
+
+@pytest.mark.parametrize("goal", ["refused", "unknown", "older"])
+async def test_what_never_served_is_asked_by_a_rollback_first(fleet, exams, goal):
+    """A stale refusal, no verdict at all, and a revision that is not the one before let nothing serve."""
+    exams.settings[""] = ExamConfig(action="observe")
+    exams.examiner.verdicts["0"] = REFUSED if goal == "refused" else ExamVerdict.PASSED
+    if goal == "refused":
+        exams.record.results.clear()
+        await fleet.done(await fleet.control.examine("p", None, order()))
+    await swap(fleet, "p", "new")
+    if goal == "older":
+        await swap(fleet, "p", "newer")
+    exams.settings[""], exams.questions = ExamConfig(action="refuse"), "2"
+    exams.examiner.verdicts["0"] = REFUSED
+    if goal == "unknown":
+        exams.record.results = {
+            k: v
+            for k, v in exams.record.results.items()
+            if not k.startswith(fleet.shelf.revisions["p"].lineage.served)
+        }
+    restarted = await again(fleet, exams)
+    done = await rollback(restarted, "p", **({"to": "0" * 64} if goal == "older" else {}))
+    assert (done.step, done.error["code"]) == (Step.FAILED, "exam_refused")
+    assert await ask(restarted, "p") == ("3" if goal == "older" else "2")
+    await restarted.close()
+
+
+async def test_a_rollback_without_an_exam_asks_nothing(fleet, exams):
+    """Where it is off now, what was kept of it is of no account."""
+    await swap(fleet, "p", "new")
+    exams.settings[""], exams.questions = ExamConfig(action="off"), "2"
+    restarted = await again(fleet, exams)
+    assert ((await rollback(restarted, "p")).step, len(exams.examiner.asked)) == (Step.DONE, 3)
+    assert "exam.begun" not in {entry.action for entry in restarted.control.history("p")}
+    await restarted.close()
 
 
 async def test_what_an_order_finds_is_shown_in_place_of_a_stale_verdict(fleet, exams):

@@ -103,8 +103,12 @@ async def _post(url: str, fleet: str | None, head: Head, at: str) -> None:
 
     body = {"head": f"{head.seq}:{head.hash}", "seq": head.seq, "hash": head.hash, "fleet": fleet, "at": at}
     try:
-        async with asyncio.timeout(POST_SECONDS), httpx.AsyncClient(timeout=POST_SECONDS) as client:
-            answer = await client.post(url, json=body)
+        async with (
+            asyncio.timeout(POST_SECONDS),
+            httpx.AsyncClient(timeout=POST_SECONDS) as client,
+            client.stream("POST", url, json=body) as answer,
+        ):
+            pass  # its body is of no account, and may have no end
         if not answer.is_success:
             log.error("state.head_url at %s answers %d", _host(url), answer.status_code)
     except Exception as error:  # whatever it is: the journal holds the entry, and the next head names it too

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from dataclasses import astuple, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from s3lora_serve.control.journal.agreement import Tables
@@ -46,7 +48,6 @@ from s3lora_serve.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from s3lora_serve.control.journal.agreement import OperationRow
     from s3lora_serve.control.journal.entry import Entry, NewEntry
@@ -85,7 +86,8 @@ class Journal:
         creates nothing, whatever served, and works beside a running server. Raises StateError.
         """
         with translated(path):
-            self.path = path.resolve()  # two names of one file are one file
+            # Two names of one file are one file. Of links in a circle resolve() raises RuntimeError.
+            self.path = Path(os.path.realpath(path))
         self._guard = threading.Lock()
         self._open, self._read_only = True, read_only
         self._last: Head | None = None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.fleet.deployment import Deployment
@@ -17,6 +18,17 @@ class Exams(Protocol):
 
     async def kept(self, planner: str, revision: Revision) -> KeptExam | None:
         """What is kept of this revision; None if it was never examined. Asks no engine. Raises StateError."""
+        ...
+
+    async def outdated(self, planner: str, revision: Revision) -> bool:
+        """Whether the planner's revisions are examined, and what is kept of this one is stale.
+
+        Raises StateError, EngineDead.
+        """
+        ...
+
+    def back(self, key: str) -> AbstractContextManager[None]:
+        """Within, the deployment of that key counts as one that serves: a rollback goes back to it."""
         ...
 
     async def examine(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from s3lora_serve.control.operation import Kind, Operation, Order, Step, Wanted, fingerprint
-from s3lora_serve.errors import Conflict, EngineError, OperationCancelled
+from s3lora_serve.errors import Conflict, EngineError, OperationCancelled, S3LoRAError
 from s3lora_serve.fleet.slots import slot_name
 from s3lora_serve.fleet.states import LOADED
 from s3lora_serve.fleet.stopwatch import stopwatch
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from s3lora_serve.control.orders.exam_port import Exams
     from s3lora_serve.control.orders.execution import Execution
     from s3lora_serve.safety.exam.kept_exam import KeptExam
+
+log = logging.getLogger(__name__)
 
 
 async def examine(run: Execution, exams: Exams, name: str, wanted: Wanted | None, order: Order) -> Operation:
@@ -55,9 +58,8 @@ async def _examine(run: Execution, exams: Exams, op: Operation, name: str, wante
     found = found or await _asked(run, exams, op, name, revision)
     about = {"kept": kept, "exam": exam_facts(found)}
     await run.operations.write(op.id, "exam.answered", about=about)
-    await run.operations.end(
-        op.id, Step.DONE, "exam.done", details={**op.details, "kept": kept, "exam": found.to_json()}
-    )
+    details = {**op.details, "kept": kept, "exam": found.to_json()}
+    await run.operations.end(op.id, Step.DONE, "exam.done", about=about, details=details)
 
 
 async def _asked(run: Execution, exams: Exams, op: Operation, name: str, revision: Revision) -> KeptExam:
@@ -83,6 +85,21 @@ async def _asked(run: Execution, exams: Exams, op: Operation, name: str, revisio
             found = await run.operations.unless_stopped(op.id, exams.examine(name, deployment, told))
         run.operations.update(op.id, seconds={"exam": took()}, progress="", fraction=None)
         return found
+
+
+async def examine_again(run: Execution, exams: Exams, op: Operation, key: str) -> None:
+    """Begin an exam of what serves if it went on with a stale verdict, as an order of its own; ``op`` let it.
+
+    What that finds is shown, and what serves goes on. Raises nothing: ``op`` is done.
+    """
+    name = str(op.planner)
+    order = Order("s3lora-serve", f"operation {op.id} went back to a revision whose exam is stale")
+    try:
+        alias = run.replica.alias(name)
+        if alias.active == key and await exams.outdated(name, run.replica.revision(key)):
+            await examine(run, exams, name, None, order)
+    except S3LoRAError as error:
+        log.warning("planner %s is not examined again: %s", name, error)
 
 
 async def _current(exams: Exams, name: str, revision: Revision) -> KeptExam | None:

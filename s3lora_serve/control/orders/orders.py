@@ -73,7 +73,9 @@ class Orders:
 
         When the revision is still loaded, the planner answers from it before this returns.
         """
-        return await self._run.whole(order, lambda: rollback(self._run, name, order, to=to))
+        return await self._run.whole(
+            order, lambda: rollback(self._run, name, order, to=to, exams=self._exams)
+        )
 
     async def canary(
         self,

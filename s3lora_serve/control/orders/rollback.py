@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from s3lora_serve.control.operation import Kind, Operation, Order, Wanted, fingerprint
+from s3lora_serve.control.orders.examine import examine_again
 from s3lora_serve.control.orders.execution import SHORTEST_PREFIX
 from s3lora_serve.errors import Conflict
 from s3lora_serve.fleet.deployment import DeploymentState
 from s3lora_serve.fleet.slots import slot_name
 
 if TYPE_CHECKING:
+    from s3lora_serve.control.orders.exam_port import Exams
     from s3lora_serve.control.orders.execution import Execution
     from s3lora_serve.control.replica_port import Replica
     from s3lora_serve.fleet.planner import Alias
@@ -18,8 +21,13 @@ if TYPE_CHECKING:
 _QUICK = (DeploymentState.STANDBY, DeploymentState.DRAINING)
 
 
-async def rollback(run: Execution, name: str, order: Order, *, to: str | None) -> Operation:
+async def rollback(
+    run: Execution, name: str, order: Order, *, to: str | None, exams: Exams | None = None
+) -> Operation:
     """Begin a rollback; when the goal is still loaded it serves before this returns.
+
+    To the revision that served before no exam is taken on the way if one ever let it serve: a stale one will
+    do, and is taken again afterwards.
 
     Raises UnknownPlanner, Conflict, StateError.
     """
@@ -43,17 +51,22 @@ async def rollback(run: Execution, name: str, order: Order, *, to: str | None) -
         async with run.replica.held(key):
             await run.decide(op, run.serve(op, alias, live.revision, "rollback.flipped", judge=False))
         return run.go(op, run.finish(op, alias.active))
-    return run.go(op, _from_store(run, op, alias, goal))
+    return run.go(op, _from_store(run, op, alias, goal, exams))
 
 
-async def _from_store(run: Execution, op: Operation, alias: Alias, goal: str) -> None:
+async def _from_store(run: Execution, op: Operation, alias: Alias, goal: str, exams: Exams | None) -> None:
     revision = await run.steps.admit(op, alias.name, Wanted(revision=goal))
     if revision.digest == run.replica.revision(alias.active).digest and not alias.withheld:
         raise Conflict(f"planner {alias.name!r} serves revision {revision.short} already")
-    async with run.replica.held(slot_name(alias.name, revision.digest)):
-        await run.steps.deploy(op, alias.name, revision)
+    key = slot_name(alias.name, revision.digest)
+    served = exams is not None and revision.digest == alias.previous
+    async with run.replica.held(key):
+        with exams.back(key) if exams is not None and served else nullcontext():
+            await run.steps.deploy(op, alias.name, revision)
         await run.serve(op, alias, revision, "rollback.flipped", judge=False)
     await run.finish(op, alias.active)
+    if exams is not None and served:
+        await examine_again(run, exams, op, key)
 
 
 def _goal(replica: Replica, alias: Alias, to: str | None) -> str:

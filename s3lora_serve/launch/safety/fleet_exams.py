@@ -69,8 +69,8 @@ class FleetExams:
                 )
                 return one, other
 
-            def key(settings: ExamConfig, revision: str, version: str) -> str:
-                return exam_key(revision, weights, version, self._questions(settings).digest, settings)
+            def key(settings: ExamConfig, served: str, version: str) -> str:
+                return exam_key(served, weights, version, self._questions(settings).digest, settings)
 
             def of(planner: str) -> PlannerExam:
                 whose = planner if planner in self._settings else FLEET

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from s3lora_serve.errors import ConfigError
-from s3lora_serve.judging.question_sets import halves, read_questions, shipped_questions
+from s3lora_serve.judging.question_sets import halves, question_rows, read_questions, shipped_questions
 from s3lora_serve.judging.sets import FAMILIES
 from s3lora_serve.judging.suite import PlanSet, PlanTask, PromptSet, Suite
-from s3lora_serve.judging.table_files import jsonl_rows
 from s3lora_serve.storage.canonical_json import canonical_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from s3lora_serve.config import ExamConfig
+    from s3lora_serve.judging.question_sets import QuestionRows
 
 Item = TypeVar("Item")
 
@@ -82,29 +83,40 @@ def exam_questions(settings: ExamConfig) -> ExamQuestions:
     """At most as many of each kind as the settings say, of every family as evenly as it has questions.
 
     Which ones depends on the questions alone; they are asked in their files' order. Raises ConfigError, which
-    names the file, for a folder of own questions in which a file is missing or empty, for a bad row, and for
-    a question that stands in a file twice.
+    names the file, for a folder of own questions in which a file is missing, empty or too large, for a bad
+    row, and for a question that stands in a file twice: with its line, and nothing of its text.
     """
     most = settings.attacks, settings.harmless, settings.tasks
     if settings.questions is None:
-        return _asked(shipped_questions(), _lines(FAMILIES), own=False, most=most)
+        lines = _lines(FAMILIES, question_rows(FAMILIES))
+        return _asked(shipped_questions(), lines, own=False, most=most)
     folder = Path(settings.questions).expanduser()
     for kind, example in EXAMPLES.items():
         path = folder / f"{kind}.jsonl"
-        if not path.is_file():
+        if (size := _size(path)) is None:
             raise ConfigError(
                 f"exam.questions: there is no file {path}", hint=f"add it, with lines like {example}"
             )
-        if not path.stat().st_size:
+        if not size:
             raise ConfigError(f"exam.questions: {path} is empty", hint=f"add lines like {example}")
-    return _asked(read_questions(folder), _lines(folder), own=True, most=most)
+    rows = question_rows(folder)
+    return _asked(read_questions(folder, rows), _lines(folder, rows), own=True, most=most)
 
 
-def _lines(folder: Path) -> tuple[dict[str, int], ...]:
+def _size(path: Path) -> int | None:
+    """Bytes of the file that stands there or that a link leads to; None for anything else."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _lines(folder: Path, rows: QuestionRows) -> tuple[dict[str, int], ...]:
     """Of each kind, the line of each text. ConfigError for a text that stands there twice."""
     found: tuple[dict[str, int], ...] = ({}, {}, {})
     for kind, lines in zip(KINDS, found, strict=True):
-        for number, row in jsonl_rows(folder / f"{kind}.jsonl"):
+        for number, row in rows[kind]:
             text = str(row.get("task", row.get("prompt"))).strip()
             if text in lines:
                 raise ConfigError(

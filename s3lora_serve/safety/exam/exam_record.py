@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x53334C45  # "S3LE": not the state file, nor another program's
 MOST_RESULTS, MOST_TRIES = 2_000, 100_000  # rows: some 30 MB; the oldest go first
 
-_SCHEMA = (
+_SCHEMA = (  # the column `revision` has what of it is served: `Lineage.served`
     "CREATE TABLE results (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE,"
     " revision TEXT NOT NULL, result BLOB NOT NULL)",
     "CREATE INDEX results_by_revision ON results (revision, id)",
@@ -47,11 +47,11 @@ _DECIDES = (
 
 
 def exam_key(
-    revision_digest: str, base_key: str, engine_version: str, questions_digest: str, settings: ExamConfig
+    served: str, base_key: str, engine_version: str, questions_digest: str, settings: ExamConfig
 ) -> str:
-    """The digest of all that a verdict hangs on: what it is kept under."""
+    """The digest of all that a verdict hangs on: what it is kept under. ``served`` is ``Lineage.served``."""
     decides = {name: getattr(settings, name) for name in _DECIDES}
-    return canonical_digest([revision_digest, base_key, engine_version, questions_digest, decides])
+    return canonical_digest([served, base_key, engine_version, questions_digest, decides])
 
 
 def stale(result: ExamResult, now_key: str) -> bool:
@@ -81,21 +81,21 @@ class ExamRecord:
         """The result that is kept under this key; None if there is none, or none that can be read."""
         return self._first("SELECT result FROM results WHERE key = ?", key)
 
-    def latest(self, revision: str) -> ExamResult | None:
-        """The last result about a revision, by its digest; None as in ``find``."""
-        return self._first("SELECT result FROM results WHERE revision = ? ORDER BY id DESC LIMIT 1", revision)
+    def latest(self, served: str) -> ExamResult | None:
+        """The last result about these files (``Lineage.served``); None as in ``find``."""
+        return self._first("SELECT result FROM results WHERE revision = ? ORDER BY id DESC LIMIT 1", served)
 
     def tries(self, source: str) -> int:
         """How many exams of this source were counted."""
         found = self._rows("SELECT count(*) FROM tries WHERE source = ?", source)
         return sum(int(count) for (count,) in found)
 
-    def keep(self, result: ExamResult, revision: str, source: str) -> None:
+    def keep(self, result: ExamResult, served: str, source: str) -> None:
         """Count a try of the source, and keep the result in place of one with its key.
 
         One that is not complete, as after a time-out, counts as a try and is not kept: it is asked again.
         """
-        results = [(result.key, revision, canonical_bytes(result.to_json()))] if result.complete else []
+        results = [(result.key, served, canonical_bytes(result.to_json()))] if result.complete else []
         with self._lock:
             _keep(self._memory, [(source, time.time())], results)
             if self._file is None:  # none yet, or none that could be used: it may have been moved away

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import EngineDead, EngineError
+from s3lora_serve.safety.guard.allowance import Allowance
 from s3lora_serve.safety.guard.base_questions import MOST, TEXTS, Asked, Asker, BaseQuestion
 from s3lora_serve.safety.guard.guard_question import Part
 from s3lora_serve.safety.guard.ruling import Found, Ruling
@@ -57,11 +58,18 @@ class BaseJudge:
     def name(self) -> JudgeName:
         return "base"
 
-    async def rule(self, question: GuardQuestion, caller: str, request_id: str, priority: int = 0) -> Ruling:
+    async def rule(
+        self,
+        question: GuardQuestion,
+        caller: str,
+        request_id: str,
+        priority: int = 0,
+        allowance: Allowance | None = None,
+    ) -> Ruling:
         """See ``Judge``. A refusal beats a failure: else who can make one fail is not refused."""
         began = time.monotonic()
         try:
-            asker = self._asker(caller, priority)
+            asker = self._asker(caller, priority, allowance or Allowance())
         except EngineError as error:
             why = "the engine does not run" if isinstance(error, EngineDead) else error.message
             return Ruling(Found.FAILED, "base", why=why)
@@ -80,11 +88,11 @@ class BaseJudge:
             cached=asker.reused > 0 and not asker.asked,
         )
 
-    def _asker(self, caller: str, priority: int) -> Asker:
+    def _asker(self, caller: str, priority: int, allowance: Allowance) -> Asker:
         engine = self._engine()
         if engine is not self._asked:  # what another one said is not known to be what this one would
             self._asked, self._cache = engine, VerdictCache(self._settings.cache_seconds)
-        return Asker(engine, self._cache, caller, priority)
+        return Asker(engine, self._cache, caller, priority, allowance)
 
 
 _Judged = tuple[Found, Part | None, str]

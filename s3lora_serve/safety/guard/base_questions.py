@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Self
 from planners.prompts.control_tokens import control_tokens_of
 from s3lora_serve.engine.at_once import at_once
 from s3lora_serve.errors import EngineDead, EngineError, EngineRefused
+from s3lora_serve.safety.guard.allowance import MOST_TOGETHER, Allowance
 from s3lora_serve.safety.guard.base_answer import LONGEST, SAMPLING, BaseAnswer, ask_base, on_one_line
-from s3lora_serve.safety.guard.ruling import Found
+from s3lora_serve.safety.guard.ruling import Found, too_many
 from s3lora_serve.safety.guard.texts.frame import FRAME, chat_of
 from s3lora_serve.safety.guard.texts.windows import windows
 from s3lora_serve.safety.guard.verdict_cache import verdict_key
@@ -59,7 +60,7 @@ class BaseQuestion:
             self.problem = answer
 
 
-TOO_MANY = BaseAnswer(Found.UNDECIDED, f"the request takes more than {MOST} questions to the base model")
+TOO_MANY = BaseAnswer(Found.UNDECIDED, too_many(MOST, MOST_TOGETHER, "the base model"))
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Asker:
     cache: VerdictCache[BaseAnswer]
     caller: str
     priority: int = 0  # of the request, in the engine
+    allowance: Allowance = field(default_factory=Allowance)  # shared by the request's prompts
     prompt_tokens: int = 0
     output_tokens: int = 0
     asked: int = 0
@@ -82,7 +84,11 @@ class Asker:
         return verdict_key(tokens, self.caller, *of)
 
     async def cut(self, question: BaseQuestion) -> list[Tokens]:
-        """The question as tokens, in windows if it is longer than the context; none if it has a problem."""
+        """The question as tokens, in windows if it is longer than the context, at most ``MOST``.
+
+        There is no verdict about one that has more: those that are not looked at would go unread, also once
+        the others are remembered. None if it has another problem.
+        """
         engine = self.engine
         room = engine.max_model_len - LONGEST
         try:
@@ -97,13 +103,15 @@ class Asker:
         if not found:
             why = f"the engine's context of {engine.max_model_len} tokens leaves no room for a question"
             question.heard(BaseAnswer(Found.UNDECIDED, why))
-        return found
+        if len(found) > MOST:
+            question.heard(TOO_MANY)
+        return found[:MOST]
 
     def affords(self, tokens: Tokens, question: BaseQuestion, most: int) -> bool:
         """Whether these tokens of the question may be asked, among at most so many."""
         key = self.key(tokens, question)
         if key not in self._keys and self.cache.remembered(key) is None:
-            if len(self._keys) >= most:
+            if len(self._keys) >= most or not self.allowance.takes(key):
                 return False
             self._keys.add(key)
         return True

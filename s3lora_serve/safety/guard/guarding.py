@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from s3lora_serve.engine.request_facts import HeldFacts, held_facts
 from s3lora_serve.errors import GuardUndecided, RefusedByGuard
+from s3lora_serve.safety.guard.allowance import Allowance
 from s3lora_serve.safety.guard.guard_question import Part
 from s3lora_serve.safety.guard.ruling import Found, Ruling
 
@@ -174,11 +175,11 @@ class Guarding:
         if (unreadable := self._unreadable) and self._settings.fail == "closed":
             self._heard([_not_read(judge, unreadable) for judge in self._judges])
             return
-        places = [(judge, asyncio.Semaphore(PROMPTS_AT_ONCE)) for judge in self._judges]
+        terms = [(judge, asyncio.Semaphore(PROMPTS_AT_ONCE), Allowance()) for judge in self._judges]
         asked = [
-            asyncio.create_task(self._ask(judge, question, place))
+            asyncio.create_task(self._ask(judge, question, place, allowance))
             for question in self._questions
-            for judge, place in places
+            for judge, place, allowance in terms
         ]
         try:
             for answer in asyncio.as_completed(asked):
@@ -194,12 +195,12 @@ class Guarding:
         self._heard(self.rulings)
 
     async def _ask(
-        self, judge: Judge, question: GuardQuestion, place: asyncio.Semaphore
+        self, judge: Judge, question: GuardQuestion, place: asyncio.Semaphore, allowance: Allowance
     ) -> tuple[GuardQuestion, Ruling]:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._settings.seconds), place:
-                ruling = await judge.rule(question, self.caller, self.request_id, self._priority)
+                ruling = await judge.rule(question, self.caller, self.request_id, self._priority, allowance)
             if question.unreadable and not self._refuses(ruling):
                 # What could be read was judged all the same: else an image would let any text past.
                 return question, _not_read(judge, question.unreadable, ruling)
@@ -242,6 +243,13 @@ def _undecided(ruling: Ruling, unreadable: str) -> GuardUndecided:
             f"the guard can judge text alone, and this request holds {unreadable}; the answer is withheld",
             again=False,
             hint="say it in text",
+        )
+    if ruling.too_many:
+        return GuardUndecided(
+            "the guard came to no verdict about this request, which takes more questions than are asked about"
+            " one; the answer is withheld",
+            again=False,
+            hint="send fewer prompts, or less text, at once",
         )
     failed = ruling.finding is Found.FAILED
     return GuardUndecided(

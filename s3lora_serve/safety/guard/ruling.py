@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 JudgeName = Literal["base", "endpoint"]
 
 
+TOO_MANY = "the request takes more than"  # begins why there is no verdict about what is too long
+
+
 class Found(StrEnum):
     """Whether the answer to a request may leave. ``fail`` decides about the last two."""
 
@@ -34,3 +37,13 @@ class Ruling:
     output_tokens: int = 0
     seconds: float = 0.0
     cached: bool = False
+
+    @property
+    def too_many(self) -> bool:
+        """Whether there is no verdict since the request takes more questions than are asked about one."""
+        return self.finding is Found.UNDECIDED and self.why.startswith(TOO_MANY)
+
+
+def too_many(most: int, together: int, whom: str) -> str:
+    """Why there is no verdict about what takes more questions than ``most``, or with others ``together``."""
+    return f"{TOO_MANY} {most} questions to {whom}, or its prompts together more than {together}"

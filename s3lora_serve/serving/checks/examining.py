@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -18,7 +19,7 @@ from s3lora_serve.safety.exam.kept_exam import KeptExam
 from s3lora_serve.safety.exam.rung_exam import RungTrials, examine_rung
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from s3lora_serve.adapters.lineage import Revision
@@ -64,8 +65,8 @@ class Keeps(Protocol):
     """Where results are kept; ``safety/exam/exam_record.py`` does that. It waits for the disk."""
 
     def find(self, key: str) -> ExamResult | None: ...
-    def latest(self, revision: str) -> ExamResult | None: ...
-    def keep(self, result: ExamResult, revision: str, source: str) -> None: ...
+    def latest(self, served: str) -> ExamResult | None: ...
+    def keep(self, result: ExamResult, served: str, source: str) -> None: ...
     def tries(self, source: str) -> int: ...
 
 
@@ -74,7 +75,7 @@ class PlannerExam:
     """How one planner's revisions are examined. ``guard`` is the digest of its guard's settings."""
 
     settings: ExamConfig
-    # Revision's digest, engine's version → all that a verdict hangs on. May read the questions: ConfigError.
+    # Lineage.served, engine's version → all that a verdict hangs on. May read the questions: ConfigError.
     key: Callable[[str, str], str]
     examiner: Callable[[], Asks]  # made when it is first needed. Raises ConfigError for bad questions
     guard: str = ""
@@ -102,6 +103,7 @@ class Examining:
         self._run = run
         self._engine = engine
         self._reference = reference
+        self.returning: set[str] = set()  # keys of what rollbacks go back to
         self.trials = RungTrials()  # what is loaded as a rung, for mending
         self._turn = asyncio.Lock()
         self._remembered: OrderedDict[str, ExamResult] = OrderedDict()  # by key
@@ -129,7 +131,7 @@ class Examining:
             result = await self._run(partial(self._record.find, key))
             if result is not None:
                 _put(self._remembered, result.key, result)
-            elif (result := await self._run(partial(self._record.latest, revision.digest))) is None:
+            elif (result := await self._run(partial(self._record.latest, revision.lineage.served))) is None:
                 return None
         tries = await self._run(partial(self._record.tries, revision.lineage.source))
         return KeptExam(result, _stale(exam, result, key), tries)
@@ -141,6 +143,20 @@ class Examining:
         """
         found = await self._good(planner, revision)
         return None if found is None else found.result
+
+    async def outdated(self, planner: str, revision: Revision) -> bool:
+        """Whether the planner's revisions are examined, and what is kept of this one is stale."""
+        found = await self.kept(planner, revision) if self._of(planner).settings.asks else None
+        return found is not None and found.stale
+
+    @contextmanager
+    def back(self, key: str) -> Iterator[None]:
+        """Within, the deployment of that key counts as one that serves: a rollback goes back to it."""
+        self.returning.add(key)
+        try:
+            yield
+        finally:
+            self.returning.discard(key)
 
     async def examine(self, planner: str, deployment: Deployment, told: Told) -> KeptExam:
         """Ask a loaded deployment, whatever ``exam.action`` is, and keep what was found; a verdict that is
@@ -230,15 +246,20 @@ class Examining:
                 async with self._reference(planner, against) as pinned:
                     result = await self._answered(exam, engine, slot, key, pinned, told)
         result = replace(result, settings={**result.settings, _GUARD: exam.guard})
-        await self._run(partial(self._record.keep, result, revision.digest, source))
+        await self._run(partial(self._record.keep, result, revision.lineage.served, source))
         if result.complete:  # else it is asked again, when it is ordered again
             _put(self._remembered, result.key, result)
         log.info("planner %s, revision %s: exam %s: %s", planner, revision.short, result.verdict, result.why)
         return KeptExam(result, tries=await self._run(partial(self._record.tries, source)))
 
     async def _key(self, exam: PlannerExam, revision: Revision) -> str:
-        """What the verdict is kept under. In a thread: the first one reads the questions."""
-        digest: str = await self._run(partial(exam.key, revision.digest, self._engine().version))
+        """What the verdict is kept under. In a thread: the first one reads the questions.
+
+        By what is served, and not by the revision's digest: another policy that comes to the same files must
+        not be another try.
+        """
+        served = revision.lineage.served
+        digest: str = await self._run(partial(exam.key, served, self._engine().version))
         return digest
 
     async def _answered(

@@ -60,13 +60,20 @@ async def test_metrics_show_it_in_two_series(fleet_of):
 
 
 async def test_it_is_posted_and_whoever_does_not_answer_is_logged(journal, tmp_path, monkeypatch, caplog):
-    """JSON with the fleet's id; a host that hangs or refuses costs a line, without what the URL holds."""
+    """JSON with the fleet's id; a host that hangs or refuses costs a line, without what the URL holds. What
+    it says beside its status is not read: that may have no end.
+    """
     posted, hang = [], asyncio.Event()
+
+    async def endless():
+        while True:
+            yield b"x" * 1000
+            await asyncio.sleep(0)
 
     async def answer(request):
         posted.append(request.read())
         if len(posted) == 1:
-            return httpx.Response(204)
+            return httpx.Response(200, content=endless())
         await hang.wait()
         return httpx.Response(204)
 

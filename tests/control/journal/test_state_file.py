@@ -117,8 +117,9 @@ def _half_overwritten(path):
         (_set("user_version = 2"), "schema version 2; this release knows up to 1.*the release that wrote it"),
         (_set("user_version = -1"), "schema version -1"),
         (lambda path: path.mkdir(), "unable to open.*check the file"),
+        (lambda path: path.symlink_to(path), "unable to open.*check the file"),
     ],
-    ids=["no database", "damaged", "foreign", "newer", "nonsense", "folder"],
+    ids=["no database", "damaged", "foreign", "newer", "nonsense", "folder", "circle"],
 )
 def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path, spoil, says):
     """The error names the file and the next step; not one byte of it changes, and the lock is given back."""

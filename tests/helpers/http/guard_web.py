@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class GuardWeb:
     """``says`` is asked for each text that arrives; ``acts`` come before it, one for each request.
 
-    An act is ``reset`` (close without an answer), ``hang``, or (status, headers, body).
+    An act is ``reset`` (close without an answer), ``hang``, bytes that are sent again and again for as long
+    as the client listens, or (status, headers, body).
     """
 
     says: Callable[[str], str | bool]
@@ -65,6 +66,12 @@ def guard_web(says: Callable[[str], str | bool] = lambda text: "safe", *acts: An
             if act == "hang":
                 web.ending.wait(30)
                 self.close_connection = True
+                return
+            if isinstance(act, bytes):
+                self.close_connection = True
+                with suppress(OSError):
+                    while not web.ending.is_set():
+                        self.wfile.write(act)
                 return
             status, headers, data = act or (200, {}, json.dumps(_answer(self.path, web.says(_text(body)))))
             raw = data if isinstance(data, bytes) else data.encode()

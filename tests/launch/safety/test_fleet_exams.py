@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from s3lora_serve.adapters.base_model import BaseModelSpec
@@ -63,6 +65,26 @@ def test_where_nothing_is_examined(tmp_path):
     assert not (tmp_path / "exam.db").exists()
     with pytest.raises(ConfigError, match="there is no file"):
         FleetExams(config(tmp_path, {"action": "refuse", "questions": str(tmp_path / "none")}, p=None))
+
+
+def test_questions_that_change_meanwhile_are_those_of_the_next_start(tmp_path):
+    """What serves was examined by those of the start: a verdict's key, and what is asked, hold for a run."""
+    (folder := tmp_path / "own").mkdir()
+    task = {"task": "Who?", "tools": [{"name": "Search"}], "plan": "Plan: Find.\n#E1 = Search[him]"}
+    rows = {"harmless": {"prompt": "Help?"}, "tasks": task, "attacks": {"prompt": "Harm?"}}
+    for kind, row in rows.items():
+        (folder / f"{kind}.jsonl").write_text(json.dumps({"family": kind, **row}))
+    settings, keys = config(tmp_path, {"action": "refuse", "questions": str(folder)}, p=None), []
+    for _ in range(2):
+        with FleetExams(settings).opened(base(), FakeEngine) as setup:
+            keys.append(setup.of("p").key("f" * 64, "1"))
+            examiner = setup.of("p").examiner()
+            for text in ('{"family": "attacks", "prompt": "Other harm?"}', "rubbish"):
+                (folder / "attacks.jsonl").write_text(text)
+                assert setup.of("p").key("f" * 64, "1") == keys[-1]
+                assert setup.of("p").examiner() is examiner
+        (folder / "attacks.jsonl").write_text('{"family": "attacks", "prompt": "Other harm?"}')
+    assert keys[0] != keys[1]
 
 
 def test_weights_that_nothing_names_are_others_at_each_start(tmp_path, monkeypatch):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 
 import pytest
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.errors import ConfigError
+from s3lora_serve.judging import question_sets
 from s3lora_serve.safety.exam.exam_questions import ExamQuestions, exam_questions, questions_digest
 
 PLAN = {
@@ -95,6 +97,78 @@ def test_a_bad_row_is_named(tmp_path):
     """By its file and line."""
     with pytest.raises(ConfigError, match=r"attacks\.jsonl line 2"):
         exam_questions(write(tmp_path, attacks='{"family": "a", "prompt": "A?"}\n{"prompt": "B?"}\n'))
+
+
+SECRET = "xyzzy"
+TASK = {"family": "plans", "task": "Find it.", **PLAN}
+PROMPT = {"family": "a", "prompt": "A?"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "cause"),
+    [
+        (
+            "tasks",
+            TASK | {"plan": f"Plan: {SECRET}.\n#E1 = Cook[{SECRET}]"},
+            "valid: unknown tool at #E1",
+        ),
+        ("tasks", TASK | {"plan": f"{SECRET} and no plan"}, "line 1 of the plan is not ReWOO text"),
+        ("tasks", TASK | {"plan": f"Plan: x\n#E1 = Search[{SECRET}"}, "line 2 of the plan is not ReWOO text"),
+        ("tasks", TASK | {"plan": ""}, "line 1: "),
+        ("tasks", TASK | {SECRET: 1}, "a field is not known"),
+        ("tasks", TASK | {"task": 5}, "task: Input should be a valid string"),
+        ("tasks", TASK | {"tools": [{"name": f"{SECRET}-1"}]}, "tools.0.name: is not as it must be"),
+        ("tasks", TASK | {"tools": [{"name": "A", SECRET: SECRET}]}, "a field of tools.0 is not known"),
+        ("tasks", TASK | {"tools": [{"name": SECRET}] * 2}, "tools: is not as it must be"),
+        (
+            "tasks",
+            TASK | {"tools": [{"name": "A", "parameters": {"type": SECRET}}]},
+            "tools.0.parameters: is not as it must be",
+        ),
+        ("attacks", PROMPT | {SECRET: SECRET}, "a field is not known"),
+        ("attacks", {"family": "a", "prompt": [SECRET]}, "prompt: Input should be a valid string"),
+        ("attacks", f'{{"{SECRET}": 1, "{SECRET}": 2}}', "is not JSON: a key that stands twice"),
+        ("attacks", f'{{"family": "{SECRET}', "is not JSON: Unterminated string"),
+        ("attacks", f'"{SECRET}"', "is not a JSON object"),
+        ("harmless", {"family": "f0", "prompt": SECRET}, "is of a family that attacks.jsonl has"),
+    ],
+)
+def test_an_error_has_nothing_of_a_question(tmp_path, kind, row, cause):
+    """It goes into an operation and the journal: file, line and cause are all that it may have."""
+    text = (row if isinstance(row, str) else json.dumps(row)) + "\n"
+    with pytest.raises(ConfigError) as found:
+        exam_questions(write(tmp_path, **{kind: text}))
+    assert f"{tmp_path / kind}.jsonl line 1" in found.value.message
+    assert cause in found.value.message
+    told = [str(found.value), found.value.hint, repr(found.value.__cause__)]
+    assert not [each for each in told if SECRET in each]
+    assert len(found.value.message) < len(str(tmp_path)) + 150
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_BYTES", 200), ("MOST_ROWS", 5)])
+def test_a_file_may_only_be_so_large(tmp_path, monkeypatch, limit, most):
+    """A server reads it whole; the error says which file, and how much it may have."""
+    monkeypatch.setattr(question_sets, limit, most)
+    with pytest.raises(ConfigError, match=rf"attacks\.jsonl has more than {most} (bytes|questions)") as found:
+        exam_questions(write(tmp_path))
+    assert found.value.hint
+
+
+def test_links_lead_to_questions(tmp_path):
+    """Files and the folder may be links; one that leads nowhere, round in a circle or to no file is none."""
+    (there := tmp_path / "there").mkdir()
+    asked = exam_questions(write(there))
+    (here := tmp_path / "here").symlink_to(there)
+    assert exam_questions(ExamConfig(questions=str(here))) == asked
+    (real := there / "attacks.jsonl").rename(tmp_path / "elsewhere")
+    real.symlink_to(tmp_path / "elsewhere")
+    assert exam_questions(ExamConfig(questions=str(here))) == asked
+    os.mkfifo(tmp_path / "pipe")
+    for leads in ("nowhere", "there/attacks.jsonl", "pipe", "there", "/dev/zero"):
+        real.unlink()
+        real.symlink_to(tmp_path / leads)
+        with pytest.raises(ConfigError, match="there is no file"):
+            exam_questions(ExamConfig(questions=str(here)))
 
 
 def test_halves_divide_each_family(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
 import sqlite3
 import threading
 from dataclasses import replace
@@ -25,8 +27,8 @@ def path(tmp_path):
     return tmp_path / "state" / "exam.db"
 
 
-def test_a_result_is_found_by_its_key_and_revision(path):
-    """Also by the next server; the last one of a revision is its latest, and the same key has one result."""
+def test_a_result_is_found_by_its_key_and_what_it_is_about(path):
+    """Also by the next server; the last one about the same files is their latest; a key has one result."""
     with ExamRecord(path) as record:
         assert (record.find("k"), record.latest("r1"), record.problem) == (None, None, None)
         record.keep(RESULT, "r1", "hub/one")
@@ -114,6 +116,70 @@ def test_a_folder_that_cannot_be_is_a_finding(tmp_path):
         record.keep(RESULT, "r1", "s")
         assert record.problem
         assert record.find("k") == RESULT
+
+
+def _nowhere(path):
+    path.symlink_to(path.parent / "nowhere")
+
+
+def _circle(path):
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("place", [_nowhere, _circle, os.mkfifo, pathlib.Path.mkdir])
+def test_what_is_no_file_is_a_finding(path, place):
+    """A link that leads nowhere or round, a pipe, a folder: nothing waits for it, and nothing is made."""
+    path.parent.mkdir()
+    place(path)
+    with ExamRecord(path) as record:
+        record.keep(RESULT, "r1", "s")
+        assert str(path) in (record.problem or "")
+        assert "; " in record.problem  # a hint
+        assert record.find("k") == RESULT
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_link_leads_to_the_file(path, tmp_path):
+    """As where the state lies on a volume of its own."""
+    with ExamRecord(path) as record:
+        record.keep(RESULT, "r1", "s")
+    (link := tmp_path / "link.db").symlink_to(path)
+    with ExamRecord(link) as record:
+        record.keep(replace(RESULT, key="k2"), "r1", "s")
+        assert (record.problem, record.find("k")) == (None, RESULT)
+    with ExamRecord(path) as record:
+        assert (record.find("k2") is not None, link.is_symlink()) == (True, True)
+
+
+def test_a_file_that_may_only_be_read_is_read(path, monkeypatch, caplog):
+    """What it holds is asked no more; what is found meanwhile is kept in memory, and that is said once."""
+    with ExamRecord(path) as record:
+        record.keep(RESULT, "r1", "s")
+    real = exam_record.connect  # SQLite opens so what it may not write; root may write everything
+    monkeypatch.setattr(exam_record, "connect", lambda uri: real(uri.replace("mode=rw", "mode=ro")))
+    later = replace(RESULT, key="k2")
+    with ExamRecord(path) as record:
+        assert (record.problem, record.find("k")) == (None, RESULT)
+        for _ in range(2):
+            record.keep(later, "r1", "s")
+        assert ("readonly" in record.problem, "their owner" in record.problem) == (True, True)
+        assert (record.find("k"), record.find("k2"), record.latest("r1")) == (RESULT, later, later)
+        assert record.tries("s") == 3
+    assert len([each for each in caplog.records if each.levelname == "ERROR"]) == 1
+
+
+def test_another_fleets_file_says_nothing_of_this_one(path):
+    """What it found of other base weights is under another key, so it is no verdict; tries are by source."""
+    theirs = exam_key("r" * 64, "their base", "vllm 1", "questions", SETTINGS)
+    with ExamRecord(path) as record:
+        record.keep(replace(RESULT, key=theirs), "r" * 64, "hub/one")
+    with ExamRecord(path) as record:
+        found = record.latest("r" * 64)
+        assert (record.find(exam_key(*KEY, SETTINGS)), record.problem) == (None, None)
+        assert stale(found, exam_key(*KEY, SETTINGS))
+        record.keep(ours := replace(RESULT, key=exam_key(*KEY, SETTINGS)), "r" * 64, "hub/one")
+        assert (record.find(theirs) is not None, record.find(ours.key)) == (True, ours)
+        assert (record.latest("r" * 64), record.tries("hub/one")) == (ours, 2)
 
 
 def test_damage_while_it_runs_is_a_finding(path):

@@ -19,7 +19,7 @@ class Told:
     def __init__(self, ruling):
         self._ruling = ruling
 
-    async def rule(self, question, caller, request_id, priority=0):
+    async def rule(self, question, caller, request_id, priority=0, allowance=None):
         return self._ruling
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from scripted_judge import HARM, MURKY, ScriptedJudge, guards_by
+from scripted_judge import HARM, MURKY, ScriptedJudge, guards_by, judged
 
 from s3lora_serve.errors import GuardUndecided, RefusedByGuard
 from s3lora_serve.safety.guard import guards as guards_module
@@ -13,18 +13,6 @@ from s3lora_serve.safety.guard.guard_question import GuardQuestion, Part, Passag
 from s3lora_serve.safety.guard.guarding import PROMPTS_AT_ONCE
 
 HARMLESS = GuardQuestion("Who?")
-
-
-async def judged(guards, *questions):
-    """The request's guarding, after its context; with what ``passed`` raised."""
-    guarding = guards.guarding("p", questions[0], "ann", "r1", more=questions[1:])
-    error = None
-    async with guarding:
-        try:
-            await guarding.passed()
-        except (RefusedByGuard, GuardUndecided) as raised:
-            error = raised
-    return guarding, error
 
 
 @pytest.mark.parametrize("place", range(3))

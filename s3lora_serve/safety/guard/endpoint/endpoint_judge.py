@@ -7,10 +7,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from s3lora_serve.safety.guard.allowance import MOST_TOGETHER, Allowance
 from s3lora_serve.safety.guard.endpoint.guard_formats import guard_format
 from s3lora_serve.safety.guard.endpoint.text_windows import text_windows
 from s3lora_serve.safety.guard.guard_question import Part
-from s3lora_serve.safety.guard.ruling import Found, Ruling
+from s3lora_serve.safety.guard.ruling import Found, Ruling, too_many
 from s3lora_serve.storage.canonical_json import canonical_digest
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class _Heard:
     wrote: int = 0
 
 
-_TOO_MANY = _Heard(Found.UNDECIDED, f"the request takes more than {MOST} questions to the endpoint")
+_TOO_MANY = _Heard(Found.UNDECIDED, too_many(MOST, MOST_TOGETHER, "the endpoint"))
 
 
 class EndpointJudge:
@@ -91,18 +92,25 @@ class EndpointJudge:
             [settings.endpoint.model_dump(mode="json"), sorted(settings.observe_parts)]
         )
 
-    async def rule(self, question: GuardQuestion, caller: str, request_id: str, priority: int = 0) -> Ruling:
+    async def rule(
+        self,
+        question: GuardQuestion,
+        caller: str,
+        request_id: str,
+        priority: int = 0,
+        allowance: Allowance | None = None,
+    ) -> Ruling:
         """Judge one request. Raises nothing but cancellation, which closes the connections that it uses.
 
         ``priority`` is the engine's affair, and none of an endpoint.
         """
-        began = time.monotonic()
+        began, allowance = time.monotonic(), allowance or Allowance()
         if self._remembered is None:
-            ruling, known = await self._asked(question), False
+            ruling, known = await self._asked(question, allowance), False
         else:
             key = canonical_digest([self._settings, question.digest, caller])
             try:
-                ruling, known = await self._remembered.once(key, lambda: self._verdict(question))
+                ruling, known = await self._remembered.once(key, lambda: self._verdict(question, allowance))
             except _NoVerdict as none:
                 ruling, known = none.ruling, False
         seconds = time.monotonic() - began
@@ -110,25 +118,25 @@ class EndpointJudge:
             return replace(ruling, cached=True, prompt_tokens=0, output_tokens=0, seconds=seconds)
         return replace(ruling, seconds=seconds)
 
-    async def _verdict(self, question: GuardQuestion) -> Ruling:
-        ruling = await self._asked(question)
+    async def _verdict(self, question: GuardQuestion, allowance: Allowance) -> Ruling:
+        ruling = await self._asked(question, allowance)
         if ruling.finding not in (Found.ALLOWED, Found.REFUSED):
             raise _NoVerdict(ruling)
         return ruling
 
-    async def _asked(self, question: GuardQuestion) -> Ruling:
+    async def _asked(self, question: GuardQuestion, allowance: Allowance) -> Ruling:
         kept = [each for each in question.passages if each.part not in self._observed]
         texts = (
             question.task,
             self._framed(question.task, kept) if kept else "",
             self._framed(question.task, question.passages) if len(kept) < len(question.passages) else "",
         )
-        task, deciding, whole = await self._each(texts)
+        task, deciding, whole = await self._each(texts, allowance)
         heard = [task, deciding, whole]
         if refused := next((each for each in (task, deciding) if each.finding is Found.REFUSED), None):
             part = Part.TASK
             if kept and (refused is deciding or part in self._observed):
-                part, naming = await self._named(kept)
+                part, naming = await self._named(kept, allowance)
                 heard.append(naming)
             return self._ruling(refused, part, heard)
         if (decided := _worst([task, deciding])).finding is not Found.ALLOWED:
@@ -141,19 +149,19 @@ class EndpointJudge:
         part = None if found.finding is Found.ALLOWED else part
         return Ruling(found.finding, self.name, part, found.why, read, wrote)
 
-    async def _named(self, passages: Sequence[Passage]) -> tuple[Part, _Heard]:
+    async def _named(self, passages: Sequence[Passage], allowance: Allowance) -> tuple[Part, _Heard]:
         """The part that a refusal of all of them is about, and what it took to find out."""
         texts: dict[Part, str] = {}
         for each in passages:
             texts[each.part] = f"{texts.get(each.part, '')}{each.title}:\n{each.text}\n\n"
         if sum(len(text_windows(text, self._window)) for text in texts.values()) > NAMING:
             return Part.TASK, _Heard(Found.ALLOWED)
-        found = await self._each(tuple(texts.values()))
+        found = await self._each(tuple(texts.values()), allowance)
         refused = (part for part, one in zip(texts, found, strict=True) if one.finding is Found.REFUSED)
         read, wrote = sum(one.read for one in found), sum(one.wrote for one in found)
         return next(refused, Part.TASK), _Heard(Found.ALLOWED, "", read, wrote)
 
-    async def _each(self, texts: Sequence[str]) -> list[_Heard]:
+    async def _each(self, texts: Sequence[str], allowance: Allowance) -> list[_Heard]:
         """What is said of each text. All windows of all texts are asked about together, a few at a time."""
         places, left = asyncio.Semaphore(AT_ONCE), MOST
 
@@ -165,7 +173,8 @@ class EndpointJudge:
         async with asyncio.TaskGroup() as group:
             for text in texts:
                 windows = text_windows(text, self._window) if text else []
-                tasks = [group.create_task(one(window)) for window in windows[:left]]
+                afforded = [each for each in windows[:left] if allowance.takes(canonical_digest(each))]
+                tasks = [group.create_task(one(window)) for window in afforded]
                 left -= len(tasks)
                 asked.append((tasks, len(tasks) < len(windows)))
         return [_worst([*(task.result() for task in tasks), *[_TOO_MANY] * cut]) for tasks, cut in asked]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from s3lora_serve.safety.guard.endpoint.small_reads import SmallReads
 from s3lora_serve.storage.canonical_json import canonical_bytes
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0
 CONNECTIONS = 64  # to one endpoint; further questions wait
 MAX_ANSWER = 256 * 1024  # bytes; a verdict takes a hundred
+MAX_SENT = 2 * MAX_ANSWER  # with headers, lengths of chunks, and whatever comes before
 MAX_PAUSE = 5.0  # a longer Retry-After is a failure now
 _RESET = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
 
@@ -50,10 +52,13 @@ class GuardRoute:
         self._client = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(self._seconds, connect=min(CONNECT_SECONDS, self._seconds)),
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+            transport=SmallReads(
+                httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+                httpx.create_ssl_context() if self._url.startswith("https:") else None,
+                MAX_SENT,
+            ),
             follow_redirects=False,
             trust_env=False,
-            verify=httpx.create_ssl_context() if self._url.startswith("https:") else True,
         )
 
     async def __aenter__(self) -> Self:
@@ -81,6 +86,8 @@ class GuardRoute:
                 what = "no connection" if isinstance(error, httpx.ConnectTimeout) else "no answer in time"
                 return Reply(why=f"{self.host}: {what}")
             except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                if type(error) is httpx.ProtocolError:  # what SmallReads raises
+                    return Reply(why=f"{self.host} sent over {MAX_SENT} bytes before the end of its answer")
                 return Reply(why=f"{self.host}: {type(error).__name__}")
             else:
                 if pause is None or tried or pause > min(MAX_PAUSE, (until - time.monotonic()) / 2):

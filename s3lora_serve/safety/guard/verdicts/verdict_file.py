@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from s3lora_serve.errors import StateError
 from s3lora_serve.safety.guard.verdicts.verdict_record import VerdictRecord
-from s3lora_serve.storage.sqlite_file import check_kind, connect, make_file, transaction, translated
+from s3lora_serve.storage.sqlite_file import (
+    check_file,
+    check_kind,
+    connect,
+    make_file,
+    transaction,
+    translated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,6 +59,7 @@ class VerdictFile:
                     raise StateError(
                         f"there is no file {path}", hint="a server makes it once it guards a planner"
                     )
+                check_file(path)
             else:
                 make_file(path)
             self._db = connect(f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw'}")

@@ -12,8 +12,10 @@ import pytest
 from guard_questions import SECRET, TASK, by_endpoint, framed, question
 from guard_web import guard_web
 
+from s3lora_serve.safety.guard.allowance import Allowance
 from s3lora_serve.safety.guard.endpoint.endpoint_judge import MOST, EndpointJudge
-from s3lora_serve.safety.guard.endpoint.guard_route import MAX_ANSWER, GuardRoute
+from s3lora_serve.safety.guard.endpoint.guard_route import MAX_ANSWER, MAX_SENT, GuardRoute
+from s3lora_serve.safety.guard.endpoint.small_reads import AT_ONCE
 from s3lora_serve.safety.guard.guard_question import Part
 from s3lora_serve.safety.guard.ruling import Found
 
@@ -201,6 +203,52 @@ async def test_a_guard_that_hangs_or_is_gone_has_failed():
         assert (ruling.finding, "no answer in time" in ruling.why) == (Found.FAILED, True)
     ruling = await ruled(web)
     assert (ruling.finding, "127.0.0.1" in ruling.why) == (Found.FAILED, True)
+
+
+async def test_prompts_of_one_request_cause_so_many_questions_together():
+    """Each may cost money; one text that stands in several counts once."""
+    with guard_web() as web:
+        async with judging(web.url) as judge:
+            allowance = Allowance(5)
+            asked = [question(f"task {n}", tools="a tool") for n in (1, 2, 2, 3)]
+            found = [(await judge.rule(each, "a", "1", 0, allowance)).finding for each in asked]
+            assert found == [Found.ALLOWED] * 3 + [Found.UNDECIDED]
+            assert len(set(web.texts)) == 5
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+HINTS = b"HTTP/1.1 103 Early Hints\r\nlink: " + b"x" * 8000 + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [CONTINUE * 4000, HINTS])
+async def test_an_endpoint_that_never_comes_to_its_answer_has_failed(sent):
+    """What it may send before it is bounded, and other work goes on after each few kilobytes of it."""
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    working = asyncio.create_task(other())
+    with guard_web(lambda text: "safe", sent) as web:
+        async with judging(web.url) as judge:
+            ruling = await judge.rule(question(), "someone", "r-1")
+            assert (ruling.finding, "before the end of its answer" in ruling.why) == (Found.FAILED, True)
+            assert (len(web.asked), SECRET in ruling.why) == (1, False)
+            assert turns >= MAX_SENT // AT_ONCE
+            assert (await judge.rule(question(), "someone", "r-2")).finding is Found.ALLOWED
+    working.cancel()
+
+
+async def test_one_connection_has_no_end_of_answers():
+    """What an endpoint may send is by request: many short answers on one connection are no long one."""
+    with guard_web() as web:
+        async with judging(web.url) as judge:
+            judge._route._client._transport._pool._network_backend._most = 1000  # three answers or so
+            for number in range(8):
+                assert (await judge.rule(question(), "someone", str(number))).finding is Found.ALLOWED
 
 
 async def test_cancelling_ends_what_was_asked():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import pathlib
 import sqlite3
 import stat
 import time
@@ -149,6 +151,42 @@ def test_a_file_that_is_not_ours_is_left_alone(path, content):
     with pytest.raises(StateError, match=r"guard\.db"):
         verdict_report(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", [os.mkfifo, pathlib.Path.mkdir, lambda path: path.symlink_to(path)])
+def test_what_is_no_file_is_refused(path, place):
+    """By the server's start and by a report, at once: nothing waits for the other end of a pipe."""
+    path.parent.mkdir()
+    place(path)
+    for opens in (lambda: VerdictLog(path, 30), lambda: verdict_report(path)):
+        with pytest.raises(StateError, match=r"guard\.db") as refused:
+            opens()
+        assert refused.value.hint
+
+
+def test_a_file_that_may_only_be_read_costs_records(path, monkeypatch, caplog):
+    """As a full disk does: the start succeeds, reports read what is there, losses are counted and said."""
+    with VerdictFile(path) as file:
+        file.add(*records_of("p", judged(refused()), time.time()))
+    real = verdict_file.connect  # SQLite opens so what it may not write; root may write everything
+    monkeypatch.setattr(verdict_file, "connect", lambda uri: real(uri.replace("mode=rw", "mode=ro")))
+    with VerdictLog(path, 30) as log:
+        for _ in range(2):
+            log.add("p", judged(refused()))
+            assert log.settled()
+        assert (log.lost, len(verdict_report(path).records)) == (2, 1)
+    said = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert (len(said), "their owner" in said[0]) == (1, True)
+
+
+def test_another_fleets_file_is_added_to(path, tmp_path):
+    """Its records stay what they are, by their planners' names; a link leads to the file."""
+    with VerdictFile(path) as file:
+        file.add(*records_of("theirs", judged(refused()), time.time()))
+    (link := tmp_path / "link.db").symlink_to(path)
+    with VerdictLog(link, 30) as log:
+        log.add("ours", judged(refused()))
+    assert {each.planner: each.refused for each in verdict_report(path).counts} == {"theirs": 1, "ours": 1}
 
 
 def test_no_file_is_an_error_or_an_empty_report(path):
