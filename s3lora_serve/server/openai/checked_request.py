@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine
 
 CHAT = "/v1/chat/completions"
-_NONE = ("tools", [])
+_NONE: tuple[str, Any] = ("tools", [])
 _TOLD = ("messages", "tools", "documents")  # what a chat template puts into the prompt
 
 

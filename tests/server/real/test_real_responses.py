@@ -6,6 +6,7 @@ import json
 
 import pytest
 import pytest_asyncio
+from blanks import no_blanks
 from engine_factory import MAX_MODEL_LEN
 from real_fleet import real_fleet
 
