@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from s3lora_serve.server.app import create_app
 
 pytestmark = pytest.mark.process
 
+NODE = 20  # the oldest that they were tried with
 ROOT = HERE.parents[1]
 SCRIPTED = [client for client in CLIENTS if client.script]
 _LACKING = "is not installed: make client-packages (a package registry must be reachable)"
@@ -45,6 +47,9 @@ def command(client):
     """What runs the client's script. Skips the test where it cannot run."""
     if client.home == "js":
         node = program("node", "nodejs")
+        said = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+        if int(said.removeprefix("v").partition(".")[0]) < NODE:
+            pytest.skip(f"node is {said.strip()}, and these clients need {NODE} or later")
         if not (HERE / "js" / "node_modules").is_dir():
             pytest.skip(f"tests/clients/js/node_modules {_LACKING}")
         return [node, str(HERE / "js" / f"{client.script}.mjs")]
