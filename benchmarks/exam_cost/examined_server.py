@@ -39,6 +39,7 @@ class ExaminedServer:
             "store": {"path": str(work / "store")},
             "state": {"path": str(work / "state.db")},
             "swap": {"keep_seconds": 0},
+            "sources": {"allow": [str(work)]},
             "planners": {name: {"source": self.source(0), "exam": sections[name]} for name in names},
             **self._base(options, len(names) + 3),
         }
@@ -79,7 +80,9 @@ class ExaminedServer:
         answer = await self._admin.post(
             f"/admin/planners/{planner}/swap", json={"source": self.source(number)}
         )
-        operation: dict[str, Any] = answer.raise_for_status().json()
+        if answer.is_error:
+            raise RuntimeError(f"swap of {planner}: {answer.status_code} {answer.text[:500]}")
+        operation: dict[str, Any] = answer.json()
         while operation["step"] not in ("draining", "done", "failed", "undone", "cancelled"):
             wait = {"wait": 5}
             answer = await self._admin.get(f"/admin/operations/{operation['id']}", params=wait)

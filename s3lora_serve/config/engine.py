@@ -72,6 +72,11 @@ class EngineConfig(Section):
     enforce_eager: bool = Field(False, description="no CUDA graphs; LoRA on CPU is always eager")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the base model")
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1, description="share of each GPU's memory")
+    gpu_lora: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="LoRA by this package's GPU kernels; auto: on GPUs and vLLM releases where they were "
+        "measured; on: wherever they pass their check at the start; off: by vLLM's own kernels",
+    )
     cpu_kv_cache_gib: int = Field(1, ge=1, description="KV cache of the CPU engine, GiB")
     watchdog_seconds: float = Field(
         60,

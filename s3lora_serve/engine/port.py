@@ -136,6 +136,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def lora_kernels(self) -> str | None:
+        """What computes LoRA and why, in one line; None where there is no choice."""
+        ...
+
+    @property
     def vocab_size(self) -> int:
         """Number of token ids the base model knows."""
         ...

@@ -114,6 +114,8 @@ async def launch(
                 stage.note = (
                     f"{first.version}, {first.capacity} adapters up to rank {settings.engine.max_lora_rank}"
                 )
+                if first.lora_kernels is not None:
+                    stage.note += f"; {first.lora_kernels}"
                 return first
 
         host = EngineSupervisor(

@@ -269,8 +269,8 @@ def test_every_dependency_is_declared():
         *(r for e in ("cpu", "evaluate", "train", "langchain", "mcp") for r in extras[e]),
     ]
     names = {re.split(r"[\[<>=!~ ]", r, maxsplit=1)[0].lower().replace("_", "-") for r in declared}
-    # Versions of these are chosen by transformers, pydantic and langchain-openai.
-    names |= {"tokenizers", "pydantic-core", "openai"}
+    # Versions of these are chosen by transformers, pydantic, langchain-openai and torch's CUDA builds.
+    names |= {"tokenizers", "pydantic-core", "openai", "triton"}
     distributions = packages_distributions()
     used = {name.split(".")[0] for path in SOURCES for name in imports(path)}
     third_party = used - set(sys.stdlib_module_names) - {"planners", "s3lora_serve", "vllm"}

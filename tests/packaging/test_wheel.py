@@ -88,7 +88,7 @@ def test_nothing_else_is_inside(names):
 
 
 def test_the_commands_and_the_plugins_can_be_found():
-    """pip makes `s3lora` and `s3lora-serve`, and vLLM finds both plugins in every process that it starts."""
+    """pip makes `s3lora` and `s3lora-serve`, and vLLM finds each plugin in every process that it starts."""
     scripts = {
         e.name: e for e in entry_points(group="console_scripts") if e.value.startswith("s3lora_serve.")
     }
@@ -96,7 +96,7 @@ def test_the_commands_and_the_plugins_can_be_found():
     assert all(callable(entry.load()) for entry in scripts.values())
     found = [e for e in entry_points(group="vllm.general_plugins") if e.value.startswith("s3lora_serve.")]
     plugins = {e.name: callable(e.load()) for e in found}
-    assert plugins == {"s3lora_cpu_lora_fix": True, "s3lora_process_group": True}
+    assert plugins == {"s3lora_cpu_lora_fix": True, "s3lora_gpu_lora": True, "s3lora_process_group": True}
 
 
 def test_one_version():

@@ -143,6 +143,7 @@ async def test_a_restart_says_what_it_is_at(watched, caplog):
             "restarts": 0,
             "reason": "it died; its log names the cause",
             "restart": {"stage": "attempt 1: starting the engine", "attempt": 1},
+            "lora_kernels": None,
         }
         gate.open()
         await until(lambda: watched.service.host.alive)

@@ -70,6 +70,8 @@ def fleet(
 
 def _engine_notes(engine: Mapping[str, Any]) -> list[str]:
     notes = [] if engine["kind"] == "vllm" else [f"engine: {engine['kind']}"]
+    if kernels := engine.get("lora_kernels"):  # none from a server of an earlier release
+        notes.append(f"engine: {kernels}")
     if restart := engine["restart"]:
         seconds = took(max(0.0, time.time() - restart["began_at"]))
         notes.append(f"the engine restarts, {seconds} so far: {restart['stage']} ({engine['reason']})")

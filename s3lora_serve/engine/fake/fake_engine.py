@@ -91,6 +91,10 @@ class FakeEngine:
         return EngineKind.FAKE
 
     @property
+    def lora_kernels(self) -> str | None:
+        return None
+
+    @property
     def version(self) -> str:
         return "fake 1"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.engine.signs_of_life import SignsOfLife
-from s3lora_serve.engine.vllm import vllm_cpu
+from s3lora_serve.engine.vllm import vllm_cpu, vllm_gpu_lora
 from s3lora_serve.engine.vllm.vllm_client import beside, kill_client, start_client, stop_client, while_alive
 from s3lora_serve.engine.vllm.vllm_control_tokens import control_tokens
 from s3lora_serve.engine.vllm.vllm_requests import VllmRequests
@@ -40,9 +40,16 @@ class VllmEngine:
     """
 
     def __init__(
-        self, version: str, client: Any, tap: RequestTap, app: Starlette, signs: SignsOfLife
+        self,
+        version: str,
+        client: Any,
+        tap: RequestTap,
+        app: Starlette,
+        signs: SignsOfLife,
+        lora_kernels: str | None,
     ) -> None:
         self._version = version
+        self._lora_kernels = lora_kernels
         self._client = client
         self._tap = tap
         self._app = app
@@ -73,16 +80,19 @@ class VllmEngine:
             client = await start_client(arguments, signs.sign)
             try:
                 tap, app = await _build_app(client, arguments, signs)
+                kernels = await vllm_gpu_lora.lora_kernels(client, settings.engine.gpu_lora, version)
             except BaseException:
                 await stop_client(client)
                 raise
+        except EngineError:
+            raise
         except ValueError as error:  # pydantic's ValidationError is one
             raise ConfigError(f"vLLM refuses the engine settings: {error}") from error
         except Exception as error:
             raise EngineError(
                 f"vLLM did not start: {error}", hint="the lines of EngineCore above name the cause"
             ) from error
-        return cls(version, client, tap, app, signs)
+        return cls(version, client, tap, app, signs, kernels)
 
     @property
     def kind(self) -> EngineKind:
@@ -91,6 +101,10 @@ class VllmEngine:
     @property
     def version(self) -> str:
         return f"vllm {self._version}"
+
+    @property
+    def lora_kernels(self) -> str | None:
+        return self._lora_kernels
 
     @property
     def vocab_size(self) -> int:

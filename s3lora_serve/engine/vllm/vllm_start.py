@@ -28,6 +28,7 @@ def set_environment(engine: EngineConfig) -> None:
         VLLM_ALLOW_RUNTIME_LORA_UPDATING="0",
         VLLM_ENABLE_RESPONSES_API_STORE="0",  # it would keep every answer for ever
         VLLM_CPU_KVCACHE_SPACE=str(engine.cpu_kv_cache_gib),  # GiB; the CUDA build does not read it
+        S3LORA_GPU_LORA=engine.gpu_lora,  # for plugins/gpu_lora/plugin.py
     )
     # Of a worker, by vLLM's core: a second net below the watchdog, which allows ten times the slowest step.
     os.environ.setdefault("VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS", str(int(10 * engine.watchdog_seconds)))

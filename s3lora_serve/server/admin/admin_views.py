@@ -121,13 +121,14 @@ class RestartView(BaseModel):
 
 
 class EngineView(BaseModel):
-    """The engine: whether it runs, why not, and what its restart is at."""
+    """The engine: whether it runs, why not, what its restart is at, and on a GPU what computes LoRA."""
 
     kind: str
     alive: bool
     restarts: int
     reason: str | None
     restart: RestartView | None
+    lora_kernels: str | None
 
 
 class PlannerList(BaseModel):
@@ -170,6 +171,7 @@ def engine_view(service: PlannerService, redact: Redactor) -> EngineView:
         restarts=host.restarts,
         reason=redact(host.down_reason) or None,
         restart=restart,
+        lora_kernels=host.current.lora_kernels if host.alive else None,
     )
 
 

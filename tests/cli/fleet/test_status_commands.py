@@ -166,6 +166,10 @@ def test_an_unknown_planner_is_named(s3lora, fleet):
         ),
         ({"alive": False, "reason": "it was stopped"}, "the engine does not run: it was stopped"),
         ({"kind": "fake"}, "engine: fake"),
+        (
+            {"lora_kernels": "LoRA by our kernels in 8 of 9 layers"},
+            "engine: LoRA by our kernels in 8 of 9 layers",
+        ),
     ],
 )
 def test_what_the_engine_is_at_is_shown(s3lora, fleet, state, line):
