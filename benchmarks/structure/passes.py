@@ -112,7 +112,7 @@ async def served(folder: Path) -> AsyncIterator[tuple[PlannerService, httpx.Asyn
     kind = EngineKind.FAKE
     with Journal(config.state.path, engine=kind) as journal:
         fleet = admit_fleet(config, journal.planners(), kind)
-        settings = to_engine_settings(config, fleet.base)
+        settings = to_engine_settings(config, fleet.base, fleet.max_lora_rank)
         host = EngineSupervisor(lambda: start_engine(kind, settings, lambda _: None))
         await host.start()
         service = PlannerService(host, journal, fleet.admission, base_model=fleet.base.name)

@@ -13,13 +13,12 @@ from s3lora_serve.adapters.fetch.progress import Progress, silent
 from s3lora_serve.adapters.fetch.reach import EVERYWHERE
 from s3lora_serve.adapters.fetch.sources import Fetched, fetch
 from s3lora_serve.adapters.lineage import LINEAGE_FORMAT, Lineage, Revision
-from s3lora_serve.adapters.peft.peft_format import PeftAdapter, read_peft, write_peft
-from s3lora_serve.adapters.verify import VerifyLimits, check_adapter
+from s3lora_serve.adapters.peft.peft_format import PeftAdapter, as_written, read_peft, write_peft
+from s3lora_serve.adapters.verify import VerifyLimits, check_adapter, check_ranks
 from s3lora_serve.errors import ConfigError, PolicyRejection, SourceError
-from s3lora_serve.spectral.prune_policy import PrunePlan, PrunePolicy, plan
+from s3lora_serve.spectral.prune_policy import PLAN_VERSION, PrunePlan, PrunePolicy, Threshold, plan
 from s3lora_serve.spectral.scorers import SCORER_VERSION, score
-from s3lora_serve.spectral.validated import Validated
-from s3lora_serve.storage.canonical_json import canonical_digest, excerpt
+from s3lora_serve.storage.canonical_json import canonical_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,13 +72,13 @@ def admit(
         key = _admission_key(fetched, base, policy, limits)
         if known := store.find(key):
             tell("publish", 0.0)
+            check_ranks({row.module: row.rank for row in known.lineage.report.rows.values()}, limits.verify)
             checked = store.check(known.digest)  # it is served next: a bit flipped on disk must not pass
             tell("publish", 1.0)
             return checked
 
         tell("verify", 0.0)
-        adapter = read_peft(fetched.folder)
-        check_adapter(adapter, base, limits.verify)
+        adapter = check_adapter(read_peft(fetched.folder), base, limits.verify)
 
         tell("score", 0.0)
         outcome = evidence.compare(adapter.modules)
@@ -111,14 +110,13 @@ def admit(
             uniform_scaling=adapter.uniform_scaling,
             weights_sha256=weights.sha256 if weights else None,
             weights_bytes=weights.bytes if weights else 0,
-            config=adapter.config.narrowed(adapter.modules.keys() - set(drop)).canonical(),
+            config=adapter.config.narrowed(as_written(adapter, drop)).canonical(),
             created_at=datetime.now(UTC),
             warnings=(
                 *fetched.warnings,
                 *adapter.warnings,
-                *_other_base(adapter, base),
                 *evidence.warnings,
-                *_of_evidence(chosen, policy, outcome),
+                *_of_evidence(chosen, outcome),
             ),
             anomaly=outcome.to_json() if outcome else None,
             evidence=evidence.places,
@@ -162,8 +160,7 @@ def open_adapter(
     fetched = fetch(source, folder, limits.fetch, tell)
     _check_pin(fetched, expected_sha256)
     tell("verify", 0.0)
-    adapter = read_peft(fetched.folder)
-    check_adapter(adapter, base, limits.verify)
+    adapter = check_adapter(read_peft(fetched.folder), base, limits.verify)
     return fetched, adapter
 
 
@@ -176,7 +173,10 @@ def _check_pin(fetched: Fetched, expected: str | None) -> None:
 
 
 def _admission_key(fetched: Fetched, base: BaseModelSpec, policy: PrunePolicy, limits: AdapterLimits) -> str:
-    """What an admission's outcome depends on; the limits too, since a stricter one may refuse."""
+    """What an admission's outcome depends on; the limits too, since a stricter one may refuse.
+
+    Not the highest rank: a server may choose that from what it admits, and a known revision says its ranks.
+    """
     size, check = limits.fetch, limits.verify
     return canonical_digest(
         {
@@ -185,8 +185,10 @@ def _admission_key(fetched: Fetched, base: BaseModelSpec, policy: PrunePolicy, l
             "config": fetched.config.sha256,
             "policy": policy.to_json(),
             "scorer_version": SCORER_VERSION,
+            "plan_version": PLAN_VERSION,
             "base": [base.name, base.digest],
-            "limits": [check.max_rank, size.max_bytes, size.max_files, check.per_module_scaling],
+            "engine": base.engine,
+            "limits": [size.max_bytes, size.max_files, check.per_module_scaling],
         }
     )
 
@@ -199,6 +201,11 @@ def _reject_if_asked(chosen: PrunePlan, policy: PrunePolicy, report: SpectralRep
             f"{len(chosen.pruned)} of {len(report.rows)} modules are over the bar ({chosen.reason}): "
             f"{worst}{more}",
             hint="review the adapter, or use action: prune",
+        )
+    if policy.action == "reject" and chosen.abstained and isinstance(policy.rule, Threshold):
+        raise PolicyRejection(
+            f"policy.threshold says nothing of it ({chosen.reason})",
+            hint="review the adapter and admit it with action: observe, or choose another scorer",
         )
 
 
@@ -229,10 +236,9 @@ def _reject_anomaly(outcome: AnomalyOutcome | None) -> None:
         )
 
 
-def _of_evidence(chosen: PrunePlan, policy: PrunePolicy, outcome: AnomalyOutcome | None) -> Iterator[str]:
+def _of_evidence(chosen: PrunePlan, outcome: AnomalyOutcome | None) -> Iterator[str]:
     """What an operator should know although it was let in."""
-    if isinstance(policy.rule, Validated) and chosen.abstained:
-        yield f"nothing is pruned by policy.validated: {chosen.reason}"
+    yield from chosen.cautions
     if outcome is not None and outcome.exceeded:
         yield f"it is unlike the known-good adapters: {outcome.sentence}"
 
@@ -245,14 +251,3 @@ def _to_drop(chosen: PrunePlan, policy: PrunePolicy, report: SpectralReport) -> 
         row for row in report.rows.values() if row.module not in set(chosen.pruned) and not row.inert
     ]
     return chosen.pruned if kept_live else tuple(report.rows)
-
-
-def _other_base(adapter: PeftAdapter, base: BaseModelSpec) -> tuple[str, ...]:
-    """A differing name is worth a line, not a refusal: shapes were checked, and a local path is usual."""
-    declared = adapter.config.base_model_name_or_path
-    if (
-        not declared
-        or declared.rstrip("/").rpartition("/")[2].lower() == base.name.rpartition("/")[2].lower()
-    ):
-        return ()
-    return (f"it names {excerpt(declared)} as its base model; every module fits {base.name!r}",)

@@ -67,6 +67,11 @@ class Lineage:
         """A digest of the two files that an engine is given, whatever policy led to them: how it behaves."""
         return canonical_digest([self.weights_sha256, dict(self.config)])
 
+    @property
+    def highest_rank(self) -> int:
+        """Of what is published; 0 if nothing is left."""
+        return max(self.config["r"], *self.config["rank_pattern"].values(), 0) if self.kept else 0
+
     def to_json(self) -> dict[str, Any]:
         """A dict for lineage.json; ``from_json`` is its inverse."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, get_args
 
 import torch
 
-from s3lora_serve.errors import BaseModelMismatch, FormatError, LimitError, UnsupportedError
+from s3lora_serve.adapters.served.fit import Fit
+from s3lora_serve.config import MaxLoraRank
+from s3lora_serve.errors import FormatError, LimitError, UnsupportedError
 from s3lora_serve.spectral.threads import spread
+from s3lora_serve.storage.canonical_json import excerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.peft.peft_format import PeftAdapter
     from s3lora_serve.spectral.lowrank import LowRank
 
+RANKS = get_args(MaxLoraRank)
 LARGEST = float(torch.finfo(torch.float32).max)  # what any dtype that an engine computes in can hold
-_HEADS = ("lm_head", "embed_tokens", "embed_out", "wte", "wpe", "score", "classifier")
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,20 @@ class VerifyLimits:
 
     max_rank: int
     per_module_scaling: bool  # whether the engine reads rank_pattern and alpha_pattern
+    to_raise: str = ""  # what else raising max_rank takes
 
 
-def check_adapter(adapter: PeftAdapter, base: BaseModelSpec | None, limits: VerifyLimits) -> None:
+def check_adapter(adapter: PeftAdapter, base: BaseModelSpec | None, limits: VerifyLimits) -> PeftAdapter:
     """Check ranks, values and the fit to ``base`` (skipped if None); reads every weight once.
 
-    Raises LimitError, BaseModelMismatch, UnsupportedError or FormatError, naming the module.
+    Returns it with what was found out: warnings, and which modules come together. Raises LimitError,
+    BaseModelMismatch, UnsupportedError or FormatError, naming the module.
     """
-    for name, module in adapter.modules.items():
-        if module.rank > limits.max_rank:
-            raise LimitError(
-                f"{name} has rank {module.rank} > max_lora_rank {limits.max_rank}; raise engine.max_lora_rank"
-            )
-        if base is not None:
-            _check_fit(name, module, base)
+    check_ranks({name: module.rank for name, module in adapter.modules.items()}, limits)
+    if base is not None:
+        fit = Fit(adapter, base)
+        notes = (*fit.notes, *other_base(adapter, base))
+        adapter = replace(adapter, together=fit.together, warnings=(*adapter.warnings, *notes))
     if not (limits.per_module_scaling or adapter.uniform_scaling):
         scalings = sorted({module.scaling for module in adapter.modules.values()})
         raise UnsupportedError(
@@ -57,26 +59,38 @@ def check_adapter(adapter: PeftAdapter, base: BaseModelSpec | None, limits: Veri
             f"every update of its {len(adapter.modules)} modules is zero: it would serve the base model",
             hint="was it saved before training?",
         )
+    return adapter
 
 
-def _check_fit(name: str, module: LowRank, base: BaseModelSpec) -> None:
-    expected = base.shapes.get(name)
-    if expected is None:
-        if name.rpartition(".")[2] in _HEADS:
-            raise UnsupportedError(
-                f"{name} is an output head or an embedding; only linear layers inside the model are served"
-            )
-        near = difflib.get_close_matches(name, base.shapes, n=1)
-        raise BaseModelMismatch(
-            f"{base.name} has no linear layer {name}",
-            hint=f"nearest: {near[0]}" if near else "is it an adapter of another model?",
+def check_ranks(ranks: Mapping[str, int], limits: VerifyLimits) -> None:
+    """Raise LimitError for the first of these modules whose rank the engine does not take."""
+    for name, rank in ranks.items():
+        if rank <= limits.max_rank:
+            continue
+        over = f"{name} has rank {rank} > max_lora_rank {limits.max_rank}"
+        needed = allowed_rank(max(ranks.values()))
+        if needed is None:
+            raise LimitError(f"{over}; no engine takes a higher rank", hint="train it with a lower rank")
+        raise LimitError(
+            f"{over}; raise engine.max_lora_rank to {needed}",
+            hint=limits.to_raise or "set it in the configuration, and restart the server",
         )
-    if module.shape != expected:
-        raise BaseModelMismatch(
-            f"{name} updates a {module.shape[0]}×{module.shape[1]} layer, "
-            f"but in {base.name} it is {expected[0]}×{expected[1]}",
-            hint="it was trained on another base model",
-        )
+
+
+def allowed_rank(rank: int, least: int = 0) -> int | None:
+    """The smallest max_lora_rank that takes this rank; None if there is none."""
+    return min((allowed for allowed in RANKS if allowed >= max(rank, least)), default=None)
+
+
+def other_base(adapter: PeftAdapter, base: BaseModelSpec) -> tuple[str, ...]:
+    """A differing name is worth a line, not a refusal: shapes were checked, and a local path is usual."""
+    declared = adapter.config.base_model_name_or_path
+    if (
+        not declared
+        or declared.rstrip("/").rpartition("/")[2].lower() == base.name.rpartition("/")[2].lower()
+    ):
+        return ()
+    return (f"it names {excerpt(declared)} as its base model; every module fits {base.name!r}",)
 
 
 def _live_flags(modules: Sequence[tuple[str, LowRank]]) -> list[bool]:

@@ -25,13 +25,15 @@ app = typer.Typer(help="Check a planners.yaml, or print its JSON Schema.", no_ar
 
 @app.command(epilog=EXIT_CODES)
 def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> None:
-    """Check a configuration and show what it resolves to, and what will go wrong with its guards and exams.
+    """Check a configuration and show what it resolves to, what ranks cost in memory, and what will go wrong
+    with its guards and exams.
 
     Opens no adapter: `s3lora-serve --check` does.
     """
     from s3lora_serve.adapters.fetch.address import redacted
     from s3lora_serve.cli.exam_remarks import exam_lines, exam_remarks
     from s3lora_serve.cli.guard_remarks import guard_lines, guard_remarks
+    from s3lora_serve.cli.rank_lines import rank_lines
     from s3lora_serve.config import load_config
 
     config = load_config(file, _problems)
@@ -49,6 +51,7 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
         f"listens on {config.server.host}:{config.server.port}, API key from {config.server.api_key_env}",
         f"stops      within {config.grace_seconds:g} s of a signal; requests are cut then{_short(config)}",
         f"orders on  {config.admin.host}:{config.admin.port}, token from {config.admin.token_env}",
+        *(f"ranks      {line}" for line in rank_lines(config)),
         *(f"guard      {line}" for line in guard_lines(config)),
         *(f"exam       {line}" for line in exam_lines(config)),
     ):

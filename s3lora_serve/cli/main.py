@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from s3lora_serve.cli import config_commands
-from s3lora_serve.cli.adapters import adapter_commands, reference_command
+from s3lora_serve.cli.adapters import adapter_commands, convert_command, reference_command
 from s3lora_serve.cli.exam import exam_command, prune_command
 from s3lora_serve.cli.fleet import (
     apply_command,
@@ -76,6 +76,7 @@ app.command("prune", epilog=prune_command.PRUNE_CODES)(prune_command.prune)
 app.command("verify", cls=_Verify, epilog=EXIT_CODES)(adapter_commands.verify)
 app.command("evaluate", epilog=EVALUATION_CODES)(evaluate_command.evaluate)
 app.command("sweep", epilog=EVALUATION_CODES)(sweep_command.sweep)
+app.command("convert", epilog=EXIT_CODES)(convert_command.convert)
 app.command("reference", epilog=EXIT_CODES)(reference_command.reference)
 app.command("plan", epilog=plan_command.PLAN_CODES)(plan_command.plan)
 for _order in (

@@ -1,6 +1,6 @@
 """planners.yaml: typed settings (``settings`` and a file for each group of sections), read by ``load``."""
 
-from s3lora_serve.config.engine import EngineConfig
+from s3lora_serve.config.engine import LEAST_RANK, EngineConfig, MaxLoraRank
 from s3lora_serve.config.exam import ExamConfig
 from s3lora_serve.config.guard import GuardConfig, GuardEndpointConfig
 from s3lora_serve.config.listeners import AdminConfig, ServerConfig
@@ -24,6 +24,7 @@ from s3lora_serve.config.settings import (
 )
 
 __all__ = [
+    "LEAST_RANK",
     "PLANNER_NAME",
     "AdaptiveRule",
     "AdminConfig",
@@ -35,6 +36,7 @@ __all__ = [
     "GuardConfig",
     "GuardEndpointConfig",
     "LimitsConfig",
+    "MaxLoraRank",
     "PlannerConfig",
     "PlansConfig",
     "PolicyConfig",

@@ -54,15 +54,21 @@ def _not_ours(name: str) -> str:
     return name
 
 
+# vllm/config/lora.py accepts no other max_lora_rank
+MaxLoraRank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
+LEAST_RANK: MaxLoraRank = 16  # of those that are chosen: vLLM's own default
+
+
 class EngineConfig(Section):
     """The vLLM engine. Unset values are vLLM's own defaults."""
 
     max_loras: int = Field(
         4, ge=1, description="slots, each for one loaded adapter; at least one more than pinned planners"
     )
-    # vllm/config/lora.py accepts no other max_lora_rank
-    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
-        16, description="highest rank admitted; every request pays for it, whatever its adapter's rank"
+    max_lora_rank: MaxLoraRank | None = Field(
+        None,
+        description="highest rank admitted; every request pays for it, whatever its adapter's rank. Unset:"
+        f" the smallest that takes the planners of the start, at least {LEAST_RANK}",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",

@@ -80,6 +80,9 @@ class PolicyConfig(Section):
         "mas-svd", description="how a module is scored; higher is riskier"
     )
     top: int | None = Field(None, ge=0, description="prune this many of the highest scores (default 10)")
+    top_share: float = Field(
+        0.5, gt=0, le=1, description="largest share of the scored modules that top may prune; 1 allows all"
+    )
     threshold: float | None = Field(None, description="prune every module that scores above this")
     adaptive: AdaptiveRule | None = Field(None, description="let the adapter's own score distribution decide")
     validated: ValidatedRule | None = Field(None, description="let a sweep on a validation set decide")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from s3lora_serve.config import LEAST_RANK
 from s3lora_serve.control.operation import Wanted
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import AdapterError, BaseModelMismatch, S3LoRAError, StoreError
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from s3lora_serve.launch.resolve import BaseModel
 
 log = logging.getLogger(__name__)
+
+_RESTART = "an engine's rank is fixed when it starts: set it in planners.yaml and restart the server"
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,23 @@ class StoreAdmission:
         return self.reach.beside(source, (each.source for each in wanted.declared))
 
     def restore(self, digest: str) -> Revision:
-        """A published revision, read again in every byte. Raises StoreError, BaseModelMismatch."""
+        """A published revision, read again in every byte. Raises StoreError, LimitError, BaseModelMismatch,
+        UnsupportedError.
+        """
+        from s3lora_serve.adapters.peft.peft_format import read_peft
+        from s3lora_serve.adapters.served.fit import Fit
+        from s3lora_serve.adapters.verify import check_ranks
+
         revision = self.store.check(self.store.resolve(digest))
+        check_ranks({f"revision {revision.short}": revision.lineage.highest_rank}, self.limits.verify)
         if revision.lineage.base_digest != self.base.spec.digest:
             raise BaseModelMismatch(
                 f"revision {revision.short} was admitted for {revision.lineage.base_model!r}, which has other"
                 f" layers than {self.base.name!r}",
                 hint="admit its adapter for this base model",
             )
+        if not revision.fully_pruned:  # another release of the engine may have other names for its modules
+            Fit(read_peft(revision.path), self.base.spec)
         return revision
 
 
@@ -105,6 +117,11 @@ class AdmittedFleet:
         """The base model."""
         return self.admission.base
 
+    @property
+    def max_lora_rank(self) -> int:
+        """What the engine is started with: as it is configured, or the smallest that takes this fleet."""
+        return self.admission.limits.verify.max_rank
+
 
 def admit_fleet(
     config: Config,
@@ -116,19 +133,27 @@ def admit_fleet(
 
     ``records`` is what was served last: a planner that is declared as it was then gets that revision, which
     an operator may have chosen since. ``engine`` is what is to load them; a fake one needs no base model but
-    its shapes. ``withheld`` planners will not be served: any revision may stand for them meanwhile.
+    its shapes. ``withheld`` planners will not be served: any revision may stand for them meanwhile. Where no
+    rank is configured, any is admitted here, and the highest is what later orders are held to.
 
     Raises StoreError for a store that another kind of engine used; AdapterError after all were tried, naming
     each that was refused or failed; the reasons are on stderr by then.
     """
     from s3lora_serve.adapters.store import RevisionStore
+    from s3lora_serve.adapters.verify import RANKS
 
     store = RevisionStore(config.store.path, engine)
     with Stages("base model", keep=True) as stage:
         fetch = engine is not EngineKind.FAKE
-        base = to_base_model(config.base_model, config.base_model_revision, stage, fetch=fetch)
+        base = to_base_model(
+            config.base_model,
+            config.base_model_revision,
+            stage,
+            fetch=fetch,
+            arguments=config.engine.extra_args,
+        )
         stage.note = base.name
-    limits = to_limits(config.limits, config.engine.max_lora_rank)
+    limits = to_limits(config.limits, config.engine.max_lora_rank or max(RANKS), _RESTART)
     admission = StoreAdmission(base, limits, store, to_reach(config))
     desired = to_desired(config)
     revisions, refused = {}, []
@@ -151,7 +176,27 @@ def admit_fleet(
             f"{len(refused)} of {len(config.planners)} planners refused, none served: {', '.join(refused)}",
             hint="fix or remove them in the configuration",
         )
+    if config.engine.max_lora_rank is None:
+        admission = replace(admission, limits=_fitted(limits, store, revisions, records or {}))
     return AdmittedFleet(admission, desired, revisions)
+
+
+def _fitted(
+    limits: AdapterLimits,
+    store: RevisionStore,
+    revisions: Mapping[str, Revision],
+    records: Mapping[str, PlannerRecord],
+) -> AdapterLimits:
+    """With the smallest rank that takes what is served, and what a rollback or a promotion would serve."""
+    from s3lora_serve.adapters.verify import allowed_rank
+
+    highest = max((revision.lineage.highest_rank for revision in revisions.values()), default=0)
+    for record in records.values():
+        for digest in filter(None, (record.previous, record.candidate)):
+            with suppress(S3LoRAError):
+                highest = max(highest, store.get(digest).lineage.highest_rank)
+    chosen = allowed_rank(highest, LEAST_RANK) or limits.verify.max_rank
+    return replace(limits, verify=replace(limits.verify, max_rank=chosen))
 
 
 def _known(admission: StoreAdmission, withheld: Withheld) -> Revision | None:

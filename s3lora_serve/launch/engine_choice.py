@@ -34,12 +34,13 @@ async def start_vllm(settings: VllmSettings, say: Callable[[str], None]) -> Engi
 
 
 def _start_fake(settings: VllmSettings) -> Engine:
+    from s3lora_serve.config import LEAST_RANK
     from s3lora_serve.engine.fake.fake_engine import FakeEngine
 
     return FakeEngine(
         base_name=settings.base_name,
         max_loras=settings.engine.max_loras,
-        max_lora_rank=settings.engine.max_lora_rank,
+        max_lora_rank=settings.engine.max_lora_rank or LEAST_RANK,
         max_model_len=settings.engine.max_model_len or MAX_MODEL_LEN,
         seconds_per_token=SECONDS_PER_TOKEN,
     )

@@ -102,7 +102,7 @@ async def launch(
         admitting = DaemonThreads("start", 1)
         records = found.records(journal.planner_rows())
         fleet = await admitting.run(admit_fleet, config, records, engine, found.withheld)
-        settings = to_engine_settings(config, fleet.base)
+        settings = to_engine_settings(config, fleet.base, fleet.max_lora_rank)
         begin = start or partial(start_engine, engine)
         started = False
 
@@ -111,9 +111,9 @@ async def launch(
                 return await begin(settings, host.stage)
             with Stages("engine", keep=True) as stage:
                 first = await begin(settings, stage)
-                stage.note = (
-                    f"{first.version}, {first.capacity} adapters up to rank {settings.engine.max_lora_rank}"
-                )
+                stage.note = f"{first.version}, {first.capacity} adapters up to rank {fleet.max_lora_rank}"
+                if config.engine.max_lora_rank is None:
+                    stage.note += ", the smallest that fits (engine.max_lora_rank is not set)"
                 if first.lora_kernels is not None:
                     stage.note += f"; {first.lora_kernels}"
                 return first

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.errors import BaseModelUnavailable, ConfigError
+from s3lora_serve.errors import AdapterError, BaseModelUnavailable, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from planners import ToolSpec
     from s3lora_serve.adapters.admission import AdapterLimits
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.adapters.fetch.address import Source
+    from s3lora_serve.adapters.served.engine_names import EngineNames
     from s3lora_serve.config import (
         Config,
         ExamConfig,
@@ -47,15 +48,22 @@ class BaseModel:
 
 
 def to_base_model(
-    base_model: str, revision: str | None, report: Callable[[str, float], None], *, fetch: bool = True
+    base_model: str,
+    revision: str | None,
+    report: Callable[[str, float], None],
+    *,
+    fetch: bool = True,
+    arguments: Mapping[str, Any] | None = None,
 ) -> BaseModel:
     """Prepare the base model and read its shapes; ``demo`` takes half a minute the first time.
 
-    Without ``fetch`` only its shapes are had, from this machine: those of ``demo`` are known.
+    Without ``fetch`` only its shapes are had, from this machine, and no engine is asked about its names:
+    those of ``demo`` are known. ``arguments`` are engine.extra_args, some of which change those names.
     What starts with '.', '/' or '~' is a folder and is never looked up on a hub. Raises ConfigError.
     """
     from s3lora_serve.adapters.base_model import BaseModelSpec
     from s3lora_serve.config.settings import HUB_ID
+    from s3lora_serve.demo.demo_base import ENV
 
     location, name = base_model, base_model
     if base_model == DEMO and not fetch:
@@ -75,7 +83,28 @@ def to_base_model(
         )
     report("reading the shapes of the base model", 0.0)
     spec = BaseModelSpec.from_pretrained(location, revision=revision, fetch=fetch)
-    return BaseModel(location, name, revision, replace(spec, name=name), base_model)
+    spec = replace(spec, name=name, vouched=base_model == DEMO and not os.environ.get(ENV))
+    if fetch:
+        spec = engine_names().on(spec, arguments or {})
+    return BaseModel(location, name, revision, spec, base_model)
+
+
+def engine_names() -> EngineNames:
+    """The installed vLLM, which is asked for the names of modules once an adapter needs them."""
+    from s3lora_serve.adapters.served.engine_names import EngineNames
+    from s3lora_serve.engine.vllm.module_table import table_process
+    from s3lora_serve.storage.daemon_threads import given_up
+
+    def ask(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            return table_process.ask_vllm(config, arguments, given_up)
+        except table_process.TableAbandoned:
+            raise AdapterError(
+                "asking vLLM about the base model was given up", hint="order it again"
+            ) from None
+
+    installed, others = table_process.installed_engine(), table_process.releases
+    return EngineNames(installed, others, table_process.DECIDING, ask)
 
 
 def _demo_shapes() -> BaseModel:
@@ -151,20 +180,21 @@ def _demo_or(location: str) -> str:
     return str(prepare_demo_base().resolve())
 
 
-def to_limits(config: LimitsConfig, max_rank: int) -> AdapterLimits:
-    """The configured limits, with what the installed engine can do."""
+def to_limits(config: LimitsConfig, max_rank: int, to_raise: str = "") -> AdapterLimits:
+    """The configured limits, with what the installed engine can do, and what raising the rank takes."""
     from s3lora_serve.adapters.admission import AdapterLimits
     from s3lora_serve.adapters.verify import VerifyLimits
     from s3lora_serve.engine.vllm.vllm_features import reads_module_patterns
 
-    return AdapterLimits(config, VerifyLimits(max_rank, per_module_scaling=reads_module_patterns()))
+    return AdapterLimits(config, VerifyLimits(max_rank, reads_module_patterns(), to_raise))
 
 
-def to_engine_settings(config: Config, base: BaseModel) -> VllmSettings:
-    """The engine section with the base model that was prepared for it."""
+def to_engine_settings(config: Config, base: BaseModel, max_lora_rank: int) -> VllmSettings:
+    """The engine section with the base model that was prepared for it, and the rank that its fleet needs."""
     from s3lora_serve.engine.vllm.vllm_settings import VllmSettings
 
-    return VllmSettings(base.location or base.name, config.engine, base.revision, base.name)
+    section = config.engine.model_copy(update={"max_lora_rank": max_lora_rank})
+    return VllmSettings(base.location or base.name, section, base.revision, base.name)
 
 
 def to_guards(config: Config) -> dict[str, GuardConfig]:

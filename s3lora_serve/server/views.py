@@ -84,6 +84,11 @@ def planner_summary(planner: Planner, service: PlannerService, redact: Redactor)
         "ssi": _ssi(planner),
         "kept_modules": lineage.kept,
         "pruned_modules": list(lineage.pruned),
+        "plan": {
+            "reason": lineage.plan.reason,
+            "abstained": lineage.plan.abstained,
+            "cautions": list(lineage.plan.cautions),
+        },
         "guard": guard_facts(service.guards.settings(planner.name), service.guards.self_test),
         "exam": service.exams.facts(planner.active),
     }
@@ -100,7 +105,7 @@ def planner_report(planner: Planner, service: PlannerService, redact: Redactor) 
             "source": public_source(lineage.source),
             "warnings": [redact(warning) for warning in lineage.warnings],
         },
-        "plan": told["plan"],
+        "plan": {"cautions": [], **told["plan"]},
         "effect": dataclasses.asdict(planner.active.effect) if planner.active.effect else None,
         "seconds": dict(planner.active.seconds),
         "modules": [

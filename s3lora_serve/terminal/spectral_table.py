@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
+from s3lora_serve.spectral.ranking import rank
+
 if TYPE_CHECKING:
     from s3lora_serve.spectral.prune_policy import PrunePlan
     from s3lora_serve.spectral.report import SpectralReport
 
 
 def report_table(report: SpectralReport, plan: PrunePlan | None = None) -> Table:
-    """Modules by score, the riskiest first; modules without a score last, all ties by name."""
+    """Modules by their rank in the plan's order, the riskiest first; those without a score last, by name."""
     own_score = report.scorer != "mas-svd"
     table = Table(
         title=f"Spectral sharpness, scorer {report.scorer}",
@@ -27,7 +29,9 @@ def report_table(report: SpectralReport, plan: PrunePlan | None = None) -> Table
     if plan is not None:
         table.add_column("plan", no_wrap=True)
     pruned = set(plan.pruned) if plan else set()
-    for row in sorted(report.rows.values(), key=lambda r: (r.score is None, -(r.score or 0.0), r.module)):
+    ranked = rank(report).names
+    for name in (*ranked, *sorted(report.rows.keys() - set(ranked))):
+        row = report[name]
         cells = [
             row.module,
             f"{row.shape[0]}×{row.shape[1]}",

@@ -159,7 +159,7 @@ def test_rejecting_lets_in_what_is_under_the_bar(store: RevisionStore, source: s
 
 def test_a_fully_pruned_adapter_is_published_without_weights(store: RevisionStore, source: str):
     """The base model serves it, and the lineage says why."""
-    revision = put(store, source, PrunePolicy(rule=Top(99)))
+    revision = put(store, source, PrunePolicy(rule=Top(99, max_share=1)))
     assert revision.fully_pruned
     assert sorted(path.name for path in revision.path.iterdir()) == ["adapter_config.json", "lineage.json"]
     assert (revision.lineage.kept, len(revision.lineage.pruned), revision.lineage.weights_sha256) == (
@@ -172,7 +172,7 @@ def test_a_fully_pruned_adapter_is_published_without_weights(store: RevisionStor
 
 def test_fully_pruned_adapters_are_told_apart(store: RevisionStore, tmp_path: Path):
     """They serve alike, but have different sources and reports."""
-    policy = PrunePolicy(rule=Top(99))
+    policy = PrunePolicy(rule=Top(99, max_share=1))
     one = put(store, write_folder(tmp_path / "one", factors(seed=1)), policy)
     two = put(store, write_folder(tmp_path / "two", factors(seed=2)), policy)
     assert one.digest != two.digest
@@ -184,7 +184,7 @@ def test_what_would_do_nothing_counts_as_fully_pruned(store: RevisionStore, tmp_
     tensors = {
         name: t if any(module in name for module in live) else t.zero_() for name, t in factors().items()
     }
-    revision = put(store, write_folder(tmp_path / "sparse", tensors))
+    revision = put(store, write_folder(tmp_path / "sparse", tensors), PrunePolicy(rule=Top(3, max_share=1)))
     assert set(revision.lineage.plan.pruned) == live
     assert revision.fully_pruned
     assert len(revision.lineage.pruned) == 14
@@ -267,7 +267,7 @@ def test_a_differing_base_model_name_is_a_warning(
 
 def test_inspecting_publishes_nothing_and_never_rejects(source: str):
     """It is how an operator looks before deciding."""
-    policy = PrunePolicy(rule=Threshold(0.0), action="reject")
+    policy = PrunePolicy(rule=Threshold(0.25), action="reject")
     report, plan, adapter = inspect(source, policy=policy, limits=adapter_limits())
     assert set(plan.pruned) == set(report.rows) == set(adapter.modules)
     assert float(adapter.modules[Q0].a.sum()) == pytest.approx(
@@ -293,3 +293,20 @@ def test_no_credentials_are_published(store: RevisionStore, tmp_path: Path):
     assert revision.lineage.source == f"{web.url}/a"
     for told in (str(tmp_path), "SECRET"):
         assert told not in json.dumps(revision.lineage.to_json())
+
+
+def test_a_ranking_that_carries_nothing_is_told_wherever_the_plan_is(store: RevisionStore, tmp_path: Path):
+    """At rank 1 nothing is pruned by default; plan, lineage and its warnings say why, also once stored."""
+    folder = write_folder(tmp_path / "one", factors(rank=1), r=1)
+    lineage = store.get(put(store, folder, PrunePolicy()).digest).lineage
+    assert (lineage.kept, lineage.pruned, lineage.plan.abstained) == (14, (), True)
+    assert lineage.plan.cautions == lineage.warnings
+    assert "every module has rank 1" in lineage.warnings[0]
+
+
+def test_a_bar_that_says_nothing_does_not_let_in_what_is_to_be_rejected(store: RevisionStore, tmp_path: Path):
+    """An operator who refuses what is over a bar must not get what cannot be held against it."""
+    folder = write_folder(tmp_path / "one", factors(rank=1), r=1)
+    with pytest.raises(PolicyRejection, match=r"says nothing of it .* rank 1") as caught:
+        put(store, folder, PrunePolicy(rule=Threshold(0.9), action="reject"))
+    assert "observe" in caught.value.hint

@@ -31,7 +31,7 @@ def test_ranks_over_the_engines_are_refused(tmp_path: Path):
     folder = write_folder(tmp_path, factors(ranks={Q0: 5}), rank_pattern={Q0: 5})
     with pytest.raises(LimitError) as caught:
         check_adapter(read_peft(folder), BASE, VerifyLimits(4, per_module_scaling=True))
-    assert caught.value.message == f"{Q0} has rank 5 > max_lora_rank 4; raise engine.max_lora_rank"
+    assert caught.value.message == f"{Q0} has rank 5 > max_lora_rank 4; raise engine.max_lora_rank to 8"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

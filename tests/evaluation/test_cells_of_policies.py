@@ -96,7 +96,7 @@ def test_policies_and_their_random_control():
     given = [
         PrunePolicy("mas-svd", Top(4), "observe"),
         PrunePolicy("svd", Top(4)),
-        PrunePolicy("svd", Threshold(0.0)),
+        PrunePolicy("svd", Threshold(0.5)),
         PrunePolicy("mas-svd", Adaptive(z=50)),
     ]
     found = labelled(cells("one", adapter(NAMES), given, random_seeds=range(2)))
@@ -105,12 +105,12 @@ def test_policies_and_their_random_control():
         "base",
         "mas-svd top=4",
         "svd top=4",
-        "svd threshold=0",
+        "svd threshold=0.5",
         "mas-svd adaptive z=50 max_share=0.25",
         "random top=4 #0",
         "random top=4 #1",
-        "random top=20 #0",
-        "random top=20 #1",
+        "random top=20 top_share=1 #0",
+        "random top=20 top_share=1 #1",
     ]
     assert len(found["mas-svd top=4"].pruned) == 4
     assert found["mas-svd adaptive z=50 max_share=0.25"].reason.startswith("abstained")

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from s3lora_serve.adapters.admission import AdapterLimits
 from s3lora_serve.adapters.verify import VerifyLimits
-from s3lora_serve.config import EngineConfig, LimitsConfig
+from s3lora_serve.config import LEAST_RANK, LimitsConfig
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -68,6 +68,6 @@ def write_adapter(
     return folder
 
 
-def adapter_limits(max_rank: int = EngineConfig().max_lora_rank) -> AdapterLimits:
+def adapter_limits(max_rank: int = LEAST_RANK) -> AdapterLimits:
     """What a server admits whose planners.yaml sets no limits."""
     return AdapterLimits(LimitsConfig(), VerifyLimits(max_rank, per_module_scaling=True))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from threading import Event
+from time import sleep
 
 import pytest
 from tiny_model import write_base
@@ -17,8 +19,9 @@ from s3lora_serve.config import (
 from s3lora_serve.demo import ADAPTERS, adapter_path
 from s3lora_serve.demo.base_shapes import demo_shapes
 from s3lora_serve.demo.demo_base import NAME
+from s3lora_serve.engine.vllm.module_table.table_process import TableAbandoned
 from s3lora_serve.engine.vllm.vllm_features import reads_module_patterns
-from s3lora_serve.errors import BaseModelUnavailable, ConfigError
+from s3lora_serve.errors import AdapterError, BaseModelUnavailable, ConfigError
 from s3lora_serve.launch.resolve import (
     to_base_model,
     to_desired,
@@ -28,6 +31,7 @@ from s3lora_serve.launch.resolve import (
     to_source,
 )
 from s3lora_serve.spectral.prune_policy import Adaptive, Alignment, PrunePolicy, Threshold, Top
+from s3lora_serve.storage.daemon_threads import DaemonCall
 
 
 @pytest.mark.parametrize(
@@ -172,3 +176,24 @@ def test_a_model_of_the_hub_is_not_fetched_for_its_shapes(monkeypatch):
     assert caught.value.hint.startswith(
         "fetch its configuration once: hf download no-org/no-model config.json"
     )
+
+
+def test_a_question_to_the_engine_ends_with_the_order_that_waits_for_it(tmp_path, monkeypatch):
+    """A cancelled order leaves no process behind; nothing is admitted without an answer."""
+    asked = Event()
+
+    def ask(_config, _arguments, left):
+        asked.set()
+        while not left():
+            sleep(0.005)
+        raise TableAbandoned
+
+    monkeypatch.setattr("s3lora_serve.engine.vllm.module_table.table_process.ask_vllm", ask)
+    monkeypatch.setattr("s3lora_serve.adapters.served.table_cache.cache_folder", lambda: tmp_path / "kept")
+    spec = to_base_model(str(write_base(tmp_path / "base")), None, _no_progress).spec
+    call = DaemonCall("order", lambda: spec.served)
+    assert asked.wait(10)
+    call.give_up()
+    assert call.wait(10)
+    with pytest.raises(AdapterError, match="was given up"):
+        call.result()

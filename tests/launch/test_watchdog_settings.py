@@ -24,7 +24,9 @@ async def test_the_watchdog_has_the_configured_limits(tmp_path, monkeypatch):
             raise EngineError("far enough")
 
     monkeypatch.setattr("s3lora_serve.serving.engine_supervisor.EngineSupervisor", Supervisor)
-    monkeypatch.setattr("s3lora_serve.launch.launch.admit_fleet", lambda *_: SimpleNamespace(base=None))
+    monkeypatch.setattr(
+        "s3lora_serve.launch.launch.admit_fleet", lambda *_: SimpleNamespace(base=None, max_lora_rank=16)
+    )
     monkeypatch.setattr("s3lora_serve.launch.launch.to_engine_settings", lambda *_: None)
     config = Config.model_validate(
         {

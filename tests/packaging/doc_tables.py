@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import adapter_table
 import client_tables
 import command_tables
 import http_tables
@@ -31,6 +32,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "exit-codes": command_tables.exit_codes,
     "routes": http_tables.routes,
     "errors": http_tables.errors,
+    "adapters": adapter_table.adapters,
     "clients": client_tables.clients,
     "exam-power": lambda: power_table(ExamConfig()),
 }

@@ -30,6 +30,7 @@ def test_the_table_is_current(name):
         ("errors", "| `revision_mismatch` | 409 | 1 |"),
         ("clients", "| openai (JavaScript) |"),
         ("exam-power", "| 200 | 1 / 96 / 3 |"),
+        ("adapters", "| GPT-2 | GPT2LMHeadModel | refused: no LoRA in its class | not tried |"),
     ],
 )
 def test_a_table_has_what_it_is_read_for(name, rows):

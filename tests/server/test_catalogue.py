@@ -100,7 +100,10 @@ async def test_a_report_has_a_row_for_each_module(http):
         "model.layers.1.self_attn.q_proj": (False, 0.3, 8),
         "model.layers.2.self_attn.q_proj": (True, 0.4, 8),
     }
-    assert report["plan"] == {"pruned": PRUNED, "reason": "the highest score", "abstained": False}
+    told = {"reason": "the highest score", "abstained": False, "cautions": []}
+    assert report["plan"] == {"pruned": PRUNED, **told}
+    (listed,) = [p for p in (await http.get("/v1/planners")).json()["data"] if p["id"] == "p"]
+    assert listed["plan"] == told
     assert (report["lineage"]["source"], report["lineage"]["source_sha256"]) == ("local:p", "b" * 64)
     assert (sorted(report["effect"]), sorted(report["seconds"])) == (
         ["max_abs_delta", "noise"],

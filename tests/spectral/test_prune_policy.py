@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3lora_serve.spectral.prune_policy import (
-    RESOLUTION,
     Adaptive,
     PrunePlan,
     PrunePolicy,
@@ -17,6 +16,7 @@ from s3lora_serve.spectral.prune_policy import (
     Top,
     plan,
 )
+from s3lora_serve.spectral.ranking import RESOLUTION
 from s3lora_serve.spectral.report import ModuleRow, SpectralReport
 
 scores_by_name = st.dictionaries(
@@ -27,7 +27,7 @@ rules = st.sampled_from([Top(0), Top(3), Top(10), Threshold(0.5), Adaptive(), Ad
 
 def report(scores: dict[str, float | None], scorer: str = "mas-svd") -> SpectralReport:
     rows = {
-        name: ModuleRow(name, (8, 8), 2, 1.0, 1.0, value, value, (1.0, 0.5), inert=value is None)
+        name: ModuleRow(name, (64, 64), 64, 1.0, 1.0, value, value, (1.0, 0.5), inert=value is None)
         for name, value in scores.items()
     }
     return SpectralReport(scorer, "1", rows)
@@ -58,16 +58,19 @@ def test_only_scored_modules_are_pruned_each_once(scores: dict[str, float | None
 
 @given(scores_by_name, st.integers(0, 25))
 def test_top_takes_the_highest_scores(scores: dict[str, float | None], tau: int):
-    """``top: tau`` prunes min(tau, scored) modules, and none left over scores higher by more than a tie."""
+    """``top: tau`` prunes at most tau modules, none of which scores as one that is left or lower."""
     known = {name: value for name, value in scores.items() if value is not None}
-    chosen = pruned(scores, Top(tau))
+    chosen = pruned(scores, Top(tau, max_share=1))
     left = [value for name, value in known.items() if name not in chosen]
 
-    assert len(chosen) == min(tau, len(known))
-    assert all(known[name] >= max(left, default=0.0) - RESOLUTION for name in chosen)
+    assert len(chosen) <= tau
+    assert all(known[name] > max(left, default=-1.0) - RESOLUTION for name in chosen)
+    if len(chosen) < min(tau, len(known)):  # a tie at the cut: of those that are left, as many as it takes
+        top_left = sorted(left, reverse=True)[: min(tau, len(known)) - len(chosen) + 1]
+        assert top_left[0] - top_left[-1] < 2 * RESOLUTION
 
 
-@given(scores_by_name, st.floats(0, 1))
+@given(scores_by_name, st.floats(1 / 64, 1))
 def test_threshold_takes_everything_above(scores: dict[str, float | None], value: float):
     """Exactly the modules that score above the value are pruned."""
     above = {name for name, given_score in scores.items() if given_score is not None and given_score > value}
@@ -75,9 +78,11 @@ def test_threshold_takes_everything_above(scores: dict[str, float | None], value
     assert set(pruned(scores, Threshold(value))) == above
 
 
-def test_ties_break_by_name():
-    """Equal scores, and scores closer than the arithmetic can tell apart, are taken in order of name."""
-    assert pruned({"c": 0.5, "a": 0.5, "b": 0.5 + 1e-9, "d": 0.9}, Top(3)) == ("d", "a", "b")
+def test_ties_are_in_order_of_name_and_names_decide_nothing():
+    """Equal scores, and scores closer than the arithmetic can tell apart, go together or stay together."""
+    scores = {"c": 0.5, "a": 0.5, "b": 0.5 + 1e-9, "d": 0.9}
+    assert pruned(scores, Top(4, max_share=1)) == ("d", "a", "b", "c")
+    assert pruned(scores, Top(3, max_share=1)) == ("d",)
 
 
 @given(st.floats(0, 1), st.integers(1, 30))
@@ -118,14 +123,13 @@ def test_adaptive_is_capped():
 
 def test_adaptive_without_scores_abstains():
     """An adapter whose modules are all inert gives no ground either."""
-    assert plan(report({"a": None}), PrunePolicy(rule=Adaptive())) == PrunePlan(
-        (), "abstained: no module has a score", abstained=True
-    )
+    found = plan(report({"a": None}), PrunePolicy(rule=Adaptive()))
+    assert (found.pruned, found.reason, found.abstained) == ((), "abstained: no module has a score", True)
 
 
 def test_top_says_how_many_there_were():
-    """An adapter with fewer modules than tau is pruned whole, and the reason shows it."""
-    found = plan(report({"a": 0.5, "b": None}), PrunePolicy())
+    """Fewer modules than tau are all pruned where that is allowed, and the reason shows it."""
+    found = plan(report({"a": 0.5, "b": None}), PrunePolicy(rule=Top(10, max_share=1)))
 
     assert found == PrunePlan(("a",), "top 10: 1 of 1 scored modules")
 
@@ -133,7 +137,7 @@ def test_top_says_how_many_there_were():
 @pytest.mark.parametrize("action", ["prune", "observe", "reject"])
 def test_the_action_does_not_change_the_selection(action):
     """A plan says what the rule selects; what to do with it is admission's part."""
-    assert plan(report({"a": 0.5}), PrunePolicy(action=action)).pruned == ("a",)
+    assert plan(report({"a": 0.5, "b": 0.4}), PrunePolicy(action=action)).pruned == ("a",)
 
 
 def test_a_report_of_another_scorer_is_refused():
@@ -146,6 +150,7 @@ def test_a_report_of_another_scorer_is_refused():
     ("rule", "section"),
     [
         (Top(10), {"top": 10}),
+        (Top(10, max_share=1), {"top": 10, "top_share": 1}),
         (Threshold(0.6), {"threshold": 0.6}),
         (Adaptive(), {"adaptive": {"z": 3.5, "max_share": 0.25}}),
     ],
@@ -181,6 +186,7 @@ def test_plans_survive_json():
     ("make", "message"),
     [
         (lambda: Top(-1), "top -1 is negative"),
+        (lambda: Top(3, max_share=0), r"top max_share 0 is not in \(0, 1\]"),
         (lambda: Threshold(float("nan")), "threshold nan is not finite"),
         (lambda: Adaptive(z=0), "adaptive z 0 is not positive"),
         (lambda: Adaptive(max_share=1.5), r"adaptive max_share 1.5 is not in \(0, 1\]"),

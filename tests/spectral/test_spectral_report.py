@@ -149,7 +149,7 @@ def test_a_picture_has_a_bounded_size(pattern: str, drawn: str, shape: tuple[int
     """Modules without layer numbers take a line each: the sharpest are drawn, and the title says so."""
     factors = {i: torch.eye(2, 4) * torch.tensor([[1.0], [i / 300]]) for i in range(300)}
     report = score({pattern.format(i): LowRank(a, torch.eye(4, 2), 1.0) for i, a in factors.items()})
-    figure = report_plot(report, plan(report, PrunePolicy(rule=Top(300))))
+    figure = report_plot(report, plan(report, PrunePolicy(rule=Top(300, max_share=1))))
     axes = figure.axes[0]
     frames = [p for p in axes.patches if isinstance(p, Rectangle) and p.get_edgecolor()[:3] == to_rgb(PRUNED)]
 

@@ -93,10 +93,12 @@ def test_a_floor_that_no_tau_meets_prunes_nothing_and_says_so():
     """The unpruned adapter stays, as declared, with what was missing."""
     points = (WHOLE, SweepPoint(0.1, 1, 0.0, 0.7), SweepPoint(0.2, 2, 0.0, 0.5))
 
+    why = "abstained: no tau keeps valid on tasks >= 0.760 (0.95 of 0.800); the best has 0.700"
     assert plan(report(10), PrunePolicy(rule=replace(RULE, points=points))) == PrunePlan(
         (),
-        "abstained: no tau keeps valid on tasks >= 0.760 (0.95 of 0.800); the best has 0.700",
+        why,
         abstained=True,
+        cautions=(f"nothing is pruned by policy.validated: {why}",),
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from s3lora_serve.adapters.fetch.hub import checkpoint as hub_checkpoint
-from s3lora_serve.adapters.fetch.listing import is_pickle
+from s3lora_serve.adapters.fetch.other_formats import is_pickle
 from s3lora_serve.errors import ConfigError, SourceError
 from s3lora_serve.storage.canonical_json import canonical_digest, excerpt, strict_loads
 

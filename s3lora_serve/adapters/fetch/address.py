@@ -24,6 +24,13 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+")
 # A slip that would pass for a folder's name, with whatever secret stands in it.
 _ALMOST = re.compile(rf"({'|'.join((DEMO, HUB, *PORTS, *sorted(BUCKETS)))}):", re.IGNORECASE)
 _QUOTED = re.compile(rf"(?:(?:zip|tar)://[^\s:?@'\"]*::|{_DRIVER}::)*{_DRIVER}://[^\s'\"<>`]+", re.IGNORECASE)
+# How the Hub's pages are addressed: https://huggingface.co/org/name, and /tree/REVISION/FOLDER and the like.
+_HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
+_HUB_PAGE = re.compile(
+    r"(?:models/)?(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)"
+    r"(?:/(?:tree|blob|resolve|raw)/(?P<revision>[\w.-]+)(?:/(?P<folder>[\w./-]*?))?)?/?",
+    re.ASCII,
+)
 _SHORTEST_SECRET = 6  # shorter ones stand in too many words to be replaced by themselves
 _LONGEST_SAID = 4000  # characters of a driver's error that are looked at
 _MARK = "***"
@@ -77,7 +84,8 @@ class Source:
         place = _strict(rest)
         if archive and place.scheme in (DEMO, HUB):
             raise SourceError(
-                f"an archive is read from a file, a bucket or http(s), not from {place.scheme}://"
+                f"an archive is read from a file, a bucket or http(s), not from {place.scheme}://",
+                hint="leave the archive's driver out, or copy the archive elsewhere",
             )
         _no_way_up(inside, text)
         return cls(text, place, archive, inside)
@@ -148,11 +156,17 @@ def split(url: re.Match[str] | str) -> Address:
     if ":" in host:
         host, _, digits = host.rpartition(":") if not host.endswith("]") else (host, "", "")
         if digits and not (digits.isascii() and digits.isdigit() and int(digits) < 2**16):
-            raise SourceError(f"{scheme}://…: what stands behind the host is no port")
+            raise SourceError(
+                f"{scheme}://…: what stands behind the host is no port",
+                hint=f"write {scheme}://host:443/folder",
+            )
         port = int(digits) if digits else None
         if ":" in host or "[" in host:
             if not (host.startswith("[") and host.endswith("]")):
-                raise SourceError(f"{scheme}://…: an IPv6 address stands in brackets")
+                raise SourceError(
+                    f"{scheme}://…: an IPv6 address stands in brackets",
+                    hint=f"write {scheme}://[::1]:443/folder",
+                )
             host = host[1:-1]
     if scheme in PORTS:
         host, port = _normal(host), port or PORTS[scheme]
@@ -189,16 +203,43 @@ def _strict(text: str) -> Address:
     if place.scheme in PORTS and not (_HOST.fullmatch(place.host) or _is_ip(place.host)):
         raise SourceError(f"{scheme}://…: it has no host", hint="letters, digits, '.' and '-', or [IPv6]")
     if place.scheme in BUCKETS and (not place.host or place.port or "::" in text):
-        raise SourceError(f"{scheme}://{place.host}…: it names no bucket, or has a port or '::' in it")
+        raise SourceError(
+            f"{scheme}://{place.host}…: it names no bucket, or has a port or '::' in it",
+            hint=f"write {scheme}://bucket/folder",
+        )
     if place.scheme in PORTS or place.scheme in BUCKETS:
         _no_way_up(path, str(place))
+    if place.host in _HUB_HOSTS and place.scheme in PORTS:
+        raise SourceError(
+            f"{place} is a page of the Hub, not a folder of files",
+            hint=f"write {hub_address(f'{place.host}{place.path}') or 'hf://org/name'}",
+        )
     return place
+
+
+def hub_address(text: str) -> str | None:
+    """The ``hf://`` address that a page of the Hub, or a bare ``org/name``, stands for; None for no such."""
+    host, _, rest = text.partition("/")
+    path = rest if host in _HUB_HOSTS else text
+    match = _HUB_PAGE.fullmatch(path)
+    if match is None or path.startswith(("datasets/", "spaces/")):
+        return None
+    folder = (match["folder"] or "").strip("/")
+    last = folder.rpartition("/")[2]
+    if "." in last:  # a file: its folder is meant
+        folder = folder.rpartition("/")[0]
+    if match["revision"] is None:
+        return f"hf://{match['repo']}"
+    return f"hf://{match['repo']}@{match['revision']}" + (f"/{folder}" if folder else "")
 
 
 def _no_way_up(path: str, whole: str) -> None:
     """Refuse what a server or a driver may read as another folder than the one that was compared."""
     if {".", ".."} & set(unquote(path).replace("\\", "/").split("/")):
-        raise SourceError(f"{redacted(whole)}: '.' and '..' name no folder in an address")
+        raise SourceError(
+            f"{redacted(whole)}: '.' and '..' name no folder in an address",
+            hint="write the folder's whole path",
+        )
 
 
 def _user(scheme: str, authority: str, path: str) -> str | None:

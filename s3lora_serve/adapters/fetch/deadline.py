@@ -57,7 +57,9 @@ def within(where: str, seconds: float, call: Callable[[Progress], _T], progress:
 
 
 def _left(where: str) -> SourceError:
-    return SourceError(f"fetching {where} was given up")
+    return SourceError(
+        f"fetching {where} was given up", hint="what waited for it was cancelled, or its time was over"
+    )
 
 
 def unanswered(where: str, limits: LimitsConfig) -> SourceError:

@@ -22,7 +22,7 @@ from s3lora_serve.adapters.fetch.private_copy import COPIED
 from s3lora_serve.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _ADDRESS = re.compile(
     r"hf://(?P<repo>[\w.-]+/[\w.-]+)"
@@ -67,15 +67,15 @@ def list_folder(address: str, seconds: float) -> HubListing:
     return HubListing(address, {name: size for name, size in below.items() if "/" not in name})
 
 
-def download(address: str, seconds: float) -> HubFolder:
-    """Download the two files that matter into the client's cache; it has ``seconds`` for what it asks first.
+def download(address: str, seconds: float, names: Sequence[str] = COPIED) -> HubFolder:
+    """Download the files that matter into the client's cache; it has ``seconds`` for what it asks first.
 
     For each piece of a file the client waits ``HF_HUB_DOWNLOAD_TIMEOUT`` seconds. Raises as ``list_folder``
     does.
     """
     with _refusals(address):
         try:
-            return _snapshot(address, offline=False, seconds=seconds)
+            return _snapshot(address, offline=False, seconds=seconds, names=names)
         except LocalEntryNotFoundError as error:  # what the client makes of a connection that broke
             raise ConnectionError(f"the Hub does not answer: {error}") from error
 
@@ -145,16 +145,20 @@ def _refusals(address: str) -> Iterator[None]:
             f"{address}: access is gated", hint="ask for access on the Hub and set HF_TOKEN"
         ) from error
     except RevisionNotFoundError as error:
-        raise SourceError(f"{address}: there is no such revision") from error
+        raise SourceError(
+            f"{address}: there is no such revision", hint="look for its branches, tags and commits on the Hub"
+        ) from error
     except RepositoryNotFoundError as error:
         raise SourceError(
             f"{address}: no such repository, or it is private", hint="check the name; set HF_TOKEN if private"
         ) from error
 
 
-def _snapshot(address: str, *, offline: bool, seconds: float = 10.0) -> HubFolder:
+def _snapshot(
+    address: str, *, offline: bool, seconds: float = 10.0, names: Sequence[str] = COPIED
+) -> HubFolder:
     repo, revision, folder = _parts(address)
-    patterns = [f"{folder}/{name}" if folder else name for name in COPIED]
+    patterns = [f"{folder}/{name}" if folder else name for name in names]
     found = snapshot_download(
         repo, revision=revision, local_files_only=offline, allow_patterns=patterns, etag_timeout=seconds
     )

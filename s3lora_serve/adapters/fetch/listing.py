@@ -1,73 +1,64 @@
-"""What an adapter's folder may hold: names, kinds, number and sizes of its files, before any is opened."""
+"""What an adapter's folder may hold: the names and the number of its files, before any is opened."""
 
 from __future__ import annotations
 
-import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s3lora_serve.adapters.fetch.other_formats import no_weights
 from s3lora_serve.adapters.peft.adapter_config import CONFIG_NAME
-from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME
 from s3lora_serve.errors import FormatError, LimitError, UnsafeFileError
+from s3lora_serve.storage.canonical_json import excerpt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from s3lora_serve.config import LimitsConfig
 
-PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 
-
-def check_files(folder: Path, limits: LimitsConfig) -> None:
-    """Check names, kinds, number and sizes of the files in ``folder`` (not below it); opens none of them.
-
-    Raises UnsafeFileError, LimitError or FormatError.
-    """
-    entries = sorted(folder.iterdir())
-    check_listing([entry.name for entry in entries], limits)
-    total = 0
-    for entry in entries:
-        status = entry.lstat()
-        if stat.S_ISLNK(status.st_mode):
-            raise symlink(entry.name)
-        if entry.name in (CONFIG_NAME, WEIGHTS_NAME):
-            if not stat.S_ISREG(status.st_mode):
-                raise UnsafeFileError(f"{entry.name} is not a regular file")
-            total += status.st_size
-    if total > limits.max_bytes:
-        raise LimitError(f"the adapter has {total} bytes > {limits.max_bytes}; raise limits.max_adapter_mib")
-
-
-def check_listing(names: list[str], limits: LimitsConfig) -> None:
+def check_listing(names: Sequence[str], limits: LimitsConfig, needed: Sequence[str]) -> None:
     """Check what a folder says it holds, before anything is read.
 
-    Raises UnsafeFileError if a name leaves the folder or the weights are a pickle, LimitError for too many
-    files, FormatError if a needed file is absent.
+    Raises LimitError for too many files, and where one of ``needed`` is absent what the folder is instead:
+    UnsafeFileError for a pickle, UnsupportedError for another format, FormatError.
     """
     if len(names) > limits.max_files:
-        raise LimitError(f"the folder holds {len(names)} files > {limits.max_files}; raise limits.max_files")
+        raise LimitError(
+            f"the folder holds {len(names)} files > {limits.max_files}; raise limits.max_files",
+            hint="or copy the adapter's two files into a folder of their own",
+        )
+    for name in reversed(needed):  # absent weights are the better message
+        if name in names:
+            continue
+        if name != CONFIG_NAME:
+            raise no_weights(names)
+        raise FormatError(
+            f"there is no {CONFIG_NAME} in the folder",
+            hint="copy it from where the adapter was saved: PEFT writes it beside the weights",
+        )
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse a listing in which a name leaves the folder: archives and object stores may say anything.
+
+    Raises UnsafeFileError.
+    """
     for name in names:
         if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
-            raise UnsafeFileError(f"the name {name!r} leaves the adapter's folder")
-    if WEIGHTS_NAME not in names:
-        if pickle := next((name for name in names if is_pickle(name)), None):
             raise UnsafeFileError(
-                f"{pickle} is a pickle, which can run code when it is opened; it was not",
-                hint="save the adapter with safe_serialization=True where running its code is harmless",
+                f"the name {excerpt(name)} leaves the adapter's folder",
+                hint="the listing is not that of a plain folder: copy the adapter's two files elsewhere",
             )
-        raise FormatError(
-            f"there is no {WEIGHTS_NAME} in the folder", hint=f"it holds {', '.join(names) or 'nothing'}"
+
+
+def symlink(name: str, *, cached: bool = False) -> UnsafeFileError:
+    """The refusal of a symbolic link in place of a file; ``cached``: it leads to a folder of blobs."""
+    if cached:
+        return UnsafeFileError(
+            f"{name} is a symbolic link into another folder, as it seems into the Hub's cache",
+            hint="name the snapshot in that cache (models--org--name/snapshots/<commit>), or hf://org/name",
         )
-    if CONFIG_NAME not in names:
-        raise FormatError(f"there is no {CONFIG_NAME} in the folder")
-
-
-def is_pickle(name: str) -> bool:
-    """Whether a file of this name is opened by unpickling."""
-    return Path(name).suffix.lower() in PICKLES
-
-
-def symlink(name: str) -> UnsafeFileError:
-    """The refusal of a symbolic link in an adapter's folder."""
     return UnsafeFileError(
-        f"{name} is a symbolic link",
-        hint="copy the file itself into the folder; for the Hub's cache use hf://",
+        f"{name} is a symbolic link, which may lead anywhere",
+        hint="copy the file itself into the folder; links are followed only inside a download of the Hub's"
+        " client",
     )

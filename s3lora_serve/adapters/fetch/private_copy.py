@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from s3lora_serve.adapters.fetch.listing import is_pickle
+from s3lora_serve.adapters.fetch.other_formats import is_pickle
 from s3lora_serve.adapters.peft.adapter_config import CONFIG_NAME
 from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME
 from s3lora_serve.errors import LimitError, StoreError

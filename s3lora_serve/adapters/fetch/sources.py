@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import stat
 import tempfile
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from io import FileIO
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import fsspec
 import tenacity
 
-from s3lora_serve.adapters.fetch.address import HUB, LOCAL, PORTS, Source
+from s3lora_serve.adapters.fetch.address import HUB, LOCAL, PORTS, Source, hub_address
 from s3lora_serve.adapters.fetch.deadline import driver_limits, unanswered, within
 from s3lora_serve.adapters.fetch.hub import OFFLINE, cached, download, list_folder
-from s3lora_serve.adapters.fetch.listing import check_files, check_listing, symlink
+from s3lora_serve.adapters.fetch.listing import check_listing, check_names, symlink
+from s3lora_serve.adapters.fetch.local_folder import opened
 from s3lora_serve.adapters.fetch.private_copy import (
     CHUNK_BYTES,
     COPIED,
@@ -31,6 +30,7 @@ from s3lora_serve.adapters.fetch.reach import EVERYWHERE
 from s3lora_serve.adapters.fetch.web_file import below, open_web
 from s3lora_serve.adapters.peft.peft_format import WEIGHTS_NAME
 from s3lora_serve.errors import LimitError, S3LoRAError, SourceError, UnsafeFileError
+from s3lora_serve.storage.canonical_json import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +96,7 @@ def _fetch(source: Source, dest: Path, limits: LimitsConfig, progress: Progress,
     if source.archive:
         return _patiently(lambda: _fetch_archive(source, dest, limits, progress, reach), progress)
     if place.scheme == LOCAL:
-        return _fetch_local(_as_it_lies(place.path, reach), dest, limits, progress)
+        return _fetch_local(_as_it_lies(place.path, reach), place.path, dest, limits, progress)
     if place.scheme == HUB:
         return _fetch_hub(source.text, dest, limits, progress)
     if place.scheme in PORTS:
@@ -114,31 +114,24 @@ def _as_it_lies(path: str, reach: Reach) -> Path:
     return real
 
 
-def _fetch_local(folder: Path, dest: Path, limits: LimitsConfig, progress: Progress) -> Fetched:
+def _fetch_local(folder: Path, given: str, dest: Path, limits: LimitsConfig, progress: Progress) -> Fetched:
     if not folder.is_dir():
         kind = "a file" if folder.exists() else "not there"
-        raise SourceError(
-            f"{folder} is {kind}; an adapter is a folder",
-            hint="name a local folder, hf://org/name or a URL with its scheme",
+        raise SourceError(f"{folder} is {kind}; an adapter is a folder", hint=_meant(folder, given))
+    with opened(folder, limits) as (names, files):
+        sizes: dict[str, int | None] = {name: os.fstat(f.fileno()).st_size for name, f in files.items()}
+        return copy_adapter(
+            folder.as_uri(), names, lambda name: nullcontext(files[name]), sizes, dest, limits, progress
         )
-    check_files(folder, limits)
-    names = sorted(entry.name for entry in folder.iterdir())
-    sizes: dict[str, int | None] = {name: (folder / name).lstat().st_size for name in COPIED}
-    uri = folder.resolve().as_uri()
-    return copy_adapter(uri, names, lambda name: _open_regular(folder / name), sizes, dest, limits, progress)
 
 
-@contextmanager
-def _open_regular(path: Path) -> Iterator[FileIO]:
-    """Open a file that may have been swapped since it was checked: no link is followed and no pipe blocks."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise (symlink(path.name) if path.is_symlink() else error) from error
-    with FileIO(descriptor) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise UnsafeFileError(f"{path.name} is not a regular file")
-        yield file
+def _meant(folder: Path, given: str) -> str:
+    """The next step where no folder is: a file's own folder, or the Hub if its name is one of there."""
+    if folder.exists():
+        return f"name the folder that it is in: {folder.parent}"
+    if address := hub_address(given):
+        return f"name a folder that exists, or {address} for the repository on the Hub"
+    return "name a local folder, hf://org/name or a URL with its scheme"
 
 
 def _fetch_hub(source: str, dest: Path, limits: LimitsConfig, progress: Progress) -> Fetched:
@@ -146,7 +139,7 @@ def _fetch_hub(source: str, dest: Path, limits: LimitsConfig, progress: Progress
     try:
         listing = _patiently(lambda: list_folder(source, limits.fetch_read_seconds), progress)
         listed = set(listing.sizes)
-        check_listing(sorted(listed), limits)
+        check_listing(sorted(listed), limits, COPIED)
         check_sizes(listing.sizes, limits)
         folder = _patiently(lambda: download(source, limits.fetch_connect_seconds), progress)
     except S3LoRAError:
@@ -154,7 +147,7 @@ def _fetch_hub(source: str, dest: Path, limits: LimitsConfig, progress: Progress
     except Exception as error:  # whatever the client raises when the Hub does not answer
         folder = cached(source, error)
     names = sorted(listed | {entry.name for entry in folder.path.iterdir()})
-    check_listing(names, limits)
+    check_listing(names, limits, COPIED)
 
     # The cache is made of links into its own blobs; it is the client's, not the adapter author's.
     sizes: dict[str, int | None] = {name: (folder.path / name).stat().st_size for name in COPIED}
@@ -229,11 +222,12 @@ def _fetch_listed(
     sizes: dict[str, int | None] = {}
     for entry in system.ls(root, detail=True):
         name = _name_below(root, str(entry["name"]))
-        if entry["type"] == "link" or entry.get("islink"):
+        if name in COPIED and (entry["type"] == "link" or entry.get("islink")):
             raise symlink(name)
         sizes[name] = entry.get("size")
     names = sorted(sizes)
-    check_listing(names, limits)
+    check_names(names)
+    check_listing(names, limits, COPIED)
 
     def open_file(name: str) -> AbstractContextManager[ByteReader]:
         return cast(
@@ -247,9 +241,12 @@ def _name_below(root: str, path: str) -> str:
     """The last part of ``path``; raises if it does not lie directly in ``root``."""
     parent, _, name = path.rstrip("/").rpartition("/")
     if root and path.strip("/") == root.strip("/"):
-        raise SourceError(f"{root} is a file; an adapter is a folder")
+        raise SourceError(f"{root} is a file; an adapter is a folder", hint="name the folder that it is in")
     if parent.strip("/") != root.strip("/"):
-        raise UnsafeFileError(f"{path!r} leaves the adapter's folder {root!r}")
+        raise UnsafeFileError(
+            f"{excerpt(path)} leaves the adapter's folder {root!r}",
+            hint="the listing is not that of a plain folder: copy the adapter's two files elsewhere",
+        )
     return name
 
 
@@ -277,5 +274,11 @@ def _unavailable(source: Source, error: Exception) -> SourceError:
             hint="install the fsspec driver of this scheme, such as s3fs",
         )
     if isinstance(error, FileNotFoundError):
-        return SourceError(f"{source}: there is no such folder, or no {WEIGHTS_NAME} in it")
-    return SourceError(f"{source} could not be read: {type(error).__name__}: {said[:200]}")
+        return SourceError(
+            f"{source}: there is no such folder, or no {WEIGHTS_NAME} in it",
+            hint="look whether the name is right, and whether the adapter lies directly in it",
+        )
+    return SourceError(
+        f"{source} could not be read: {type(error).__name__}: {said[:200]}",
+        hint="look whether this machine may read it; otherwise copy the adapter to a local folder",
+    )

@@ -115,7 +115,7 @@ def _answered(place: Address, reach: Reach, limits: LimitsConfig) -> tuple[HTTPC
             raise
         connection.close()
         place = _redirected(place, moved, reach)
-    raise SourceError(f"{place}: over {REDIRECTS} redirects")
+    raise SourceError(f"{place}: over {REDIRECTS} redirects", hint="name the place itself as the source")
 
 
 def _connected(place: Address, reach: Reach, limits: LimitsConfig) -> HTTPConnection:
@@ -172,9 +172,14 @@ def _check_status(place: Address, response: HTTPResponse) -> None:
     if status >= 500 or status in _PASSES:
         raise ConnectionError(f"the server answers {status}")
     if status != 200:
-        raise SourceError(f"{place}: the server answers {status}")
+        raise SourceError(
+            f"{place}: the server answers {status}", hint="does a browser get the file there, as it is?"
+        )
     if (coding := response.getheader("Content-Encoding", "identity")) != "identity":
-        raise SourceError(f"{place}: the server sends it encoded ({coding[:20]!r}), which was not asked for")
+        raise SourceError(
+            f"{place}: the server sends it encoded ({coding[:20]!r}), which was not asked for",
+            hint="turn compression off for this file on its server",
+        )
 
 
 def _target(place: Address) -> str:

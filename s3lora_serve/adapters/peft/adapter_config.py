@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from s3lora_serve.adapters.peft.config_keys import UNDERSTOOD, refuse_unsupported
+from s3lora_serve.adapters.peft.config_keys import UNDERSTOOD, label_notes, refuse_unsupported
 from s3lora_serve.adapters.peft.patterns import PatternTable, check_pattern
+from s3lora_serve.adapters.peft.wrapper_names import without_wrappers
 from s3lora_serve.errors import FormatError
 from s3lora_serve.storage.canonical_json import strict_loads
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "adapter_config.json"
 MAX_PATTERNS = 10_000
+_AS_SAVED = "take the file as PEFT's save_pretrained wrote it beside the weights"
 
 _Rank = Annotated[int, Field(strict=True, gt=0)]
 _Flag = Annotated[bool, Field(strict=True)]
@@ -40,6 +42,7 @@ class AdapterConfig(BaseModel):
     fan_in_fan_out: _Flag = False
     target_modules: tuple[str, ...] | str | None = None
     base_model_name_or_path: str | None = None
+    notes: tuple[str, ...] = Field(default=(), exclude=True)  # what of it is served otherwise than it says
 
     @field_validator("rank_pattern", "alpha_pattern", mode="before")
     @classmethod
@@ -51,6 +54,21 @@ class AdapterConfig(BaseModel):
     def _none_is_false(cls, value: Any) -> Any:
         return False if value is None else value
 
+    @field_validator("rank_pattern", "alpha_pattern", mode="after")
+    @classmethod
+    def _keys_without_wrappers(cls, value: dict[str, Any]) -> dict[str, Any]:
+        bare = {without_wrappers(key): number for key, number in value.items()}
+        if len(bare) < len(value):
+            raise ValueError("two keys are one without the names of training wrappers")
+        return bare
+
+    @field_validator("target_modules", mode="after")
+    @classmethod
+    def _targets_without_wrappers(cls, value: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
+        if isinstance(value, tuple):
+            return tuple(map(without_wrappers, value))
+        return value if value is None else without_wrappers(value)
+
     @classmethod
     def parse(cls, raw: bytes) -> AdapterConfig:
         """Read adapter_config.json as PEFT 0.4 or later writes it.
@@ -60,9 +78,9 @@ class AdapterConfig(BaseModel):
         try:
             data = strict_loads(raw)
         except ValueError as error:
-            raise FormatError(f"{CONFIG_NAME} is not JSON: {error}") from error
+            raise FormatError(f"{CONFIG_NAME} is not JSON: {error}", hint=_AS_SAVED) from error
         if not isinstance(data, dict):
-            raise FormatError(f"{CONFIG_NAME} holds {type(data).__name__}, not an object")
+            raise FormatError(f"{CONFIG_NAME} holds {type(data).__name__}, not an object", hint=_AS_SAVED)
         refuse_unsupported(data)
         try:
             config = cls.model_validate({key: data[key] for key in UNDERSTOOD if key in data})
@@ -70,10 +88,10 @@ class AdapterConfig(BaseModel):
             first = error.errors()[0]
             where = ".".join(f"{part!s:.80}" for part in first["loc"])
             got = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
-            raise FormatError(f"{CONFIG_NAME}: {where}: {first['msg']}{got}") from error
+            raise FormatError(f"{CONFIG_NAME}: {where}: {first['msg']}{got}", hint=_AS_SAVED) from error
         for pattern in (*config.rank_pattern, *config.alpha_pattern):
             check_pattern(pattern)
-        return config
+        return config.model_copy(update={"notes": label_notes(data)})
 
     def resolve(self, modules: Iterable[str]) -> dict[str, tuple[int, float]]:
         """(rank, alpha) of each of ``modules`` (dotted base-model paths), by PEFT's rule for patterns.
@@ -128,7 +146,8 @@ class AdapterConfig(BaseModel):
         for name, pair in narrowed.resolve(pairs).items():
             if pair != pairs[name]:
                 raise FormatError(
-                    f"{name} cannot be told from another module when its name is read as a pattern"
+                    f"{name} cannot be told from another module when its name is read as a pattern",
+                    hint="give these modules one rank and one alpha",
                 )
         return narrowed
 

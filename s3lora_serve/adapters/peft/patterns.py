@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MAX_PATTERN_LENGTH = 512
 MATCH_SECONDS = 2.0
+_SPELL_OUT = "spell module names out in rank_pattern and alpha_pattern"
 
 _PLAIN = regex.compile(r"[\w.\-]+")
 # Nested "+" and "{n}" make the compiler itself eat all memory, before any time limit can apply; "(?" opens
@@ -46,7 +47,7 @@ class PatternTable:
             found = compiled.match(module, timeout=max(self._left, 1e-3)) is not None
         except TimeoutError as error:
             raise FormatError(
-                f"patterns take over {self._budget} s to match; the last was {pattern!r}"
+                f"patterns take over {self._budget} s to match; the last was {pattern!r}", hint=_SPELL_OUT
             ) from error
         self._left -= time.monotonic() - start
         return found
@@ -69,7 +70,10 @@ def _matches_plain(pattern: str, module: str) -> bool:
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> regex.Pattern[str]:
     if len(pattern) > MAX_PATTERN_LENGTH:
-        raise FormatError(f"pattern {pattern[:40]!r}... has {len(pattern)} characters > {MAX_PATTERN_LENGTH}")
+        raise FormatError(
+            f"pattern {pattern[:40]!r}... has {len(pattern)} characters > {MAX_PATTERN_LENGTH}",
+            hint=_SPELL_OUT,
+        )
     if _DANGEROUS.search(pattern):
         raise FormatError(
             f"pattern {pattern!r} uses a construct that can exhaust memory",
@@ -78,4 +82,6 @@ def _compiled(pattern: str) -> regex.Pattern[str]:
     try:
         return regex.compile(rf"(.*\.)?({pattern})$")
     except (regex.error, RecursionError) as error:
-        raise FormatError(f"pattern {pattern!r} is not a regular expression: {error}") from error
+        raise FormatError(
+            f"pattern {pattern!r} is not a regular expression: {error}", hint=_SPELL_OUT
+        ) from error

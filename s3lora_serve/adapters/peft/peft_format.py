@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +18,15 @@ from s3lora_serve.adapters.peft.safetensors_header import (
     lfs_pointer,
     read_header,
 )
-from s3lora_serve.adapters.peft.tensor_names import Factor, parse_tensor_name, tensor_name
+from s3lora_serve.adapters.peft.saved_parts import part_notes
+from s3lora_serve.adapters.peft.tensor_names import (
+    Factor,
+    is_of_embedding,
+    parse_tensor_name,
+    saved_base_layer,
+    tensor_name,
+)
+from s3lora_serve.adapters.peft.wrapper_names import unwrapped, unwrapping_note
 from s3lora_serve.errors import FormatError
 from s3lora_serve.spectral.lowrank import LowRank
 from s3lora_serve.storage.durable import write_synced
@@ -29,6 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WEIGHTS_NAME = "adapter_model.safetensors"
+_AGAIN = "the file is not whole, or was put together from parts: save the adapter again with save_pretrained"
+_LINK_BYTES = 256
 _BATCH_BYTES = 1 << 20
 # In the order in which safetensors itself lays tensors out: dtypes from this list, names within a dtype.
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
@@ -42,6 +52,9 @@ class PeftAdapter:
     config: AdapterConfig
     modules: Mapping[str, LowRank]
     warnings: tuple[str, ...] = ()
+    embeddings: frozenset[str] = frozenset()  # of modules; A is [r, words], B [out, r]
+    base_layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # shapes of what is left out
+    together: tuple[frozenset[str], ...] = ()  # taken whole: what is dropped of it is zero
 
     @property
     def uniform_scaling(self) -> bool:
@@ -58,9 +71,16 @@ def read_peft(folder: Path) -> PeftAdapter:
     path = folder / WEIGHTS_NAME
     for needed in (folder / CONFIG_NAME, path):
         if not needed.is_file():
-            raise FormatError(f"there is no {needed.name} in the folder")
+            raise FormatError(
+                f"there is no {needed.name} in the folder", hint="name the folder that PEFT saved"
+            )
     config = AdapterConfig.parse(_config_bytes(folder / CONFIG_NAME))
     header = read_header(path)
+    base_layers = {
+        module: tuple(entry.shape)
+        for entry in header.entries
+        if (module := saved_base_layer(unwrapped(entry.name))) is not None
+    }
     factors = _pair_factors(header)
     resolved = config.resolve(factors)
     tensors = _map_tensors(path, header)
@@ -68,7 +88,15 @@ def read_peft(folder: Path) -> PeftAdapter:
         name: _low_rank(name, tensors[pair["A"]], tensors[pair["B"]], resolved[name], config)
         for name, pair in sorted(factors.items())
     }
-    return PeftAdapter(config, modules, tuple(_untargeted(config, modules)))
+    embeddings = frozenset(name for name, pair in factors.items() if is_of_embedding(unwrapped(pair["A"])))
+    notes = (
+        *config.notes,
+        *unwrapping_note(entry.name for entry in header.entries),
+        *_untargeted(config, modules),
+        *part_notes({name: module for name, module in modules.items() if name not in embeddings}),
+        *_left_out(base_layers),
+    )
+    return PeftAdapter(config, modules, notes, embeddings, base_layers)
 
 
 def write_peft(
@@ -82,19 +110,36 @@ def write_peft(
     """
     if unknown := set(drop) - adapter.modules.keys():
         raise KeyError(f"no such modules in the adapter: {sorted(unknown)}")
-    kept = {name: module for name, module in adapter.modules.items() if name not in set(drop)}
+    kept = as_written(adapter, drop)
     config = adapter.config.narrowed(kept).canonical()
     write_synced(folder / CONFIG_NAME, config_bytes(config))
     if not kept:
         return None
-    tensors, path = _layout(kept), folder / WEIGHTS_NAME
+    tensors, path = _layout(kept, adapter.embeddings), folder / WEIGHTS_NAME
     header = _header_bytes(tensors)
-    if original is not None and _starts_with(original.path, header):
+    as_it_was = all(module is adapter.modules[name] for name, module in kept.items())
+    if original is not None and as_it_was and _starts_with(original.path, header):
         return _move(original, path)
     with HashingWriter(path, sync=True) as writer:
         for pieces in _in_batches([memoryview(header), *(_bytes_of(tensor) for tensor in tensors.values())]):
             writer.write(*pieces)
         return writer.finish()
+
+
+def as_written(adapter: PeftAdapter, drop: Collection[str]) -> dict[str, LowRank]:
+    """The modules of ``adapter`` without ``drop``, as they are published.
+
+    What the engine takes only whole stays whole as long as any of it stays: the dropped part of it is zero.
+    """
+    gone = set(drop)
+    zero = {name for parts in adapter.together if not parts <= gone for name in parts & gone}
+    return {
+        name: LowRank(torch.zeros_like(module.a), torch.zeros_like(module.b), module.scaling)
+        if name in zero
+        else module
+        for name, module in adapter.modules.items()
+        if name in zero or name not in gone
+    }
 
 
 def config_bytes(config: Mapping[str, object]) -> bytes:
@@ -106,6 +151,11 @@ def _config_bytes(path: Path) -> bytes:
     raw = path.read_bytes()
     if raw.startswith(LFS_MAGIC):
         raise lfs_pointer(path.name)
+    if raw.startswith(b"../") and len(raw) < _LINK_BYTES:
+        raise FormatError(
+            f"{path.name} is the text of a link, not the file: the folder was copied without its files",
+            hint="copy it with its links followed (cp -L), or name the repository itself",
+        )
     return raw
 
 
@@ -115,21 +165,33 @@ def _map_tensors(path: Path, header: SafetensorsHeader) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {entry.name: file.get_tensor(entry.name) for entry in header.entries}
     except (SafetensorError, RuntimeError, OverflowError) as error:
-        raise FormatError(f"{path.name} cannot be read: {error}") from error
+        raise FormatError(f"{path.name} cannot be read: {error}", hint=_AGAIN) from error
 
 
 def _pair_factors(header: SafetensorsHeader) -> dict[str, dict[Factor, str]]:
     """Module → factor → tensor name, each module with exactly one A and one B."""
     factors: dict[str, dict[Factor, str]] = {}
     for entry in header.entries:
-        module, factor = parse_tensor_name(entry.name)
+        bare = unwrapped(entry.name)
+        if saved_base_layer(bare) is not None:
+            continue
+        module, factor = parse_tensor_name(bare)
         pair = factors.setdefault(module, {})
         if factor in pair:
-            raise FormatError(f"{module} has two lora_{factor} tensors: {pair[factor]!r} and {entry.name!r}")
+            raise FormatError(
+                f"{module} has two lora_{factor} tensors: {pair[factor]!r} and {entry.name!r}",
+                hint="save one adapter alone: save_pretrained(selected_adapters=[…])",
+            )
         pair[factor] = entry.name
     for module, pair in factors.items():
         if missing := {"A", "B"} - pair.keys():
-            raise FormatError(f"{module} has lora_{next(iter(pair))} but no lora_{missing.pop()}")
+            raise FormatError(
+                f"{module} has lora_{next(iter(pair))} but no lora_{missing.pop()}", hint=_AGAIN
+            )
+        if is_of_embedding(unwrapped(pair["A"])) != is_of_embedding(unwrapped(pair["B"])):
+            raise FormatError(
+                f"{module} has one factor of an embedding and one of a linear layer", hint=_AGAIN
+            )
     if not factors:
         raise FormatError(
             f"{WEIGHTS_NAME} holds no LoRA factors",
@@ -142,10 +204,13 @@ def _low_rank(name: str, a: Tensor, b: Tensor, resolved: tuple[int, float], conf
     for factor, tensor in (("A", a), ("B", b)):
         if tensor.ndim != 2 or 0 in tensor.shape:
             raise FormatError(
-                f"{name}: lora_{factor} has shape {list(tensor.shape)}; a linear layer's factor is a matrix"
+                f"{name}: lora_{factor} has shape {list(tensor.shape)}; a linear layer's factor is a matrix",
+                hint="convolutions are not served; an empty factor was not gathered before saving (ZeRO-3)",
             )
     if a.shape[0] != b.shape[1]:
-        raise FormatError(f"{name}: lora_A {list(a.shape)} and lora_B {list(b.shape)} disagree on the rank")
+        raise FormatError(
+            f"{name}: lora_A {list(a.shape)} and lora_B {list(b.shape)} disagree on the rank", hint=_AGAIN
+        )
     rank, alpha = resolved
     if a.shape[0] != rank:
         raise FormatError(
@@ -162,11 +227,19 @@ def _untargeted(config: AdapterConfig, modules: Mapping[str, LowRank]) -> Iterat
         yield f"{len(stray)} modules have tensors, so they count, but are no target_modules: {stray[0]}, ..."
 
 
-def _layout(modules: Mapping[str, LowRank]) -> dict[str, Tensor]:
+def _left_out(base_layers: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    if base_layers:
+        yield (
+            f"the base model's own weights of {', '.join(sorted(base_layers))} are in the file too; they are"
+            " left out, as vLLM reads none"
+        )
+
+
+def _layout(modules: Mapping[str, LowRank], embeddings: Collection[str]) -> dict[str, Tensor]:
     """Tensor name → tensor, in file order."""
     factors: tuple[Factor, Factor] = ("A", "B")
     tensors = {
-        tensor_name(name, key): module.a if key == "A" else module.b
+        tensor_name(name, key, embedding=name in embeddings): module.a if key == "A" else module.b
         for name, module in modules.items()
         for key in factors
     }

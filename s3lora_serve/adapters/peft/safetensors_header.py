@@ -22,6 +22,9 @@ MAX_TENSORS = 1 << 17  # every expert of the largest mixture models has fewer
 MAX_DIMENSIONS = 8  # a LoRA factor has two
 MAX_SIZE = 1 << 40  # of one dimension, and of any offset: checked before anything is multiplied
 ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_WHOLE = "the file is not whole, or not safetensors: fetch it again"
+_WRITTEN = "write the file with the safetensors library, as PEFT's save_pretrained does"
+_NOT_AN_ADAPTER = "no adapter is like that: is it a whole model, or another kind of file?"
 LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
 
 
@@ -57,7 +60,7 @@ def read_header(path: Path) -> SafetensorsHeader:
         if prefix == LFS_MAGIC[:8]:
             raise lfs_pointer(path.name)
         if len(prefix) < 8:
-            raise FormatError(f"{path.name} is {size} bytes long: too short for safetensors")
+            raise FormatError(f"{path.name} is {size} bytes long: too short for safetensors", hint=_WHOLE)
         length = int.from_bytes(prefix, "little")
         if length > size - 8:
             raise FormatError(
@@ -65,17 +68,19 @@ def read_header(path: Path) -> SafetensorsHeader:
                 hint="the file is truncated or not safetensors",
             )
         if length > MAX_HEADER_BYTES:
-            raise FormatError(f"{path.name}: its header of {length} bytes is over {MAX_HEADER_BYTES}")
+            raise FormatError(
+                f"{path.name}: its header of {length} bytes is over {MAX_HEADER_BYTES}", hint=_NOT_AN_ADAPTER
+            )
         raw = file.read(length)
     if not raw.startswith(b"{"):
-        raise FormatError(f"{path.name}: its header does not start with '{{'")
+        raise FormatError(f"{path.name}: its header does not start with '{{'", hint=_WHOLE)
     try:
         table = strict_loads(raw)
     except ValueError as error:
-        raise FormatError(f"{path.name}: its header is not JSON: {error}") from error
+        raise FormatError(f"{path.name}: its header is not JSON: {error}", hint=_WHOLE) from error
     _check_metadata(path.name, table.pop("__metadata__", {}))
     if len(table) > MAX_TENSORS:
-        raise FormatError(f"{path.name} holds {len(table)} tensors > {MAX_TENSORS}")
+        raise FormatError(f"{path.name} holds {len(table)} tensors > {MAX_TENSORS}", hint=_NOT_AN_ADAPTER)
     entries = sorted(
         (_entry(path.name, name, value) for name, value in table.items()), key=lambda e: (e.start, e.stop)
     )
@@ -92,7 +97,7 @@ def lfs_pointer(name: str) -> FormatError:
 
 def _check_metadata(file: str, metadata: Any) -> None:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise FormatError(f"{file}: __metadata__ must map text to text")
+        raise FormatError(f"{file}: __metadata__ must map text to text", hint=_WRITTEN)
 
 
 def _entry(file: str, name: str, value: Any) -> TensorEntry:
@@ -102,15 +107,22 @@ def _entry(file: str, name: str, value: Any) -> TensorEntry:
         ):
             pass
         case _:
-            raise FormatError(f"{file}: tensor {excerpt(name)} is described by {excerpt(value, 120)}")
+            raise FormatError(
+                f"{file}: tensor {excerpt(name)} is described by {excerpt(value, 120)}", hint=_WRITTEN
+            )
     if len(shape) > MAX_DIMENSIONS:
-        raise FormatError(f"{file}: tensor {excerpt(name)} has {len(shape)} dimensions > {MAX_DIMENSIONS}")
+        raise FormatError(
+            f"{file}: tensor {excerpt(name)} has {len(shape)} dimensions > {MAX_DIMENSIONS}",
+            hint=_NOT_AN_ADAPTER,
+        )
     for size in (*shape, start, stop):
         if type(size) is not int or size < 0:
             what = f"a negative or fractional size in {excerpt(value, 120)}"
-            raise FormatError(f"{file}: tensor {excerpt(name)} has {what}")
+            raise FormatError(f"{file}: tensor {excerpt(name)} has {what}", hint=_WRITTEN)
         if size >= MAX_SIZE:
-            raise FormatError(f"{file}: tensor {excerpt(name)} has a size of {excerpt(size)} >= {MAX_SIZE}")
+            raise FormatError(
+                f"{file}: tensor {excerpt(name)} has a size of {excerpt(size)} >= {MAX_SIZE}", hint=_WRITTEN
+            )
     if dtype not in ITEM_SIZES:
         raise FormatError(
             f"{file}: tensor {excerpt(name)} has dtype {excerpt(dtype)}; "
@@ -120,7 +132,8 @@ def _entry(file: str, name: str, value: Any) -> TensorEntry:
     expected = math.prod(shape) * ITEM_SIZES[dtype]
     if stop - start != expected:
         raise FormatError(
-            f"{file}: tensor {excerpt(name)} of shape {shape} needs {expected} bytes, but has {stop - start}"
+            f"{file}: tensor {excerpt(name)} of shape {shape} needs {expected} bytes, but has {stop - start}",
+            hint=_WRITTEN,
         )
     return TensorEntry(name, dtype, tuple(shape), start, stop)
 
@@ -132,7 +145,8 @@ def _check_coverage(file: str, entries: list[TensorEntry], available: int) -> No
         if entry.start != end:
             what = "overlaps the one before it" if entry.start < end else "leaves a gap before it"
             raise FormatError(
-                f"{file}: tensor {excerpt(entry.name)} {what} (starts at {entry.start}, expected {end})"
+                f"{file}: tensor {excerpt(entry.name)} {what} (starts at {entry.start}, expected {end})",
+                hint=_WRITTEN,
             )
         end = entry.stop
     if end != available:

@@ -1,1 +1,1 @@
-"""Commands about one adapter: inspect, verify, reference."""
+"""Commands about one adapter: inspect, verify, convert, reference."""

@@ -66,6 +66,7 @@ def inspect(
             "source": redacted(source),
             "policy": policy.to_json(),
             "plan": plan.to_json(),
+            **({"warnings": list(adapter.warnings)} if adapter.warnings else {}),
             "report": report.to_json(),
             **({} if outcome is None else {"anomaly": outcome.to_json()}),
         }
@@ -76,7 +77,10 @@ def inspect(
         shown = _highest(report, limit) if limit else report
         out.print(report_table(shown, plan))
         if len(shown.rows) < len(report.rows):
-            say(f"{len(report.rows) - len(shown.rows)} more modules score lower; --limit 0 shows all", "dim")
+            more = len(report.rows) - len(shown.rows)
+            say(f"{more} more modules, none of which scores higher; --limit 0 shows all", "dim")
+        for note in (*adapter.warnings, *plan.cautions):
+            say(f"note: {note}", "yellow")
         if outcome is not None:
             out.print(Text(outcome.sentence, style="yellow" if outcome.exceeded else ""), soft_wrap=True)
     if plot is not None:
@@ -94,6 +98,8 @@ def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 =
     """
     limits = bounds.limits()
     from s3lora_serve.adapters.admission import open_adapter
+    from s3lora_serve.adapters.verify import allowed_rank
+    from s3lora_serve.config import LEAST_RANK
     from s3lora_serve.launch.resolve import to_base_model, to_source
 
     with (
@@ -111,6 +117,7 @@ def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 =
             progress=stage,
         )
     rank = max(m.rank for m in adapter.modules.values())
+    needed = allowed_rank(rank) or rank
     for line in (
         f"ok: {len(adapter.modules)} modules up to rank {rank} fit {model.name}",
         f"sha256 {fetched.sha256}",
@@ -118,8 +125,17 @@ def verify(source: Source, base: Base, *, bounds: LimitOptions, sha256: Sha256 =
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     for warning in (*fetched.warnings, *adapter.warnings):
         say(f"note: {warning}", "yellow")
+    if needed > LEAST_RANK:
+        say(
+            f"note: where planners.yaml sets engine.max_lora_rank, it must be {needed} or more; unset, a"
+            " server takes the smallest that fits its planners",
+            "yellow",
+        )
 
 
 def _highest(report: SpectralReport, count: int) -> SpectralReport:
-    rows = sorted(report.rows.values(), key=lambda row: (-(row.score or 0.0), row.module))
-    return replace(report, rows={row.module: row for row in rows[:count]})
+    from s3lora_serve.spectral.ranking import rank
+
+    ranked = rank(report).names
+    first = (*ranked, *sorted(report.rows.keys() - set(ranked)))[:count]
+    return replace(report, rows={name: report.rows[name] for name in first})

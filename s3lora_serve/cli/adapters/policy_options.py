@@ -44,6 +44,10 @@ class PolicyOptions:
     top: Annotated[
         int | None, typer.Option(help="Prune this many of the highest scores (the default: 10).")
     ] = None
+    top_share: Annotated[
+        float | None,
+        typer.Option(help="Largest share (0 to 1) of the scored modules that --top may prune (0.5)."),
+    ] = None
     threshold: Annotated[float | None, typer.Option(help="Prune every module that scores above this.")] = None
     adaptive: Annotated[
         bool,
@@ -98,6 +102,8 @@ class PolicyOptions:
             "threshold": self.threshold,
             "seed": self.seed,
         }
+        if self.top_share is not None:
+            given["top_share"] = self.top_share
         if self.adaptive:
             given["adaptive"] = AdaptiveRule()
         for (section, name), option in _OPTION_OF.items():

@@ -16,7 +16,8 @@ from s3lora_serve.cli.fleet.waiting import INTERRUPTED
 from s3lora_serve.cli.lab.evaluation_inputs import fitting_rank
 from s3lora_serve.cli.lab.evaluation_run import start_vllm
 from s3lora_serve.errors import PolicyRejection
-from s3lora_serve.spectral.prune_policy import PrunePolicy, Top, ranking
+from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
+from s3lora_serve.spectral.ranking import rank
 from s3lora_serve.terminal.console import Stages, say
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def mend(given: MendSpec, base: BaseModel) -> tuple[Mended, PrunePolicy, str]:
             Examiner(asked, half, None, base.spec.digest, at_once, answers=answers) for half in halves
         )
         adapter = read_peft(first.path)
-        scored = tuple(ranking(first.lineage.report))
+        scored = rank(first.lineage.report).judged
         climb = Climb(
             redacted(given.source), adapter, scored, rungs, asked, (one, other), Path(work) / "slots"
         )

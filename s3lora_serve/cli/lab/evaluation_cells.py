@@ -173,7 +173,7 @@ def _rule(text: str) -> dict[str, Any]:
         elif key in _VALIDATED:
             given = _number(key, value) if key == "floor" else value
             found.setdefault("validated", {})[key] = given
-        elif key in ("top", "seed", "threshold"):
+        elif key in ("top", "top_share", "seed", "threshold"):
             found[key] = _number(key, value)
         else:
             raise ValueError(f"{key} is not known")

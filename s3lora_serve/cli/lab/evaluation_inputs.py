@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from s3lora_serve.cli.adapters.adapter_options import limits_by_option
 from s3lora_serve.errors import ConfigError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 # What raises a limit where --base stands in place of a configuration.
 _WITHOUT_CONFIG = {
     "raise limits.": "give in place of --base a --config that raises limits.",
-    "raise engine.max_lora_rank": "no engine takes a higher rank",
 }
 _GROUPED = re.compile(r"(?P<group>[A-Za-z0-9][\w.-]*)=(?P<source>.+)", re.ASCII)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
@@ -38,7 +37,7 @@ class Setting:
     revision: str | None
     engine: EngineConfig
     limits: LimitsConfig
-    fit_rank: bool  # no max_lora_rank was configured: take what the adapters need
+    configured: bool  # by a planners.yaml
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,13 @@ def to_setting(base: str | None, config: Config | None) -> Setting:
     from s3lora_serve.config import EngineConfig, LimitsConfig
 
     if config is None and base is not None:
-        return Setting(base, None, EngineConfig(max_loras=1), LimitsConfig(), fit_rank=True)
+        return Setting(base, None, EngineConfig(max_loras=1), LimitsConfig(), configured=False)
     if config is None or base is not None:
         raise ConfigError(
             "give --base or --config, one of them", hint="name the base model that the adapter must fit"
         )
     return Setting(
-        config.base_model, config.base_model_revision, config.engine, config.limits, fit_rank=False
+        config.base_model, config.base_model_revision, config.engine, config.limits, configured=True
     )
 
 
@@ -118,12 +117,12 @@ def to_given(sources: Sequence[str], planners: Sequence[str], config: Config | N
 def load(given: Given, base: BaseModel, setting: Setting, work: Path) -> Loaded:
     """Fetch, verify and read one adapter as admission does, and score it. Raises AdapterError."""
     from s3lora_serve.adapters.admission import open_adapter
+    from s3lora_serve.adapters.verify import RANKS
     from s3lora_serve.launch.resolve import to_limits, to_source
     from s3lora_serve.spectral.scorers import score
 
-    highest = max(_ranks()) if setting.fit_rank else setting.engine.max_lora_rank
-    limits = to_limits(setting.limits, highest)
-    words = _WITHOUT_CONFIG if setting.fit_rank else {}
+    limits = to_limits(setting.limits, setting.engine.max_lora_rank or max(RANKS))
+    words = {} if setting.configured else _WITHOUT_CONFIG
     with Stages("adapter", keep=True) as stage, limits_by_option(words):
         fetched, adapter = open_adapter(
             to_source(given.source),
@@ -148,8 +147,10 @@ def max_lora_rank(loaded: Sequence[Loaded]) -> int:
 
 def fitting_rank(*adapters: PeftAdapter) -> int:
     """The same of adapters by themselves."""
+    from s3lora_serve.adapters.verify import RANKS, allowed_rank
+
     needed = max(module.rank for adapter in adapters for module in adapter.modules.values())
-    return min(rank for rank in _ranks() if rank >= needed)
+    return allowed_rank(needed) or max(RANKS)
 
 
 def open_folder(folder: Path, marker: str) -> None:
@@ -167,9 +168,3 @@ def _unused(name: str, taken: Sequence[Given]) -> str:
     names = {given.name for given in taken}
     numbered = (f"{name}-{n}" for n in range(2, len(names) + 2))
     return name if name not in names else next(other for other in numbered if other not in names)
-
-
-def _ranks() -> tuple[int, ...]:
-    from s3lora_serve.config import EngineConfig
-
-    return get_args(EngineConfig.model_fields["max_lora_rank"].annotation)

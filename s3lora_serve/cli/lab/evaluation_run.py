@@ -157,7 +157,7 @@ async def _measure(
     from s3lora_serve.evaluation.measuring.run import measure
 
     section = order.setting.engine
-    if order.setting.fit_rank:
+    if section.max_lora_rank is None:
         section = section.model_copy(update={"max_lora_rank": max_lora_rank(loaded)})
     settings = VllmSettings(base.location or base.name, section, base.revision, base.name)
     with Stages("engine", keep=True) as stage:

@@ -45,7 +45,7 @@ def cells(
     counts = {len(cell.pruned) for cell in found if cell.scorer not in (None, RANDOM) and cell.pruned}
     for count in sorted(counts):
         for seed in seeds:
-            policy = PrunePolicy(RANDOM, Top(count), seed=seed)
+            policy = PrunePolicy(RANDOM, _exactly(count, len(modules)), seed=seed)
             chosen = plan(scores.of(RANDOM, seed), policy)
             cell = Cell(adapter_name, policy_label(policy), RANDOM, None, seed, chosen.pruned, chosen.reason)
             if cell not in found:
@@ -78,18 +78,23 @@ def grid(
             for tau in asked:
                 if tau == 0:
                     continue
-                policy = PrunePolicy(scorer, Top(round(tau * scored)), seed=seed)
+                policy = PrunePolicy(scorer, Top(round(tau * scored), max_share=1), seed=seed)
                 chosen = plan(report, policy)
                 label = f"{scorer} {100 * tau:g}%" + (f" #{seed}" if scorer == RANDOM else "")
                 found.append(Cell(adapter_name, label, scorer, tau, seed, chosen.pruned, chosen.reason))
     return _distinct(found)
 
 
+def _exactly(count: int, modules: int) -> Top:
+    """As many as the policy that it is the control of, whatever their share."""
+    return Top(count) if count <= Top.max_share * modules else Top(count, max_share=1)
+
+
 def policy_label(policy: PrunePolicy) -> str:
     """``mas-svd top=10``, ``svd adaptive z=3.5 max_share=0.25``, ``random top=10 #3``."""
     match policy.rule:
-        case Top(tau):
-            rule = f"top={tau}"
+        case Top(tau, max_share):
+            rule = f"top={tau}" + ("" if max_share == Top.max_share else f" top_share={max_share:g}")
         case Threshold(value):
             rule = f"threshold={value:g}"
         case Adaptive(z, share):

@@ -157,11 +157,11 @@ def test_an_adapter_like_the_good_ones_is_let_in(store: RevisionStore, source: P
 def test_an_anomaly_is_observed_with_a_warning(store: RevisionStore, benign: Path, tmp_path: Path):
     """It is let in and pruned as ever; what stands out is written down."""
     lineage = put(
-        store, odd_folder(tmp_path / "odd"), PrunePolicy(rule=Top(1), anomaly=AnomalyBar(str(benign)))
+        store, odd_folder(tmp_path / "odd"), PrunePolicy(rule=Top(2), anomaly=AnomalyBar(str(benign)))
     ).lineage
     assert lineage.anomaly is not None
     assert lineage.anomaly["exceeded"]
-    assert len(lineage.pruned) == 1
+    assert len(lineage.pruned) == 2
     (warning,) = lineage.warnings
     assert warning.startswith("it is unlike the known-good adapters: anomaly score ")
     assert lineage.anomaly["worst"][0] in warning

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3lora_serve.adapters.fetch.address import Source, redacted
+from s3lora_serve.adapters.fetch.address import Source, hub_address, redacted
 from s3lora_serve.errors import SourceError
 
 SIGNED = "https://host/a/b?sig=s3cr%40t-signature&se=2026"
@@ -138,3 +138,42 @@ def test_no_password_gets_through(password: str, path: str, scheme: str):
 def test_what_drivers_quote_is_redacted_by_parsing(said: str, left: str):
     """Addresses lose their secrets, long values are replaced in both spellings, words stay."""
     assert Source.parse(SIGNED).hidden_in(said) == left
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("https://huggingface.co/acme/planner-lora", "hf://acme/planner-lora"),
+        ("https://huggingface.co/acme/planner-lora/", "hf://acme/planner-lora"),
+        ("https://HuggingFace.co/models/acme/planner-lora", "hf://acme/planner-lora"),
+        ("http://hf.co/acme/planner-lora/tree/main", "hf://acme/planner-lora@main"),
+        ("https://huggingface.co/acme/p/tree/v1.0/in/side", "hf://acme/p@v1.0/in/side"),
+        ("https://huggingface.co/acme/p/resolve/main/", "hf://acme/p@main"),
+        ("https://huggingface.co/acme/p/blob/main/in/adapter_model.safetensors", "hf://acme/p@main/in"),
+        ("https://huggingface.co/acme/p?library=peft", "hf://acme/p"),
+        ("https://huggingface.co/datasets/acme/p", "hf://org/name"),
+        ("https://huggingface.co/acme", "hf://org/name"),
+    ],
+)
+def test_a_page_of_the_hub_gets_the_address_that_is_meant(given: str, meant: str):
+    """What a browser shows is no folder of files; nothing is asked of a server to say so."""
+    with pytest.raises(SourceError, match="is a page of the Hub, not a folder of files") as caught:
+        Source.parse(given)
+    assert caught.value.hint == f"write {meant}"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("acme/planner-lora", "hf://acme/planner-lora"),
+        ("huggingface.co/acme/planner-lora", "hf://acme/planner-lora"),
+        ("/srv/a", None),
+        ("./a/b", None),
+        ("~/a/b", None),
+        ("a/b/c", None),
+        ("a", None),
+    ],
+)
+def test_a_bare_name_may_be_one_of_the_hub(text: str, meant: str | None):
+    """Where no folder is; a path never is one."""
+    assert hub_address(text) == meant

@@ -41,7 +41,7 @@ def test_the_total_limit_holds_for_every_source(
     """The error names source, seconds and setting; what was left behind is counted, and writes nothing."""
     memory.put(str(adapter), "/a", recursive=True)
     source = {"folder": str(adapter), "hub": "hf://org/name"}.get(kind, "memory://a")
-    hangs = {"folder": "check_files", "hub": "list_folder", "driver": "driver_limits"}.get(kind)
+    hangs = {"folder": "opened", "hub": "list_folder", "driver": "driver_limits"}.get(kind)
     if hangs:
         real = getattr(sources, hangs)
         monkeypatch.setattr(sources, hangs, lambda *given: (gate(), real(*given))[1])

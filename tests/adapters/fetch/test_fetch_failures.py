@@ -135,6 +135,6 @@ def test_what_a_source_refuses_stays_its_own(tmp_path: Path, adapter: Path, monk
         def readinto(self, _: memoryview) -> int:
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(sources, "_open_regular", lambda _: Breaking())
+    monkeypatch.setattr(sources, "nullcontext", lambda _: Breaking())
     with pytest.raises(SourceError, match="Input/output error"):
         fetch(str(adapter), tmp_path / "copy", LimitsConfig())

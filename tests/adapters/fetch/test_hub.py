@@ -10,11 +10,14 @@ from urllib.parse import urlsplit
 
 import huggingface_hub
 import pytest
+import torch
 from adapter_files import NEEDED
 from evidence_files import weights_of, write_checkpoint
 from huggingface_hub import constants
 from peft_builder import BASE, write_folder
+from safetensors.torch import save
 
+from s3lora_serve.adapters.convert.conversion import convert
 from s3lora_serve.adapters.evidence.checkpoints import Checkpoint
 from s3lora_serve.adapters.fetch.sources import fetch
 from s3lora_serve.config import LimitsConfig
@@ -248,3 +251,21 @@ def test_a_checkpoint_that_the_hub_has_not_is_named(hub: Hub):
     with pytest.raises(ConfigError, match="checkpoint a/b/c: ") as caught:
         Checkpoint.open("a/b/c")
     assert caught.value.hint == "start a folder with './' or '/'"
+
+
+def test_an_adapter_of_another_format_is_converted_from_the_hub(tmp_path: Path, hub: Hub):
+    """Its two files alone are asked for; one over the limit is not downloaded."""
+    config = {"fine_tune_type": "lora", "lora_parameters": {"scale": 2.0}}
+    tensors = {"m.q_proj.lora_a": torch.ones(4, 2), "m.q_proj.lora_b": torch.ones(2, 4)}
+    hub.files = {
+        "adapter_config.json": json.dumps(config).encode(),
+        "adapters.safetensors": save(tensors),
+        "README.md": b"?",
+    }
+    with pytest.raises(LimitError, match=r"raise limits\.max_adapter_mib"):
+        convert("hf://org/name", tmp_path / "new", LimitsConfig(max_adapter_mib=0.0001))
+    assert not [line for line in hub.asked if "resolve" in line]
+    assert convert("hf://org/name", tmp_path / "new", LimitsConfig()).tensors == 2
+    assert not [line for line in hub.asked if "README" in line]
+    with pytest.raises(SourceError, match="no such repository"):
+        convert("hf://org/other", tmp_path / "newer", LimitsConfig())

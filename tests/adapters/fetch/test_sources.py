@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tarfile
 import zipfile
 from typing import TYPE_CHECKING
@@ -66,34 +65,6 @@ def test_a_linked_folder_is_the_operators_choice(tmp_path: Path, adapter: Path):
     (tmp_path / "current").symlink_to(adapter)
     fetched = fetch(str(tmp_path / "current"), tmp_path / "copy", LimitsConfig())
     assert fetched.uri == adapter.resolve().as_uri()
-
-
-def test_a_file_swapped_for_a_link_after_the_check_is_not_followed(
-    tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """The check and the opening are two steps; the second trusts nothing."""
-
-    def swap(folder: Path, limits: LimitsConfig) -> None:
-        (folder / NEEDED[1]).unlink()
-        (folder / NEEDED[1]).symlink_to("/etc/passwd")
-
-    monkeypatch.setattr(sources, "check_files", swap)
-    with pytest.raises(UnsafeFileError, match=r"adapter_model\.safetensors is a symbolic link"):
-        fetch(str(adapter), tmp_path / "copy", LimitsConfig())
-
-
-def test_a_file_swapped_for_a_pipe_after_the_check_does_not_block(
-    tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Opening a pipe waits for a writer, unless told otherwise."""
-
-    def swap(folder: Path, limits: LimitsConfig) -> None:
-        (folder / NEEDED[1]).unlink()
-        os.mkfifo(folder / NEEDED[1])
-
-    monkeypatch.setattr(sources, "check_files", swap)
-    with pytest.raises(UnsafeFileError, match=r"adapter_model\.safetensors is not a regular file"):
-        fetch(str(adapter), tmp_path / "copy", LimitsConfig())
 
 
 def test_progress_ends_at_one(tmp_path: Path, adapter: Path):

@@ -85,12 +85,34 @@ def test_plain_inits_are_accepted(init: object):
 
 @pytest.mark.parametrize("init", ["pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga", "someday"])
 def test_inits_that_alter_the_base_model_are_refused(init: str):
-    """Their update is relative to other base weights than those served; PEFT can convert them."""
+    """Their update is relative to other base weights than those served; PEFT can convert some of them."""
     with pytest.raises(
         UnsupportedError, match=f"init_lora_weights is '{init}': .*altered base weights"
     ) as caught:
         parse(init_lora_weights=init)
-    assert "path_initial_model_for_weight_conversion" in caught.value.hint
+    converts = "path_initial_model_for_weight_conversion" in caught.value.hint
+    assert converts == (init not in ("loftq", "someday"))
+    assert ("the base model that LoftQ quantised" in caught.value.hint) == (init == "loftq")
+
+
+@pytest.mark.parametrize("task", ["SEQ_2_SEQ_LM", "SEQ_CLS", "FEATURE_EXTRACTION", "x" * 5000, {"a": 1}])
+def test_a_label_that_nothing_reads_is_a_note(task: object):
+    """What an adapter is for shows by its modules; what is published says CAUSAL_LM."""
+    config = parse(task_type=task)
+    (note,) = config.notes
+    assert note.startswith("task_type is ")
+    assert len(note) < 200
+    assert config.canonical()["task_type"] == "CAUSAL_LM"
+    assert parse().notes == ()
+
+
+def test_a_configuration_of_mlx_is_told_from_a_broken_one():
+    """It has no peft_type, as PEFT's own must."""
+    raw = json.dumps({"fine_tune_type": "lora", "lora_parameters": {"rank": 8, "scale": 20.0}}).encode()
+    with pytest.raises(UnsupportedError, match="is MLX's, not PEFT's") as caught:
+        AdapterConfig.parse(raw)
+    assert "convert" in caught.value.hint
+    assert "s3lora convert" in caught.value.command
 
 
 @pytest.mark.parametrize(
@@ -129,7 +151,6 @@ def test_each_refused_key_has_a_case_above():
     ("change", "message"),
     [
         ({"peft_type": "IA3"}, "peft_type is 'IA3'; only LORA is served"),
-        ({"task_type": "SEQ_CLS"}, "task_type is 'SEQ_CLS'; planners are CAUSAL_LM"),
         ({"bias": "all"}, "bias is 'all': trained biases are not served"),
         ({"bias": "lora_only"}, "bias is 'lora_only'"),
         ({"warp_drive": {"on": 1}}, "'warp_drive' is {'on': 1}: an unknown setting"),

@@ -112,7 +112,7 @@ def publish(adapted: PeftModel, config: Any, tmp_path: Path, store: RevisionStor
     adapted.save_pretrained(tmp_path / "saved")
     config.save_pretrained(tmp_path / "base")
     base = BaseModelSpec.from_pretrained(tmp_path / "base")
-    policy = PrunePolicy(rule=Top(tau))
+    policy = PrunePolicy(rule=Top(tau, max_share=1))
     return admit(str(tmp_path / "saved"), base=base, policy=policy, limits=adapter_limits(), store=store)
 
 

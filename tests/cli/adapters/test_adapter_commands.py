@@ -6,11 +6,17 @@ import json
 import os
 
 import pytest
+from peft_builder import factors, write_folder
 from safetensors import safe_open
+from safetensors.torch import save_file
 from silence import silence
 from tiny_model import MODULES, SHARP, write_adapter, write_base
+from torch import ones
 
 from s3lora_serve.adapters.fetch import sources
+from s3lora_serve.adapters.verify import RANKS
+from s3lora_serve.cli.adapters.adapter_options import LimitOptions
+from s3lora_serve.config import LimitsConfig
 
 
 @pytest.fixture
@@ -48,8 +54,18 @@ def test_inspect_limits_its_rows(s3lora, adapter):
         )
 
     assert rows(3) == 3
-    assert "5 more modules score lower" in s3lora("inspect", adapter, "--limit", 3).err
+    assert "5 more modules, none of which scores higher" in s3lora("inspect", adapter, "--limit", 3).err
     assert rows(0) == len(MODULES)
+
+
+def test_inspect_says_why_less_is_pruned_than_was_asked_for(s3lora, tmp_path):
+    """A note beside the table, and the plan's cautions in JSON."""
+    adapter = write_folder(tmp_path / "one", factors(rank=1), r=1)
+    assert (
+        "note: the policy selects nothing: top 10: every module has rank 1" in s3lora("inspect", adapter).err
+    )
+    plan = json.loads(s3lora("inspect", adapter, "--json").out)["plan"]
+    assert (plan["pruned"], plan["abstained"], len(plan["cautions"])) == ([], True, 1)
 
 
 def test_inspect_json_is_all_of_stdout(s3lora, adapter):
@@ -81,7 +97,8 @@ def test_inspect_knows_three_rules(s3lora, adapter):
     assert pruned("--threshold", 0.99) == [SHARP]
     assert pruned("--adaptive") == [SHARP]
     assert len(pruned("--top", 3)) == 3
-    assert len(pruned()) == len(MODULES), "the default is the ten highest, and there are eight"
+    assert len(pruned()) == len(MODULES) // 2, "the default is the ten highest, but at most half"
+    assert len(pruned("--top", 8, "--top-share", 1)) == len(MODULES)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +142,24 @@ def test_verify_accepts_what_fits(s3lora, adapter, base):
     first, digest = done.out.splitlines()
     assert first == "ok: 8 modules up to rank 8 fit base"
     assert len(digest.removeprefix("sha256 ")) == 64
+
+
+def test_verify_notes_what_the_server_would(s3lora, tmp_path, base):
+    """Another base model's name, and the max_lora_rank that it needs where one is set."""
+    done = s3lora("verify", write_adapter(tmp_path / "high", rank=24), "--base", base)
+    said = " ".join(done.err.split())
+    assert done.code == 0
+    assert "it names 'tiny' as its base model; every module fits 'base'" in said
+    assert (
+        "where planners.yaml sets engine.max_lora_rank, it must be 32 or more; unset, a server takes" in said
+    )
+
+
+def test_verify_has_the_limits_of_a_server_that_sets_none():
+    """One set of limits: what `verify` lets in, a server does."""
+    limits = LimitOptions().limits()
+    assert limits.fetch == LimitsConfig()
+    assert limits.verify.max_rank == max(RANKS)
 
 
 def test_verify_holds_the_digest(s3lora, adapter, base):
@@ -210,7 +245,7 @@ def test_a_limit_is_named_as_the_option_that_raises_it(s3lora, adapter, base, tm
 def test_a_source_that_hangs_is_given_up(s3lora, adapter, monkeypatch):
     """After --fetch-seconds, which the hint names."""
     with silence() as gate:
-        monkeypatch.setattr(sources, "check_files", gate)
+        monkeypatch.setattr(sources, "opened", gate)
         done = s3lora("inspect", adapter, "--fetch-seconds", 0.1)
     assert (done.code, "was not fetched within 0.1 s (--fetch-seconds)" in done.err) == (1, True)
     assert "limits." not in done.err
@@ -267,3 +302,20 @@ def test_prune_says_that_a_name_is_too_long(s3lora, adapter, base, tmp_path):
     assert done.code == 2
     assert "File name too long" in done.err
     assert "Traceback" not in done.err
+
+
+def test_convert_writes_a_peft_folder_and_names_the_next_step(s3lora, tmp_path):
+    """Of MLX here; its weights' sha256 is told, and nothing is overwritten."""
+    (tmp_path / "mlx").mkdir()
+    config = {"fine_tune_type": "lora", "lora_parameters": {"scale": 2.0}}
+    (tmp_path / "mlx/adapter_config.json").write_text(json.dumps(config))
+    save_file(
+        {"m.q_proj.lora_a": ones(4, 2), "m.q_proj.lora_b": ones(2, 4)}, tmp_path / "mlx/adapters.safetensors"
+    )
+    refused = s3lora("inspect", tmp_path / "mlx")
+    assert (refused.code, "s3lora convert" in refused.err) == (1, True)
+    done = s3lora("convert", tmp_path / "mlx", tmp_path / "new")
+    assert (done.code, "2 tensors of adapters.safetensors" in done.out) == (0, True)
+    assert "s3lora verify" in done.err
+    assert s3lora("inspect", tmp_path / "new").code == 0
+    assert "exists already" in s3lora("convert", tmp_path / "mlx", tmp_path / "new").err

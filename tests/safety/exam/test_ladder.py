@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.safety.exam.ladder import ladder
-from s3lora_serve.spectral.prune_policy import RESOLUTION, PrunePolicy, Top, plan
+from s3lora_serve.spectral.prune_policy import PrunePolicy, Top, plan
+from s3lora_serve.spectral.ranking import RESOLUTION, rank
 from s3lora_serve.spectral.report import ModuleRow, SpectralReport
 
 TAUS = ExamConfig().taus
@@ -80,8 +81,7 @@ def test_equal_scores_at_a_cut_leave_that_rung_out():
         (report(SIXTY[:4]), "4 modules have a score, fewer than exam.taus has rungs (5)"),
         (report([None] * 60), "0 modules have a score"),
         (report([1.0] * 60, ranks=(1,)), "every module has rank 1"),
-        (report(SIXTY, ranks=(4, 8)), "several ranks (4, 8)"),
-        (report(SIXTY, scorer="svd", ranks=(4, 8, 16, 32, 64)), "several ranks (4, 8, 16, 32, …)"),
+        (report([1.0] * 60, scorer="svd", ranks=(1,)), "every module has rank 1"),
         (report([0.5] * 60), "the scores at each cut are equal"),
     ],
 )
@@ -90,6 +90,20 @@ def test_it_abstains_where_the_ranking_carries_nothing(given, why):
     found = ladder(given, TAUS)
     assert found.rungs == ()
     assert why in found.abstained
+
+
+@pytest.mark.parametrize("ranks", [(4, 8), (4, 8, 16, 32, 64)])
+def test_several_ranks_are_compared_by_what_is_above_their_floor(ranks):
+    """As admission does: the rungs are those of the plan, and stand in its order."""
+    found = ladder(report([value / 4 + 0.25 for value in SIXTY], ranks=ranks), TAUS)
+    assert tops(found) == [0, 3, 6, 12, 18]
+    assert found.rungs[1].pruned == rank(report([v / 4 + 0.25 for v in SIXTY], ranks=ranks)).names[:3]
+
+
+def test_a_rung_over_the_share_that_top_may_prune_is_left_out():
+    """It would not be the revision that admission makes of it."""
+    found = ladder(report(SIXTY), (0.0, 0.3, 0.7))
+    assert (tops(found), found.left_out) == ([0, 18], (0.7,))
 
 
 @pytest.mark.parametrize("ranks", [(1,), (4, 8)])
