@@ -15,7 +15,7 @@ parallel      := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 quick_plugins := xdist.plugin pytest_asyncio.plugin _hypothesis_pytestplugin anyio.pytest_plugin
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve check test-fast test format schema tree tables clients clean
+.PHONY: help install serve check test-fast test format schema tree tables clients client-packages clean
 
 help:
 	@echo "make serve      serve the demo planners on this machine (CPU); CONFIG=file for others"
@@ -27,6 +27,7 @@ help:
 	@echo "make tree       write the tree in docs/architecture.md anew"
 	@echo "make tables     write the tables in docs/ anew: settings, commands, exit codes, routes, errors"
 	@echo "make clients    write planners/client/client.py anew, from async_client.py"
+	@echo "make client-packages  install the outside clients that tests/clients tries, in .clients and its js/node_modules"
 	@echo "make clean      remove $(VENV), caches and build output; the model cache and .s3lora stay"
 
 serve: $(installed)
@@ -59,6 +60,12 @@ tables: $(installed)
 
 clients: $(installed)
 	$(bin)/python tests/packaging/sync_client.py
+
+# Apart, since they do not fit beside vLLM's own packages; the tests of what is not there are skipped.
+client-packages: $(installed)
+	$(bin)/uv venv --quiet --clear --python $(bin)/python .clients
+	$(bin)/uv pip install --quiet --python .clients/bin/python -r tests/clients/python/requirements.txt
+	cd tests/clients/js && npm ci --no-audit --no-fund --ignore-scripts
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

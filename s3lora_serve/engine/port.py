@@ -161,6 +161,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def calls_tools(self) -> bool:
+        """Whether it reads calls of tools out of what the model writes, and makes it write them."""
+        ...
+
+    @property
     def capacity(self) -> int:
         """Number of slots that can be loaded at once."""
         ...

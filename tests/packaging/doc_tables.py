@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import adapter_table
+import client_tables
 import command_tables
 import http_tables
 import setting_tables
@@ -32,6 +33,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "routes": http_tables.routes,
     "errors": http_tables.errors,
     "adapters": adapter_table.adapters,
+    "clients": client_tables.clients,
     "exam-power": lambda: power_table(ExamConfig()),
 }
 

@@ -28,6 +28,7 @@ def test_the_table_is_current(name):
         ("exit-codes", "| 0 | 1 | 2 | 3 | 130 |"),
         ("routes", "| `POST /admin/planners/{name}/swap` | admin |"),
         ("errors", "| `revision_mismatch` | 409 | 1 |"),
+        ("clients", "| openai (JavaScript) |"),
         ("exam-power", "| 200 | 1 / 96 / 3 |"),
         ("adapters", "| GPT-2 | GPT2LMHeadModel | refused: no LoRA in its class | not tried |"),
     ],

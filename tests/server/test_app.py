@@ -21,7 +21,8 @@ JSON = {"content-type": "application/json"}
 OF_VLLM = (
     "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters/p", "/pause", "/resume", "/is_paused",
     "/sleep", "/wake_up", "/reset_prefix_cache", "/collective_rpc", "/update_weights", "/server_info",
-    "/v1/responses", "/v1/messages",
+    "/v1/responses/r", "/v1/responses/r/cancel", "/v1/responses/r/input_items", "/v1/responses/render",
+    "/v1/messages",
     "/v1/embeddings", "/v1/audio/transcriptions", "/v1/chat/completions/batch",
     "/v1/chat/completions/render", "/v1/completions/render", "/pooling", "/score", "/rerank", "/classify",
     "/start_profile", "/docs", "/redoc", "/static/x", "/is_scaling_elastic_ep", "/kv_event_sources",
@@ -65,7 +66,7 @@ async def test_a_huge_body_is_a_413(http, path):
 
 @pytest.mark.parametrize("path", sorted({*UNGUARDED, *OF_VLLM} - {"/metrics", "/health", "/version"}))
 async def test_the_engines_other_routes_do_not_exist(http, path):
-    """Whatever the engine's application brings, only the two OpenAI routes of it can be reached."""
+    """Whatever the engine's application brings, only the three OpenAI routes of it can be reached."""
     statuses = [
         (await http.request(method, path, json={})).status_code for method in ("GET", "POST", "DELETE")
     ]

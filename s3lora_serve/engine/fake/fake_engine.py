@@ -115,6 +115,10 @@ class FakeEngine:
         return self._control_tokens
 
     @property
+    def calls_tools(self) -> bool:
+        return True
+
+    @property
     def capacity(self) -> int:
         return self._slots.capacity
 

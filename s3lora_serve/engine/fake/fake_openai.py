@@ -6,21 +6,23 @@ import json
 import time
 import uuid
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from s3lora_serve.engine.fake.fake_responses import FakeResponses
 from s3lora_serve.engine.port import Sampling
 from s3lora_serve.errors import EngineDead, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from starlette.requests import Request
 
-    from s3lora_serve.engine.port import Completion, Delta, RequestFacts, Slot
+    from s3lora_serve.engine.fake.fake_answering import Answering
+    from s3lora_serve.engine.port import RequestFacts, Slot
 
 # vLLM serves these without a key; they are here so that a server's filter can be tested without vLLM.
 UNGUARDED = (
@@ -29,38 +31,15 @@ UNGUARDED = (
 )  # fmt: skip
 
 
-class Answering(Protocol):
-    """What the app needs of the engine behind it."""
-
-    @property
-    def base_name(self) -> str:
-        """What the base model is called."""
-        ...
-
-    @property
-    def names(self) -> Mapping[str, Slot | None]:
-        """What each ``model`` means: the base model's name and those of the loaded slots."""
-        ...
-
-    async def complete(self, prompt: str, slot: Slot | None, sampling: Sampling, *, n: int = 1) -> Completion:
-        """One of n equal answers, and what they all cost."""
-        ...
-
-    def generate(
-        self, prompt: str, slot: Slot | None, sampling: Sampling, *, n: int = 1
-    ) -> AsyncGenerator[Delta, None]:
-        """The words of n equal answers, one after the other."""
-        ...
-
-
 def make_app(engine: Answering) -> Starlette:
-    """The app: chat and text completions with streaming, the list of models, and vLLM's unguarded routes."""
+    """The app: chats, completions and responses, streamed too, the models, and vLLM's unguarded routes."""
     serving = _Serving(engine)
     return Starlette(
         routes=[
             Route("/v1/models", serving.models, methods=["GET"]),
             Route("/v1/chat/completions", serving.chat, methods=["POST"]),
             Route("/v1/completions", serving.completions, methods=["POST"]),
+            Route("/v1/responses", FakeResponses(engine).serve, methods=["POST"]),
             *(Route(path, _unguarded, methods=["GET", "POST", "DELETE"]) for path in UNGUARDED),
         ]
     )

@@ -123,6 +123,12 @@ class VllmEngine:
         return self._control_tokens
 
     @property
+    def calls_tools(self) -> bool:
+        given = self._app.state.args
+        harmony = self._client.model_config.hf_config.model_type == "gpt_oss"  # vLLM always parses its calls
+        return harmony or bool(given.enable_auto_tool_choice and given.tool_call_parser)
+
+    @property
     def capacity(self) -> int:
         return self._slots.capacity
 

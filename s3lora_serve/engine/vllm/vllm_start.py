@@ -26,6 +26,7 @@ def set_environment(engine: EngineConfig) -> None:
         VLLM_NO_USAGE_STATS="1",
         DO_NOT_TRACK="1",
         VLLM_ALLOW_RUNTIME_LORA_UPDATING="0",
+        VLLM_ENABLE_RESPONSES_API_STORE="0",  # it would keep every answer for ever
         VLLM_CPU_KVCACHE_SPACE=str(engine.cpu_kv_cache_gib),  # GiB; the CUDA build does not read it
         S3LORA_GPU_LORA=engine.gpu_lora,  # for plugins/gpu_lora/plugin.py
     )

@@ -1,1 +1,1 @@
-"""/v1/chat/completions and /v1/completions, answered by the engine's own application."""
+"""/v1/chat/completions, /v1/completions and /v1/responses, answered by the engine's own application."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,7 +13,7 @@ from s3lora_serve.errors import EngineDead, EngineError
 from s3lora_serve.fleet.unless import unless
 from s3lora_serve.server.error_responses import error_body
 from s3lora_serve.server.openai.engine_refusal import EngineRefusal
-from s3lora_serve.server.sse import EVENT_STREAM, SseReader, written
+from s3lora_serve.server.sse import EVENT_STREAM, SseReader
 from s3lora_serve.serving.judged_answer import GUARDS_ERRORS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from s3lora_serve.server.redact import Redactor
 
 # Inside a JSON text every quote is escaped, so no answer of a model can look like this.
-_ERROR_EVENT = b'data: {"error"'
+_ERROR_EVENT = re.compile(rb'(?:event: [^\n]*\n)?data: (?=\{"error")')
 
 
 class _Left(Exception):
@@ -171,14 +172,15 @@ class UpstreamAnswer:
     async def _stream(self, events: list[bytes], *, last: bool) -> None:
         out = b""
         for event in events:
-            if event.startswith(_ERROR_EVENT):
+            if error := _ERROR_EVENT.match(event):
+                told = event[error.end() :]
                 if not self.begun and not out:
                     # A stream of nothing but an error is told better by a status.
-                    self.refused = _status(event)
-                    self._body += event.removeprefix(b"data:")
+                    self.refused = _status(told)
+                    self._body += told
                     return
                 self.broken = last = True
-                out += self._stamp.rest() + await self._told(event)
+                out += self._stamp.rest() + await self._told(told)
                 break
             try:
                 out += self._stamp.event(event)
@@ -199,15 +201,16 @@ class UpstreamAnswer:
         self.ended = last
         await self._send({"type": "http.response.body", "body": body, "more_body": not last})
 
-    async def _told(self, event: bytes) -> bytes:
-        """The engine's error event in our shape."""
+    async def _told(self, error: bytes) -> bytes:
+        """An event of the engine's error in our shape."""
         if not await self._engine.healthy():
             return self._event(str(engine_dead()), None, EngineDead.code)
-        told = EngineRefusal.of(_status(event), event.removeprefix(b"data:"), self._redact)
+        told = EngineRefusal.of(_status(error), error, self._redact)
         return self._event(told.message, told.param, told.code, told.status)
 
     def _event(self, message: str, param: str | None, code: str, status: int = 500) -> bytes:
-        return written(error_body(status, self._redact(message), code=code, param=param))
+        shown = self._redact(message)
+        return self._stamp.error(shown, error_body(status, shown, code=code, param=param))
 
 
 def engine_dead() -> EngineDead:
@@ -215,10 +218,10 @@ def engine_dead() -> EngineDead:
     return EngineDead("the engine has stopped", hint="it is being restarted; try again soon")
 
 
-def _status(event: bytes) -> int:
-    """The status that an error event stands for."""
+def _status(error: bytes) -> int:
+    """The status that an error in a stream stands for."""
     try:
-        code = json.loads(event.removeprefix(b"data:"))["error"]["code"]
+        code = json.loads(error)["error"]["code"]
     except (ValueError, KeyError, TypeError):
         return 500
     return code if isinstance(code, int) and 400 <= code < 600 else 500

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from s3lora_serve.engine.port import Engine
 
 CHAT = "/v1/chat/completions"
+_NONE: tuple[str, Any] = ("tools", [])
 _TOLD = ("messages", "tools", "documents")  # what a chat template puts into the prompt
 
 
@@ -65,10 +66,20 @@ class CheckedRequest:
             check_plan_fields(fields)
         elif chat:
             check_chat(fields)
-        ours = {name: value for name, value in fields.items() if name != "s3lora"}
+        # No tools are what some clients send for none; vLLM refuses that.
+        ours = {name: value for name, value in fields.items() if name != "s3lora" and (name, value) != _NONE}
         if chat:
             ours = with_strict_tools(ours)
         return cls(with_usage(with_own_salt(ours)), extras, usage=usage_at(fields), unknown=unknown)
+
+    @property
+    def as_chat(self) -> Mapping[str, Any]:
+        """The fields as those of a chat, for who judges it; a completion's as they are."""
+        return self.fields
+
+    def named(self, field: str) -> str:
+        """What the client calls a field of ``as_chat``."""
+        return field
 
     @property
     def stream(self) -> bool:

@@ -58,6 +58,8 @@ def constraints_of(fields: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         yield "structured_outputs.structural_tag", "json", given.get("structural_tag")
         yield "structured_outputs.choice", "json", given.get("choice")
     yield "response_format", "json", fields.get("response_format")
+    if isinstance(text := fields.get("text"), dict):  # of a response
+        yield "text.format", "json", text.get("format")
     choice, tools = fields.get("tool_choice"), fields.get("tools")
     # A strict tool's schema is kept to also where the model chooses; any other's only where it must call.
     if is_forced(choice) or (choice != "none" and _strict(tools)):

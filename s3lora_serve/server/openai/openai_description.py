@@ -58,8 +58,9 @@ class UsageTally(BaseModel):
     prompt_tokens: int
     completion_tokens: int | None = None
     total_tokens: int
-    s3lora: dict[str, dict[str, int]] | None = Field(None, description="who answered: names with a count")
-    cost: dict[str, int] | None = Field(None, description="as `cost`, with times in microseconds")
+    s3lora: dict[str, dict[str, int]] | None = Field(
+        None, description="who answered: names with a count; and `cost`, with times in microseconds"
+    )
 
 
 class OpenAIAnswer(BaseModel):

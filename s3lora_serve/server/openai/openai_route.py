@@ -21,6 +21,9 @@ from s3lora_serve.server.openai.fields.known_fields import warning
 from s3lora_serve.server.openai.guarded.request_guard import request_guard
 from s3lora_serve.server.openai.guarded.withheld_answer import WithheldAnswer
 from s3lora_serve.server.openai.plan_text import PlanText
+from s3lora_serve.server.openai.responses.checked_response import RESPONSES, CheckedResponse
+from s3lora_serve.server.openai.responses.response_stamp import ResponseStamp
+from s3lora_serve.server.openai.responses.withheld_response import WithheldResponse
 from s3lora_serve.server.openai.shadow_answers import Listener, ask_again
 from s3lora_serve.server.openai.stamp import Origin, Stamp
 from s3lora_serve.server.openai.upstream import alarm, call
@@ -31,9 +34,12 @@ from s3lora_serve.serving.plan_verdict import outcome_of_cut
 from s3lora_serve.serving.planning import too_late
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.types import Receive, Scope, Send
 
     from s3lora_serve.config import PlansConfig, ServerConfig
+    from s3lora_serve.engine.port import RequestFacts
     from s3lora_serve.errors import S3LoRAError
     from s3lora_serve.fleet.leases import Lease, LeaseOutcome
     from s3lora_serve.fleet.planner import Planner
@@ -46,7 +52,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # The engine's routes that are served; all others of its application are unreachable. Each one here is tested.
-OPENAI_ROUTES = (CHAT, "/v1/completions")
+OPENAI_ROUTES = (CHAT, "/v1/completions", RESPONSES)
+_CHATS = (CHAT, RESPONSES)  # what has messages
 
 
 class OpenAIRoute:
@@ -68,8 +75,11 @@ class OpenAIRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         fields = parse_object(await request.body(), request)
-        asked = CheckedRequest.of(fields, scope["path"], self._limits)
+        read = CheckedResponse if scope["path"] == RESPONSES else CheckedRequest
+        asked = read.of(fields, scope["path"], self._limits)
         planner = self._planner(asked)
+        if isinstance(asked, CheckedResponse):
+            asked.check_calls(self._service.engine)
         scope["state"]["planner"] = planner.name if planner else self._service.base_model
         if asked.extras.plan is not None:
             own = planner.tools if planner else ()
@@ -77,7 +87,7 @@ class OpenAIRoute:
         guarding = self._guarding(scope, planner, asked)
         # Under a guard always: a message must not begin the answer itself.
         broken = self._limits.break_control_tokens or (guarding is not None and not guarding.observes)
-        if broken and asked.plan is None and scope["path"] == CHAT:
+        if broken and asked.plan is None and scope["path"] in _CHATS:
             asked = asked.as_text(control_tokens_of(self._service.engine.control_tokens))
         client = Client(receive, send)
         if planner is None:
@@ -91,7 +101,7 @@ class OpenAIRoute:
         if planner is None:
             return None
         caller, request_id = scope["state"]["caller"], scope["state"]["request_id"]
-        chat, guards = scope["path"] == CHAT, self._service.guards
+        chat, guards = scope["path"] in _CHATS, self._service.guards
         return request_guard(guards, planner, asked, chat=chat, caller=caller, request_id=request_id)
 
     async def _leased(
@@ -144,7 +154,7 @@ class OpenAIRoute:
             held = guarding.answering() if guarding is not None else nullcontext()
             with held, collected_facts() as facts, alarm(self._seconds(asked)) as late:
                 headers = (headers_of(lease) if lease else {}) | warning(asked.unknown)
-                stamp = Stamp(origin, facts, plan, guarding, asked.usage)
+                stamp = _stamp(asked, origin, facts, plan, guarding)
                 answer = UpstreamAnswer(send, running.engine, headers, self._redact, stamp, guarding)
                 cut = lease.cut if lease else self._service.stop.cut
                 withheld = (guarding.withheld,) if guarding is not None else ()
@@ -208,7 +218,8 @@ class OpenAIRoute:
         error = guarding.why_withheld()
         if not isinstance(error, RefusedByGuard):
             raise error
-        refusal = WithheldAnswer(
+        kind = WithheldResponse if isinstance(asked, CheckedResponse) else WithheldAnswer
+        refusal = kind(
             request_id=scope["state"]["request_id"],
             chat=scope["path"] == CHAT,
             choices=asked.choices,
@@ -266,3 +277,16 @@ class OpenAIRoute:
             return self._service.get(model)
         except UnknownPlanner as error:
             raise RequestRefused(str(error), reason=MODEL_NOT_FOUND, status=404, param="model") from error
+
+
+def _stamp(
+    asked: CheckedRequest,
+    origin: Origin,
+    facts: Sequence[RequestFacts],
+    plan: PlanText | None,
+    guarding: Guarding | None,
+) -> Stamp:
+    """What stamps the answer to such a request."""
+    if isinstance(asked, CheckedResponse):
+        return ResponseStamp(origin, facts, plan, guarding, asked.echo or {})
+    return Stamp(origin, facts, plan, guarding, asked.usage)

@@ -56,6 +56,10 @@ FIGHTING: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "media_io_kwargs": (({},), _PROMPT),
     "reasoning_effort": (("none",), _PROMPT),
     "thinking_token_budget": ((), _PROMPT),
+    "instructions": ((), _PROMPT),
+    "reasoning": (({},), _PROMPT),
+    "truncation": (("disabled",), _PROMPT),
+    "text": (({}, {"format": {"type": "text"}}), _SHAPE),
 }  # fmt: skip
 
 # What reaches the engine as the client sent it. Anything else means nothing to it, and is left out.
@@ -83,8 +87,8 @@ def check_plan_fields(fields: Mapping[str, Any]) -> None:
             )
 
 
-def task_of(fields: Mapping[str, Any]) -> str:
-    """The text of the one user message. Raises RequestRefused for any other messages."""
+def task_of(fields: Mapping[str, Any], *, named: str = "messages") -> str:
+    """The text of the one user message. Raises RequestRefused for any other; ``named``: the field for it."""
     messages = fields.get("messages")
     message = messages[0] if isinstance(messages, list) and len(messages) == 1 else None
     if isinstance(message, dict) and message.get("role") == "user":
@@ -92,9 +96,9 @@ def task_of(fields: Mapping[str, Any]) -> str:
         if text is not None:
             return text
     raise RequestRefused(
-        "'messages' must be one user message with a text, the task, when 's3lora.plan' is set",
+        f"{named!r} must be one user message with a text, the task, when 's3lora.plan' is set",
         reason="plan_conflict",
-        param="messages",
+        param=named,
         hint="what is known goes into s3lora.plan.evidence, what was wrong into s3lora.plan.feedback",
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from planners import parse
 from s3lora_serve.errors import EngineError
+from s3lora_serve.server.openai.responses.response_object import RESPONSE, calls_in, text_of
 from s3lora_serve.server.openai.upstream import alarm, call
 from s3lora_serve.serving.shadow import Rerun
 
@@ -65,12 +66,15 @@ async def ask_again(
 
 
 def read(body: bytes, seconds: float, *, plan: bool = False) -> Rerun | None:
-    """A chat or text completion's whole text, tool calls included; None for anything else."""
+    """A response's, chat's or text completion's whole text, tool calls included; None for anything else."""
     try:
         answer: Any = json.loads(body)
-        texts = [_text(choice) for choice in answer["choices"]]
+        if answer.get("object") == RESPONSE:
+            texts, counted = [text_of(answer) + _calls(calls_in(answer))], "output_tokens"
+        else:
+            texts, counted = [_text(choice) for choice in answer["choices"]], "completion_tokens"
         tools = tuple(step.tool for step in parse(texts[0]).steps) if plan else None
-        tokens = int(answer["usage"]["completion_tokens"])
+        tokens = int(answer["usage"][counted])
         return Rerun("\n".join(texts), tokens=tokens, seconds=seconds, tools=tools)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):  # ValueError: also no plan
         return None
@@ -79,6 +83,10 @@ def read(body: bytes, seconds: float, *, plan: bool = False) -> Rerun | None:
 def _text(choice: dict[str, Any]) -> str:
     if (message := choice.get("message")) is None:
         return str(choice["text"])
-    # Ids of calls are random.
     calls = [call["function"] for call in message.get("tool_calls") or ()]
-    return str(message.get("content") or "") + (json.dumps(calls) if calls else "")
+    return str(message.get("content") or "") + _calls(calls)
+
+
+def _calls(calls: list[Any]) -> str:
+    """Calls of tools without their ids, which are random."""
+    return json.dumps(calls) if calls else ""

@@ -140,9 +140,16 @@ class Stamp:
             return body
         if not isinstance(data, dict):
             return body
+        return json.dumps(self._sealed_whole(data), ensure_ascii=False, separators=(",", ":")).encode()
+
+    def error(self, message: str, body: Mapping[str, Any]) -> bytes:
+        """The event that ends a stream with an error; ``body`` is what an answer by itself would be."""
+        return written(body)
+
+    def _sealed_whole(self, data: dict[str, Any]) -> dict[str, Any]:
         if self._plan is not None:
             self._plan.hear(data)
-        return json.dumps(self._seal(data), ensure_ascii=False, separators=(",", ":")).encode()
+        return self._seal(data)
 
     def _seal(self, data: dict[str, Any]) -> dict[str, Any]:
         """An answer, or the last chunk of one, with all there is to say of it."""
@@ -157,7 +164,8 @@ class Stamp:
             stamped["cost"] = cost.model_dump(exclude_none=True)
         if isinstance(usage := data.get("usage"), dict):
             more = {"cost": whole_cost(cost)} if cost is not None else {}
-            stamped["usage"] = {**usage, "s3lora": tally(self._origin.about), **more}
+            # All of it in one object: OpenRouter's usage has a ``cost``, too, a number that clients add up.
+            stamped["usage"] = {**usage, "s3lora": {**tally(self._origin.about), **more}}
         return stamped
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import contextmanager
 
-from request_kinds import ASK, CHAT, PLAN, SAY, TASK, TEXT, held, until
+from request_kinds import ASK, CHAT, PLAN, RESPOND, RESPONSES, SAY, TASK, TEXT, held, until
 
 TELLTALE = "xylophone"  # in every plan of the fleet below
 TOOLS = [{"name": TELLTALE}, {"name": "LLM"}]
@@ -22,6 +22,13 @@ ASKS = {
     "three": (CHAT, {**ASK, "n": 3}),
     "text": (TEXT, SAY),
     "text stream": (TEXT, {**SAY, "stream": True}),
+    "response": (RESPONSES, RESPOND),
+    "response stream": (RESPONSES, {**RESPOND, "stream": True}),
+    "plan in a response": (RESPONSES, {**RESPOND, "s3lora": {"plan": {"tools": TOOLS}}}),
+    "plan in a response stream": (
+        RESPONSES,
+        {**RESPOND, "s3lora": {"plan": {"tools": TOOLS}}, "stream": True},
+    ),
 }
 
 
@@ -34,6 +41,8 @@ def with_text(body, text):
     """The same, asked for this."""
     if "messages" in body:
         return {**body, "messages": [{"role": "user", "content": text}]}
+    if "input" in body:
+        return {**body, "input": text}
     return {**body, "prompt" if "prompt" in body else "task": text}
 
 

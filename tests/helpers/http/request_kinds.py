@@ -10,8 +10,10 @@ from starlette.routing import Route
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 PLAN = "/v1/plans"
+RESPONSES = "/v1/responses"
 ASK = {"model": "p", "messages": [{"role": "user", "content": "Who directed Inception?"}]}
 SAY = {"model": "p", "prompt": "Who directed Inception?"}
+RESPOND = {"model": "p", "input": "Who directed Inception?"}
 TASK = {"planner": "p", "task": "Who directed Inception?", "tools": [{"name": "Search"}]}
 KINDS = {
     "chat": (CHAT, ASK),
@@ -20,6 +22,8 @@ KINDS = {
     "text": (TEXT, SAY),
     "text stream": (TEXT, {**SAY, "stream": True}),
     "plan": (PLAN, TASK),
+    "response": (RESPONSES, RESPOND),
+    "response stream": (RESPONSES, {**RESPOND, "stream": True}),
 }
 
 
@@ -41,5 +45,5 @@ async def until(true):
 
 def engine_app(fleet, monkeypatch, endpoint):
     """Let this endpoint answer in place of the engine's application."""
-    replaced = Starlette(routes=[Route(path, endpoint, methods=["POST"]) for path in (CHAT, TEXT)])
+    replaced = Starlette(routes=[Route(path, endpoint, methods=["POST"]) for path in (CHAT, TEXT, RESPONSES)])
     monkeypatch.setattr(fleet.engine, "openai_app", lambda: replaced)

@@ -31,7 +31,7 @@ async def test_a_plan_comes_as_text_and_as_steps(served, app, model):
     plan = Plan.model_validate(answer["s3lora"]["plan"])
     assert (status, answer["model"], plan) == (200, model, parse(text))
     assert plan.problems([tool["name"] for tool in TOOLS]) == ()
-    assert answer["usage"]["cost"]["output_tokens"] > 0
+    assert answer["usage"]["s3lora"]["cost"]["output_tokens"] > 0
 
 
 async def test_a_plan_streams_as_text_and_ends_with_its_steps(served, app, ended):

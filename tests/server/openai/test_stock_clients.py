@@ -46,7 +46,7 @@ async def test_openai_keeps_what_it_does_not_know(asking):
     assert Plan.model_validate(served["plan"]).to_rewoo() == answer.choices[0].message.content
     assert cost["output_tokens"] == answer.usage.completion_tokens
     assert answer.usage.model_extra["s3lora"]["revision"] == {REVISION: 1}
-    assert answer.usage.model_extra["cost"]["output_tokens"] == cost["output_tokens"]
+    assert answer.usage.model_extra["s3lora"]["cost"]["output_tokens"] == cost["output_tokens"]
     assert answer.system_fingerprint.endswith(f"{BASE}/{REVISION[:12]}")
 
 
@@ -104,7 +104,7 @@ async def test_chat_openai_keeps_usage_and_headers(asking):
     usage = metadata["token_usage"]
     assert (metadata["model_name"], metadata["headers"]["x-s3lora-revision"]) == ("p", REVISION)
     assert metadata["system_fingerprint"].endswith(REVISION[:12])
-    assert (usage["s3lora"]["revision"], usage["cost"]["output_tokens"]) == (
+    assert (usage["s3lora"]["revision"], usage["s3lora"]["cost"]["output_tokens"]) == (
         {REVISION: 1},
         message.usage_metadata["output_tokens"],
     )
@@ -132,5 +132,5 @@ async def test_chat_openai_adds_up_usage_without_a_warning(asking, model):
     result, batch = await asking(work)
     usage = result.llm_output["token_usage"]
     assert len(batch) == 2
-    assert usage["cost"]["output_tokens"] == usage["completion_tokens"] > 0
+    assert usage["s3lora"]["cost"]["output_tokens"] == usage["completion_tokens"] > 0
     assert usage["s3lora"]["served_by"] == {"adapter" if model == "p" else "base": 3}

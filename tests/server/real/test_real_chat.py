@@ -57,7 +57,7 @@ async def test_an_answer_says_what_it_cost(served, model):
     assert 0 <= cost["queue_seconds"] <= cost["time_to_first_token_seconds"] <= cost["end_to_end_seconds"]
     assert 0 < 11 * cost["time_per_output_token_seconds"] <= cost["end_to_end_seconds"]
     assert 0 < cost["engine_seconds"] <= cost["end_to_end_seconds"] * 1.01
-    assert usage["cost"]["engine_microseconds"] == round(cost["engine_seconds"] * 1e6)
+    assert usage["s3lora"]["cost"]["engine_microseconds"] == round(cost["engine_seconds"] * 1e6)
     if model == BASE:
         assert answer["s3lora"] == {"base_model": BASE, "served_by": "base", "engine": "vllm"}
     else:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from s3lora_serve.server.openai.guarded.guard_fields import HARMLESS, JUDGED, SLIPS, UNKNOWN_TO_THE_ENGINE
+from s3lora_serve.server.openai.guarded.guard_fields import (
+    HARMLESS,
+    JUDGED,
+    RESPONSES_ONLY,
+    SLIPS,
+    UNKNOWN_TO_THE_ENGINE,
+)
 from s3lora_serve.server.validation import RequestRefused
 
 if TYPE_CHECKING:
@@ -21,7 +27,13 @@ CHAT_ONLY = frozenset(
 )  # fmt: skip
 TEXT_ONLY = frozenset(("prompt", "prompt_embeds", "suffix"))
 _GONE = frozenset(("functions", "function_call", "logits_processors"))  # of the engine's earlier versions
-BOTH = (JUDGED | HARMLESS | set(SLIPS) | {"add_special_tokens", "s3lora"}) - _GONE - CHAT_ONLY - TEXT_ONLY
+BOTH = (
+    (JUDGED | HARMLESS | set(SLIPS) | {"add_special_tokens", "s3lora"})
+    - _GONE
+    - CHAT_ONLY
+    - TEXT_ONLY
+    - RESPONSES_ONLY
+)
 # OpenAI's that do nothing here, with values that ask for nothing.
 _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     **dict.fromkeys(UNKNOWN_TO_THE_ENGINE, (False, {}, [])),
@@ -43,14 +55,17 @@ _MOST_SHOWN = 8
 _MOST_CHARS = 80  # of a name
 
 
-def unknown_fields(fields: Mapping[str, Any], *, chat: bool, strict: bool = False) -> tuple[str, ...]:
+def unknown_fields(
+    fields: Mapping[str, Any], *, chat: bool, strict: bool = False, known: Collection[str] | None = None
+) -> tuple[str, ...]:
     """Paths of the fields that do nothing here and ask for something.
 
     Raises RequestRefused (400) for one that looks like a known one, for any with ``strict``, and for over
-    ``MOST_UNKNOWN``: each is compared with every name that is known.
+    ``MOST_UNKNOWN``: each is compared with every name that is ``known``, by default chats' or completions'.
     """
-    known, elsewhere = BOTH | (CHAT_ONLY if chat else TEXT_ONLY), TEXT_ONLY if chat else CHAT_ONLY
-    names = known | _WITHOUT_EFFECT.keys()
+    elsewhere = TEXT_ONLY if chat else CHAT_ONLY
+    known = BOTH | (CHAT_ONLY if chat else TEXT_ONLY) if known is None else known
+    names = {*known, *_WITHOUT_EFFECT}
     found: list[tuple[str, str, Collection[str]]] = [
         ("", name, names) for name in fields if name not in known and _asks(name, fields[name])
     ]

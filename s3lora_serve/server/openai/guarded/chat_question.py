@@ -151,6 +151,8 @@ def _beside(tool: Any, inner: Any) -> str:
 def _forms(fields: Mapping[str, Any]) -> list[Passage]:
     """What an answer must look like: it can hold whole sentences of the client's."""
     given = [fields.get(name) for name in ("structured_outputs", "response_format")]
+    if isinstance(text := fields.get("text"), dict):  # of a response
+        given.append(text.get("format"))
     return [
         Passage(Part.TOOLS, "the answer's form", _lines(_as_read(form)))
         for form in given

@@ -23,8 +23,11 @@ _ENDS = (
 
 # What reaches the prompt or the answer, and stands in the guard's question: ``chat_question.py``.
 JUDGED = frozenset(
-    ("messages", "prompt", "tools", "functions", "documents", "structured_outputs", "response_format")
-)
+    (
+        "messages", "prompt", "tools", "functions", "documents", "structured_outputs", "response_format",
+        "text",
+    )
+)  # fmt: skip
 
 # What brings neither text nor tokens of the client into prompt or answer, or only takes some away.
 HARMLESS = frozenset(
@@ -38,8 +41,14 @@ HARMLESS = frozenset(
         "stop_token_ids", "include_stop_str_in_output", "ignore_eos", "bad_words", "repetition_detection",
         "tool_choice", "function_call", "parallel_tool_calls", "include_reasoning", "reasoning_effort",
         "thinking_token_budget", "mm_payload", "return_mm_kwargs", "routed_experts_prompt_start",
+        "max_output_tokens", "max_tool_calls", "include", "reasoning",
     )
 )  # fmt: skip
+
+# Of these and of what slips past: fields that only responses have.
+RESPONSES_ONLY = frozenset(
+    ("max_output_tokens", "max_tool_calls", "include", "reasoning", "text", "truncation")
+)
 
 # OpenAI's, which vLLM does not know and leaves aside: stock clients send them.
 UNKNOWN_TO_THE_ENGINE = frozenset(
@@ -71,6 +80,7 @@ SLIPS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "media_io_kwargs": (({},), _MEDIA),
     "truncate_prompt_tokens": ((), _CUTS),
     "truncation_side": ((), _CUTS),
+    "truncation": (("disabled",), _CUTS),
 }
 KNOWN = frozenset((*JUDGED, *SLIPS, "add_special_tokens"))
 _OWN_TOKENS = {True: False, False: True}  # whether it is a chat → ``add_special_tokens`` as it is without it

@@ -29,16 +29,16 @@ def request_guard(
     """
     if not guards.applies(planner.name, caller):
         return None
-    fields = asked.fields
+    fields = asked.as_chat
     if asked.plan is not None:  # the grammar is ours
         fields = {name: value for name, value in fields.items() if name != "structured_outputs"}
     found = slip(fields, chat=chat)
     if found is not None and guards.refuses(planner.name, caller):
-        raise refuse(planner.name, *found)
+        raise refuse(planner.name, asked.named(found[0]), found[1])
     if asked.plan is not None:
         questions: Sequence[GuardQuestion] = (plan_question(asked.plan, planner.tools),)
     else:
-        questions = questions_of(asked.fields, chat=chat)
+        questions = questions_of(asked.as_chat, chat=chat)
     first, *more = questions
     if found is not None:
         # Logs have this, and nothing else of what a client made up.

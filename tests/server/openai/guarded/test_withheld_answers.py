@@ -9,7 +9,7 @@ from asgi_call import AsgiCall
 from fleet_factory import BASE
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from request_kinds import ASK, CHAT, KINDS, PLAN, SAY, TASK, TEXT, held, until
+from request_kinds import ASK, CHAT, KINDS, PLAN, RESPONSES, SAY, TASK, TEXT, held, until
 from scripted_judge import HARM, MURKY
 
 from planners import GuardVerdict, Plan
@@ -30,7 +30,7 @@ def asking(body, text):
     """The body with this text as what is asked."""
     if "messages" in body:
         return {**body, "messages": [{"role": "user", "content": text}]}
-    return {**body, "prompt" if "prompt" in body else "task": text}
+    return {**body, next(name for name in ("prompt", "input", "task") if name in body): text}
 
 
 def chunks_of(call):
@@ -154,10 +154,13 @@ async def test_what_is_allowed_leaves_and_says_so(app, guarded, judge, kind, mod
         meta = json.loads(call.events[-1]) if body.get("stream") else json.loads(call.text)["meta"]
         assert (call.status, meta["guard"], meta["cost"]["guard_tokens"]) == (200, guard, 7)
     else:
-        answer = chunks_of(call)[-1] if body.get("stream") else json.loads(call.text)
+        if path == RESPONSES:
+            answer = json.loads(call.events[-1])["response"] if body.get("stream") else json.loads(call.text)
+        else:
+            answer = chunks_of(call)[-1] if body.get("stream") else json.loads(call.text)
         assert (call.status, answer["s3lora"]["guard"]) == (200, guard)
-        assert (answer["cost"]["guard_tokens"], answer["usage"]["cost"]["guard_tokens"]) == (7, 7)
-        assert answer["usage"]["completion_tokens"] > 0
+        assert (answer["cost"]["guard_tokens"], answer["usage"]["s3lora"]["cost"]["guard_tokens"]) == (7, 7)
+        assert answer["usage"].get("completion_tokens") or answer["usage"]["output_tokens"] > 0
     assert [caller for _, caller in judge.asked] == ["anyone"]
 
 
