@@ -13,6 +13,7 @@ from request_kinds import CHAT, TEXT, engine_app, held, until
 from starlette.responses import JSONResponse
 
 from planners import Plan, PlannerInput, ToolSpec, parse, plan_grammar, render_messages
+from planners.tools import MAX_TOOL_NAME
 from s3lora_serve.config import PlansConfig, ServerConfig
 from s3lora_serve.control.operation import Order, Wanted
 from s3lora_serve.server.app import create_app
@@ -68,7 +69,7 @@ async def test_the_engine_gets_the_planners_prompt_and_grammar(served, app, monk
         "messages": render_messages(request),
         "structured_outputs": {"grammar": plan_grammar(request.tools, 3, first=2, max_text=40)},
     }
-    greedy = {"temperature": 0.0, "max_completion_tokens": 3 * (2 * 4 * 40 + 116)}
+    greedy = {"temperature": 0.0, "max_completion_tokens": 3 * (2 * 4 * 40 + 52 + MAX_TOOL_NAME)}
     assert seen == [{**ours, **greedy, "user": "u"}, {**ours, **given}]
 
 
