@@ -32,7 +32,7 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
     """
     from s3lora_serve.adapters.fetch.address import redacted
     from s3lora_serve.cli.exam_remarks import exam_lines, exam_remarks
-    from s3lora_serve.cli.guard_remarks import guard_lines, guard_remarks
+    from s3lora_serve.cli.guard_remarks import guard_lines, guard_remarks, key_remarks
     from s3lora_serve.cli.rank_lines import rank_lines
     from s3lora_serve.config import load_config
 
@@ -56,7 +56,8 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
         *(f"exam       {line}" for line in exam_lines(config)),
     ):
         out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
-    for remark in (*guard_remarks(config, os.environ), *exam_remarks(config)):
+    remarks = *key_remarks(config, os.environ), *guard_remarks(config, os.environ), *exam_remarks(config)
+    for remark in remarks:
         out.print(Text(printable(f"note       {remark}"), style="yellow"), soft_wrap=True)
     out.print(Text(printable(f"{file} is valid"), style="green"), soft_wrap=True)
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from planners.loopback import is_loopback
 from s3lora_serve.errors import ConfigError
+from s3lora_serve.launch.safety.judged_callers import judges_nobody
 from s3lora_serve.safety.guard.guard_facts import guard_facts, guard_line
 
 if TYPE_CHECKING:
@@ -50,6 +51,26 @@ def guard_remarks(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
             guard.api_key(environ, where)
         except ConfigError as error:
             yield f"{error.message} here; {_NO_START} without it"
+
+
+def key_remarks(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with the keys of callers here, and which guard judges none of those who hold one."""
+    callers = config.server.callers
+    unset = {name: variable for name, variable in callers.items() if not environ.get(variable, "").strip()}
+    for name, variable in unset.items():
+        yield (
+            f"server.callers: {name!r} has its key in {variable}, which is not set here; {_NO_START} without"
+            f" it: set it, or take {name!r} out of server.callers, and of guard.allow where it is named"
+        )
+    # What would be accepted once these are set.
+    once_set = {**environ, **{variable: f"the key of {name}" for name, variable in unset.items()}}
+    try:
+        keys = config.server.keys(once_set)
+    except ConfigError as error:
+        yield f"{error.message} here; {_NO_START}: {error.hint}"
+        return
+    for guard, nobody in judges_nobody(config, keys):
+        yield f"{nobody}{f'; {_NO_START}' if guard.action == 'refuse' else ''}"
 
 
 def _any(config: Config, guard: GuardConfig) -> Iterator[str]:

@@ -137,7 +137,8 @@ class ServerConfig(Section):
             if not key and name != DEFAULT:
                 raise ConfigError(
                     f"server.callers: {name!r} has its key in {variable}, which is not set",
-                    hint=f"set {variable} in the environment, or take {name!r} out",
+                    hint=f"set {variable} in the environment, or take {name!r} out of server.callers, and of"
+                    " guard.allow where it is named",
                 )
             if twice := [other for other, known in keys.items() if key and known == key]:
                 raise ConfigError(

@@ -41,13 +41,16 @@ def show_revisions(revisions: Mapping[str, Revision]) -> None:
 def show_planners(
     planners: Iterable[Planner],
     url: str,
-    api_key_env: str | None,
+    key_env: Callable[[str], str | None],
     admin_url: str = "",
     engine: EngineKind = EngineKind.VLLM,
     guard: Callable[[str], GuardConfig | None] = lambda planner: None,
     exam: Callable[[Planner], Mapping[str, Any] | None] = lambda planner: None,
 ) -> None:
-    """The table of what answers now, where it listens, and a command to try it with."""
+    """The table of what answers now, where it listens, and a command to try it with.
+
+    ``key_env`` is the variable whose key the command sends to a planner.
+    """
     planners = list(planners)
     table = _table("planner", "revision", "SSI max", "SSI median", "pruned", "state")
     for planner in planners:
@@ -62,9 +65,9 @@ def show_planners(
     out.print(
         Text.assemble("\nListening on ", (url, "bold"), "  (Ctrl-C stops). Ask for a plan:\n"), soft_wrap=True
     )
-    out.print(
-        Text(curl(url, planners[0].name, api_key_env, own_tools=bool(planners[0].tools))), soft_wrap=True
-    )
+    first = planners[0]
+    sample = curl(url, first.name, key_env(first.name), own_tools=bool(first.tools))
+    out.print(Text(sample), soft_wrap=True)
     if admin_url:
         option = "" if engine is EngineKind.VLLM else f", each with --engine {engine}"
         orders = f"\nOrders (s3lora status, swap, rollback, …{option}) are taken at "

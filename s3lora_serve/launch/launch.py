@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from s3lora_serve.config.listeners import DEFAULT
 from s3lora_serve.control.safety_changes import write_safety_changes
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import EngineError, S3LoRAError
@@ -22,6 +21,7 @@ from s3lora_serve.launch.reload import read_again
 from s3lora_serve.launch.resolve import to_engine_settings, to_guards, to_http_limits, to_recorded
 from s3lora_serve.launch.safety.fleet_exams import FleetExams
 from s3lora_serve.launch.safety.fleet_guards import FleetGuards, endpoint_keys
+from s3lora_serve.launch.safety.judged_callers import check_judged, shown_key
 from s3lora_serve.launch.servers import Server, address, announced, make_token, serve_both
 from s3lora_serve.launch.sockets import bound, listen, room_for_connections
 from s3lora_serve.safety.guard.guard_facts import guard_test_line
@@ -80,6 +80,8 @@ async def launch(
     from s3lora_serve.serving.engine_supervisor import EngineSupervisor
 
     keys = config.server.keys(environ)
+    for unjudged in check_judged(config, keys):
+        log.warning("%s", unjudged)
     guard_keys = endpoint_keys(config, environ)
     fleet_exams = FleetExams(config)
     token = config.admin.token(environ)
@@ -240,9 +242,6 @@ async def _serve(
 
     url, admin_url = address(clients), address(operators)
     secret = token or make_token()
-    variables = {DEFAULT: config.server.api_key_env, **config.server.callers}
-    key_env = next((variables[name] for name in variables if name in keys), None)
-
     refused = partial(unread, service.metrics)
     of_clients, of_operators = to_http_limits(config.server, room_for_connections(), refused)
     public = Server(
@@ -250,7 +249,7 @@ async def _serve(
         lambda: show_planners(
             service.planners(),
             url,
-            key_env,
+            lambda planner: shown_key(config, planner, keys),
             admin_url,
             service.engine_kind,
             guards.guards.settings,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from s3lora_serve.cli.guard_remarks import guard_lines, guard_remarks
+from s3lora_serve.cli.guard_remarks import guard_lines, guard_remarks, key_remarks
 from s3lora_serve.config import Config
 
 BASE = {"by": "base", "action": "refuse"}
@@ -146,3 +146,26 @@ def test_the_command_says_all_of_it(s3lora, tmp_path):
     path.write_text(text.replace("[red-team]", "[blue-team]"))
     done = s3lora("config", "check", path)
     assert (done.code, "'blue-team' is not in server.callers (red-team)" in done.err) == (2, True)
+
+
+def test_a_key_that_is_not_set_is_named_with_both_places():
+    """As at a start, and a server that has them all is not remarked on."""
+    given = config({**BASE, "allow": ["red-team"]})
+    assert list(key_remarks(given, {"S3LORA_API_KEY": "k"})) == [
+        "server.callers: 'red-team' has its key in RED_TEAM_KEY, which is not set here; the server will not"
+        " start without it: set it, or take 'red-team' out of server.callers, and of guard.allow where it is"
+        " named"
+    ]
+    assert list(key_remarks(given, {"S3LORA_API_KEY": "k", "RED_TEAM_KEY": "r"})) == []
+    (same,) = key_remarks(given, {"S3LORA_API_KEY": "k", "RED_TEAM_KEY": "k"})
+    assert "have the same key" in same
+
+
+@pytest.mark.parametrize("action", ["refuse", "observe"])
+def test_a_guard_that_exempts_every_key_is_remarked_on(action):
+    """Also one of a planner's own; what refuses does not start."""
+    given = config(one=None, two={**BASE, "action": action, "allow": ["red-team"]})
+    (said,) = key_remarks(given, {"RED_TEAM_KEY": "r"})
+    assert said.startswith("planners.two.guard judges nobody: its allow exempts every caller that has a key")
+    assert "set S3LORA_API_KEY for a caller that is judged" in said
+    assert said.endswith("the server will not start") is (action == "refuse")

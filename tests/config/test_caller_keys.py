@@ -30,7 +30,8 @@ def test_a_named_caller_without_a_key_stops_the_start(value):
         ServerConfig(callers=CALLERS).keys({"LAB_KEY": "two", **value})
     assert str(refused.value) == (
         "server.callers: 'web' has its key in WEB_KEY, which is not set;"
-        " set WEB_KEY in the environment, or take 'web' out"
+        " set WEB_KEY in the environment, or take 'web' out of server.callers, and of guard.allow where it is"
+        " named"
     )
 
 
