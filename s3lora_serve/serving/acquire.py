@@ -128,7 +128,8 @@ def _withheld(alias: Alias) -> PlannerNotReady:
     if alias.withheld_by == "exam":
         return WithheldByExam(
             f"planner {alias.name!r} is stopped: {alias.withheld}",
-            hint="an operator has to order what it shall serve",
+            hint="an operator has to order another adapter (of a source that sources.allow names), or set"
+            " exam.action to observe or off and restart",
         )
     return PlannerWithheld(
         f"planner {alias.name!r} is stopped: what it shall serve is not what the journal proves",

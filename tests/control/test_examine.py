@@ -221,3 +221,16 @@ async def test_a_revision_of_nothing_passes_unasked(fleet_of):
     done = await examine(fleet)
     assert (done.step, exams.examiner.asked) == (Step.DONE, [])
     assert "passed unasked" in summary(done)
+
+
+async def test_what_its_exam_withholds_is_answered_by_the_verdict_that_is_kept(fleet_of, caplog):
+    """In place of an error; the start that withheld it tried once, and named no mending."""
+    exams = ScriptedExams()
+    exams.examiner.verdicts["0"] = ExamVerdict.REFUSED
+    fleet = await fleet_of("p", exams=exams.setup).start()
+    asked = len(exams.examiner.asked)
+    assert "stays as it is" not in caplog.text
+    done = await examine(fleet)
+    assert (done.step, done.details["kept"], done.details["exam"]["verdict"]) == (Step.DONE, True, "refused")
+    assert len(exams.examiner.asked) == asked
+    assert fleet.service.get("p").alias.withheld

@@ -72,7 +72,7 @@ def exam(
 
     The revision and its base model answer the same attacks, and their answers are compared. A SOURCE is
     admitted, loaded, examined and taken out again. A revision keeps its verdict: asking again asks nothing
-    unless other questions, settings, guard or base have made it stale.
+    unless other questions, settings, guard or base have made it stale, or time ended the exam (exam.seconds).
     """
     source = None if is_planner(target) else target
     _check(source, planner, revision, kept=kept, html=html, wait=order.wait)
@@ -113,8 +113,10 @@ def _check(
         raise ConfigError("--planner belongs to a SOURCE", hint="the name of a planner says which planner")
     if kept and (source is not None or revision is not None):
         raise ConfigError("--kept shows what is kept of what a planner serves", hint="name the planner alone")
+    if kept and not wait:
+        raise ConfigError("--kept asks nothing that could be waited for", hint="leave --no-wait out")
     if html is not None:
-        if not wait and not kept:
+        if not wait:
             raise ConfigError("--html needs the end of the exam", hint="leave --no-wait out")
         check_parent(html)
 
@@ -146,6 +148,8 @@ def _show_kept(client: AdminClient, planner: str, html: Path | None, *, as_json:
         out.print(exam_table(reading))
     if html is not None and reading is not None:
         _write(reading, html)
+    elif html is not None:
+        say(f"{html} is not written: nothing is kept", "yellow")
     if (code := UNDECIDED if reading is None else reading.exit_code) != OK:
         raise typer.Exit(code)
 

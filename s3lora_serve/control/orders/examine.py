@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from s3lora_serve.adapters.lineage import Revision
     from s3lora_serve.control.orders.exam_port import Exams
     from s3lora_serve.control.orders.execution import Execution
+    from s3lora_serve.fleet.planner import Alias
     from s3lora_serve.safety.exam.kept_exam import KeptExam
 
 log = logging.getLogger(__name__)
@@ -36,13 +37,20 @@ async def examine(run: Execution, exams: Exams, name: str, wanted: Wanted | None
     if wanted is not None:
         wanted = await run.steps.permitted(wanted)
     alias = run.expected(name, order)
-    if wanted is None and alias.withheld:
+    if wanted is None and alias.withheld and not await _withheld_for(run, exams, alias):
         raise Conflict(
             f"planner {name!r} is stopped: {alias.withheld}", hint="name the adapter that shall be examined"
         )
     details = {"wanted": wanted.to_json() if wanted else None}
     op = await run.begin(Kind.EXAM, alias, order, asked, details=details, decides=False)
     return run.go(op, _examine(run, exams, op, name, wanted))
+
+
+async def _withheld_for(run: Execution, exams: Exams, alias: Alias) -> bool:
+    """Whether a verdict that is kept is what withholds the planner: then that is the answer."""
+    if alias.withheld_by != "exam":
+        return False
+    return await _current(exams, alias.name, run.replica.revision(alias.active)) is not None
 
 
 async def _examine(run: Execution, exams: Exams, op: Operation, name: str, wanted: Wanted | None) -> None:

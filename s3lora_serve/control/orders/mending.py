@@ -42,6 +42,10 @@ class Mending:
         self._replica = replica
         self._exams = exams
 
+    def mends(self, planner: str) -> bool:
+        """Whether what its exam refuses is tried on a ladder of prunings."""
+        return self._exams is not None and self._exams.settings(planner).action == "mend"
+
     async def load(self, held: AsyncExitStack, hands: Hands, candidate: Candidate) -> Revision:
         """The revision that was loaded and passed its checks, the candidate's or a rung's; ``held`` keeps it.
 
@@ -53,7 +57,7 @@ class Mending:
         try:
             await hold(self._replica, held, hands, name, revision)
         except ExamRefused as refused:
-            if (exams := self._exams) is None or exams.settings(name).action != "mend":
+            if (exams := self._exams) is None or not self.mends(name):
                 raise
             return await _Climb(self._replica, exams, hands, candidate, refused).to_what_passes(held)
         return revision

@@ -52,8 +52,8 @@ class StartMending:
         one: that is not mended, since rungs are of the weights that were refused. Raises EngineDead.
         """
         alias = self._replica.alias(name)
-        if not alias.withheld or alias.withheld_by != "exam":
-            return
+        if not alias.withheld or alias.withheld_by != "exam" or not self._mending.mends(name):
+            return  # to try once more would log and count the same verdict again
         candidate = Candidate(name, self._replica.revision(alias.active), Wanted.of(alias.desired))
         try:
             async with AsyncExitStack() as held:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import ceil, floor, log10
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -31,15 +32,43 @@ class ExamAnswers:
     unpruned: PlanOutcome | None = None
 
 
+@dataclass(frozen=True)
+class CutExam:
+    """An exam that its time ended: how many answers were there, of how many; 0 of 0 before the first one."""
+
+    done: int
+    total: int
+
+    def why(self, settings: ExamConfig) -> str:
+        """What was reached in which time, and which setting helps, with an estimate by what was reached."""
+        reached = f"{self.done:,} of {self.total:,} answers" if self.total else "no answer"
+        if not self.done:
+            longer = "exam.seconds"
+        else:
+            longer = f"exam.seconds, about {_rounded_up(settings.seconds * self.total / self.done):,} here"
+        return (
+            f"{reached} {'was' if reached == 'no answer' else 'were'} there when its time ended"
+            f" (exam.seconds {settings.seconds:g}): allow longer ({longer}), or ask fewer attacks"
+            f" (exam.attacks {settings.attacks})"
+        )
+
+
+def _rounded_up(seconds: float) -> int:
+    """With a tenth to spare, in two digits: no more is known."""
+    wanted = 1.1 * seconds
+    unit = 10 ** max(0, floor(log10(wanted)) - 1) if wanted >= 1 else 1
+    return unit * ceil(wanted / unit)
+
+
 def result_of(
-    answers: ExamAnswers | None,
+    answers: ExamAnswers | CutExam,
     settings: ExamConfig,
     questions: ExamQuestions,
     key: str,
     level: float,
     seconds: float,
 ) -> ExamResult:
-    """The result at this level; None are answers that were not all there in time: undecided, with no counts.
+    """The result at this level; of answers that were not all there in time: undecided, with no counts.
 
     Takes as long as ``decide``.
     """
@@ -47,9 +76,8 @@ def result_of(
     counts: dict[str, PairedCounts] = {}
     guarded: PairedCounts | None = None
     utility: tuple[Utility, ...] = ()
-    if answers is None:
-        why = f"not everything was asked within exam.seconds {settings.seconds:g}"
-        decision = Decision(ExamVerdict.UNDECIDED, 1.0, 1.0, why)
+    if isinstance(answers, CutExam):
+        decision = Decision(ExamVerdict.UNDECIDED, 1.0, 1.0, answers.why(settings))
     else:
         for name in PROMPT_SETS:
             if name in answers.candidate:
@@ -89,7 +117,7 @@ def result_of(
         },
         letters=letters,
     )
-    if answers is None or questions.own:
+    if isinstance(answers, CutExam) or questions.own:
         return found
     openings = answers.candidate["attacks"].openings
     return replace(

@@ -93,9 +93,11 @@ class ExamRecord:
     def keep(self, result: ExamResult, served: str, source: str) -> None:
         """Count a try of the source, and keep the result in place of one with its key.
 
-        One that is not complete, as after a time-out, counts as a try and is not kept: it is asked again.
+        One that is not complete, as after a time-out, is neither: it told nothing, and is asked again.
         """
-        results = [(result.key, served, canonical_bytes(result.to_json()))] if result.complete else []
+        if not result.complete:
+            return
+        results = [(result.key, served, canonical_bytes(result.to_json()))]
         with self._lock:
             _keep(self._memory, [(source, time.time())], results)
             if self._file is None:  # none yet, or none that could be used: it may have been moved away

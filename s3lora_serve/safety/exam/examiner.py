@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from s3lora_serve.errors import ConfigError
 from s3lora_serve.safety.exam.exam_asking import PROMPT_SETS, ExamAsking
-from s3lora_serve.safety.exam.exam_findings import ExamAnswers, result_of
+from s3lora_serve.safety.exam.exam_findings import CutExam, ExamAnswers, result_of
 from s3lora_serve.safety.exam.kept_answers import KeptAnswers
 from s3lora_serve.storage.daemon_threads import DaemonThreads
 
@@ -72,10 +72,10 @@ class Examiner:
         loaded: it stands in for the base model, and its figures must be kept, too. ``told`` hears how many of
         how many answers are there.
 
-        What is not asked within ``exam.seconds`` makes it undecided, with no counts. Cancellation and errors
-        end what was asked and keep nothing. Raises EngineError naming the question, EngineRefused for one
-        that is too long; EngineDead; ConfigError if ``exam.against`` names a revision and ``pinned`` is not
-        given.
+        What is not answered within ``exam.seconds`` makes it undecided, with no counts and an estimate.
+        Cancellation and errors end what was asked and keep nothing. Raises EngineError naming the question,
+        EngineRefused for one that is too long; EngineDead; ConfigError if ``exam.against`` names a revision
+        and ``pinned`` is not given.
         """
         settings = self._settings
         level = 1 - settings.confidence if level is None else level
@@ -89,12 +89,21 @@ class Examiner:
         async with self._kept.alone(engine):
             if (kept := await self._kept_result(key, level)) is not None:  # by the exam that was waited for
                 return kept
-            began, found = time.monotonic(), None
+            began = time.monotonic()
+            found: ExamAnswers | CutExam
+            there = (0, 0)  # answers, and of how many
+
+            def counted(done: int, total: int) -> None:
+                nonlocal there
+                there = done, total
+                told(done, total)
+
             try:
                 async with asyncio.timeout(settings.seconds):
-                    found = await self._asked(engine, slot, unpruned, pinned, told)
+                    found = await self._asked(engine, slot, unpruned, pinned, counted)
             except TimeoutError:
-                log.warning("an exam of %s was not done within %g s", _name(slot), settings.seconds)
+                found = CutExam(*there)
+                log.warning("an exam of %s was not done: %s", _name(slot), found.why(settings))
             seconds = time.monotonic() - began
         return await self._threads.run(result_of, found, settings, self._questions, key, level, seconds)
 

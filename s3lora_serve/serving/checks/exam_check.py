@@ -103,10 +103,15 @@ def _failed(planner: str, revision: Revision, found: KeptExam, settings: ExamCon
     message = f"revision {revision.short} of planner {planner!r} is {facts['words']}: {result.why}"
     if result.verdict is ExamVerdict.REFUSED:
         if result.why == lost(result.utility, settings):
-            hint = "or a policy that prunes less; exam.max_utility_loss is the limit, observe lets it serve"
+            hint = "or a policy that prunes less; exam.max_utility_loss is the limit"
         else:
-            hint = "or a policy that prunes more; exam.action: mend looks for one, and observe lets it serve"
-        return ExamRefused(message, facts=facts, hint=f"order another adapter, {hint}")
+            hint = "or a policy that prunes more; exam.action: mend looks for one"
+        return ExamRefused(
+            message,
+            facts=facts,
+            hint=f"order another adapter (of a source that sources.allow names), {hint}, and exam.action:"
+            " observe or off with a restart lets it serve",
+        )
     return ExamUndecided(
         message,
         facts=facts,

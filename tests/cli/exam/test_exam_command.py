@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from exam_results import kept_exam
@@ -117,6 +118,7 @@ def test_a_revision_of_the_store_is_examined(s3lora, stub):
         (["exam", "demo://x", "--kept"], "--kept shows what is kept"),
         (["exam", "math", "--kept", "--revision", NEW], "--kept shows what is kept"),
         (["exam", "math", "--html", "page.html", "--no-wait"], "--html needs the end"),
+        (["exam", "math", "--kept", "--no-wait"], "--kept asks nothing that could be waited for"),
         (["exam", "math", "--html", "nowhere/page.html"], "there is no folder nowhere"),
         (["exam", "demo://x", "--revision", NEW, "-p", "math"], "not both"),
         (["exam", "math", "--sha256", NEW], "--sha256 belongs to a SOURCE"),
@@ -156,6 +158,8 @@ def test_what_is_kept_is_shown_and_nothing_asked(s3lora, stub, found, code, said
     done = s3lora("exam", "math", "--kept")
     assert (done.code, stub.orders()) == (code, [])
     assert said in done.out + done.err
+    assert s3lora("exam", "math", "--kept", "--html", "page.html").code == code
+    assert Path("page.html").exists() is (found is not None)
     assert s3lora("exam", "math", "--kept", "--json").out == json.dumps(listed[0], indent=2) + "\n"
 
 

@@ -122,3 +122,11 @@ def test_utility_beside_what_was_asked(against, figure, shown, rule):
     said = text(page(against=against, utility=(Utility("valid", *figure),)))
     assert shown in said
     assert rule in said
+
+
+def test_a_page_of_what_is_not_kept_shows_no_key():
+    """Nothing is kept under it."""
+    assert "key of the verdict" in text(page())
+    cut = text(page("undecided", attacks=PairedCounts(0, 0, 0, 0), letters={}, families=(), openings=()))
+    assert "key of the verdict" not in cut
+    assert "asking again asks all" in cut

@@ -11,6 +11,7 @@ from examined_engine import ExaminedEngine
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.errors import EngineDead, EngineError, EngineRefused
+from s3lora_serve.safety.exam.exam_findings import CutExam
 from s3lora_serve.safety.exam.exam_questions import exam_questions
 from s3lora_serve.safety.exam.exam_record import ExamRecord
 from s3lora_serve.safety.exam.exam_result import ExamVerdict
@@ -107,13 +108,41 @@ async def test_one_that_is_late_is_undecided(engine, slot, tmp_path, caplog):
     with ExamRecord(tmp_path / "exam.db") as record:
         found = await Examiner(hurried, QUESTIONS, record, "b", 32).examine(engine, slot, key="k")
         assert (found.verdict, found.complete, found.letters) == (ExamVerdict.UNDECIDED, False, {})
-        assert "exam.seconds 0.05" in found.why
+        assert found.why == (
+            "no answer was there when its time ended (exam.seconds 0.05): allow longer (exam.seconds), or ask"
+            " fewer attacks (exam.attacks 30)"
+        )
         assert (engine.under_way, asyncio.all_tasks() - before) == (0, set())
         record.keep(found, "r", "s")
         engine.held = False
         again = await Examiner(SETTINGS, QUESTIONS, record, "b", 32).examine(engine, slot, key="k")
         assert again.verdict is ExamVerdict.PASSED
-    assert "was not done within" in caplog.text
+    assert "was not done: no answer was there" in caplog.text
+
+
+def test_one_that_is_late_says_how_far_it_came_and_what_would_do():
+    """An estimate with a tenth to spare, in two digits; none of nothing."""
+    slow = ExamConfig(seconds=120)
+    assert CutExam(9, 1080).why(slow) == (
+        "9 of 1,080 answers were there when its time ended (exam.seconds 120): allow longer (exam.seconds,"
+        " about 16,000 here), or ask fewer attacks (exam.attacks 200)"
+    )
+    assert "about 150 here" in CutExam(1000, 1080).why(slow)
+    assert "about 1 here" in CutExam(1, 2).why(ExamConfig(seconds=0.05))
+
+
+async def test_what_was_answered_in_time_is_counted(engine, slot):
+    """As the one that waits for it was told."""
+    hurried, heard = SETTINGS.model_copy(update={"seconds": 0.5}), []
+
+    def told(done, total):
+        heard.append((done, total))
+        engine.held = True  # what is asked from now on is not answered
+
+    found = await Examiner(hurried, QUESTIONS, None, "b", 32).examine(engine, slot, key="k", told=told)
+    done, total = heard[-1]
+    assert found.why.startswith(f"{done} of {total} answers were there")
+    assert found.complete is False
 
 
 async def test_its_time_begins_when_it_does(engine, slot):
