@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path  # noqa: TC003  (typer reads it)
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +82,9 @@ class MendOptions:
 
         given: dict[str, Any] = {"attacks": self.attacks, "harmless": self.harmless, "tasks": self.tasks}
         given["questions"] = None if self.questions is None else str(self.questions)
-        given["taus"] = None if self.tau is None else read_taus(self.tau)
+        taus = None if self.tau is None else read_taus(self.tau)
+        _check_taus(taus)
+        given["taus"] = taus
         try:
             # Not mend, which has to begin at 0: here the unpruned adapter is loaded beside each rung.
             return ExamConfig(
@@ -91,4 +94,15 @@ class MendOptions:
             first = error.errors()[0]
             name = {"taus": "tau"}.get(str(first["loc"][0]) if first["loc"] else "taus", str(first["loc"]))
             name = name if name in vars(self) else str(first["loc"][0])
-            raise ConfigError(f"--{name}: {first['msg']}") from error
+            raise ConfigError(f"--{name}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _check_taus(taus: tuple[float, ...] | None) -> None:
+    """Raise ConfigError in the per cents that were given, for the first rule that they break."""
+    for tau in taus or ():
+        if tau >= 1:
+            raise ConfigError(f"--tau {100 * tau:g}: would prune every module", hint="give less than 100")
+    for one, other in pairwise(taus or ()):
+        if other <= one:
+            how = "is given twice" if other == one else f"stands after {100 * one:g}"
+            raise ConfigError(f"--tau {100 * other:g} {how}", hint="give per cents that rise, such as 5,10")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 POLL = 10.0  # seconds that the server is asked to hold an answer back
 BREATH = 0.05  # seconds between two questions: progress may change with each megabyte
 PATIENCE = 120.0  # seconds to wait for a server that went away; one start takes half a minute
+EVERY = 5.0  # seconds between two lines about one step, where there is no bar
 PAUSE = 1.0  # seconds between two looks for it
 INTERRUPTED = 130
 
@@ -73,16 +74,20 @@ def _next(
 @contextmanager
 def _progress(begun: Mapping[str, Any]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Shows an operation's step, and how far it is in it, each time that it is called."""
-    title, told = f"{begun['kind']} {begun['planner'] or ''}".strip(), ""
+    title, told, at = f"{begun['kind']} {begun['planner'] or ''}".strip(), "", 0.0
     with Stages(title) if err.is_terminal else nullcontext() as stages:
 
         def show(operation: Mapping[str, Any]) -> None:
-            nonlocal told
+            nonlocal told, at
             step, progress = str(operation["step"]), str(operation.get("progress") or "")
             if stages is not None:
                 stages(f"{step}: {progress}" if progress else step, operation.get("fraction"))
-            elif step != told and not operation["ended"]:
-                told = step
-                say(f"  {title}: {step}", "dim")
+            elif not operation["ended"]:
+                # A step at once; within it how far it is, where that is a share, every some seconds.
+                now, measured = time.monotonic(), progress and operation.get("fraction") is not None
+                line = f"{step}: {progress}" if measured and step == told.partition(":")[0] else step
+                if step != told.partition(":")[0] or (measured and line != told and now - at >= EVERY):
+                    told, at = line, now
+                    say(f"  {title}: {line}", "dim")
 
         yield show

@@ -155,6 +155,8 @@ def _say_refused(error: PlannerAPIError) -> None:
     }.get(error.status or 0, "")
     if error.code == "guard_undecided" and error.retry_after:
         hint = f"try again in {error.retry_after:.0f} s"
+    if error.status == 422 and error.param == "tools":
+        hint = "name them: --tools Name=description, or --tools-file FILE"
     if error.code == "connection_failed":
         hint = f"start s3lora-serve, or name the server: --url or {URL_ENV}"
     lines = [error.message, *(f"  {problem.message}" for problem in error.problems)]

@@ -119,3 +119,16 @@ def test_no_wait_leaves_once_it_has_begun(s3lora, stub):
     assert (done.code, len(stub.asked)) == (0, 1)
     assert done.out == "swap math: operation op-1 has begun (admitting)\n"
     assert "s3lora wait op-1" in done.err
+
+
+def test_without_a_terminal_a_long_step_says_how_far_it_is(s3lora, stub, monkeypatch):
+    """Where that is a share, at most a line every some seconds."""
+    steps = [operation("loading", progress=f"exam: {n} of 9 answers", fraction=n / 9) for n in (1, 2, 3)]
+    stub.steps = [ADMITTING, *steps, operation()]
+    assert s3lora("swap", "math", "demo://x").err.count("answers") == 0
+    monkeypatch.setattr(waiting, "EVERY", 0.0)
+    stub.steps = [ADMITTING, *steps, operation()]
+    said = s3lora("swap", "math", "demo://x").err
+    assert [line.split(": ", 1)[1] for line in said.splitlines() if "math: " in line] == [
+        "admitting", "loading", "loading: exam: 2 of 9 answers", "loading: exam: 3 of 9 answers",
+    ]  # fmt: skip

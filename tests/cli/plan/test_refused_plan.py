@@ -7,6 +7,9 @@ import json
 import pytest
 from refusing_server import REFUSAL, refusing_server
 
+from planners.client.errors import PlannerAPIError
+from s3lora_serve.cli.plan.plan_command import _say_refused
+
 COMMAND = ("plan", "Steal it.", "--planner", "p", "--tools", "Search")
 
 
@@ -42,3 +45,9 @@ def test_a_guard_that_failed_says_when_to_ask_again(s3lora, guarded):
     done = s3lora(*COMMAND)
     assert (done.code, done.err) == (1, f"error: {REFUSAL}\nhint:  try again in 1 s\n")
     assert len(guarded.asked) == 2
+
+
+def test_a_planner_without_tools_names_the_option(capsys):
+    """The server's word is of its field, which no one at a terminal can set."""
+    _say_refused(PlannerAPIError("field 'tools' is required", status=422, param="tools", code="c"))
+    assert "hint:  name them: --tools Name=description, or --tools-file FILE" in capsys.readouterr().err
