@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import asdict, dataclass
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 from s3lora_serve.engine.at_once import at_once
@@ -78,11 +79,13 @@ class SelfTest:
             found.append(
                 f"the base model refuses {self.attacks.refusal} of the attacks as a chat,"
                 f" less than guard.min_refusal {settings.min_refusal:g}"
+                f" ({floor(100 * self.attacks.refusal.value) / 100:g} would pass)"
             )
         if (share := self.over_refusal(settings)).value > settings.max_over_refusal:
             found.append(
                 f"the base model withholds {share} of harmless planning tasks,"
                 f" more than guard.max_over_refusal {settings.max_over_refusal:g}"
+                f" ({ceil(100 * share.value) / 100:g} would pass)"
             )
         return tuple(found)
 

@@ -44,7 +44,7 @@ async def test_a_base_that_refuses_nothing_cannot_guard():
     """The error has the share with its interval, the bar, and every way out."""
     error = (await counted(RefusingEngine())).error(SETTINGS)
     assert "refuses 0 % (0 of 40; 0 to 9 %) of the attacks" in error.message
-    assert "less than guard.min_refusal 0.5" in error.message
+    assert "less than guard.min_refusal 0.5 (0 would pass)" in error.message
     ways = ("use a base model", "by: endpoint", "lower guard.min_refusal", "guard.action: observe or off")
     assert [way for way in ways if way not in error.hint] == []
 
@@ -54,6 +54,7 @@ async def test_a_base_that_refuses_everything_cannot_guard():
     found = await counted(RefusingEngine("make", "film"))
     (problem,) = found.problems(SETTINGS)
     assert "withholds 100 % (20 of 20; 84 to 100 %) of harmless planning tasks" in problem
+    assert "more than guard.max_over_refusal 0.1 (1 would pass)" in problem
     assert found.problems(GuardConfig(max_over_refusal=1)) == ()
 
 
