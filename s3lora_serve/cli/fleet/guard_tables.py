@@ -37,9 +37,11 @@ def guard_report(state: Mapping[str, Any]) -> Group:
 
 
 def _counts(counts: Iterable[Mapping[str, Any]]) -> Table:
-    table = plain_table("planner", "caller", "by", "asked", "allowed", "refused", "undecided", "failed")
+    table = plain_table(
+        "planner", "caller", "by", "asked", "allowed", "refused", "undecided", "failed", "exempt"
+    )
     for each in counts:
-        names = ("planner", "caller", "by", "asked", "allowed", "refused", "undecided", "failed")
+        names = ("planner", "caller", "by", "asked", "allowed", "refused", "undecided", "failed", "exempt")
         table.add_row(*cells(*(each[name] for name in names)))
     return fitted(table, "allowed", "caller")
 

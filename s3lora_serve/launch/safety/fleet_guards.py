@@ -74,7 +74,7 @@ class FleetGuards:
                 self._log = owned.enter_context(VerdictLog(self._state.guard_file, self._state.guard_days))
             made = {guard: await self._judges(guard, owned) for guard in asking}
             judges = {name: made.get(guard, {}) for name, guard in self._settings.items()}
-            self.guards = Guards(self._settings, judges, self._told, self._proof)
+            self.guards = Guards(self._settings, judges, self._told, self._proof, self._exempted)
             self._owned = owned.pop_all()
         return self
 
@@ -118,6 +118,12 @@ class FleetGuards:
             remembered: VerdictCache[Ruling] = VerdictCache(guard.cache_seconds)
             judges["endpoint"] = EndpointJudge(guard, route, framed, remembered)
         return judges
+
+    def _exempted(self, planner: str, caller: str) -> None:
+        if self._metrics is not None:
+            self._metrics.exempt(planner)
+        if self._log is not None:
+            self._log.exempt(planner, caller)
 
     def _told(self, planner: str, guarding: Guarding) -> None:
         done = done_with(guarding)

@@ -24,8 +24,9 @@ FLEET = ""  # under which the fleet's own guard stands, for planners that are ad
 
 
 class Guards:
-    """Makes each request its ``Guarding``. ``told`` hears of every request that was judged, ``counted`` of
-    what each answer cost that waited for a verdict, and whether it was free to leave.
+    """Makes each request its ``Guarding``. ``told`` hears of every request that was judged, ``exempted`` of
+    planner and caller of each that ``allow`` keeps from it, ``counted`` of what each answer cost that waited
+    for a verdict, and whether it was free to leave.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Guards:
         judges: Mapping[str, Mapping[JudgeName, Judge]],
         told: Callable[[str, Guarding], None] = lambda planner, guarding: None,
         base: BaseProof | None = None,
+        exempted: Callable[[str, str], None] = lambda planner, caller: None,
     ) -> None:
         """``settings`` and ``judges`` by planner; each judge that a planner's settings name is there.
 
@@ -45,6 +47,7 @@ class Guards:
         self._settings = settings
         self._judges = judges
         self._told = told
+        self._exempted = exempted
         self._judging: set[asyncio.Task[None]] = set()  # about answers that have left, under observe
 
     @property
@@ -67,6 +70,14 @@ class Guards:
         """Whether the caller's requests to the planner are judged."""
         settings = self.settings(planner)
         return settings is not None and caller not in settings.allow
+
+    def judges(self, planner: str, caller: str) -> bool:
+        """``applies``, asked once for each request: one that ``allow`` exempts is told of."""
+        if self.applies(planner, caller):
+            return True
+        if self.settings(planner) is not None:
+            self._exempted(planner, caller)
+        return False
 
     def refuses(self, planner: str, caller: str) -> bool:
         """Whether an answer to the caller may be withheld: then no field may slip past the guard."""

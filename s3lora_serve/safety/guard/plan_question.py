@@ -29,7 +29,7 @@ def plan_guard(
     request_id: str,
 ) -> Guarding | None:
     """The guard of a request for a plan; None where none applies, and then ``own`` is not asked for."""
-    if not guards.applies(planner, caller):
+    if not guards.judges(planner, caller):
         return None
     return guards.guarding(planner, plan_question(request, own()), caller, request_id)
 

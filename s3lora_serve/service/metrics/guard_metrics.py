@@ -60,6 +60,12 @@ class GuardMetrics:
         self._withheld = Counter(
             "s3lora_guard_withheld", "Answers that were withheld.", ("planner",), registry=registry
         )
+        self._exempt = Counter(
+            "s3lora_guard_exempt",
+            "Requests of callers whom guard.allow exempts.",
+            ("planner",),
+            registry=registry,
+        )
         self._seconds = Histogram(
             "s3lora_guard_seconds",
             "From the question to the verdict, those that were remembered left out.",
@@ -83,6 +89,7 @@ class GuardMetrics:
             metric.labels(planner, by)
         self._refused.labels(planner, by, "task")
         self._withheld.labels(planner)
+        self._exempt.labels(planner)
 
     def ruled(self, planner: str, ruling: RulingFacts, done: str) -> None:
         """Count one judge's finding; ``done`` is what became of the request: withheld, served or open."""
@@ -110,6 +117,10 @@ class GuardMetrics:
     def withheld(self, planner: str) -> None:
         """Count one answer that was withheld."""
         self._withheld.labels(planner).inc()
+
+    def exempt(self, planner: str) -> None:
+        """Count one request that no judge was asked about."""
+        self._exempt.labels(planner).inc()
 
 
 class _Lost(Collector):

@@ -34,7 +34,7 @@ def test_a_report_of_a_file(s3lora, stub, records):
     done = s3lora("guard", "report", "--records", records)
     assert (done.code, stub.asked) == (0, [])
     lines = [" ".join(line.split()) for line in done.out.splitlines()]
-    assert "math ops base 3 1 2 0 0" in lines
+    assert "math ops base 3 1 2 0 0 0" in lines
     assert any(line.startswith("math task ops base refused withheld 1 1") for line in lines)
     assert any(line.startswith("math evidence ops base refused served 1 1") for line in lines)
     assert "\x1b" not in done.out

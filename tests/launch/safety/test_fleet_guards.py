@@ -24,6 +24,7 @@ def config(tmp_path, guard=None, **planners):
                 name: {"source": f"hf://org/{name}", "guard": own} for name, own in planners.items()
             },
             "guard": guard or {},
+            "server": {"callers": {"red-team": "RED_TEAM_KEY"}},
             "state": {"path": tmp_path / "state.db"},
         }
     )
@@ -128,3 +129,30 @@ def test_a_key_that_is_not_set_is_an_error_of_the_configuration(tmp_path):
     with pytest.raises(ConfigError, match=r"planners\.a\.guard\.endpoint"):
         endpoint_keys(own, {})
     assert set(endpoint_keys(config(tmp_path, {**named, "action": "off"}, a=None), {}).values()) == {None}
+
+
+async def test_requests_that_are_exempt_are_counted(tmp_path):
+    """By planner and caller in the report and in metrics, beside what was judged; a planner without a guard
+    exempts nobody."""
+    metrics = Metrics()
+    settings = config(
+        tmp_path,
+        near={"by": "base", "action": "refuse", "allow": ["red-team"]},
+        free={"action": "off"},
+    )
+    async with FleetGuards(settings, {}, lambda: RefusingEngine("evil")) as guards:
+        guards.count(metrics.guard)
+        asks = guards.guards
+        assert not asks.judges("near", "red-team")
+        assert not asks.judges("near", "red-team")
+        assert not asks.judges("free", "red-team")
+        assert asks.judges("near", "someone")
+        await asked(guards, "near", "fine")
+        found = guards.report()
+    assert [(each.planner, each.caller, each.by, each.asked, each.exempt) for each in found.counts] == [
+        ("near", "red-team", "", 0, 2),
+        ("near", "someone", "base", 1, 0),
+    ]
+    text = metrics.exposition().decode()
+    assert 's3lora_guard_exempt_total{planner="near"} 2.0' in text
+    assert 'planner="free"' not in "".join(line for line in text.splitlines() if "guard_exempt" in line)

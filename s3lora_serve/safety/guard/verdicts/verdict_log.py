@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from s3lora_serve.errors import StateError
 from s3lora_serve.safety.guard.verdicts.verdict_file import VerdictFile, oldest
-from s3lora_serve.safety.guard.verdicts.verdict_record import records_of
+from s3lora_serve.safety.guard.verdicts.verdict_record import EXEMPT, VerdictCount, records_of
 from s3lora_serve.storage.daemon_threads import DaemonCall
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from s3lora_serve.safety.guard.guarding import Guarding
-    from s3lora_serve.safety.guard.verdicts.verdict_record import VerdictCount, VerdictRecord
+    from s3lora_serve.safety.guard.verdicts.verdict_record import VerdictRecord
 
     _Item = tuple[tuple[VerdictCount, ...], tuple[VerdictRecord, ...]]
 
@@ -63,8 +63,15 @@ class VerdictLog:
 
     def add(self, planner: str, guarding: Guarding) -> None:
         """Keep what became of a judged request. Returns at once, and raises nothing."""
+        self._put(records_of(planner, guarding, time.time()))
+
+    def exempt(self, planner: str, caller: str) -> None:
+        """Count a request that nobody judged. Returns at once, and raises nothing."""
+        self._put(((VerdictCount(time.time(), planner, caller, "", EXEMPT),), ()))
+
+    def _put(self, item: _Item) -> None:
         try:
-            self._queue.put_nowait(records_of(planner, guarding, time.time()))
+            self._queue.put_nowait(item)
         except queue.Full:
             self.lost += 1
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 WORDS, CHARACTERS = 6, 60  # of a refused task, at most
 
+EXEMPT = "exempt"  # in place of a finding, of a request that no judge was asked about: ``allow``
+
 Done = Literal["withheld", "served", "open"]
 
 
@@ -43,7 +45,10 @@ class VerdictRecord:
 
 @dataclass(frozen=True)
 class VerdictCount:
-    """One judge's finding about one more request, whichever it was; counts are kept by the hour."""
+    """One judge's finding about one more request, whichever it was; counts are kept by the hour.
+
+    ``EXEMPT`` is the finding, and ``by`` empty, where nobody was asked.
+    """
 
     at: float
     planner: str

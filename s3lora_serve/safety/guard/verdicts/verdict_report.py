@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from s3lora_serve.errors import StateError
 from s3lora_serve.safety.guard.ruling import Found
 from s3lora_serve.safety.guard.verdicts.verdict_file import VerdictFile
+from s3lora_serve.safety.guard.verdicts.verdict_record import EXEMPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JudgedCount:
-    """How many requests of one caller to one planner a judge was asked about, and what it found."""
+    """How many requests of one caller to one planner a judge was asked about, and what it found.
+
+    ``exempt`` are those that ``allow`` kept from every judge; ``by`` is empty then.
+    """
 
     planner: str
     caller: str
@@ -29,6 +33,7 @@ class JudgedCount:
     refused: int
     undecided: int
     failed: int
+    exempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,9 @@ def verdict_report(
 
 
 def _counted(rows: Iterable[tuple[str, str, str, str, int]]) -> Iterable[JudgedCount]:
-    found: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(Found, 0))
+    found: dict[tuple[str, str, str], dict[str, int]] = defaultdict(
+        lambda: dict.fromkeys((*Found, EXEMPT), 0)
+    )
     for planner, caller, by, finding, requests in rows:
         found[planner, caller, by][finding] = requests
     for (planner, caller, by), each in found.items():
@@ -93,11 +100,12 @@ def _counted(rows: Iterable[tuple[str, str, str, str, int]]) -> Iterable[JudgedC
             planner=planner,
             caller=caller,
             by=by,
-            asked=sum(each.values()),
+            asked=sum(each[finding] for finding in Found),
             allowed=each[Found.ALLOWED],
             refused=each[Found.REFUSED],
             undecided=each[Found.UNDECIDED],
             failed=each[Found.FAILED],
+            exempt=each[EXEMPT],
         )
 
 

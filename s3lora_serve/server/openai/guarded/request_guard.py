@@ -27,7 +27,7 @@ def request_guard(
 
     Where answers are only observed, such a field makes the request one that the guard cannot judge.
     """
-    if not guards.applies(planner.name, caller):
+    if not guards.judges(planner.name, caller):
         return None
     fields = asked.as_chat
     if asked.plan is not None:  # the grammar is ours
