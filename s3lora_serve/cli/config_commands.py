@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path  # noqa: TC003  (typer reads the annotation)
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,10 +13,10 @@ from rich.text import Text
 
 from s3lora_serve.errors import ConfigError, SourceError
 from s3lora_serve.storage.printable import printable
-from s3lora_serve.terminal.console import EXIT_CODES, out
+from s3lora_serve.terminal.console import EXIT_CODES, out, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from s3lora_serve.config import Config, PolicyConfig
 
@@ -28,7 +28,8 @@ def check(file: Annotated[Path, typer.Argument(help="A planners.yaml.")]) -> Non
     """Check a configuration and show what it resolves to, what ranks cost in memory, and what will go wrong
     with its guards and exams.
 
-    Opens no adapter: `s3lora-serve --check` does.
+    All mistakes are listed at once, those in engine.extra_args as this vLLM sees them. Opens no adapter:
+    `s3lora-serve --check` does.
     """
     from s3lora_serve.adapters.fetch.address import redacted
     from s3lora_serve.cli.exam_remarks import exam_lines, exam_remarks
@@ -84,6 +85,7 @@ def _problems(config: Config) -> Iterator[tuple[tuple[int | str, ...], str]]:
     from s3lora_serve.launch.source_rules import file_problems
 
     yield from file_problems(config)
+    yield from _extra_problems(config.engine.extra_args)
     for name, planner in config.planners.items():
         try:
             to_source(planner.source)
@@ -91,6 +93,21 @@ def _problems(config: Config) -> Iterator[tuple[tuple[int | str, ...], str]]:
             continue  # told already
         except ConfigError as error:
             yield ("planners", name, "source"), str(error)
+
+
+def _extra_problems(given: Mapping[str, Any]) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """What vLLM would say of its further arguments at the start, where it is installed."""
+    from importlib.util import find_spec
+
+    if not given:
+        return
+    if find_spec("vllm") is None:
+        say("note: engine.extra_args are not checked, as vLLM is not installed here", "yellow")
+        return
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # importing it says things of its own
+    from s3lora_serve.engine.vllm.vllm_settings import extra_problems
+
+    yield from ((("engine", "extra_args", name), why) for name, why in extra_problems(given))
 
 
 def _in_words(policy: PolicyConfig) -> str:

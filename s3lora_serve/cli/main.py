@@ -68,6 +68,7 @@ app = typer.Typer(
     help="Inspect, prune, verify and measure LoRA planner adapters; operate a running server; plan.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,  # its tracebacks show local values, which may hold keys
 )

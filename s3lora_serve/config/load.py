@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from s3lora_serve.config.bounded_yaml import MAX_BYTES, OverLimit, read_nodes, values_of
 from s3lora_serve.config.load_problems import Loc, listing
+from s3lora_serve.config.load_rounds import sound_parts, touches
 from s3lora_serve.config.removed import without_removed
 from s3lora_serve.config.settings import ANY, Config
 from s3lora_serve.errors import ConfigError
@@ -42,16 +43,19 @@ def load_config(path: Path, check: Check = lambda config: ()) -> Config:
         (loc, f"given twice, again on line {line}; YAML would silently keep the last")
         for loc, line in lines.repeated
     ]
-    config = None
+    config, gone = None, list[Loc]()
+    given = without_removed(path, data, lines)
     try:
-        config = Config.model_validate(without_removed(path, data, lines))
+        config = Config.model_validate(given)
     except ValidationError as error:
         problems += [(tuple(e["loc"]), e) for e in error.errors()]
+        config, gone, more = sound_parts(given, error)
+        problems += more
     if config is not None:
-        problems += check(config)
-        problems += _unclear_folders(config, path.parent)
+        further = [*check(config), *_unclear_folders(config, path.parent)]
         config = _anchored(config, path.resolve().parent)
-        problems += _missing_folders(config)
+        further += _missing_folders(config)
+        problems += [(loc, problem) for loc, problem in further if not touches(loc, gone)]
     if problems or config is None:
         raise ConfigError(listing(path, problems, lines))
     return config

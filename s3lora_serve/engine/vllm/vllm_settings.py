@@ -13,6 +13,7 @@ from s3lora_serve.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator, Mapping
 
     from s3lora_serve.config import EngineConfig
 
@@ -56,6 +57,19 @@ def engine_arguments(settings: VllmSettings) -> Namespace:
     # The default was "any origin" up to 0.26, and the server sets its own policy.
     parsed.allowed_origins = []
     return parsed
+
+
+def extra_problems(extra_args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each further argument that this vLLM does not take, and why. Imports vLLM; starts nothing."""
+    parser = _parser()
+    known = {action.dest: action for action in parser._actions if action.dest != "help"}
+    for name, value in extra_args.items():
+        try:
+            _check_extra(name, known.keys())
+            parser.parse_args(_as_words(known[name], name, value))
+        except ConfigError as error:
+            why = error.message.removeprefix(f"engine.extra_args.{name}").removeprefix(":").strip()
+            yield name, f"{why}; {error.hint}" if error.hint else why
 
 
 def _own_values(settings: VllmSettings) -> dict[str, Any]:
