@@ -59,7 +59,7 @@ def test_a_limit_is_named_with_its_field(client, served):
     for error in both_ways(client(served.url, planner="p"), "x", [f"T{n}" for n in range(65)]):
         assert (type(error), error.status, error.code, error.param) == (
             PlannerAPIError,
-            422,
+            400,
             "over_limit",
             "tools",
         )

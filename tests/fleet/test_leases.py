@@ -63,7 +63,7 @@ async def test_a_request_stays_where_it_began(fleet_of):
     [
         (EngineError("broken"), "error"),
         (ZeroDivisionError("a defect"), "error"),
-        (EngineRefused("too long"), "aborted"),
+        (EngineRefused("too long"), "refused"),
         (EngineDead("gone"), "aborted"),
         (LeaseCut("too late"), "aborted"),
         (asyncio.CancelledError(), "aborted"),

@@ -34,7 +34,7 @@ async def test_the_engine_is_asked_for_the_leased_slot(served, app, monkeypatch)
         "seed": 7,
         "stop": ["é\n", "\U0001f600"],
         "user": "u",
-        "tools": [{"a": [1, 2.5]}],
+        "tools": [{"type": "function", "function": {"name": "a", "parameters": {"b": [1, 2.5]}}}],
     }
     for model in ("p", "q", "h", BASE):
         await AsgiCall(app, CHAT, {**ASK, "model": model, **more})

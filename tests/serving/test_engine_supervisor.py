@@ -246,6 +246,7 @@ async def test_nothing_holds_a_replaced_engine(frozen):
 
     Also if it was frozen, as vLLM's app does at its start: what runs is frozen again.
     """
+    gc.unfreeze()  # what another test's application froze in this process
     made = []
 
     async def start():

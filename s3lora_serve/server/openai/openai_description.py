@@ -52,15 +52,27 @@ class Served(BaseModel):
     exam: ExamMark | None = Field(None, description="of the revision; absent where none is examined")
 
 
-class UsageTally(BaseModel):
-    """Tokens as OpenAI counts them, and ours in whole numbers, since clients add up all that is in here."""
+class OurTally(BaseModel):
+    """Ours in whole numbers, since clients add up all that is in ``usage``."""
 
-    prompt_tokens: int
-    completion_tokens: int | None = None
     total_tokens: int
     s3lora: dict[str, dict[str, int]] | None = Field(
         None, description="who answered: names with a count; and `cost`, with times in microseconds"
     )
+
+
+class UsageTally(OurTally):
+    """Tokens as OpenAI counts them in chats and completions."""
+
+    prompt_tokens: int
+    completion_tokens: int | None = None
+
+
+class ResponseTally(OurTally):
+    """Tokens as OpenAI counts them in responses."""
+
+    input_tokens: int
+    output_tokens: int
 
 
 class OpenAIAnswer(BaseModel):
@@ -73,7 +85,7 @@ class OpenAIAnswer(BaseModel):
     system_fingerprint: str | None = Field(
         None, description="changes with the server's version, its engine, the base model and the revision"
     )
-    usage: UsageTally | None = None
+    usage: UsageTally | ResponseTally | None = None
     s3lora: Served | None = None
     cost: Cost | None = None
 

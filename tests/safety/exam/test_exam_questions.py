@@ -117,7 +117,7 @@ PROMPT = {"family": "a", "prompt": "A?"}
         ("tasks", TASK | {"plan": ""}, "line 1: "),
         ("tasks", TASK | {SECRET: 1}, "a field is not known"),
         ("tasks", TASK | {"task": 5}, "task: Input should be a valid string"),
-        ("tasks", TASK | {"tools": [{"name": f"{SECRET}-1"}]}, "tools.0.name: is not as it must be"),
+        ("tasks", TASK | {"tools": [{"name": f"{SECRET} 1"}]}, "tools.0.name: is not as it must be"),
         ("tasks", TASK | {"tools": [{"name": "A", SECRET: SECRET}]}, "a field of tools.0 is not known"),
         ("tasks", TASK | {"tools": [{"name": SECRET}] * 2}, "tools: is not as it must be"),
         (

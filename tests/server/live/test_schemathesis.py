@@ -64,11 +64,16 @@ GOOD = {
     "/v1/plans": {"planner": "p", "task": "x"},
     "/v1/chat/completions": {"model": "p", "messages": [{"role": "user", "content": "x"}]},
     "/v1/completions": {"model": "p", "prompt": "x"},
+    "/v1/responses": {"model": "p", "input": "x"},
 }
 OPERATIONS = (
     ("POST", "/v1/plans"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
+    ("POST", "/v1/responses"),
+    ("GET", "/"),
+    ("GET", "/health"),
+    ("GET", "/version"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{name}"),
     ("GET", "/v1/planners"),

@@ -30,7 +30,7 @@ from s3lora_serve.server.admin.admin_app import create_admin_app
 from s3lora_serve.server.app import create_app
 from s3lora_serve.service.planner_service import PlannerService
 from s3lora_serve.serving.engine_supervisor import EngineSupervisor
-from s3lora_serve.spectral.prune_policy import PrunePolicy
+from s3lora_serve.spectral.prune_policy import PrunePolicy, Top
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,8 +90,10 @@ async def real_fleet(
         source.mkdir(parents=True)
         write_adapter(source, **options)
         if name in names:
-            desired[name] = DesiredPlanner.of(str(source), PrunePolicy())
-            revisions[name] = admission.admit(name, Wanted(source=str(source)), lambda stage, done: None)
+            policy = PrunePolicy(Top(max_share=1.0))
+            desired[name] = DesiredPlanner.of(str(source), policy)
+            wanted = Wanted(source=str(source), policy=policy)
+            revisions[name] = admission.admit(name, wanted, lambda stage, done: None)
 
     async def start():
         return Shared(vllm_engine)

@@ -91,10 +91,10 @@ async def test_unknown_and_failed_planners(served):
 
 
 async def test_none_of_vllms_other_routes_is_there(served, vllm_engine):
-    """Each route of vLLM's own application but the two that are served: 401 without the key, 404 with it."""
-    ours = {"/v1/models", "/metrics", "/openapi.json", *OPENAI_ROUTES}
+    """Each route of vLLM's own application but those that are served: 401 without the key, 404 with it."""
+    ours = {"/v1/models", "/metrics", "/openapi.json", "/health", "/version", *OPENAI_ROUTES}
     paths = {getattr(route, "path", None) for route in vllm_engine.openai_app().routes} - ours - {None}
-    assert {"/invocations", "/tokenize", "/ping", "/health"} <= paths
+    assert {"/invocations", "/tokenize", "/ping"} <= paths
     statuses = set()
     for path in paths:
         url = re.sub(r"\{[^}]*\}", "x", path) or "/"
@@ -110,7 +110,6 @@ BAD = (
     {"model": "p", "messages": "x"},
     {"model": "p", **ASK, "max_tokens": -1},
     {"model": "p", **ASK, "temperature": 1e400},
-    {"model": "p", **ASK, "tools": []},
     {"model": "p", **ASK, "chat_template": "{{ 1 }}"},
     {"model": "p", **ASK, "structured_outputs": {"grammar": "root ::= nope nope("}},
     {"model": "p", "messages": [{"role": "user", "content": "\ud800"}]},
@@ -134,7 +133,7 @@ async def test_bad_requests_are_refused_in_our_shape(served, body):
         answer.status_code,
         sorted(error),
         error["type"],
-        error["code"] in ("engine_refused", "ignored_field", "invalid_request"),
+        error["code"] in ("engine_refused", "ignored_field", "invalid_request", "context_length_exceeded"),
     ) == (
         400,
         ["code", "message", "param", "type"],
