@@ -66,9 +66,9 @@ def _take_out(kept: dict[str, Any], loc: Loc) -> Loc:
         else:
             break
     if not path:  # missing at the top, or about the file as a whole
-        name = str(loc[0]) if loc else "planners"
-        kept[name] = _copied(_STAND_INS.get(name, {}))
-        return (name,)
+        top = str(loc[0]) if loc else "planners"
+        kept[top] = _copied(_STAND_INS.get(top, {}))
+        return (top,)
     holder, name = path[-1]
     del holder[name]
     place = tuple(part for _, part in path)
