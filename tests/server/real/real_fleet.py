@@ -90,7 +90,7 @@ async def real_fleet(
         source.mkdir(parents=True)
         write_adapter(source, **options)
         if name in names:
-            policy = PrunePolicy(Top(max_share=1.0))
+            policy = PrunePolicy(rule=Top(max_share=1.0))
             desired[name] = DesiredPlanner.of(str(source), policy)
             wanted = Wanted(source=str(source), policy=policy)
             revisions[name] = admission.admit(name, wanted, lambda stage, done: None)
