@@ -34,29 +34,6 @@ def problems(path: Path) -> list[str]:
     return [line.strip() for line in rest]
 
 
-def test_every_mistake_is_listed_in_one_round(write):
-    """Wrong types do not hide what only whole settings show: folders that are missing, rules that compare."""
-    text = """base_model: ./nowhere
-planners:
-  a: {source: ./missing}
-  b: {sorce: hf://org/math@v1}
-engine: {max_lora: 3, extra_args: {model: x}}
-server: {port: 99999}
-"""
-    found = problems(write(text))
-    assert [line.partition(", ")[2].partition(":")[0] for line in found] == [
-        "base_model",
-        "planners.a.source",
-        "planners.b.source",
-        "planners.b.sorce",
-        "engine.extra_args",
-        "engine.max_lora",
-        "server.port",
-    ]
-    alone = problems(write("planners: {}\n"))
-    assert sorted(line.split(":")[0].split(", ")[-1] for line in alone) == ["base_model", "planners"]
-
-
 def test_the_default_policy_is_the_papers(write):
     """Without a policy, modules are scored with mas-svd and the top ten are pruned."""
     policy = load_config(write(GOOD)).policy_of("math")
