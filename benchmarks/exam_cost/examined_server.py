@@ -11,7 +11,7 @@ import httpx
 import yaml
 from exam_arms import BACKGROUND
 from llama_8b import RANK, write_dummy_base, write_random_adapter
-from process import ServerProcess, free_port
+from process import ServerProcess, engine_environ, free_port
 
 if TYPE_CHECKING:
     import argparse
@@ -49,11 +49,7 @@ class ExaminedServer:
         token.write_text("exam-cost-operator-token-of-32-letters")
         token.chmod(0o600)
         engine = "fake" if self._setting == "fake" else "vllm"
-        environ = {
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-            "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        environ = engine_environ() | {
             "S3LORA_API_KEY": KEY,
             "S3LORA_ADMIN_TOKEN": token.read_text(),
         }

@@ -26,16 +26,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))  # llama_8b.py, machine.py
 sys.path.insert(0, str(Path(__file__).parents[1] / "swap"))  # process.py
 sys.path.insert(0, str(Path(__file__).parents[1] / "guard_cost"))  # cost_tasks.py
+from cost_tasks import TOOLS
 from lora_table import Ratio, ratio
 
 ROOT = Path(__file__).parents[2]
 GOALS = {1: 1.25, 16: 1.17, 64: 1.12}  # plans' tokens per second, ours to vLLM's
 EACH = {1: 4, 16: 2, 64: 2}  # plans a client asks for, one after the other, in a block
 PLANNER, STEPS, TEXT, BUDGET = "planner", 2, 120, 512
-TOOLS = [
-    {"name": "Search", "description": "looks something up"},
-    {"name": "Calculator", "description": "does arithmetic"},
-]
 WAYS = ("ours", "stock")
 
 
@@ -43,7 +40,7 @@ def servers(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Both, started one after the other, since each looks how much memory is free."""
     import yaml
     from llama_8b import RANK, write_dummy_base, write_random_adapter
-    from process import ServerProcess, free_port
+    from process import ServerProcess, engine_environ, free_port
 
     write_dummy_base(work / "base", options.tokenizer, options.layers)
     write_random_adapter(work / "adapter", 0, options.layers)
@@ -67,11 +64,7 @@ def servers(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     }
     (work / "planners.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     known = os.environ.get("PYTHONPATH")
-    environ = {
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    environ = engine_environ() | {
         "PYTHONPATH": f"{known}:{ROOT}" if known else str(ROOT),
     }
     url = f"http://127.0.0.1:{port}"

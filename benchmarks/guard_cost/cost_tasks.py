@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
     from guard_cells import Cell
 
+TOOLS = [
+    {"name": "Search", "description": "looks something up"},
+    {"name": "Calculator", "description": "does arithmetic"},
+]
 # Each with the space before it is one token of SmolLM2's, and of most others.
 _WORDS = (
     "report", "water", "train", "winter", "harbour", "bridge", "garden", "school", "letter", "river",

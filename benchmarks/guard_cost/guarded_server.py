@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import yaml
+from cost_tasks import TOOLS
 from guard_cells import GUARDED_PLANNER, KEY, LONG_KEY, PLAIN_PLANNER
 from llama_8b import RANK, write_dummy_base, write_random_adapter
-from process import ServerProcess, free_port
+from process import ServerProcess, engine_environ, free_port
 from said_instead import LONG_CALLER
 
 if TYPE_CHECKING:
     import argparse
 
-TOOLS = [
-    {"name": "Search", "description": "looks something up"},
-    {"name": "Calculator", "description": "does arithmetic"},
-]
 ROOT = Path(__file__).parents[2]
 _GUARD_LINE = re.compile(rf'^s3lora_guard_(\w+)\{{[^}}]*planner="{GUARDED_PLANNER}"[^}}]*\}} (\S+)$', re.M)
 _COUNTED = ("asked_total", "prompt_tokens_total", "output_tokens_total", "seconds_sum", "seconds_count",
@@ -52,11 +49,7 @@ class GuardedServer:
         start = ["-m", "s3lora_serve"] if setting == "cpu" else [instead]  # the demo's base speaks for itself
         engine = "fake" if setting == "fake" else "vllm"
         known = os.environ.get("PYTHONPATH")
-        environ = {
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-            "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        environ = engine_environ() | {
             "PYTHONPATH": f"{known}:{ROOT}" if known else str(ROOT),
             "S3LORA_API_KEY": KEY,
             "GUARD_COST_LONG_KEY": LONG_KEY,

@@ -62,14 +62,3 @@ class Column(Protocol):
 
     def revision_of(self, digest: str) -> int | None:
         """The revision that the server names ``digest`` in its answers."""
-
-
-def engine_environ() -> dict[str, str]:
-    """What every server's environment gets."""
-    return {
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    }

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import yaml
 from answers import REVISIONS_OF
-from column import CONTEXT, MAX_LORAS, RANK, Setting, Swap, engine_environ
-from process import ServerProcess
+from column import CONTEXT, MAX_LORAS, RANK, Setting, Swap
+from process import ServerProcess, engine_environ
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

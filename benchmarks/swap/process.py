@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 MIB = 2**20
 
 
+def engine_environ() -> dict[str, str]:
+    """What every server's environment gets."""
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    }
+
+
 class ServerFailed(RuntimeError):
     """The server ended or did not come up; the message ends with its last lines."""
 

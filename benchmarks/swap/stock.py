@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from column import CONTEXT, MAX_LORAS, RANK, Setting, Swap, engine_environ
-from process import ServerProcess
+from column import CONTEXT, MAX_LORAS, RANK, Setting, Swap
+from process import ServerProcess, engine_environ
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -60,13 +60,13 @@ def check_kind(db: sqlite3.Connection, path: Path, application_id: int, version:
 
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing."""
+    """All of the block's statements, or none of them."""
     try:
         db.execute("BEGIN IMMEDIATE")
         yield
         db.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself after some failures
             db.execute("ROLLBACK")
         raise
 

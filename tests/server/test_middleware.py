@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import logging
 
-import httpx
 import pytest
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from echo_app import client, echo
 
 from s3lora_serve.server.middleware import RequestScope
 
 LIMIT = 100
-
-
-async def echo(scope, receive, send):
-    """Answer with the length of the body."""
-    body = await Request(scope, receive).body()
-    await PlainTextResponse(str(len(body)))(scope, receive, send)
-
-
-def client(app):
-    """A client of an ASGI application, which sees what the server's answer would be."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
 
 
 @pytest.mark.parametrize("given_id", ["abc", "chat:1.2-3_4", "x" * 128])

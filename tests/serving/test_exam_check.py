@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fleet_factory import desired
 from orders import ask, canary, order, rollback, states, swap, until
-from scripted_exams import ScriptedExams, again, exam_entries, examined_fleet
+from scripted_exams import again, exam_entries
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step
@@ -14,18 +14,6 @@ from s3lora_serve.safety.exam.exam_result import ExamVerdict
 from s3lora_serve.safety.exam.utility import Utility, lost
 
 REFUSED, UNDECIDED = ExamVerdict.REFUSED, ExamVerdict.UNDECIDED
-
-
-@pytest.fixture
-def exams():
-    """Exams that pass every revision, under ``action: refuse``."""
-    return ScriptedExams()
-
-
-@pytest.fixture
-async def fleet(fleet_of, exams):
-    """Planners p and q serve 0 and 1; 2 and 3 lie under "new" and "newer"."""
-    return await examined_fleet(fleet_of, exams)
 
 
 # What it keeps from serving

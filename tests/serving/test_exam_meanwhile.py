@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 
-import pytest
 from fleet_factory import desired, make_fleet
 from orders import ask, order, rollback, serving, states, swap, until
-from scripted_exams import ScriptedExams, again, examined_fleet
+from scripted_exams import ScriptedExams, again
 from virtual_time import run_virtually
 
 from s3lora_serve.config import ExamConfig, SlotsConfig
@@ -17,18 +16,6 @@ from s3lora_serve.errors import EngineError
 from s3lora_serve.safety.exam.exam_result import ExamVerdict
 
 REFUSED = ExamVerdict.REFUSED
-
-
-@pytest.fixture
-def exams():
-    """Exams that pass every revision, under ``action: refuse``."""
-    return ScriptedExams()
-
-
-@pytest.fixture
-async def fleet(fleet_of, exams):
-    """Planners p and q serve 0 and 1; 2 and 3 lie under "new" and "newer"."""
-    return await examined_fleet(fleet_of, exams)
 
 
 def test_a_load_may_take_as_long_as_its_exam(tmp_path, monkeypatch):

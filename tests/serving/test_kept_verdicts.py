@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from fleet_factory import desired, make_fleet
 from orders import ask, order, rollback, swap, until
-from scripted_exams import ScriptedExams, again, exam_entries, examined_fleet
+from scripted_exams import again, exam_entries
 
 from s3lora_serve.config import ExamConfig
 from s3lora_serve.control.operation import Step
@@ -16,18 +16,6 @@ from s3lora_serve.errors import ConfigError
 from s3lora_serve.safety.exam.exam_result import ExamVerdict
 
 REFUSED = ExamVerdict.REFUSED
-
-
-@pytest.fixture
-def exams():
-    """Exams that pass every revision, under ``action: refuse``."""
-    return ScriptedExams()
-
-
-@pytest.fixture
-async def fleet(fleet_of, exams):
-    """Planners p and q serve 0 and 1; 2 and 3 lie under "new" and "newer"."""
-    return await examined_fleet(fleet_of, exams)
 
 
 async def test_a_kept_verdict_is_asked_no_more(fleet, exams):

@@ -39,12 +39,12 @@ from s3lora_serve.control.journal.state_file import (
     open_for_writing,
     snapshot,
     take_lock,
-    transaction,
     translated,
 )
 from s3lora_serve.control.operation import Operation, Step
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import StateError
+from s3lora_serve.storage.sqlite_file import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

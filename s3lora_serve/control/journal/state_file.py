@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3lora_serve.engine.port import EngineKind
 from s3lora_serve.errors import StateError
+from s3lora_serve.storage.sqlite_file import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,19 +153,6 @@ def fleet_of(db: sqlite3.Connection) -> str | None:
         return None
     row = db.execute("SELECT id FROM fleet").fetchone()
     return None if row is None else str(row[0])
-
-
-@contextlib.contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of the block's statements, or none of them."""
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself after some failures
-            db.execute("ROLLBACK")
-        raise
 
 
 @contextlib.contextmanager

@@ -5,27 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 
-import httpx
+from echo_app import client, echo
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
 
 from s3lora_serve.server.concurrency import ConcurrencyLimit
 from s3lora_serve.server.http.body_limit import BodyLimit, replay
 
 LIMIT = 100
-
-
-async def echo(scope, receive, send):
-    """Answer with the length of the body."""
-    body = await Request(scope, receive).body()
-    await PlainTextResponse(str(len(body)))(scope, receive, send)
-
-
-def client(app):
-    """A client of an ASGI application, which sees what the server's answer would be."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
 
 
 async def chunks(sizes):
